@@ -1,0 +1,1 @@
+"""Plans, trains, evaluates and stores scaling-law sweeps of discrete diffusion language models."""
