@@ -1,0 +1,151 @@
+"""What a family is: how tokens are corrupted, trained on, scored and sampled.
+
+A family is one module of this folder holding a frozen dataclass `Family`; its file name is its
+registered name and its fields after `vocab_size` are its options. It never touches a network: it
+calls a *denoiser*, and declares in `needs` what that denoiser must offer.
+
+Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens).
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Denoiser(Protocol):
+    """The network as a family sees it."""
+
+    def __call__(self, z_BL: Tensor, t_B: Tensor) -> Tensor:
+        """Float logits (B, L, V) from input ids (B, L) and noise levels, (B,) or (B, L)."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a family asks of backbone and planner."""
+
+    attention: Literal["causal", "bidirectional"]
+    extra_input_ids: int
+    """Input ids beyond the vocabulary, from id V on: a mask (diffusion) or a start token (AR)."""
+    sequence_multiplier: float = 1.0
+    """Tokens the network reads per token of data."""
+
+
+@dataclass(frozen=True)
+class NoisyBatch:
+    """Sequences with the noise drawn for one training step; every tensor can be cut along B."""
+
+    x0_BL: Tensor
+    zt_BL: Tensor
+    t_B: Tensor
+
+    def rows(self, start: int, stop: int) -> "NoisyBatch":
+        """The sequences start … stop − 1, for a micro-batch or a rank."""
+        return NoisyBatch(self.x0_BL[start:stop], self.zt_BL[start:stop], self.t_B[start:stop])
+
+    def to(self, device: torch.device) -> "NoisyBatch":
+        """The same batch on a device."""
+        return NoisyBatch(self.x0_BL.to(device), self.zt_BL.to(device), self.t_B.to(device))
+
+
+@dataclass(frozen=True)
+class AbstractFamily(abc.ABC):
+    """Interface of all families."""
+
+    vocab_size: int
+
+    @property
+    @abc.abstractmethod
+    def needs(self) -> Needs:
+        """What this family asks of backbone and planner."""
+
+    @abc.abstractmethod
+    def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
+        """Draw the noise of one step for the whole global batch, on the CPU."""
+
+    @abc.abstractmethod
+    def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
+        """What training averages, nats per token, (B, L), float32."""
+
+    @abc.abstractmethod
+    def bound(self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
+        """An unbiased estimate of the bound on −log p(x0), nats per token, (B, L), float32.
+
+        `t_B` in (0, 1) comes from the evaluator's stratified grid; averaged over t ~ U(0, 1) and
+        the corruption, the mean over L bounds the negative log-likelihood per token. Exact for a
+        family without t.
+        """
+
+
+@dataclass(frozen=True)
+class AbstractDiffusion(AbstractFamily):
+    """A family whose bound is an integral over noise levels t in [t_min, t_max], plus end terms."""
+
+    t_min = 0.0
+    """Below, the bound counts the reconstruction term at t_min instead."""
+    t_max = 1.0
+    """Above, the bound counts the prior term at t_max instead."""
+
+    @abc.abstractmethod
+    def corrupt(self, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw z_t given x_0, ids up to V; t is (B,) or (B, L). Drawn on the generator's device."""
+
+    @abc.abstractmethod
+    def nelbo_density(
+        self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    ) -> Tensor:
+        """Integrand over t ~ U(0, 1) of the NELBO, nats per token, (B, L)."""
+
+    @abc.abstractmethod
+    def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
+        """What training averages over t, nats per token, (B, L); may differ from the bound."""
+
+    @abc.abstractmethod
+    def end_terms(self, denoiser: Denoiser, x0_BL: Tensor, rng: torch.Generator) -> Tensor:
+        """Reconstruction term at t_min plus prior term at t_max, nats per token, (B, L)."""
+
+    def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
+        """Noise levels stratified over the global batch, one per sequence, and their corruption."""
+        t_B = self.t_min + (self.t_max - self.t_min) * stratified(x0_BL.shape[0], rng)
+        return NoisyBatch(x0_BL, self.corrupt(x0_BL, t_B, rng), t_B)
+
+    def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
+        """`loss_density` at the batch's own noise."""
+        logits_BLV = denoiser(batch.zt_BL, batch.t_B)
+        return self.loss_density(logits_BLV, batch.x0_BL, batch.zt_BL, batch.t_B)
+
+    def bound(self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
+        """Integrand at t mapped into [t_min, t_max], times its length, plus the end terms."""
+        span = self.t_max - self.t_min
+        t_B = self.t_min + span * t_B
+        zt_BL = self.corrupt(x0_BL, t_B, rng)
+        density_BL = self.nelbo_density(denoiser(zt_BL, t_B), x0_BL, zt_BL, t_B)
+        return span * density_BL + self.end_terms(denoiser, x0_BL, rng)
+
+
+def stratified(n: int, rng: torch.Generator) -> Tensor:
+    """n points, one uniform draw in each interval [i/n, (i+1)/n), shape (n,), float32.
+
+    The low-discrepancy sampler of arXiv 2406.07524: the mean over a batch varies far less than
+    over independent draws.
+    """
+    offsets = torch.rand(n, generator=rng, device=rng.device)
+    return (torch.arange(n, device=rng.device) + offsets) / n
+
+
+def token_nll(logits_BLV: Tensor, ids_BL: Tensor) -> Tensor:
+    """−log softmax(logits)[ids], nats, (B, L), float32 or wider."""
+    logits_BVL = wide(logits_BLV).transpose(-1, -2)
+    return torch.nn.functional.cross_entropy(logits_BVL, ids_BL, reduction="none")
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in float32, or unchanged if it is already float64."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def per_token(t_B: Tensor, like_BL: Tensor) -> Tensor:
+    """Noise levels (B,) or (B, L), as something that broadcasts against (B, L)."""
+    return t_B[:, None] if t_B.dim() < like_BL.dim() else t_B

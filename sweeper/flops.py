@@ -1,0 +1,70 @@
+"""Training FLOPs per token, exactly, and every convention for quoting them.
+
+A FLOP is one addition or multiplication, so a matrix product of (m, k) and (k, n) has 2·m·k·n.
+Training costs three times the forward pass: the backward pass multiplies twice for each product.
+Attention is counted in full for causal and bidirectional patterns alike, as
+`torch.utils.flop_counter` does; a causal kernel may skip half of it.
+"""
+
+from dataclasses import dataclass
+
+from sweeper.ladder import Rung
+
+BACKWARD_FACTOR = 3
+"""Forward plus backward, in units of the forward pass."""
+
+
+@dataclass(frozen=True)
+class FlopsPerToken:
+    """Training FLOPs (forward + backward) per token of data, by group."""
+
+    trunk: float
+    """Projections and MLPs of all layers."""
+    attention: float
+    """Query–key and weight–value products of all layers."""
+    head: float
+    """Output logits."""
+
+    @property
+    def total(self) -> float:
+        """Every matrix product: the convention `full`."""
+        return self.trunk + self.attention + self.head
+
+
+def flops_per_token(
+    rung: Rung, context_tokens: int, vocab_size: int, sequence_multiplier: float = 1.0
+) -> FlopsPerToken:
+    """Training FLOPs per token of data for one rung.
+
+    `sequence_multiplier` is what a family declares: 1, or more where the network reads a longer
+    sequence than it is given (attention then grows with its square).
+    """
+    d, n_layers = rung.width, rung.n_layers
+    m = sequence_multiplier
+    return FlopsPerToken(
+        trunk=BACKWARD_FACTOR * m * 24 * d**2 * n_layers,
+        attention=BACKWARD_FACTOR * m**2 * 4 * context_tokens * d * n_layers,
+        head=BACKWARD_FACTOR * 2 * d * vocab_size,
+    )
+
+
+FLOPS_CONVENTIONS = ("full", "6N", "6N+attention", "no-attention")
+"""Names of the conventions of `flops_by_convention`."""
+
+
+def flops_by_convention(groups: FlopsPerToken, params_trunk: float, convention: str) -> float:
+    """Training FLOPs per token under a named convention; multiply by tokens for a run.
+
+    `full` counts every matrix product; `6N` is six per trunk parameter (method 2 of arXiv
+    2512.10858) and `6N+attention` adds attention (its method 1); `no-attention` counts trunk and
+    head products only (arXiv 2602.15014). Raises ValueError for an unknown name.
+    """
+    counts = {
+        "full": groups.total,
+        "6N": 6 * params_trunk,
+        "6N+attention": 6 * params_trunk + groups.attention,
+        "no-attention": groups.trunk + groups.head,
+    }
+    if convention not in counts:
+        raise ValueError(f"unknown FLOPs convention {convention!r}, expected one of {[*counts]}")
+    return counts[convention]

@@ -1,0 +1,127 @@
+"""Model sizes: rungs, the ladder that finds one for any size, and exact parameter counts.
+
+Torch-free, so that plans and analyses can count without loading a network. `backbone.py` builds
+what is counted here; a test holds the two together.
+"""
+
+import math
+from dataclasses import dataclass
+
+LARGEST_SIZE_MISMATCH = 0.15
+"""A size asked for may differ from its nearest rung by this share of itself, not more."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One model size of the ladder."""
+
+    n_layers: int
+    width: int
+    n_heads: int
+
+    def __post_init__(self) -> None:
+        if min(self.n_layers, self.width, self.n_heads) < 1:
+            raise ValueError(f"layers, width and heads must be at least 1, got {self}")
+        if self.width % (2 * self.n_heads):
+            raise ValueError(
+                f"width {self.width} must be an even multiple of heads {self.n_heads}: "
+                "rotary embeddings turn pairs of channels"
+            )
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head."""
+        return self.width // self.n_heads
+
+
+@dataclass(frozen=True)
+class ParameterGroups:
+    """Numbers of parameters by role. Every convention for "model size" is a sum of these."""
+
+    trunk: int
+    """Blocks and final norm: what most papers call non-embedding parameters."""
+    embedding: int
+    """Input table, one row per token id and per extra input id."""
+    head: int
+    """Output table."""
+    conditioning: int = 0
+    """Time conditioning; zero for a backbone that sees no time."""
+
+    @property
+    def total(self) -> int:
+        """All parameters."""
+        return self.trunk + self.embedding + self.head + self.conditioning
+
+
+PARAMS_CONVENTIONS = ("trunk", "trunk+head", "total")
+"""Names of the conventions of `params_by_convention`."""
+
+
+def params_by_convention(groups: ParameterGroups, convention: str) -> int:
+    """Model size under a named convention; raises ValueError for an unknown name."""
+    sizes = {
+        "trunk": groups.trunk,
+        "trunk+head": groups.trunk + groups.head,
+        "total": groups.total,
+    }
+    if convention not in sizes:
+        raise ValueError(f"unknown parameter convention {convention!r}, expected one of {[*sizes]}")
+    return sizes[convention]
+
+
+def parameter_groups(rung: Rung, vocab_size: int, extra_input_ids: int) -> ParameterGroups:
+    """Exact counts for the backbone of arXiv 2512.10858 (its "real" count, see §2.5 of the study).
+
+    Per layer: 12 d² in projections and MLP; 11 d in two norms, query and key norms, MLP biases
+    (4d + d) and the attention sink's key and value. One final norm.
+    """
+    d = rung.width
+    return ParameterGroups(
+        trunk=rung.n_layers * (12 * d**2 + 11 * d) + d,
+        embedding=(vocab_size + extra_input_ids) * d,
+        head=vocab_size * d,
+    )
+
+
+def rung_of_width(width: int) -> Rung:
+    """The ladder's rung of a given even width.
+
+    Layers follow the five sizes of arXiv 2512.10858 (8 × 512 … 16 × 1024, 20 × 1536): one per 64
+    channels up to width 1024, one per 128 beyond; at least two. Heads have 32 channels below
+    width 256, 64 up to 1024 and 128 beyond, or the nearest even number that divides the width.
+    """
+    if width <= 1024:
+        n_layers = max(2, round(width / 64))
+    else:
+        n_layers = 16 + round((width - 1024) / 128)
+    head_width = 32 if width < 256 else 64 if width <= 1024 else 128
+    divisors = [n for n in range(1, width // 2 + 1) if width % (2 * n) == 0]
+    n_heads = min(divisors, key=lambda n: abs(math.log(width / n / head_width)))
+    return Rung(n_layers=n_layers, width=width, n_heads=n_heads)
+
+
+def ladder() -> list[Rung]:
+    """All rungs of the formula ladder, from about 2 thousand to 11 billion trunk parameters."""
+    steps = [(8, 64, 2), (64, 128, 8), (128, 256, 16), (256, 512, 32), (512, 4609, 128)]
+    return [rung_of_width(width) for step in steps for width in range(*step)]
+
+
+def trunk_params(rung: Rung) -> int:
+    """Trunk parameters of a rung; the size that sweep files speak of."""
+    return parameter_groups(rung, vocab_size=0, extra_input_ids=0).trunk
+
+
+def nearest_rung(size: float) -> Rung:
+    """The rung whose trunk is nearest, in log, to `size` parameters.
+
+    Raises ValueError, naming the neighbours, when none lies within LARGEST_SIZE_MISMATCH.
+    """
+    rungs = ladder()
+    best = min(rungs, key=lambda rung: abs(math.log(trunk_params(rung) / size)))
+    if abs(trunk_params(best) / size - 1) > LARGEST_SIZE_MISMATCH:
+        smallest, largest = trunk_params(rungs[0]), trunk_params(rungs[-1])
+        raise ValueError(
+            f"no rung within {LARGEST_SIZE_MISMATCH:.0%} of {size:,.0f} trunk parameters; the "
+            f"nearest has {trunk_params(best):,} and the ladder spans {smallest:,} to {largest:,}"
+        )
+    return best

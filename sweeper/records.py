@@ -1,0 +1,164 @@
+"""The rows of the four Parquet tables, each column documented once.
+
+`docs/results.md` is generated from here, the store writes with these schemas, and the analysis
+reads these names. Torch-free.
+"""
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+TableName = Literal["trials", "losses", "observations", "samples"]
+
+
+def column(doc: str) -> Any:
+    """A field whose meaning, unit included, is `doc`."""
+    return dataclasses.field(metadata={"doc": doc})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """One row per trial: its configuration, ingredients, outcome and cost."""
+
+    trial_id: str = column("Identity: hash of everything that can change the trial's numbers.")
+    trajectory_id: str = column("Identity without the observed steps; shared by extensions.")
+    sweep: str = column("Name of the sweep.")
+    series: str = column("Label of the series in the sweep file.")
+    family: str = column("Diffusion family.")
+    family_options: str = column("Options of the family, as JSON.")
+    status: str = column("`done`, `diverged` (a result, never fitted) or `failed`.")
+    error_class: str | None = column("Class of the failure or divergence; null when done.")
+    error_message: str | None = column("One line on the failure or divergence; null when done.")
+    seed: int = column("Seed of the trial; all its random streams derive from it.")
+    n_layers: int = column("Transformer blocks.")
+    width: int = column("Channels of the residual stream.")
+    n_heads: int = column("Attention heads.")
+    context_tokens: int = column("Tokens per sequence.")
+    vocab_size: int = column("Real tokens; a mask or start token is not counted.")
+    params_trunk: int = column("Parameters of blocks and final norm (non-embedding).")
+    params_embedding: int = column("Parameters of the input table.")
+    params_head: int = column("Parameters of the output table.")
+    params_conditioning: int = column("Parameters of time conditioning.")
+    flops_per_token_trunk: float = column("Training FLOPs per token in projections and MLPs.")
+    flops_per_token_attention: float = column("Training FLOPs per token in attention products.")
+    flops_per_token_head: float = column("Training FLOPs per token in the output logits.")
+    batch_tokens: int = column("Tokens per optimiser step.")
+    learning_rate: float = column("Base learning rate; matrices train at learning_rate / width.")
+    optimizer: str = column("Optimiser and schedule, as JSON.")
+    precision: str = column("Arithmetic of the network: `float32` or `bfloat16` (autocast).")
+    steps: int = column("Optimiser steps taken.")
+    tokens: int = column("Tokens trained on.")
+    train_flops: float = column("Training FLOPs spent, convention `full`.")
+    data_source: str = column("Corpus as named in the sweep file.")
+    data_fingerprint: str = column("Hash of the train and validation tokens.")
+    eval_sequences: int = column("Sequences of the fixed validation set.")
+    trainer_version: int = column("Version of the numbers the trainer produces.")
+    n_attempts: int = column("Attempts started, this one included.")
+    train_time_s: float = column("Seconds spent in training steps, over all attempts.")
+    eval_time_s: float = column("Seconds spent in evaluation, over all attempts.")
+    started_at: str = column("Start of the first attempt, ISO 8601, UTC.")
+    finished_at: str = column("Publication, ISO 8601, UTC.")
+    device: str = column("Device that trained it.")
+    n_threads: int = column("CPU threads per worker.")
+    torch_version: str = column("Version of PyTorch.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossRow:
+    """One row per logged training step."""
+
+    trial_id: str = column("Trial.")
+    series: str = column("Label of the series in the sweep file.")
+    step: int = column("Optimiser step, counted from 1.")
+    tokens: int = column("Tokens trained on so far.")
+    flops: float = column("Training FLOPs so far, convention `full`.")
+    loss_nats_per_token: float = column(
+        "Training loss, mean over the steps since the previous row. Not a bound; not comparable "
+        "across families."
+    )
+    learning_rate: float = column("Base learning rate at this step.")
+    grad_norm: float = column("Global gradient norm before clipping, at this step.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationRow:
+    """One row per evaluated point of a trial; what every fit reads."""
+
+    trial_id: str = column("Trial.")
+    trajectory_id: str = column("Run this point lies on; points of one run are correlated.")
+    sweep: str = column("Name of the sweep.")
+    series: str = column("Label of the series in the sweep file.")
+    family: str = column("Diffusion family.")
+    seed: int = column("Seed of the trial.")
+    budget_flops: float | None = column("Budget this point stands for; null outside isoFLOP plans.")
+    step: int = column("Optimiser steps taken.")
+    tokens: int = column("Tokens trained on.")
+    flops: float = column("Training FLOPs spent, convention `full`.")
+    bound_nats_per_token: float = column(
+        "Upper bound on the validation negative log-likelihood (exact for `ar`)."
+    )
+    bound_stderr_nats_per_token: float = column(
+        "Standard error of the bound: validation data, noise levels and noise."
+    )
+    bound_bits_per_byte: float | None = column("The bound per byte of text; null without bytes.")
+    eval_tokens: int = column("Validation tokens scored.")
+    train_loss_nats_per_token: float = column("Mean training loss since the previous log row.")
+    n_layers: int = column("Transformer blocks.")
+    width: int = column("Channels of the residual stream.")
+    context_tokens: int = column("Tokens per sequence.")
+    vocab_size: int = column("Real tokens.")
+    params_trunk: int = column("Parameters of blocks and final norm (non-embedding).")
+    params_embedding: int = column("Parameters of the input table.")
+    params_head: int = column("Parameters of the output table.")
+    params_conditioning: int = column("Parameters of time conditioning.")
+    flops_per_token_trunk: float = column("Training FLOPs per token in projections and MLPs.")
+    flops_per_token_attention: float = column("Training FLOPs per token in attention products.")
+    flops_per_token_head: float = column("Training FLOPs per token in the output logits.")
+    status: str = column("Status of the trial: `done` or `diverged`; fits read `done` only.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRow:
+    """One row per sampling measurement."""
+
+    trial_id: str = column("Trial whose final weights generated.")
+    series: str = column("Label of the series in the sweep file.")
+    family: str = column("Diffusion family.")
+    sampler: str = column("Sampler.")
+    n_steps: int = column("Steps asked for.")
+    network_evaluations: int = column("Forward passes really made.")
+    n_sequences: int = column("Sequences generated, in one batch.")
+    context_tokens: int = column("Tokens per sequence.")
+    wall_time_s: float = column("Seconds for the whole batch.")
+    unigram_entropy_nats: float = column("Mean entropy of a sample's own token histogram.")
+    first_sample: str = column("First sequence as text, undecodable bytes replaced.")
+
+
+ROW_TYPES: dict[TableName, type] = {
+    "trials": TrialRow,
+    "losses": LossRow,
+    "observations": ObservationRow,
+    "samples": SampleRow,
+}
+
+_ARROW_TYPES = {
+    str: (pa.string(), False),
+    int: (pa.int64(), False),
+    float: (pa.float64(), False),
+    str | None: (pa.string(), True),
+    float | None: (pa.float64(), True),
+}
+"""Arrow type and nullability of each annotation a row may use."""
+
+
+def schema(table: TableName) -> pa.Schema:
+    """Arrow schema of a table; each field carries its documentation as metadata."""
+    row_type = ROW_TYPES[table]
+    annotations = typing.get_type_hints(row_type)
+    return pa.schema(
+        pa.field(field.name, *_ARROW_TYPES[annotations[field.name]], {"doc": field.metadata["doc"]})
+        for field in dataclasses.fields(row_type)
+    )

@@ -1,0 +1,127 @@
+"""A trial: one fully specified training run, and its identity.
+
+A trial says everything that can change its numbers and nothing else: labels, paths, devices,
+micro-batches and retries are not in it. Derived values (steps, batch size, learning rate) are
+resolved before a trial is made, so that its hash does not depend on how they were derived.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sweeper.ladder import Rung
+
+TRAINER_VERSION = 1
+"""Bumped by hand whenever a change alters the numbers of the same trial."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a trial reads, independent of where the files lie."""
+
+    fingerprint: str
+    """Hash of the train and validation tokens."""
+    vocab_size: int
+    seq_len: int
+    """Tokens per sequence."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Optimiser and schedule of a trial."""
+
+    batch_sequences: int
+    """Sequences per step, over all devices and micro-batches."""
+    learning_rate: float
+    """Base learning rate eta of arXiv 2512.10858 §2.1: matrices train at eta / width."""
+    warmup_steps: int
+    schedule: Literal["constant"] = "constant"
+    name: Literal["adamw"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    """Largest global gradient norm; larger gradients are scaled down to it."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The fixed validation set and the noise drawn on it; shared by all trials of a sweep."""
+
+    n_sequences: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run: a trajectory at constant learning rate, observed at given steps."""
+
+    family: str
+    family_options: tuple[tuple[str, Any], ...]
+    """Options of the family as sorted (name, value) pairs, defaults included."""
+    rung: Rung
+    data: Data
+    optimizer: Optimizer
+    evaluation: Evaluation
+    observe_at_steps: tuple[int, ...]
+    """Increasing optimiser steps after which the bound is evaluated; the last ends the run."""
+    seed: int
+    precision: Literal["float32", "bfloat16"]
+    trainer_version: int = TRAINER_VERSION
+
+    def __post_init__(self) -> None:
+        steps = self.observe_at_steps
+        if not steps or steps[0] < 1 or any(a >= b for a, b in itertools.pairwise(steps)):
+            raise ValueError(f"observe_at_steps must increase from at least 1, got {steps}")
+
+    @property
+    def trial_id(self) -> str:
+        """First 12 hex digits of the hash of the whole trial."""
+        return _digest(canonical(self))
+
+    @property
+    def trajectory_id(self) -> str:
+        """Identity of the run without its observed steps: equal ids pass through equal weights."""
+        fields = canonical(self)
+        del fields["observe_at_steps"]
+        return _digest(fields)
+
+    @property
+    def n_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.observe_at_steps[-1]
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimiser step."""
+        return self.optimizer.batch_sequences * self.data.seq_len
+
+
+def canonical(trial: Trial) -> dict[str, Any]:
+    """The trial as plain JSON values."""
+    fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(trial)))
+    return fields
+
+
+def from_canonical(fields: dict[str, Any]) -> Trial:
+    """The inverse of `canonical`."""
+    return Trial(
+        **{
+            **fields,
+            "family_options": tuple((name, value) for name, value in fields["family_options"]),
+            "rung": Rung(**fields["rung"]),
+            "data": Data(**fields["data"]),
+            "optimizer": Optimizer(
+                **{**fields["optimizer"], "betas": tuple(fields["optimizer"]["betas"])}
+            ),
+            "evaluation": Evaluation(**fields["evaluation"]),
+            "observe_at_steps": tuple(fields["observe_at_steps"]),
+        }
+    )
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
