@@ -90,7 +90,8 @@ class AbstractDiffusion(AbstractFamily):
 
     @abc.abstractmethod
     def corrupt(self, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw z_t given x_0, ids up to V; t is (B,) or (B, L). Drawn on the generator's device."""
+        """Draw z_t given x_0, ids up to V; t is (B,) or (B, L). All draws are made on the generator's device, so a CPU generator
+        gives the same noise to every accelerator."""
 
     @abc.abstractmethod
     def nelbo_density(
@@ -131,8 +132,12 @@ def stratified(n: int, rng: torch.Generator) -> Tensor:
     The low-discrepancy sampler of arXiv 2406.07524: the mean over a batch varies far less than
     over independent draws.
     """
-    offsets = torch.rand(n, generator=rng, device=rng.device)
-    return (torch.arange(n, device=rng.device) + offsets) / n
+    return (torch.arange(n, device=rng.device) + uniform_draws((n,), rng)) / n
+
+
+def uniform_draws(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """Uniform draws in [0, 1), float32, on the generator's device."""
+    return torch.rand(shape, generator=rng, device=rng.device)
 
 
 def token_nll(logits_BLV: Tensor, ids_BL: Tensor) -> Tensor:

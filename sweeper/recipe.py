@@ -1,0 +1,31 @@
+"""What `auto` means for batch size, learning rate and warmup.
+
+The laws are the pooled ones of arXiv 2512.10858 (§5.6 and §5.7 of our specification), fitted over
+10^9 to 10^11 tokens with batches of 16 thousand to 2 million. Below that range they extrapolate;
+a sweep that matters should tune and name its own values.
+"""
+
+MIN_BATCH_SEQUENCES = 8
+"""Fewer sequences leave a stratified batch of noise levels too coarse and the hardware idle."""
+
+WARMUP_STEPS = 2000
+"""Warmup of both studies' large runs."""
+
+WARMUP_SHARE = 0.1
+"""Largest share of the steps before the first observation that warmup may take."""
+
+
+def batch_sequences(tokens: float, seq_len: int) -> int:
+    """Sequences per step for a run of `tokens` tokens: B* = 10^-2.4 · D^0.8225 tokens."""
+    batch_tokens = 10**-2.4 * tokens**0.8225
+    return max(MIN_BATCH_SEQUENCES, round(batch_tokens / seq_len))
+
+
+def learning_rate(batch_tokens: float) -> float:
+    """Base learning rate for a batch: eta* = 10^-2.06 · B^0.3412, rounded to three digits."""
+    return float(f"{10**-2.06 * batch_tokens**0.3412:.3g}")
+
+
+def warmup_steps(first_observation_step: int) -> int:
+    """Warmup for a run first observed after a number of steps."""
+    return max(1, min(WARMUP_STEPS, round(WARMUP_SHARE * first_observation_step)))
