@@ -1,0 +1,44 @@
+# Sets up a virtual environment and does the main jobs. Every target works from a fresh clone.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP_DONE := $(VENV)/setup-done
+
+.PHONY: setup run test test-fast check format docs clean
+
+setup: $(SETUP_DONE)  ## virtual environment with pinned versions and the `sweeper` command
+
+$(SETUP_DONE): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: setup  ## the main job: train the quick sweep, fit, compare, report
+	$(BIN)/sweeper run sweeps/quick.yaml
+	$(BIN)/sweeper fit results/quick
+	$(BIN)/sweeper compare results/quick --baseline masked --against uniform
+	$(BIN)/sweeper report results/quick -o results/quick/report.html
+
+test: setup  ## every test that needs no GPU
+	$(BIN)/python -m pytest -m "not gpu"
+
+test-fast: setup  ## no Ray, nothing slow
+	$(BIN)/python -m pytest -m "not gpu and not ray and not slow"
+
+check: setup  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: setup  ## pages generated from the code
+	$(BIN)/python -m sweeper.results_page > docs/results.md
+
+clean:
+	rm -rf $(VENV) results .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,179 @@
+"""The transformer every family trains: the backbone of arXiv 2512.10858 §2.1.
+
+Pre-norm blocks with RMSNorm, query–key norm over the full width, rotary positions, soft-capped
+attention logits, one learned attention sink per head, a squared-ReLU MLP, no time conditioning.
+Residual branches are scaled by 4 / layers and logits by 512 / width, so that one base learning
+rate serves every width and depth (CompleteP; the optimiser's part is in `optimizer.py`).
+
+Shapes: B batch, L sequence length, D width, H heads, K channels of a head, V vocabulary.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sweeper.ladder import Rung
+
+RMS_EPSILON = 1e-6
+ROPE_BASE = 10_000.0
+LOGIT_CAP = 30.0
+"""Attention logits saturate here: cap · tanh(logit / cap)."""
+INIT_SCALE = 0.4
+"""Matrices start at N(0, (0.4 / sqrt(width))²)."""
+EMBEDDING_STD = 0.02
+RESIDUAL_SCALE = 4.0
+"""Each residual branch is multiplied by this over the number of layers."""
+HEAD_SCALE = 512.0
+"""Logits are multiplied by this over the width."""
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) times a gain stored as its difference from one, so that decay pulls it to one."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension in float32."""
+        width = (self.gain.shape[0],)
+        return functional.rms_norm(x.float(), width, 1 + self.gain, RMS_EPSILON).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with query–key norm, rotary positions, soft cap and a learned sink."""
+
+    def __init__(self, rung: Rung) -> None:
+        super().__init__()
+        self.n_heads, self.head_width = rung.n_heads, rung.head_width
+        self.qkv = nn.Parameter(torch.empty(3 * rung.width, rung.width))
+        self.out = nn.Parameter(torch.empty(rung.width, rung.width))
+        self.query_norm = RMSNorm(rung.width)
+        self.key_norm = RMSNorm(rung.width)
+        self.sink_key_bias = nn.Parameter(torch.zeros(rung.n_heads, 1, rung.head_width))
+        self.sink_value_bias = nn.Parameter(torch.zeros(rung.n_heads, 1, rung.head_width))
+
+    def forward(
+        self, x_BLD: Tensor, rotation: tuple[Tensor, Tensor], bias: Tensor | None
+    ) -> Tensor:
+        """Attend; `bias` (L, 1 + L) is added to the logits, −inf where a key is hidden."""
+        q_BLD, k_BLD, v_BLD = functional.linear(x_BLD, self.qkv).chunk(3, dim=-1)
+        q_BHLK = rotate(self.split(self.query_norm(q_BLD)), rotation)
+        k_BHLK = rotate(self.split(self.key_norm(k_BLD)), rotation)
+        k_BHSK = self.with_sink(self.sink_key_bias, k_BHLK)
+        v_BHSK = self.with_sink(self.sink_value_bias, self.split(v_BLD))
+        logits_BHLS = (q_BHLK * self.head_width**-0.5) @ k_BHSK.transpose(-1, -2)
+        logits_BHLS = LOGIT_CAP * torch.tanh(logits_BHLS / LOGIT_CAP)
+        if bias is not None:
+            logits_BHLS = logits_BHLS + bias
+        weights_BHLS = torch.softmax(logits_BHLS, dim=-1, dtype=torch.float32).to(v_BHSK.dtype)
+        mixed_BLD = (weights_BHLS @ v_BHSK).transpose(1, 2).flatten(2)
+        return functional.linear(mixed_BLD, self.out)
+
+    def split(self, x_BLD: Tensor) -> Tensor:
+        """(B, L, D) to (B, H, L, K)."""
+        return x_BLD.unflatten(-1, (self.n_heads, self.head_width)).transpose(1, 2)
+
+    def with_sink(self, sink_H1K: Tensor, x_BHLK: Tensor) -> Tensor:
+        """Prepend the always visible learned position: (B, H, 1 + L, K)."""
+        sink_BH1K = sink_H1K.to(x_BHLK.dtype).expand(x_BHLK.shape[0], -1, -1, -1)
+        return torch.cat([sink_BH1K, x_BHLK], dim=2)
+
+
+class Block(nn.Module):
+    """One pre-norm layer; both residual branches scaled by 4 / layers."""
+
+    def __init__(self, rung: Rung) -> None:
+        super().__init__()
+        d = rung.width
+        self.scale = RESIDUAL_SCALE / rung.n_layers
+        self.attention_norm, self.attention = RMSNorm(d), Attention(rung)
+        self.mlp_norm = RMSNorm(d)
+        self.up, self.up_bias = (
+            nn.Parameter(torch.empty(4 * d, d)),
+            nn.Parameter(torch.zeros(4 * d)),
+        )
+        self.down, self.down_bias = (
+            nn.Parameter(torch.empty(d, 4 * d)),
+            nn.Parameter(torch.zeros(d)),
+        )
+
+    def forward(
+        self, h_BLD: Tensor, rotation: tuple[Tensor, Tensor], bias: Tensor | None
+    ) -> Tensor:
+        """h + scale · attention, then h + scale · mlp."""
+        attended = self.attention(self.attention_norm(h_BLD), rotation, bias)
+        h_BLD = h_BLD + self.scale * attended
+        hidden = functional.linear(self.mlp_norm(h_BLD), self.up, self.up_bias)
+        return h_BLD + self.scale * functional.linear(
+            functional.relu(hidden).square(), self.down, self.down_bias
+        )
+
+
+class Backbone(nn.Module):
+    """Ids (B, L) to float32 logits (B, L, V)."""
+
+    def __init__(
+        self,
+        rung: Rung,
+        vocab_size: int,
+        extra_input_ids: int,
+        attention: Literal["causal", "bidirectional"],
+    ) -> None:
+        super().__init__()
+        self.rung, self.is_causal = rung, attention == "causal"
+        self.embedding = nn.Parameter(torch.empty(vocab_size + extra_input_ids, rung.width))
+        self.blocks = nn.ModuleList(Block(rung) for _ in range(rung.n_layers))
+        self.final_norm = RMSNorm(rung.width)
+        self.head = nn.Parameter(torch.zeros(vocab_size, rung.width))
+
+    def initialize(self, rng: torch.Generator) -> None:
+        """Draw the weights; norms, biases, sinks and head start at zero."""
+        with torch.no_grad():
+            self.embedding.normal_(0, EMBEDDING_STD, generator=rng)
+            for block in self.blocks:
+                for name, parameter in block.named_parameters():
+                    if is_matrix(name, parameter):
+                        parameter.normal_(0, INIT_SCALE / math.sqrt(self.rung.width), generator=rng)
+
+    def forward(self, z_BL: Tensor, t_B: Tensor) -> Tensor:
+        """Logits of every position; the noise level is not used by this backbone."""
+        del t_B
+        n_positions = z_BL.shape[1]
+        h_BLD = functional.embedding(z_BL, self.embedding)
+        rotation = rotary_angles(n_positions, self.rung.head_width, h_BLD)
+        bias = causal_bias(n_positions, h_BLD) if self.is_causal else None
+        for block in self.blocks:
+            h_BLD = block(h_BLD, rotation, bias)
+        h_BLD = self.final_norm(h_BLD) * (HEAD_SCALE / self.rung.width)
+        return functional.linear(h_BLD, self.head).float()
+
+
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter of a block is a weight matrix: drawn at random, trained at eta / D."""
+    return parameter.dim() > 1 and not name.endswith("bias")
+
+
+def rotary_angles(n_positions: int, head_width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (L, K/2) of position times frequency, float32."""
+    half = head_width // 2
+    frequencies = ROPE_BASE ** (-torch.arange(half, device=like.device) / half)
+    angles_LK = torch.arange(n_positions, device=like.device)[:, None] * frequencies
+    return angles_LK.cos(), angles_LK.sin()
+
+
+def rotate(x_BHLK: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn channel pairs (k, k + K/2) by their angle (arXiv 2104.09864, half-split layout)."""
+    cos, sin = (r.to(x_BHLK.dtype) for r in rotation)
+    a, b = x_BHLK.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+def causal_bias(n_positions: int, like: Tensor) -> Tensor:
+    """(L, 1 + L): zero where query may see key (the sink always), −inf elsewhere."""
+    hidden = torch.full((n_positions, n_positions), -math.inf, device=like.device)
+    sink = torch.zeros(n_positions, 1, device=like.device)
+    return torch.cat([sink, hidden.triu(1)], dim=1)

@@ -1,0 +1,50 @@
+"""AdamW with the parameter groups of arXiv 2512.10858 §2.1 and a warmup-then-constant schedule.
+
+With base learning rate eta, weight matrices of a trunk of width d and depth L train at eta / d
+with weight decay times d, everything else at 0.02 · eta without decay, all with eps
+1e-8 / (d · L): together with the backbone's multipliers, one eta serves every rung.
+"""
+
+import torch
+
+from sweeper.backbone import Backbone, is_matrix
+from sweeper.trial import Optimizer
+
+AUXILIARY_FACTOR = 0.02
+"""Learning rate of embeddings, head, norms, biases and sinks, in units of eta."""
+
+ADAM_EPSILON = 1e-8
+"""Before division by width and depth."""
+
+
+def build_optimizer(backbone: Backbone, settings: Optimizer) -> torch.optim.AdamW:
+    """The optimiser; each group remembers its full rate as `peak`."""
+    width, n_layers = backbone.rung.width, backbone.rung.n_layers
+    matrices, others = [], []
+    for name, parameter in backbone.named_parameters():
+        in_trunk = name.startswith("blocks.")
+        (matrices if in_trunk and is_matrix(name, parameter) else others).append(parameter)
+    bulk_rate = settings.learning_rate / width
+    other_rate = AUXILIARY_FACTOR * settings.learning_rate
+    groups = [
+        {"params": matrices, "peak": bulk_rate, "weight_decay": settings.weight_decay * width},
+        {"params": others, "peak": other_rate, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=bulk_rate,
+        betas=settings.betas,
+        eps=ADAM_EPSILON / (width * n_layers),
+        fused=True,
+    )
+
+
+def rate_factor(step: int, settings: Optimizer) -> float:
+    """Share of the peak rate at a step counted from 1: linear warmup, then constant."""
+    return min(1.0, step / settings.warmup_steps)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Give every group its share of its peak rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = factor * group["peak"]

@@ -1,0 +1,16 @@
+"""Random streams by purpose: each is a pure function of a seed, a purpose and indices.
+
+Nothing is carried from draw to draw, so resuming needs no generator state, and a new draw in one
+place never shifts another.
+"""
+
+import hashlib
+
+import torch
+
+
+def generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
+    """A CPU generator for one purpose, for instance ("corruption", step)."""
+    text = "/".join([str(seed), purpose, *map(str, indices)])
+    digest = hashlib.sha256(text.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,0 +1,134 @@
+"""Training steps: deterministic in (trial, step), resumable bit for bit.
+
+Data and noise of a step are pure functions of seed and step, drawn for the whole global batch
+before it is cut into micro-batches, so neither micro-batches nor restarts change them.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweeper.backbone import Backbone
+from sweeper.corpus import Corpus, train_batch
+from sweeper.families.base import AbstractFamily
+from sweeper.optimizer import build_optimizer, rate_factor, set_rates
+from sweeper.seeds import generator
+from sweeper.trial import Trial
+
+
+class Diverged(Exception):
+    """Training has left the finite numbers; a result, not a failure."""
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """What is logged of a training step."""
+
+    step: int
+    loss_nats_per_token: float
+    """Mean since the previous entry."""
+    learning_rate: float
+    grad_norm: float
+
+
+class Trainer:
+    """Weights and optimiser of one trial, advanced step by step."""
+
+    def __init__(
+        self,
+        trial: Trial,
+        family: AbstractFamily,
+        corpus: Corpus,
+        device: torch.device,
+        micro_batch_sequences: int | None = None,
+    ) -> None:
+        self.trial, self.family, self.corpus, self.device = trial, family, corpus, device
+        self.micro_batch_sequences = micro_batch_sequences or trial.optimizer.batch_sequences
+        self.backbone = Backbone(
+            trial.rung, trial.data.vocab_size, family.needs.extra_input_ids, family.needs.attention
+        )
+        self.backbone.initialize(generator(trial.seed, "weights"))
+        self.backbone.to(device)
+        self.optimizer = build_optimizer(self.backbone, trial.optimizer)
+        self.step = 0
+        self._loss_sum = torch.zeros((), device=device)
+        self._steps_summed = 0
+        self._grad_norm = torch.zeros((), device=device)
+
+    def denoise(self, z_BL: Tensor, t_B: Tensor) -> Tensor:
+        """The backbone in the trial's precision; float32 logits (B, L, V)."""
+        autocast = self.trial.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
+            logits_BLV: Tensor = self.backbone(z_BL, t_B)
+        return logits_BLV
+
+    def advance(self) -> None:
+        """One optimiser step."""
+        self.step += 1
+        settings = self.trial.optimizer
+        set_rates(self.optimizer, rate_factor(self.step, settings))
+        self._loss_sum += self.accumulate_gradients(self.step)
+        self._steps_summed += 1
+        self._grad_norm = torch.nn.utils.clip_grad_norm_(
+            self.backbone.parameters(), settings.clip_norm
+        )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def accumulate_gradients(self, step: int) -> Tensor:
+        """Add the gradient of the global batch of a step; returns its mean loss, detached."""
+        n_sequences, seq_len = self.trial.optimizer.batch_sequences, self.trial.data.seq_len
+        ids = train_batch(
+            self.corpus,
+            seq_len=seq_len,
+            n_sequences=n_sequences,
+            seed=self.trial.seed,
+            step=step,
+        )
+        noise = generator(self.trial.seed, "corruption", step)
+        batch = self.family.noisy_batch(torch.from_numpy(ids), noise)
+        total = torch.zeros((), device=self.device)
+        for start in range(0, n_sequences, self.micro_batch_sequences):
+            rows = batch.rows(start, start + self.micro_batch_sequences).to(self.device)
+            loss = self.family.loss(self.denoise, rows).sum() / (n_sequences * seq_len)
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def log_entry(self) -> LogEntry:
+        """Summarise the steps since the previous entry; raises Diverged if they are not finite."""
+        entry = LogEntry(
+            step=self.step,
+            loss_nats_per_token=self._loss_sum.item() / self._steps_summed,
+            learning_rate=self.trial.optimizer.learning_rate
+            * rate_factor(self.step, self.trial.optimizer),
+            grad_norm=self._grad_norm.item(),
+        )
+        self._loss_sum.zero_()
+        self._steps_summed = 0
+        if not (math.isfinite(entry.loss_nats_per_token) and math.isfinite(entry.grad_norm)):
+            raise Diverged(f"loss {entry.loss_nats_per_token} at step {self.step}")
+        return entry
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs, as tensors and plain values."""
+        return {
+            "step": self.step,
+            "backbone": self.backbone.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "loss_sum": self._loss_sum,
+            "steps_summed": self._steps_summed,
+            "grad_norm": self._grad_norm,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`, bit for bit."""
+        self.step = state["step"]
+        self.backbone.load_state_dict(state["backbone"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._loss_sum = state["loss_sum"].to(self.device)
+        self._steps_summed = state["steps_summed"]
+        self._grad_norm = state["grad_norm"].to(self.device)
