@@ -1,0 +1,167 @@
+"""Find and read the text files of a source.
+
+Links are followed, every folder is entered once, hidden names are left out. The listing alone
+(names, sizes, times) tells whether a file has changed; contents are read only when needed.
+"""
+
+import logging
+import os
+import stat
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_REFUSED_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".arrow")
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """One file and what the file system says about its content."""
+
+    path: Path
+    name: str
+    """Path relative to the folder that was listed."""
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True)
+class FileRule:
+    """Which files of a folder belong to a source."""
+
+    suffix: str = ""
+    """End of the file name; empty takes every file."""
+    excluded_folders: tuple[str, ...] = ()
+
+
+PYTHON_SOURCES = FileRule(suffix=".py")
+STDLIB_SOURCES = FileRule(suffix=".py", excluded_folders=("site-packages", "dist-packages"))
+ANY_TEXT = FileRule()
+
+
+def stdlib_folder() -> Path:
+    """The standard library of the running interpreter."""
+    return Path(sysconfig.get_path("stdlib"))
+
+
+def installed_folder() -> Path:
+    """The packages installed beside the running interpreter."""
+    return Path(sysconfig.get_path("purelib"))
+
+
+def list_files(source: str, root: Path, rule: FileRule) -> list[ListedFile]:
+    """Every file of `root` (a folder or one file) under `rule`, sorted by name."""
+    try:
+        status = root.stat()
+        if stat.S_ISDIR(status.st_mode):
+            entered = {(status.st_dev, status.st_ino)}
+            files = sorted(_walk(root, "", rule, entered), key=lambda file: file.name)
+        else:
+            files = [_listed(root, root.name, status)]
+    except OSError as error:
+        raise DataError(
+            f"corpus {source!r}: cannot list {error.filename or root}: {error.strerror}; "
+            "expected a readable text file or folder: check the path and its permissions"
+        ) from error
+    _refuse_containers(source, files)
+    if not files:
+        wanted = f"{rule.suffix} file" if rule.suffix else "file"
+        raise DataError(
+            f"corpus {source!r}: no {wanted} under {root}; "
+            f"expected at least one: name a folder that holds text"
+        )
+    return files
+
+
+def read_texts(source: str, files: list[ListedFile]) -> list[bytes]:
+    """The contents of those files that are text: UTF-8 without a zero byte."""
+    texts: list[bytes] = []
+    not_text: list[str] = []
+    for file in files:
+        content = _read(source, file.path)
+        if not content.strip():
+            continue
+        if _is_text(content):
+            texts.append(content)
+        else:
+            not_text.append(file.name)
+    if not texts:
+        raise DataError(
+            f"corpus {source!r}: no text in {_described(files)} ({len(not_text)} not UTF-8, "
+            f"{len(files) - len(not_text)} empty); expected UTF-8 text: convert it, "
+            "or name another path"
+        )
+    if not_text:
+        logger.warning(
+            "corpus %s: left out %d of %d files that are not UTF-8 text, the first is %s",
+            source,
+            len(not_text),
+            len(files),
+            not_text[0],
+        )
+    return texts
+
+
+def _walk(
+    folder: Path, prefix: str, rule: FileRule, entered: set[tuple[int, int]]
+) -> Iterator[ListedFile]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                status = entry.stat()
+            except OSError:
+                logger.warning("left out the broken link %s", entry.path)
+                continue
+            name = f"{prefix}{entry.name}"
+            if stat.S_ISDIR(status.st_mode):
+                identity = (status.st_dev, status.st_ino)
+                if entry.name not in rule.excluded_folders and identity not in entered:
+                    entered.add(identity)
+                    yield from _walk(Path(entry.path), f"{name}/", rule, entered)
+            elif stat.S_ISREG(status.st_mode) and name.endswith(rule.suffix):
+                yield _listed(Path(entry.path), name, status)
+
+
+def _listed(path: Path, name: str, status: os.stat_result) -> ListedFile:
+    return ListedFile(path, name, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _refuse_containers(source: str, files: list[ListedFile]) -> None:
+    for file in files:
+        if file.path.suffix.lower() in _REFUSED_SUFFIXES:
+            raise DataError(
+                f"corpus {source!r}: {file.name} is a {file.path.suffix} file; this version reads "
+                "plain text files as bytes: write its text column to .txt files, one document each"
+            )
+
+
+def _read(source: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"corpus {source!r}: cannot read {path}: {error.strerror}; expected a readable "
+            "text file: mend its permissions or move it out of the folder"
+        ) from error
+
+
+def _is_text(content: bytes) -> bool:
+    if b"\0" in content:
+        return False
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _described(files: list[ListedFile]) -> str:
+    return str(files[0].path) if len(files) == 1 else f"{len(files)} files"

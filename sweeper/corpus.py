@@ -1,0 +1,119 @@
+"""Corpora: tokens to train on, tokens to validate on, and the order in which they are read.
+
+Reading needs no loader state: a batch is a function of (corpus, seed, step), and the validation
+sequences are a function of the corpus. How tokens are found and split is in `sweeper/corpora/`.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from sweeper.corpora import text_files
+from sweeper.corpora.split import split_texts
+from sweeper.corpora.text_files import FileRule
+from sweeper.corpora.tokens import SplitTokens, fingerprint
+from sweeper.errors import DataError
+
+_DATA_ORDER = 0x0DA7A
+"""Separates the stream of the data order from other uses of the same seed."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A fingerprinted source of train and validation tokens."""
+
+    source: str
+    """As named in the sweep file."""
+    train_tokens: np.ndarray
+    """(n_train,) unsigned integers; may be a read-only memory map."""
+    validation_tokens: np.ndarray
+    """(n_validation,) unsigned integers; may be a read-only memory map."""
+    vocab_size: int
+    bytes_per_token: float | None
+    """Bytes of text per token; None where there is no text."""
+    fingerprint: str
+    """Hex digest of the tokens and the vocabulary, independent of paths."""
+    entropy_nats_per_token: float | None
+    """Known entropy rate of a synthetic source."""
+
+
+def load_corpus(source: str, cache_folder: Path | None = None) -> Corpus:  # noqa: ARG001
+    """The corpus a sweep file names; raises DataError where it cannot be read."""
+    kind, _, rest = source.partition(":")
+    if source == "stdlib":
+        tokens = _text_tokens(source, text_files.stdlib_folder(), text_files.STDLIB_SOURCES)
+    elif source == "installed":
+        tokens = _text_tokens(source, text_files.installed_folder(), text_files.PYTHON_SOURCES)
+    elif kind == "path":
+        tokens = _text_tokens(source, Path(rest).expanduser(), text_files.ANY_TEXT)
+    else:
+        raise DataError(f"corpus {source!r}: unknown source; expected stdlib, installed or path:")
+    return Corpus(
+        source=source,
+        train_tokens=tokens.train,
+        validation_tokens=tokens.validation,
+        vocab_size=tokens.vocab_size,
+        bytes_per_token=tokens.bytes_per_token,
+        fingerprint=fingerprint(tokens),
+        entropy_nats_per_token=tokens.entropy_nats_per_token,
+    )
+
+
+def train_batch(
+    corpus: Corpus, *, seq_len: int, n_sequences: int, seed: int, step: int
+) -> np.ndarray:
+    """Batch `step` of the data order `seed`: (n_sequences, seq_len) int64.
+
+    An epoch cuts the tokens, as a ring, into chunks at an offset of its own and visits each chunk
+    once in a random order. A batch that reaches the end of an epoch goes on in the next one.
+    """
+    n_chunks = len(corpus.train_tokens) // seq_len
+    if n_chunks < 1:
+        raise DataError(
+            f"corpus {corpus.source!r}: seq_len {seq_len} exceeds its {len(corpus.train_tokens)} "
+            "training tokens: shorten seq_len or take a larger corpus"
+        )
+    position = step * n_sequences + np.arange(n_sequences)
+    epoch, rank = position // n_chunks, position % n_chunks
+    starts = np.empty(n_sequences, dtype=np.int64)
+    for this_epoch in range(epoch[0], epoch[-1] + 1):
+        here = epoch == this_epoch
+        offset, order = _epoch_order(n_chunks, seed, this_epoch)
+        starts[here] = offset % seq_len + order[rank[here]].astype(np.int64) * seq_len
+    tokens = np.take(corpus.train_tokens, starts[:, None] + np.arange(seq_len), mode="wrap")
+    return np.asarray(tokens, dtype=np.int64)
+
+
+def validation_sequences(corpus: Corpus, *, seq_len: int, n_sequences: int) -> np.ndarray:
+    """The same evenly spread validation sequences for every trial: (n_sequences, seq_len) int64."""
+    n_chunks = len(corpus.validation_tokens) // seq_len
+    if n_chunks < n_sequences:
+        raise DataError(
+            f"corpus {corpus.source!r}: its {len(corpus.validation_tokens)} validation tokens "
+            f"hold {n_chunks} sequences of seq_len {seq_len}, not {n_sequences}: evaluate fewer, "
+            "shorten seq_len or take a larger corpus"
+        )
+    starts = np.arange(n_sequences) * n_chunks // n_sequences * seq_len
+    tokens = corpus.validation_tokens[starts[:, None] + np.arange(seq_len)]
+    return np.asarray(tokens, dtype=np.int64)
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(n_chunks: int, seed: int, epoch: int) -> tuple[int, np.ndarray]:
+    """The offset of the chunk grid (before modulo seq_len) and the order of the chunks.
+
+    Sorting raw bits, unlike `Generator.permutation`, is the same in every version of numpy.
+    """
+    bits = np.random.Philox(np.random.SeedSequence([_DATA_ORDER, seed, epoch]))
+    offset = int(bits.random_raw())
+    order = np.argsort(bits.random_raw(n_chunks), kind="stable")
+    narrow = order.astype(np.uint32 if n_chunks <= 2**32 else np.int64)
+    narrow.flags.writeable = False
+    return offset, narrow
+
+
+def _text_tokens(source: str, root: Path, rule: FileRule) -> SplitTokens:
+    files = text_files.list_files(source, root, rule)
+    return split_texts(source, text_files.read_texts(source, files))
