@@ -4,6 +4,8 @@ A family is one module of this folder holding a frozen dataclass `Family`; its f
 registered name and its fields after `vocab_size` are its options. It never touches a network: it
 calls a *denoiser*, and declares in `needs` what that denoiser must offer.
 
+Noise levels: alpha_t = 1 − t throughout, so t is the share of noise and −alpha'_t = 1.
+
 Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens).
 """
 
@@ -18,7 +20,7 @@ from torch import Tensor
 class Denoiser(Protocol):
     """The network as a family sees it."""
 
-    def __call__(self, z_BL: Tensor, t_B: Tensor) -> Tensor:
+    def __call__(self, z_BL: Tensor, t_B: Tensor, /) -> Tensor:
         """Float logits (B, L, V) from input ids (B, L) and noise levels, (B,) or (B, L)."""
 
 
@@ -40,6 +42,7 @@ class NoisyBatch:
     x0_BL: Tensor
     zt_BL: Tensor
     t_B: Tensor
+    """Noise levels, (B,) or (B, L)."""
 
     def rows(self, start: int, stop: int) -> "NoisyBatch":
         """The sequences start … stop − 1, for a micro-batch or a rank."""
@@ -52,7 +55,11 @@ class NoisyBatch:
 
 @dataclass(frozen=True)
 class AbstractFamily(abc.ABC):
-    """Interface of all families."""
+    """Interface of all families.
+
+    Random draws are made on the generator's device and then moved to the data's, so a CPU
+    generator gives the same noise to every accelerator.
+    """
 
     vocab_size: int
 
@@ -63,35 +70,33 @@ class AbstractFamily(abc.ABC):
 
     @abc.abstractmethod
     def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
-        """Draw the noise of one step for the whole global batch, on the CPU."""
+        """Draw the noise of one step for the whole global batch."""
 
     @abc.abstractmethod
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
-        """What training averages, nats per token, (B, L), float32."""
+        """What training averages, nats per token, (B, L), float32 or wider."""
 
     @abc.abstractmethod
     def bound(self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
-        """An unbiased estimate of the bound on −log p(x0), nats per token, (B, L), float32.
+        """An unbiased estimate of the bound on −log p(x0), nats per token, (B, L).
 
         `t_B` in (0, 1) comes from the evaluator's stratified grid; averaged over t ~ U(0, 1) and
         the corruption, the mean over L bounds the negative log-likelihood per token. Exact for a
-        family without t.
+        family without t. Costs one call of the denoiser; float32 or wider.
         """
 
 
 @dataclass(frozen=True)
 class AbstractDiffusion(AbstractFamily):
-    """A family whose bound is an integral over noise levels t in [t_min, t_max], plus end terms."""
+    """A family that corrupts every token independently, with an integral over t as its bound."""
 
-    t_min = 0.0
-    """Below, the bound counts the reconstruction term at t_min instead."""
+    t_min = 1e-3
     t_max = 1.0
-    """Above, the bound counts the prior term at t_max instead."""
+    """Training draws t between these; what the bound does outside is said by each family."""
 
     @abc.abstractmethod
     def corrupt(self, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw z_t given x_0, ids up to V; t is (B,) or (B, L). All draws are made on the generator's device, so a CPU generator
-        gives the same noise to every accelerator."""
+        """Draw z_t given x_0, ids up to V; t is (B,) or (B, L)."""
 
     @abc.abstractmethod
     def nelbo_density(
@@ -103,27 +108,15 @@ class AbstractDiffusion(AbstractFamily):
     def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
         """What training averages over t, nats per token, (B, L); may differ from the bound."""
 
-    @abc.abstractmethod
-    def end_terms(self, denoiser: Denoiser, x0_BL: Tensor, rng: torch.Generator) -> Tensor:
-        """Reconstruction term at t_min plus prior term at t_max, nats per token, (B, L)."""
-
     def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
         """Noise levels stratified over the global batch, one per sequence, and their corruption."""
         t_B = self.t_min + (self.t_max - self.t_min) * stratified(x0_BL.shape[0], rng)
-        return NoisyBatch(x0_BL, self.corrupt(x0_BL, t_B, rng), t_B)
+        return NoisyBatch(x0_BL, self.corrupt(x0_BL, t_B, rng), t_B.to(x0_BL.device))
 
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
         """`loss_density` at the batch's own noise."""
         logits_BLV = denoiser(batch.zt_BL, batch.t_B)
         return self.loss_density(logits_BLV, batch.x0_BL, batch.zt_BL, batch.t_B)
-
-    def bound(self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
-        """Integrand at t mapped into [t_min, t_max], times its length, plus the end terms."""
-        span = self.t_max - self.t_min
-        t_B = self.t_min + span * t_B
-        zt_BL = self.corrupt(x0_BL, t_B, rng)
-        density_BL = self.nelbo_density(denoiser(zt_BL, t_B), x0_BL, zt_BL, t_B)
-        return span * density_BL + self.end_terms(denoiser, x0_BL, rng)
 
 
 def stratified(n: int, rng: torch.Generator) -> Tensor:
@@ -152,5 +145,6 @@ def wide(x: Tensor) -> Tensor:
 
 
 def per_token(t_B: Tensor, like_BL: Tensor) -> Tensor:
-    """Noise levels (B,) or (B, L), as something that broadcasts against (B, L)."""
+    """Noise levels (B,) or (B, L), on the device of `like_BL` and ready to broadcast against it."""
+    t_B = t_B.to(like_BL.device)
     return t_B[:, None] if t_B.dim() < like_BL.dim() else t_B

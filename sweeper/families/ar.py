@@ -1,0 +1,43 @@
+"""Autoregression: the exact baseline every diffusion family is compared with.
+
+    −log p(x) = − sum_l log p(x_l | x_1 … x_{l−1})
+
+The first token is scored too: the network reads a start token, id V, and then the sequence without
+its last token.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sweeper.families.base import AbstractFamily, Denoiser, Needs, NoisyBatch, token_nll
+
+
+@dataclass(frozen=True)
+class Family(AbstractFamily):
+    """Left-to-right prediction, without noise levels (t is 0)."""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(attention="causal", extra_input_ids=1)
+
+    def shifted(self, x0_BL: Tensor) -> Tensor:
+        """The network's input: a start token, then all tokens but the last."""
+        start_B1 = torch.full_like(x0_BL[:, :1], self.vocab_size)
+        return torch.cat([start_B1, x0_BL[:, :-1]], dim=1)
+
+    def nll(self, denoiser: Denoiser, x0_BL: Tensor) -> Tensor:
+        """Exact −log p of each token given those before it, nats, (B, L)."""
+        t_B = torch.zeros(x0_BL.shape[0], device=x0_BL.device)
+        return token_nll(denoiser(self.shifted(x0_BL), t_B), x0_BL)
+
+    def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
+        t_B = torch.zeros(x0_BL.shape[0], device=x0_BL.device)
+        return NoisyBatch(x0_BL, self.shifted(x0_BL), t_B)
+
+    def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
+        return token_nll(denoiser(batch.zt_BL, batch.t_B), batch.x0_BL)
+
+    def bound(self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
+        return self.nll(denoiser, x0_BL)

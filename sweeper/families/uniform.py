@@ -1,0 +1,60 @@
+"""Uniform-state diffusion (Duo, arXiv 2506.10892): tokens turn into other tokens, and can return.
+
+    q(z_t | x)   x with probability alpha_t, otherwise a token drawn uniformly from all V
+
+With kappa = V alpha / (1 − alpha) and h_j = log(1 + kappa x_theta(j)), h* = log(1 + kappa), the
+bound's density (Eq. 8 there, a sum over V of score-entropy terms) becomes
+
+    W / (V alpha) · { (V + kappa) IS(d) + kappa (h* − h_x) + h* − sum_j h_j }
+    z  = x:   W = 1 / (1 + kappa),   d = h* − h_x
+    z != x:   W = 1,                 d = −h_z                         IS(d) = e^d − 1 − d
+
+which needs one V-wide softplus and sum beyond the log-softmax, and loses no digits in float32: all
+terms are small where their sum is.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sweeper.families._mixing import (
+    AbstractMixing,
+    at_ids,
+    itakura_saito,
+    softplus,
+    softplus_drop,
+)
+from sweeper.families.base import Needs, per_token, wide
+
+
+@dataclass(frozen=True)
+class Family(AbstractMixing):
+    """Uniform-state diffusion, trained on its bound."""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(attention="bidirectional", extra_input_ids=0)
+
+    def log_shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), torch.full_like(t, -math.inf)
+
+    def nelbo_density(
+        self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    ) -> Tensor:
+        t_BL = per_token(t_B, x0_BL)
+        log_kappa_BL = math.log(self.vocab_size) + torch.log1p(-t_BL) - t_BL.log()
+        log_p_BLV = torch.log_softmax(wide(logits_BLV), dim=-1)
+        h_BLV = softplus(log_kappa_BL[..., None] + log_p_BLV)
+        drop_BL = softplus_drop(log_kappa_BL, at_ids(log_p_BLV, x0_BL))  # h* − h_x
+        is_kept_BL = zt_BL == x0_BL
+        d_BL = torch.where(is_kept_BL, drop_BL, -at_ids(h_BLV, zt_BL))
+        weight_BL = torch.where(is_kept_BL, torch.sigmoid(-log_kappa_BL), 1.0)
+        kappa_BL = log_kappa_BL.exp()
+        divergence_BL = kappa_BL * drop_BL + softplus(log_kappa_BL) - h_BLV.sum(dim=-1)
+        terms_BL = (self.vocab_size + kappa_BL) * itakura_saito(d_BL) + divergence_BL
+        return weight_BL * terms_BL / (self.vocab_size * (1 - t_BL))
+
+    def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
+        return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
