@@ -1,0 +1,153 @@
+"""Resampling that respects runs: cluster wild draws for few runs, whole-run counts for many.
+
+Points of one trajectory share their run's luck, so the unit is the run, never the point.
+
+*Wild.* Keep the design and give every run g one random multiplier w_g with mean 0 and variance 1:
+y* = fitted + w_g · residual (Wu 1986; by cluster: Cameron, Gelbach and Miller 2008). An isoFLOP
+valley has 5–8 runs, and drawing runs with replacement leaves most resamples without a bracket; here
+every resample keeps all of them. Three refinements make it honest at that size:
+- w_g takes Webb's six values (2014): with 5 runs two signs would give 32 distinct draws, six give
+  7776;
+- residuals are divided by sqrt(1 − leverage), as in HC2, and their magnitudes are averaged with the
+  pooled noise, because three coefficients through five points leave single residuals tiny by
+  accident;
+- each resample rescales its noise by sqrt(dof / chi²_dof): the noise level is itself estimated from
+  few degrees of freedom, and this turns normal tails into the t tails of exact small-sample
+  intervals.
+
+Runs of different series in the same design slot draw the same multiplier. Where their errors are
+related (same evaluation noise, same data order) the covariance between series is kept in every
+difference; where they are independent the products of residuals average out and nothing is lost.
+
+*Pairs.* With many runs, draw whole runs with replacement, within budgets if each run has one.
+
+Suffixes: R resamples, P points, S slots.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from analysis.points import BoolArray, FloatArray, Points
+
+MIN_RUNS_PER_STRATUM = 10
+"""Fewer runs than this to draw from, and pairs resampling degenerates: use the wild bootstrap."""
+MIN_RUNS_FOR_PAIRS = 20
+"""Fewest runs for pairs resampling where runs span several budgets."""
+PRIOR_DOF = 4.0
+"""Points that the pooled noise counts for beside a budget's own."""
+MAX_LEVERAGE = 0.9
+"""Above this, 1 / sqrt(1 − leverage) amplifies rounding rather than noise."""
+
+_WEBB = np.sqrt([0.5, 1.0, 1.5])
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far points scatter about a fitted curve."""
+
+    residual_P: FloatArray = field(repr=False)
+    """Residuals, in units in which their variance is equal (relative loss, say)."""
+    leverage_P: FloatArray = field(repr=False)
+    dof: int
+    """Points minus fitted coefficients; at least 1."""
+
+    @property
+    def sigma(self) -> float:
+        """Unbiased standard deviation of the points about the curve."""
+        return float(np.sqrt(np.sum(self.residual_P**2) / self.dof))
+
+    @property
+    def robust_sigma(self) -> float:
+        """1.4826 · median absolute leverage-scaled residual: not moved by a few bad runs."""
+        return float(1.4826 * np.median(np.abs(self.scaled_residual_P)))
+
+    def sigma_of(self, chosen_P: BoolArray) -> float:
+        """Standard deviation of the chosen points, drawn towards the robust one of all (Smyth
+        2004).
+
+        Noise often falls with the budget, but a handful of points cannot tell by themselves.
+        """
+        own_dof = max(0.0, float(np.sum(1.0 - self.leverage_P[chosen_P])))
+        own = float(np.sum(self.residual_P[chosen_P] ** 2))
+        pooled = PRIOR_DOF * min(self.robust_sigma, self.sigma) ** 2
+        return float(np.sqrt((own + pooled) / (own_dof + PRIOR_DOF)))
+
+    @property
+    def scaled_residual_P(self) -> FloatArray:
+        """Residuals with the variance that the fit took from them given back (HC2)."""
+        return self.residual_P / np.sqrt(1.0 - np.minimum(self.leverage_P, MAX_LEVERAGE))
+
+
+@dataclass(frozen=True)
+class Resampler:
+    """All random numbers of one analysis, drawn once from one seed."""
+
+    n_resamples: int
+    multiplier_RS: FloatArray = field(repr=False)
+    normal_R: FloatArray = field(repr=False)
+    uniform_seed: int
+
+    @classmethod
+    def create(cls, series: Iterable[Points], n_resamples: int, seed: int) -> "Resampler":
+        """Draw the multipliers of every slot that occurs in `series`."""
+        n_slots = 1 + max(int(points.slot_P.max()) for points in series)
+        rng = np.random.default_rng([seed, 0])
+        shape = (n_resamples, n_slots)
+        multiplier_RS = rng.choice(_WEBB, size=shape) * rng.choice([-1.0, 1.0], size=shape)
+        return cls(
+            n_resamples=n_resamples,
+            multiplier_RS=multiplier_RS,
+            normal_R=rng.standard_normal(n_resamples),
+            uniform_seed=seed,
+        )
+
+    def wild_noise(self, points: Points, noise: Noise) -> FloatArray:
+        """Noise to add to the fitted curve, shape (R, P)."""
+        pooled = noise.sigma
+        magnitude_P = np.sqrt(0.5 * noise.scaled_residual_P**2 + 0.5 * pooled**2)
+        signed_P = np.where(noise.residual_P < 0, -magnitude_P, magnitude_P)
+        multiplier_RP = self.multiplier_RS[:, points.slot_P]
+        noise_RP: FloatArray = multiplier_RP * signed_P * self._scale_draws(noise.dof)[:, None]
+        return noise_RP
+
+    def normals(self, purpose: int, n_columns: int) -> FloatArray:
+        """Standard normal draws, shape (R, n_columns), one stream per purpose."""
+        rng = np.random.default_rng([self.uniform_seed, 1, purpose])
+        return rng.standard_normal((self.n_resamples, n_columns))
+
+    def run_counts(self, points: Points) -> FloatArray:
+        """How often each point's run was drawn, shape (R, P); within budgets if possible."""
+        rng = np.random.default_rng([self.uniform_seed, 2])
+        runs, run_index_P = np.unique(points.run_P, return_inverse=True)
+        stratum_by_run = np.zeros(len(runs))
+        if not points.has_shared_runs:
+            stratum_by_run[run_index_P] = np.nan_to_num(points.budget_P)
+        counts = np.zeros((self.n_resamples, len(runs)))
+        for stratum in np.unique(stratum_by_run):
+            members = np.flatnonzero(stratum_by_run == stratum)
+            share = np.full(len(members), 1.0 / len(members))
+            counts[:, members] = rng.multinomial(len(members), share, size=self.n_resamples)
+        counts_RP: FloatArray = counts[:, run_index_P]
+        return counts_RP
+
+    def _scale_draws(self, dof: int) -> FloatArray:
+        """sqrt(dof / chi²_dof), shape (R,), by the normal approximation of Wilson and Hilferty
+        (1931).
+
+        One normal per resample serves every series, so that the scales of paired series move
+        together.
+        """
+        spread = 2.0 / (9.0 * dof)
+        chi_squared_over_dof = np.maximum(1.0 - spread + self.normal_R * np.sqrt(spread), 0.2) ** 3
+        scale_R: FloatArray = 1.0 / np.sqrt(chi_squared_over_dof)
+        return scale_R
+
+
+def many_runs(points: Points) -> bool:
+    """Whether there are enough runs to draw them with replacement."""
+    if points.has_shared_runs or not len(points.budgets_K):
+        return points.n_runs >= MIN_RUNS_FOR_PAIRS
+    _, per_budget = np.unique(points.budget_P, return_counts=True)
+    return bool(np.median(per_budget) >= MIN_RUNS_PER_STRATUM)

@@ -1,0 +1,54 @@
+"""What can go wrong while reading or fitting a table, and how it is told.
+
+    FitError                 shown as one message, never as a traceback
+    ├── SourceError          a source that is absent, unreadable or of an unknown kind
+    ├── TableError           a cell, row or column that cannot be used
+    └── SettingsError        an option, convention or family label that does not exist
+
+A `FitError` stops the command. A `Caution` travels with the result: the command goes on, and the
+part that it concerns is null, or a number that needs the remark to be read rightly.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class FitError(Exception):
+    """Base of all user-facing errors of `analysis`."""
+
+
+class SourceError(FitError):
+    """A source that is absent, unreadable or of an unknown kind."""
+
+
+class TableError(FitError):
+    """A cell, row or column that cannot be used."""
+
+
+class SettingsError(FitError):
+    """An option, convention or family label that does not exist."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A named remark on a result; the JSON of every command lists them under `warnings`."""
+
+    code: str
+    """Stable snake_case name, for scripts."""
+    message: str
+    """One sentence: what was found and what follows from it."""
+    family: str | None = None
+    budget_flops: float | None = None
+
+    def to_json(self) -> dict[str, str | float]:
+        """The remark as a JSON object, without the fields that do not apply."""
+        fields = {"code": self.code, "message": self.message}
+        context = {"family": self.family, "budget_flops": self.budget_flops}
+        return fields | {key: value for key, value in context.items() if value is not None}
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint such as `; did you mean 'tokens'?`, empty when nothing is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,165 @@
+"""All that `sweeper fit` says about a table: isoFLOP optima, laws and a surface per series."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from analysis.bootstrap import Resampler
+from analysis.errors import Caution, SettingsError, did_you_mean
+from analysis.isoflop import IsoFlopFit, Optimum, fit_isoflop
+from analysis.laws import PowerLaw
+from analysis.points import Points, points_by_family
+from analysis.surface import Refusal, SurfaceFit, fit_surface
+from analysis.tidy import TidyTable
+from analysis.valleys import IsoFlopMethod
+
+MIN_BOOTSTRAP = 10
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to fit; conventions for params and FLOPs belong to the table."""
+
+    huber_delta: float | Literal["auto"] = "auto"
+    """Of the surface, in log-loss units; `inf` is least squares."""
+    isoflop: IsoFlopMethod = "pair"
+    n_bootstrap: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.huber_delta != "auto" and not self.huber_delta > 0:
+            raise SettingsError(
+                f"--huber-delta {self.huber_delta}: expected 'auto' or a number above 0 (inf is "
+                "least squares)"
+            )
+        methods = get_args(IsoFlopMethod)
+        if self.isoflop not in methods:
+            hint = did_you_mean(self.isoflop, methods)
+            message = f"--isoflop {self.isoflop}: expected one of {', '.join(methods)}{hint}"
+            raise SettingsError(message)
+        if self.n_bootstrap < MIN_BOOTSTRAP:
+            message = f"--bootstrap {self.n_bootstrap}: expected {MIN_BOOTSTRAP} or more, say 1000"
+            raise SettingsError(message)
+        if self.seed < 0:
+            raise SettingsError(f"--seed {self.seed}: expected 0 or more")
+
+
+@dataclass(frozen=True)
+class FamilyFit:
+    """One series."""
+
+    family: str
+    points: Points
+    isoflop: IsoFlopFit | None
+    """None where the table has no isoFLOP structure."""
+    surface: SurfaceFit | None
+    """None where the data cannot pin it down; a caution says why."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """All series of a table, in the order of their labels."""
+
+    families: dict[str, FamilyFit]
+    settings: FitSettings
+    params_convention: str
+    flops_convention: str
+    cautions: tuple[Caution, ...]
+
+    def family(self, label: str) -> FamilyFit:
+        """The fit of one series; raises `SettingsError` for an unknown label."""
+        if label not in self.families:
+            hint = did_you_mean(label, self.families)
+            message = f"no series {label!r}; the table has {', '.join(self.families)}{hint}"
+            raise SettingsError(message)
+        return self.families[label]
+
+
+def fit_table(table: TidyTable, settings: FitSettings | None = None) -> FitResult:
+    """Fit every series; all intervals come from one set of random numbers, so series are paired."""
+    settings = settings or FitSettings()
+    series = points_by_family(table.frame)
+    resampler = Resampler.create(series.values(), settings.n_bootstrap, settings.seed)
+    families, cautions = {}, list(table.cautions)
+    for label, points in series.items():
+        isoflop = None
+        if len(points.budgets_K):
+            isoflop = fit_isoflop(points, settings.isoflop, resampler)
+            cautions += isoflop.cautions
+        surface = fit_surface(points, settings.huber_delta, resampler)
+        if isinstance(surface, Refusal):
+            cautions.append(surface.caution)
+            families[label] = FamilyFit(label, points, isoflop, None)
+        else:
+            cautions += surface.cautions
+            families[label] = FamilyFit(label, points, isoflop, surface)
+    return FitResult(
+        families, settings, table.params_convention, table.flops_convention, tuple(cautions)
+    )
+
+
+def to_json(result: FitResult) -> Json:
+    """The answer of `sweeper fit --json`: numbers are finite or null."""
+    settings = result.settings
+    is_named = settings.huber_delta == "auto" or math.isinf(settings.huber_delta)
+    return {
+        "families": {label: _family_json(fit) for label, fit in result.families.items()},
+        "settings": {
+            "huber_delta": str(settings.huber_delta) if is_named else settings.huber_delta,
+            "isoflop": settings.isoflop,
+            "bootstrap": settings.n_bootstrap,
+            "seed": settings.seed,
+            "params": result.params_convention,
+            "flops": result.flops_convention,
+        },
+        "warnings": [caution.to_json() for caution in result.cautions],
+    }
+
+
+def _family_json(fit: FamilyFit) -> Json:
+    return {
+        "n_runs": fit.points.n_runs,
+        "isoflop": None if fit.isoflop is None else _isoflop_json(fit.isoflop),
+        "surface": None if fit.surface is None else _surface_json(fit.surface),
+    }
+
+
+def _isoflop_json(fit: IsoFlopFit) -> Json:
+    loss_law = _law_json(fit.loss_law)
+    if loss_law is not None and fit.loss_law is not None:
+        loss_law["offset"] = fit.loss_law.offset
+    return {
+        "method": fit.method,
+        "optima": [_optimum_json(optimum) for optimum in fit.optima],
+        "params_law": _law_json(fit.params_law),
+        "tokens_law": _law_json(fit.tokens_law),
+        "loss_law": loss_law,
+    }
+
+
+def _optimum_json(optimum: Optimum) -> Json:
+    names = ("budget_flops", "params", "tokens", "loss", "n_points", "bracketed", "reason", "flops")
+    intervals = ("params_ci", "tokens_ci", "loss_ci")
+    return {name: getattr(optimum, name) for name in names} | {
+        name: None if (interval := getattr(optimum, name)) is None else list(interval)
+        for name in intervals
+    }
+
+
+def _law_json(law: PowerLaw | None) -> Json | None:
+    if law is None:
+        return None
+    return {
+        "coefficient": law.coefficient,
+        "exponent": law.exponent,
+        "exponent_ci": list(law.exponent_ci),
+    }
+
+
+def _surface_json(fit: SurfaceFit) -> Json:
+    names = ("E", "A", "B", "alpha", "beta")
+    return {name: getattr(fit, name) for name in names} | {
+        "ci": {name: list(fit.ci[name]) for name in names}
+    }

@@ -1,0 +1,109 @@
+"""The observations of one series as arrays, and which of them share their noise.
+
+Suffixes: P points of a series, K budgets.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+SAME_SIZE = 0.02
+"""Runs of two series whose parameters differ by less than this fraction are the same rung."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """One series: P observed points, grouped in isoFLOP budgets where the source has them."""
+
+    family: str
+    params_P: FloatArray
+    tokens_P: FloatArray
+    flops_P: FloatArray
+    loss_P: FloatArray
+    """Nats per token."""
+    stderr_P: FloatArray
+    """Standard error of the loss; 0 where the source does not state it."""
+    budget_P: FloatArray
+    """Nominal budget in FLOPs; NaN where the table has no isoFLOP structure."""
+    run_P: IntArray
+    """Number of the training run a point lies on."""
+    slot_P: IntArray
+    """Number of the run's place in the design (rung, seed, budget); shared across series, so that
+    runs which trained and were evaluated alike draw the same bootstrap multiplier."""
+
+    @property
+    def n_runs(self) -> int:
+        """Training runs behind the points."""
+        return len(np.unique(self.run_P))
+
+    @property
+    def budgets_K(self) -> FloatArray:
+        """Distinct nominal budgets, ascending; empty without isoFLOP structure."""
+        return np.unique(self.budget_P[np.isfinite(self.budget_P)])
+
+    @property
+    def has_shared_runs(self) -> bool:
+        """Whether some run contributes more than one point."""
+        return self.n_runs < len(self.run_P)
+
+    def take(self, chosen: BoolArray | IntArray) -> "Points":
+        """The chosen points."""
+        arrays = {name: value[chosen] for name, value in vars(self).items() if name != "family"}
+        return Points(family=self.family, **arrays)
+
+
+def points_by_family(frame: pd.DataFrame) -> dict[str, Points]:
+    """Split a validated tidy table into its series, in the order of their labels."""
+    run = frame.groupby(["family", "run_id"], sort=False).ngroup().to_numpy().astype(np.int64)
+    slot = _design_slots(frame, run)
+    result = {}
+    for family in sorted(frame["family"].unique()):
+        mine = (frame["family"] == family).to_numpy()
+        column = {name: frame.loc[mine, name].to_numpy(dtype=np.float64) for name in _FLOATS}
+        result[family] = Points(
+            family=family,
+            params_P=column["params"],
+            tokens_P=column["tokens"],
+            flops_P=column["flops"],
+            loss_P=column["loss"],
+            stderr_P=np.nan_to_num(column["loss_stderr"]),
+            budget_P=column["budget_flops"],
+            run_P=run[mine],
+            slot_P=slot[mine],
+        )
+    return result
+
+
+_FLOATS = ("params", "tokens", "flops", "loss", "loss_stderr", "budget_flops")
+
+
+def _design_slots(frame: pd.DataFrame, run: IntArray) -> IntArray:
+    """Slot of each row: equal for runs of different series with the same rung, seed and budgets.
+
+    The rung is found by chaining sorted sizes whose neighbours differ by less than `SAME_SIZE`; a
+    run observed at one budget only is told apart from the same rung's runs at other budgets.
+    """
+    runs = frame.assign(run=run).groupby("run", sort=True)
+    table = runs.agg(
+        family=("family", "first"),
+        params=("params", "median"),
+        seed=("seed", "first"),
+        budget=("budget_flops", "first"),
+        n_budgets=("budget_flops", "nunique"),
+    )
+    log_size = np.log(table["params"].to_numpy())
+    order = np.argsort(log_size, kind="stable")
+    rung = np.empty(len(table), dtype=np.int64)
+    rung[order] = np.cumsum(np.diff(log_size[order], prepend=log_size[order[:1]]) > SAME_SIZE)
+    table["rung"] = rung
+    table["budget"] = table["budget"].where(table["n_budgets"] == 1, 0.0).fillna(0.0)
+    place = ["rung", "seed", "budget"]
+    table["copy"] = table.groupby(["family", *place], dropna=False).cumcount()
+    slots = table.groupby([*place, "copy"], dropna=False, sort=True).ngroup()
+    return slots.to_numpy()[np.searchsorted(table.index.to_numpy(), run)].astype(np.int64)
