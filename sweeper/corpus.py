@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.corpora import text_files
-from sweeper.corpora.split import split_texts
-from sweeper.corpora.text_files import FileRule
-from sweeper.corpora.tokens import SplitTokens, fingerprint
+from sweeper.corpora.cache import cached
+from sweeper.corpora.sources import find_source
+from sweeper.corpora.tokens import fingerprint
 from sweeper.errors import DataError
 
 _DATA_ORDER = 0x0DA7A
@@ -39,24 +38,24 @@ class Corpus:
     """Known entropy rate of a synthetic source."""
 
 
-def load_corpus(source: str, cache_folder: Path | None = None) -> Corpus:  # noqa: ARG001
-    """The corpus a sweep file names; raises DataError where it cannot be read."""
-    kind, _, rest = source.partition(":")
-    if source == "stdlib":
-        tokens = _text_tokens(source, text_files.stdlib_folder(), text_files.STDLIB_SOURCES)
-    elif source == "installed":
-        tokens = _text_tokens(source, text_files.installed_folder(), text_files.PYTHON_SOURCES)
-    elif kind == "path":
-        tokens = _text_tokens(source, Path(rest).expanduser(), text_files.ANY_TEXT)
+def load_corpus(source: str, cache_folder: Path | None = None) -> Corpus:
+    """The corpus a sweep file names, kept in `cache_folder` where one is given.
+
+    Raises DataError where the source is unknown, missing, unreadable or not text.
+    """
+    found = find_source(source)
+    if cache_folder is None:
+        tokens = found.read()
+        digest = fingerprint(tokens)
     else:
-        raise DataError(f"corpus {source!r}: unknown source; expected stdlib, installed or path:")
+        tokens, digest = cached(cache_folder, found.key, found.read)
     return Corpus(
         source=source,
         train_tokens=tokens.train,
         validation_tokens=tokens.validation,
         vocab_size=tokens.vocab_size,
         bytes_per_token=tokens.bytes_per_token,
-        fingerprint=fingerprint(tokens),
+        fingerprint=digest,
         entropy_nats_per_token=tokens.entropy_nats_per_token,
     )
 
@@ -112,8 +111,3 @@ def _epoch_order(n_chunks: int, seed: int, epoch: int) -> tuple[int, np.ndarray]
     narrow = order.astype(np.uint32 if n_chunks <= 2**32 else np.int64)
     narrow.flags.writeable = False
     return offset, narrow
-
-
-def _text_tokens(source: str, root: Path, rule: FileRule) -> SplitTokens:
-    files = text_files.list_files(source, root, rule)
-    return split_texts(source, text_files.read_texts(source, files))

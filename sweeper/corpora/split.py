@@ -1,8 +1,13 @@
 """Split texts into train and validation so that no validation text occurs in training.
 
 A text is known by the digest of its content, normalised for line endings and trailing white
-space. Copies beyond the first are dropped, and whole texts fall on one side, in the order of their
-digests: names, times and the order of the folder have no say.
+space. Copies beyond the first are dropped. Texts that share a passage of 256 bytes stay together,
+and whole groups fall on one side in the order of their digests: names, times and the order of the
+folder have no say. Shorter passages (an import block, an idiom) do occur on both sides.
+
+Two cases cannot be split so, and say so in the log. Where no group is small enough, the end of
+the longest text validates. Where nearly all texts share passages (one licence header suffices),
+they are split as if they did not.
 """
 
 import hashlib
@@ -10,73 +15,112 @@ import logging
 
 import numpy as np
 
+from sweeper.corpora.passages import PASSAGE_BYTES, group_texts, passages, shared_share
 from sweeper.corpora.tokens import SplitTokens
 
 logger = logging.getLogger(__name__)
 
 VALIDATION_SHARE = 0.05
-BYTE_VOCAB_SIZE = 256
+LEAST_VALIDATION_SHARE = 0.01
+"""With less than this in small groups, the split falls back as the module says."""
 SEPARATOR = b"\0"
 """Ends every text. Text holds no zero byte, so boundaries stay visible to the model."""
 
 
 def split_texts(source: str, texts: list[bytes]) -> SplitTokens:
-    """Byte tokens of the texts: about 5 % of the bytes, whole texts, go to validation."""
+    """Byte tokens of the texts: about 5 % of the bytes, in whole texts, go to validation."""
     unique = _without_copies(texts)
-    n_copies = len(texts) - len(unique)
-    if n_copies:
-        logger.info("corpus %s: dropped %d copies of other files", source, n_copies)
-    if len(unique) == 1:
-        return _split_one(source, unique[0])
-    held_out = _held_out([len(text) for text in unique])
-    train = [text for text, is_out in zip(unique, held_out, strict=True) if not is_out]
-    validation = [text for text, is_out in zip(unique, held_out, strict=True) if is_out]
-    return _byte_tokens(_joined(train), _joined(validation))
+    groups = group_texts([passages(_normalised(text)) for text in unique])
+    logger.info(
+        "corpus %s: %d texts in %d groups that share no passage; dropped %d copies",
+        source,
+        len(unique),
+        len(groups),
+        len(texts) - len(unique),
+    )
+    sizes = [len(text) for text in unique]
+    held_out = _held_out(sizes, groups)
+    if _share(sizes, held_out) >= LEAST_VALIDATION_SHARE:
+        return _byte_tokens(*_by_text(unique, held_out))
+    held_out = _held_out(sizes, [[index] for index in range(len(unique))])
+    if _share(sizes, held_out) >= LEAST_VALIDATION_SHARE:
+        train, validation = _by_text(unique, held_out)
+    else:
+        train, validation = _by_cut(source, unique)
+    _warn_of_shared_passages(source, train, validation)
+    return _byte_tokens(train, validation)
 
 
 def _without_copies(texts: list[bytes]) -> list[bytes]:
     """One text per normalised content, in the order of the digests."""
     kept: dict[bytes, bytes] = {}
     for text in texts:
-        digest = _content_digest(text)
+        digest = hashlib.blake2b(_normalised(text), digest_size=16).digest()
         # Of copies that differ in white space keep the least, whichever was read first.
         kept[digest] = min(kept.get(digest, text), text)
     return [kept[digest] for digest in sorted(kept)]
 
 
-def _content_digest(text: bytes) -> bytes:
-    lines = [line.rstrip() for line in text.splitlines()]
-    return hashlib.blake2b(b"\n".join(lines).rstrip(), digest_size=16).digest()
+def _normalised(text: bytes) -> bytes:
+    if not any(blank in text for blank in (b"\r", b" \n", b"\t\n", b"\v\n", b"\f\n")):
+        return text.rstrip()  # the same, without a list of all lines
+    return b"\n".join([line.rstrip() for line in text.splitlines()]).rstrip()
 
 
-def _held_out(sizes: list[int]) -> list[bool]:
-    """Take sizes in order while they fit into the validation share; the smallest if none does."""
+def _held_out(sizes: list[int], groups: list[list[int]]) -> set[int]:
+    """The members of those groups, taken in order, that still fit into the validation share."""
     room = VALIDATION_SHARE * sum(sizes)
-    held_out = [False] * len(sizes)
-    for index, size in enumerate(sizes):
+    held_out: set[int] = set()
+    for group in groups:
+        size = sum(sizes[index] for index in group)
         if size <= room:
-            held_out[index] = True
+            held_out.update(group)
             room -= size
-    if not any(held_out):
-        held_out[sizes.index(min(sizes))] = True
     return held_out
 
 
-def _split_one(source: str, text: bytes) -> SplitTokens:
-    cut = len(text) - max(1, round(VALIDATION_SHARE * len(text)))
-    logger.info("corpus %s: one text, its last %d bytes validate", source, len(text) - cut)
-    return _byte_tokens(text[:cut], text[cut:])
+def _share(sizes: list[int], held_out: set[int]) -> float:
+    return sum(sizes[index] for index in held_out) / sum(sizes)
 
 
-def _joined(texts: list[bytes]) -> bytes:
-    return b"".join(text + SEPARATOR for text in texts)
+def _by_text(texts: list[bytes], held_out: set[int]) -> tuple[bytes, bytes]:
+    train = [text + SEPARATOR for index, text in enumerate(texts) if index not in held_out]
+    validation = [texts[index] + SEPARATOR for index in sorted(held_out)]
+    return b"".join(train), b"".join(validation)
+
+
+def _by_cut(source: str, texts: list[bytes]) -> tuple[bytes, bytes]:
+    longest = max(texts, key=len)
+    n_validation = min(len(longest) // 2, round(VALIDATION_SHARE * sum(map(len, texts))))
+    cut = len(longest) - n_validation
+    logger.info(
+        "corpus %s: too few files to hold some out; the last %d of the %d bytes of the longest "
+        "file validate",
+        source,
+        n_validation,
+        len(longest),
+    )
+    others = [text + SEPARATOR for text in texts if text is not longest]
+    return b"".join([*others, longest[:cut]]), longest[cut:]
+
+
+def _warn_of_shared_passages(source: str, train: bytes, validation: bytes) -> None:
+    share = shared_share(_normalised(validation), _normalised(train))
+    if share > 0:
+        logger.warning(
+            "corpus %s: %.1f %% of the validation passages of %d bytes also occur in training, "
+            "because most of the text shares some: remove what repeats, or expect low losses",
+            source,
+            100 * share,
+            PASSAGE_BYTES,
+        )
 
 
 def _byte_tokens(train: bytes, validation: bytes) -> SplitTokens:
     return SplitTokens(
         train=np.frombuffer(train, dtype=np.uint8),
         validation=np.frombuffer(validation, dtype=np.uint8),
-        vocab_size=BYTE_VOCAB_SIZE,
+        vocab_size=256,
         bytes_per_token=1.0,
         entropy_nats_per_token=None,
     )

@@ -4,6 +4,7 @@ Links are followed, every folder is entered once, hidden names are left out. The
 (names, sizes, times) tells whether a file has changed; contents are read only when needed.
 """
 
+import errno
 import logging
 import os
 import stat
@@ -16,7 +17,10 @@ from sweeper.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-_REFUSED_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".arrow")
+MANY_NOT_TEXT = 0.01
+"""Share of the files above which leaving them out is a warning."""
+MAX_BYTES = 4 * 2**30
+_REFUSED_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".arrow", ".gz", ".zst", ".xz", ".bz2")
 
 
 @dataclass(frozen=True)
@@ -58,24 +62,20 @@ def installed_folder() -> Path:
 def list_files(source: str, root: Path, rule: FileRule) -> list[ListedFile]:
     """Every file of `root` (a folder or one file) under `rule`, sorted by name."""
     try:
-        status = root.stat()
-        if stat.S_ISDIR(status.st_mode):
-            entered = {(status.st_dev, status.st_ino)}
-            files = sorted(_walk(root, "", rule, entered), key=lambda file: file.name)
-        else:
-            files = [_listed(root, root.name, status)]
+        files = _listed_under(root, rule)
     except OSError as error:
         raise DataError(
-            f"corpus {source!r}: cannot list {error.filename or root}: {error.strerror}; "
+            f"corpus {source!r}: cannot list {_quoted(error.filename or root)}: {error.strerror}; "
             "expected a readable text file or folder: check the path and its permissions"
         ) from error
-    _refuse_containers(source, files)
     if not files:
         wanted = f"{rule.suffix} file" if rule.suffix else "file"
         raise DataError(
-            f"corpus {source!r}: no {wanted} under {root}; "
-            f"expected at least one: name a folder that holds text"
+            f"corpus {source!r}: no {wanted} at {_quoted(root)}; "
+            "expected at least one: name a text file or a folder that holds some"
         )
+    _refuse_containers(source, files)
+    _refuse_too_much(source, files)
     return files
 
 
@@ -98,14 +98,27 @@ def read_texts(source: str, files: list[ListedFile]) -> list[bytes]:
             "or name another path"
         )
     if not_text:
-        logger.warning(
-            "corpus %s: left out %d of %d files that are not UTF-8 text, the first is %s",
+        # A few are normal among Python's own tests; many mean that data is being lost.
+        many = len(not_text) > MANY_NOT_TEXT * len(files)
+        logger.log(
+            logging.WARNING if many else logging.INFO,
+            "corpus %s: left out %d of %d files that are not UTF-8 text, the first is %r",
             source,
             len(not_text),
             len(files),
             not_text[0],
         )
     return texts
+
+
+def _listed_under(root: Path, rule: FileRule) -> list[ListedFile]:
+    status = root.stat()
+    if stat.S_ISREG(status.st_mode):
+        return [_listed(root, root.name, status)]
+    if not stat.S_ISDIR(status.st_mode):
+        return []
+    entered = {(status.st_dev, status.st_ino)}
+    return sorted(_walk(root, "", rule, entered), key=lambda file: file.name)
 
 
 def _walk(
@@ -117,8 +130,10 @@ def _walk(
                 continue
             try:
                 status = entry.stat()
-            except OSError:
-                logger.warning("left out the broken link %s", entry.path)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP):
+                    raise
+                logger.warning("left out the broken link %r", entry.path)
                 continue
             name = f"{prefix}{entry.name}"
             if stat.S_ISDIR(status.st_mode):
@@ -138,9 +153,18 @@ def _refuse_containers(source: str, files: list[ListedFile]) -> None:
     for file in files:
         if file.path.suffix.lower() in _REFUSED_SUFFIXES:
             raise DataError(
-                f"corpus {source!r}: {file.name} is a {file.path.suffix} file; this version reads "
-                "plain text files as bytes: write its text column to .txt files, one document each"
+                f"corpus {source!r}: {file.name!r} is a {file.path.suffix} file, not supported in "
+                "this version; expected plain text: write its text to .txt files in another folder"
             )
+
+
+def _refuse_too_much(source: str, files: list[ListedFile]) -> None:
+    n_bytes = sum(file.size_bytes for file in files)
+    if n_bytes > MAX_BYTES:
+        raise DataError(
+            f"corpus {source!r}: {n_bytes / 2**30:.1f} GiB of files; expected at most "
+            f"{MAX_BYTES / 2**30:.0f} GiB, as they are split in memory: name a part of them"
+        )
 
 
 def _read(source: str, path: Path) -> bytes:
@@ -148,8 +172,8 @@ def _read(source: str, path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"corpus {source!r}: cannot read {path}: {error.strerror}; expected a readable "
-            "text file: mend its permissions or move it out of the folder"
+            f"corpus {source!r}: cannot read {_quoted(path)}: {error.strerror}; expected a "
+            "readable text file: mend its permissions or move it out of the folder"
         ) from error
 
 
@@ -164,4 +188,8 @@ def _is_text(content: bytes) -> bool:
 
 
 def _described(files: list[ListedFile]) -> str:
-    return str(files[0].path) if len(files) == 1 else f"{len(files)} files"
+    return _quoted(files[0].path) if len(files) == 1 else f"{len(files)} files"
+
+
+def _quoted(path: Path | str) -> str:
+    return repr(str(path))  # a name may hold line breaks or bytes that cannot be printed

@@ -1,0 +1,102 @@
+"""What a corpus source means: which text or synthetic tokens, and what tells when they change."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sweeper.corpora.split import split_texts
+from sweeper.corpora.synthetic import did_you_mean, generate, parse_synthetic
+from sweeper.corpora.text_files import (
+    ANY_TEXT,
+    PYTHON_SOURCES,
+    STDLIB_SOURCES,
+    FileRule,
+    ListedFile,
+    installed_folder,
+    list_files,
+    read_texts,
+    stdlib_folder,
+)
+from sweeper.corpora.tokens import SplitTokens
+from sweeper.errors import DataError
+
+FORMAT = 1
+"""Bumped by hand whenever the same source would give other tokens: it ends old caches."""
+
+SOURCES = "stdlib, installed, path:FILE_OR_FOLDER, synthetic:markov or synthetic:iid"
+_KNOWN = ("stdlib", "installed", "path:", "synthetic:markov", "synthetic:iid")
+_LATER = {
+    "hf": "Hugging Face datasets are",
+    "tokens": "pre-tokenised files are",
+}
+
+
+@dataclass(frozen=True)
+class FoundSource:
+    """A source that exists, not yet read."""
+
+    key: str
+    """Changes whenever reading would give other tokens; may also change when it would not."""
+    read: Callable[[], SplitTokens]
+
+
+def find_source(source: str) -> FoundSource:
+    """Look up what a source names; raises DataError where there is no such thing."""
+    kind, _, rest = source.partition(":")
+    if source == "stdlib":
+        return _text(source, stdlib_folder(), STDLIB_SOURCES)
+    if source == "installed":
+        return _text(source, installed_folder(), PYTHON_SOURCES)
+    if kind == "path":
+        return _text(source, _path(source, rest), ANY_TEXT)
+    if kind == "synthetic":
+        synthetic = parse_synthetic(source)
+        return FoundSource(_key(repr(synthetic)), partial(generate, synthetic))
+    if kind in _LATER and rest:
+        raise DataError(
+            f"corpus {source!r}: {_LATER[kind]} not supported in this version; expected {SOURCES}: "
+            "write the text to plain text files and name their folder with path:"
+        )
+    raise DataError(f"corpus {source!r}: unknown source{_hint(source)}; expected {SOURCES}")
+
+
+def _text(source: str, root: Path, rule: FileRule) -> FoundSource:
+    files = list_files(source, root, rule)
+    return FoundSource(_key(*_listing(root, files)), partial(_read, source, files))
+
+
+def _read(source: str, files: list[ListedFile]) -> SplitTokens:
+    return split_texts(source, read_texts(source, files))
+
+
+def _listing(root: Path, files: list[ListedFile]) -> list[str]:
+    stamps = [f"{file.name} {file.size_bytes} {file.mtime_ns} {file.ctime_ns}" for file in files]
+    return [str(root.resolve()), *stamps]
+
+
+def _key(*parts: str) -> str:
+    text = "\0".join([f"format {FORMAT}", *parts])
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=10).hexdigest()
+
+
+def _path(source: str, text: str) -> Path:
+    if not text:
+        raise DataError(
+            f"corpus {source!r}: no path; expected a text file or folder, such as path:data/books"
+        )
+    if "\0" in text:
+        raise DataError(f"corpus {source!r}: a path cannot hold a zero byte: remove it")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise DataError(
+            f"corpus {source!r}: {error}; expected a user after '~': write the whole path"
+        ) from error
+
+
+def _hint(source: str) -> str:
+    if ("/" in source or "." in source) and Path(source).exists():
+        return f" (did you mean 'path:{source}'?)"
+    return did_you_mean(source, _KNOWN)
