@@ -17,6 +17,9 @@ from sweeper.corpora.tokens import SplitTokens, fingerprint
 
 logger = logging.getLogger(__name__)
 
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError)
+"""What numpy and the JSON reader raise at files that are missing, torn or foreign."""
+
 
 def cached(folder: Path, key: str, build: Callable[[], SplitTokens]) -> tuple[SplitTokens, str]:
     """The tokens kept under `key`, or those that `build` makes, and their fingerprint."""
@@ -24,14 +27,14 @@ def cached(folder: Path, key: str, build: Callable[[], SplitTokens]) -> tuple[Sp
     if entry.exists():
         try:
             return _load(folder, key)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _DAMAGE as error:
             logger.warning("cache entry %s is damaged and will be rebuilt: %s", entry, error)
     tokens = build()
     digest = fingerprint(tokens)
     try:
         _store(folder, key, tokens, digest)
-        return _load(folder, key)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _load(folder, key)  # so that this process shares pages, too
+    except _DAMAGE as error:
         logger.warning("cannot keep the corpus in %s, reading it each time: %s", folder, error)
         return tokens, digest
 

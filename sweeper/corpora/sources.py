@@ -51,7 +51,7 @@ def find_source(source: str) -> FoundSource:
         return _text(source, installed_folder(), PYTHON_SOURCES)
     if kind == "path":
         return _text(source, _path(source, rest), ANY_TEXT)
-    if kind == "synthetic":
+    if source.startswith("synthetic:"):
         synthetic = parse_synthetic(source)
         return FoundSource(_key(repr(synthetic)), partial(generate, synthetic))
     if kind in _LATER and rest:
