@@ -1,0 +1,231 @@
+"""From a sweep to the trials that realise it: which runs, observed where, at what cost.
+
+Pure apart from `plan_sweep`, which also loads the corpus. Everything derived (batch, learning rate,
+warmup, steps) is resolved before a trial gets its identity.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeper import plan_checks
+from sweeper.corpus import Corpus, load_corpus
+from sweeper.design import targets_by_rung
+from sweeper.errors import ConfigError, DataError
+from sweeper.flops import BACKWARD_FACTOR, FlopsPerToken
+from sweeper.ladder import ParameterGroups, parameter_groups, trunk_params
+from sweeper.runs import Cell as Cell  # a word of plans, for whoever reads them
+from sweeper.runs import Run, Setting, SkippedCell, optimizer_for, plan_run
+from sweeper.series import resolve_series
+from sweeper.spec import LoadedSweep, Sweep
+from sweeper.sweep_yaml import InvalidSweep, Problem
+from sweeper.trial import Data, Evaluation, Trial
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial and the cells it fills, in the order of its observed steps."""
+
+    series: str
+    trial: Trial
+    cells: tuple[Cell, ...]
+    params: ParameterGroups
+    flops_per_token: FlopsPerToken
+    source: str
+    """Corpus as named in the sweep file."""
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What a plan says about its corpus."""
+
+    source: str
+    fingerprint: str
+    vocab_size: int
+    seq_len: int
+    train_tokens: int
+    validation_tokens: int
+    bytes_per_token: float | None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Size and cost of a plan."""
+
+    n_trials: int
+    n_cells: int
+    tokens: int
+    """Training tokens of all trials."""
+    train_flops: float
+    eval_flops: float
+    """One forward pass over the validation set for each cell."""
+
+    @property
+    def eval_share(self) -> float:
+        """Evaluation FLOPs in units of training FLOPs."""
+        return self.eval_flops / self.train_flops
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of a sweep."""
+
+    name: str
+    trials: tuple[PlannedTrial, ...]
+    skipped: tuple[SkippedCell, ...]
+    totals: Totals
+    corpus: CorpusFacts
+    warnings: tuple[plan_checks.PlanWarning, ...]
+
+
+def plan_sweep(loaded: LoadedSweep, *, has_gpu: bool, cache_folder: Path | None = None) -> Plan:
+    """Load the corpus and plan; every error names its place in the sweep file."""
+    try:
+        corpus = load_corpus(loaded.sweep.corpus.source, cache_folder)
+    except DataError as error:
+        problem = Problem(("corpus", "source"), str(error))
+        raise DataError(loaded.document.describe([problem])) from error
+    try:
+        return make_plan(loaded.sweep, corpus, has_gpu=has_gpu)
+    except InvalidSweep as error:
+        raise ConfigError(loaded.document.describe(error.problems)) from error
+
+
+def make_plan(sweep: Sweep, corpus: Corpus, *, has_gpu: bool) -> Plan:
+    """The plan of a sweep on a corpus; raises InvalidSweep with every problem found."""
+    facts = _facts(sweep, corpus)
+    _refuse(plan_checks.corpus_problems(sweep, facts))
+    runs = _runs(sweep, facts.vocab_size)
+    _refuse(plan_checks.run_problems(sweep, runs))
+    default: Precision = "bfloat16" if has_gpu else "float32"
+    trials = tuple(trial for run in runs for trial in _trials(sweep, facts, run, default))
+    _refuse(plan_checks.limit_problems(sweep, trials))
+    return Plan(
+        name=sweep.name,
+        trials=trials,
+        skipped=tuple(cell for run in runs for cell in run.skipped),
+        totals=_totals(trials),
+        corpus=facts,
+        warnings=tuple(plan_checks.warnings(sweep, facts, runs)),
+    )
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as one JSON object."""
+    return {
+        "name": plan.name,
+        "corpus": dataclasses.asdict(plan.corpus),
+        "totals": {**dataclasses.asdict(plan.totals), "eval_share": plan.totals.eval_share},
+        "trials": [_trial_to_json(planned) for planned in plan.trials],
+        "skipped": [
+            {
+                "series": cell.series,
+                "size": dataclasses.asdict(cell.rung),
+                "params_trunk": trunk_params(cell.rung),
+                "budget_flops": cell.budget_flops,
+                "tokens": round(cell.tokens),
+                "reason": cell.reason,
+            }
+            for cell in plan.skipped
+        ],
+        "warnings": [dataclasses.asdict(warning) for warning in plan.warnings],
+    }
+
+
+def _trial_to_json(planned: PlannedTrial) -> dict[str, Any]:
+    trial, params = planned.trial, planned.params
+    return {
+        "trial_id": trial.trial_id,
+        "series": planned.series,
+        "family": trial.family,
+        "family_options": dict(trial.family_options),
+        "seed": trial.seed,
+        "size": dataclasses.asdict(trial.rung),
+        "params_trunk": params.trunk,
+        "params_total": params.total,
+        "batch_tokens": trial.tokens_per_step,
+        "learning_rate": trial.optimizer.learning_rate,
+        "warmup_steps": trial.optimizer.warmup_steps,
+        "precision": trial.precision,
+        "steps": trial.n_steps,
+        "tokens": planned.cells[-1].tokens,
+        "flops": planned.cells[-1].flops,
+        "cells": [dataclasses.asdict(cell) for cell in planned.cells],
+    }
+
+
+def _facts(sweep: Sweep, corpus: Corpus) -> CorpusFacts:
+    return CorpusFacts(
+        source=sweep.corpus.source,
+        fingerprint=corpus.fingerprint,
+        vocab_size=corpus.vocab_size,
+        seq_len=sweep.corpus.seq_len,
+        train_tokens=len(corpus.train_tokens),
+        validation_tokens=len(corpus.validation_tokens),
+        bytes_per_token=corpus.bytes_per_token,
+    )
+
+
+def _runs(sweep: Sweep, vocab_size: int) -> list[Run]:
+    window = sweep.design.isoflop.tokens_per_param if sweep.design.isoflop else (0.0, math.inf)
+    setting = Setting(sweep.corpus.seq_len, vocab_size, window)
+    all_targets = targets_by_rung(sweep.design)
+    runs = []
+    for series in resolve_series(sweep, vocab_size):
+        for rung, targets in targets_by_rung(sweep.design, series.label).items():
+            optimizer = optimizer_for(series.train, rung, all_targets[rung], setting)
+            runs.append(plan_run(series, rung, targets, optimizer, setting))
+    return runs
+
+
+def _trials(
+    sweep: Sweep, facts: CorpusFacts, run: Run, default: Precision
+) -> Iterator[PlannedTrial]:
+    """The trials of one run, one for each seed; none where the window leaves it no cell."""
+    if not run.cells:
+        return
+    train = run.series.train
+    params = parameter_groups(run.rung, facts.vocab_size, run.series.needs.extra_input_ids)
+    first = Trial(
+        family=run.series.family,
+        family_options=run.series.options,
+        rung=run.rung,
+        data=Data(facts.fingerprint, facts.vocab_size, facts.seq_len),
+        optimizer=run.optimizer,
+        evaluation=Evaluation(sweep.evaluation.sequences, sweep.evaluation.seed),
+        observe_at_steps=tuple(cell.step for cell in run.cells),
+        seed=train.seeds[0],
+        precision=default if train.precision == "auto" else train.precision,
+    )
+    for seed in train.seeds:
+        trial = dataclasses.replace(first, seed=seed)
+        yield PlannedTrial(
+            run.series.label, trial, run.cells, params, run.flops_per_token, facts.source
+        )
+
+
+def _totals(trials: tuple[PlannedTrial, ...]) -> Totals:
+    return Totals(
+        n_trials=len(trials),
+        n_cells=sum(len(planned.cells) for planned in trials),
+        tokens=sum(planned.cells[-1].tokens for planned in trials),
+        train_flops=math.fsum(planned.cells[-1].flops for planned in trials),
+        eval_flops=math.fsum(map(_eval_flops, trials)),
+    )
+
+
+def _eval_flops(planned: PlannedTrial) -> float:
+    trial = planned.trial
+    tokens = len(planned.cells) * trial.evaluation.n_sequences * trial.data.seq_len
+    return tokens * planned.flops_per_token.total / BACKWARD_FACTOR
+
+
+def _refuse(problems: Iterable[Problem]) -> None:
+    found = dict.fromkeys(problems)  # series share most problems of a rung
+    if found:
+        raise InvalidSweep(found)

@@ -1,0 +1,145 @@
+"""What is wrong with a plan, and what is merely unwise."""
+
+import bisect
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sweeper.ladder import trunk_params
+from sweeper.runs import Cell, Run, warmup_problem
+from sweeper.spec import Sweep
+from sweeper.sweep_yaml import Problem
+
+if TYPE_CHECKING:  # plan.py calls this module
+    from sweeper.plan import CorpusFacts, PlannedTrial
+
+MIN_SIZES_PER_BUDGET = 5
+"""Fewer leave a parabola through the points of a budget with hardly a residual."""
+
+MAX_EPOCHS = 4
+"""Beyond, repeated data are worth visibly less than fresh ones (arXiv 2305.16264)."""
+
+
+@dataclass(frozen=True)
+class PlanWarning:
+    """Something a plan allows and its owner should know."""
+
+    code: str
+    message: str
+
+
+def corpus_problems(sweep: Sweep, facts: "CorpusFacts") -> Iterator[Problem]:
+    """A corpus too small for its sequences or for the evaluation."""
+    if facts.train_tokens < facts.seq_len:
+        expected = f"expected at most the {facts.train_tokens:,} training tokens of the corpus"
+        yield Problem(("corpus", "seq_len"), expected)
+        return
+    available, asked = facts.validation_tokens // facts.seq_len, sweep.evaluation.sequences
+    if available < asked:
+        expected = (
+            f"{asked:,} sequences of {facts.seq_len} tokens, but the validation set holds "
+            f"{available:,} — expected at most that: set evaluation.sequences, shorten seq_len or "
+            "take a larger corpus"
+        )
+        yield Problem(("evaluation", "sequences"), expected)
+
+
+def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
+    """Cells that cannot be trained, warmups that are too long, or no cell at all."""
+    for run in runs:
+        yield from run.problems
+        path = run.series.train_path(sweep, "warmup")
+        if not run.problems and (problem := warmup_problem(run, path)):
+            yield problem
+    if not any(run.cells or run.problems for run in runs):
+        ratios = [cell.tokens / trunk_params(cell.rung) for run in runs for cell in run.skipped]
+        expected = (
+            "a window that leaves no cell — expected it to overlap the design's own "
+            f"{min(ratios):.3g} to {max(ratios):.3g} tokens per parameter"
+        )
+        yield Problem(("design", "isoflop", "tokens_per_param"), expected)
+
+
+def limit_problems(sweep: Sweep, trials: Sequence["PlannedTrial"]) -> Iterator[Problem]:
+    """A plan that costs more than its own limits allow."""
+    limits = sweep.limits
+    if limits.trials is not None and len(trials) > limits.trials:
+        yield Problem(("limits", "trials"), f"the plan has {len(trials):,}: raise it or plan fewer")
+    cost = math.fsum(planned.cells[-1].flops for planned in trials)
+    if cost > limits.flops:
+        expected = f"the plan costs {cost:.3g} FLOPs: raise it, or {_prefix(sweep, trials)}"
+        yield Problem(("limits", "flops"), expected)
+
+
+def warnings(sweep: Sweep, facts: "CorpusFacts", runs: Sequence[Run]) -> Iterator[PlanWarning]:
+    """What a plan allows and its owner should know."""
+    yield from _thin_budgets(sweep, runs)
+    yield from _idle_sizes(runs)
+    yield from _repeated_data(facts, runs)
+
+
+def _prefix(sweep: Sweep, trials: Sequence["PlannedTrial"]) -> str:
+    """The most of a design, from its small end, that the limit allows."""
+    unit = "budgets" if sweep.design.isoflop else "tokens"
+    amounts = sorted({_amount(cell) for planned in trials for cell in planned.cells})
+
+    def cost(amount: float) -> float:
+        return math.fsum(_cost_up_to(planned, amount) for planned in trials)
+
+    n_affordable = bisect.bisect_right(amounts, sweep.limits.flops, key=cost)
+    if not n_affordable:
+        return f"plan fewer sizes: the smallest {unit} alone cost {cost(amounts[0]):.3g}"
+    largest = amounts[n_affordable - 1]
+    return f"keep {unit} up to {largest:.4g}, which cost {cost(largest):.3g}"
+
+
+def _amount(cell: Cell) -> float:
+    return cell.tokens if cell.budget_flops is None else cell.budget_flops
+
+
+def _cost_up_to(planned: "PlannedTrial", amount: float) -> float:
+    return max((cell.flops for cell in planned.cells if _amount(cell) <= amount), default=0.0)
+
+
+def _thin_budgets(sweep: Sweep, runs: Sequence[Run]) -> Iterator[PlanWarning]:
+    if sweep.design.isoflop is None:
+        return
+    for budget in sorted(sweep.design.isoflop.budgets):
+        n_sizes = dict.fromkeys(sweep.series, 0)
+        for run in runs:
+            n_sizes[run.series.label] += any(cell.budget_flops == budget for cell in run.cells)
+        fewest = min(n_sizes.values())
+        if fewest < MIN_SIZES_PER_BUDGET:
+            labels = ", ".join(label for label, n in n_sizes.items() if n == fewest)
+            yield PlanWarning(
+                "few_sizes",
+                f"budget {budget:g} keeps {fewest} sizes for {labels}; a parabola wants at least "
+                f"{MIN_SIZES_PER_BUDGET}: add sizes or widen tokens_per_param",
+            )
+
+
+def _idle_sizes(runs: Sequence[Run]) -> Iterator[PlanWarning]:
+    idle: dict[int, list[str]] = {}
+    for run in runs:
+        if not run.cells:
+            idle.setdefault(trunk_params(run.rung), []).append(run.series.label)
+    for params, labels in idle.items():
+        yield PlanWarning(
+            "idle_size",
+            f"the {params:,}-parameter model is not trained for {', '.join(labels)}: none of its "
+            "budgets lies in tokens_per_param",
+        )
+
+
+def _repeated_data(facts: "CorpusFacts", runs: Sequence[Run]) -> Iterator[PlanWarning]:
+    epochs = {run.rung: run.cells[-1].tokens / facts.train_tokens for run in runs if run.cells}
+    many = {rung: n for rung, n in epochs.items() if n > MAX_EPOCHS}
+    if many:
+        rung, most = max(many.items(), key=lambda item: item[1])
+        yield PlanWarning(
+            "repeated_data",
+            f"{len(many)} of {len(epochs)} sizes read the {facts.train_tokens:,} training tokens "
+            f"more than {MAX_EPOCHS} times, the {trunk_params(rung):,}-parameter model {most:.1f} "
+            "times: repeated data are worth less than fresh ones",
+        )

@@ -1,0 +1,98 @@
+"""Numbers as people write them in sweep files: `1e15`, `3e-4`, `20K`, `1.5B`, `20%`, `12h`.
+
+YAML 1.1 reads `1e15` as text, `010` as 8, `12:30` as 750 and `on` as true. Here `1e15` is a number
+and the other three are refused. What is refused raises ValueError with what was expected; whoever
+knows the file adds what was found and where.
+"""
+
+import math
+import re
+
+MAX_MAGNITUDE = 1e40
+"""Larger numbers are typing errors: all FLOPs ever spent on training are far fewer."""
+
+_SUFFIX_EXPONENT = {"": 0, "%": -2, "K": 3, "k": 3, "M": 6, "B": 9, "G": 9, "T": 12}
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+_NUMBER = re.compile(
+    r"(?P<sign>[+-]?)(?P<mantissa>(0|[1-9]\d*(_\d+)*)(\.\d*)?|\.\d+)"
+    r"([eE](?P<exponent>[+-]?\d{1,4}))?(?P<suffix>[a-zA-Z%]?)"
+)
+
+_DURATION = re.compile(r"((\d+(?:\.\d*)?|\.\d+)([smhd]))+")
+
+_LOOKS_LIKE = (
+    (re.compile(r"[+-]?[\d_]+(:[0-5]?\d)+(\.\d*)?"), "YAML reads a colon as base 60"),
+    (re.compile(r"[+-]?0\d.*"), "YAML reads a leading 0 as octal, so write it without"),
+    (re.compile(r"[+-]?0[xXbBoO].*"), "only decimal numbers are read"),
+    (re.compile(r"[+-]?\.?(inf|nan|infinity)", re.IGNORECASE), "it must be finite"),
+    (
+        re.compile(r"(y|n|yes|no|on|off|true|false)", re.IGNORECASE),
+        "YAML reads it as true or false",
+    ),
+    (re.compile(r"[+-]?\d+(,\d+)+(\.\d*)?"), "write it without commas"),
+    (re.compile(r"[+-]?[\d.]+m"), "write M for millions; m stands for minutes in durations"),
+    (re.compile(r"[+-]?[\d.]+[hsd]"), "that is a duration"),
+    (re.compile(r"[+-]?[\d.]+[bgt]"), "write the suffix in upper case"),
+    (re.compile(r"[+-]?[\d.]+ +[a-zA-Z%]+"), "write it without the space"),
+)
+"""Spellings that are nearly numbers, and why they are not."""
+
+
+def parse_number(value: object) -> float:
+    """A finite number; text may carry an exponent and one suffix of K, M, B (or G), T and %."""
+    if isinstance(value, str):
+        return _checked(_number_from_text(value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(_expected(value))
+    return _checked(value)
+
+
+def parse_count(value: object) -> int:
+    """A whole number, in any spelling that `parse_number` reads except a percentage."""
+    if isinstance(value, str) and value.endswith("%"):
+        raise ValueError("expected a whole number, not a percentage")
+    number = parse_number(value)
+    if number != int(number):
+        raise ValueError("expected a whole number")
+    return value if isinstance(value, int) else int(number)
+
+
+def parse_seconds(value: object) -> float:
+    """Seconds from a duration such as `90s`, `15m`, `12h`, `1h30m` or `2d`."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"expected a duration with its unit, such as 90s, 15m, 12h{_why(value)}")
+    parts = re.findall(r"([\d.]+)([smhd])", text)
+    return _checked(sum(float(count) * _SECONDS[unit] for count, unit in parts))
+
+
+def _number_from_text(text: str) -> float:
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None or match["suffix"] not in _SUFFIX_EXPONENT:
+        raise ValueError(_expected(text))
+    exponent = int(match["exponent"] or 0) + _SUFFIX_EXPONENT[match["suffix"]]
+    # One decimal literal, so that 2.3M is exactly 2,300,000 and not the product of two roundings.
+    return float(f"{match['sign']}{match['mantissa'].replace('_', '')}e{exponent}")
+
+
+def _checked(number: float) -> float:
+    if isinstance(number, float) and not math.isfinite(number):
+        raise ValueError("expected a finite number")
+    if abs(number) > MAX_MAGNITUDE:
+        raise ValueError(f"expected a number of magnitude at most {MAX_MAGNITUDE:g}")
+    return float(number)
+
+
+def _expected(value: object) -> str:
+    return f"expected a number such as 1e15, 3e-4, 20K, 1.5B or 20%{_why(value)}"
+
+
+def _why(value: object) -> str:
+    if isinstance(value, bool):
+        return "; YAML reads it as a truth value"
+    if not isinstance(value, str):
+        return ""
+    reasons = [why for pattern, why in _LOOKS_LIKE if pattern.fullmatch(value.strip())]
+    return f"; {reasons[0]}" if reasons else ""

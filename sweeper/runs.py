@@ -1,0 +1,178 @@
+"""One rung of one series as a run: its batch, learning rate and warmup, and the cells it passes.
+
+What is `auto` is resolved from the rung and the design alone, never from the series: the runs of
+two series on one rung see the same batches in the same order at the same learning rate.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweeper import recipe
+from sweeper.design import Target
+from sweeper.flops import FlopsPerToken, flops_per_token
+from sweeper.ladder import Rung, trunk_params
+from sweeper.series import ResolvedSeries
+from sweeper.spec import Train
+from sweeper.sweep_yaml import KeyPath, Problem
+from sweeper.trial import Optimizer
+
+MIN_STEPS = 50
+"""Fewest steps of an observation: rounding to whole steps then moves its tokens by at most 1 %, and
+warmup (a tenth of them) and AdamW's averages have time to settle."""
+
+MAX_TOKENS = 1e18
+"""More tokens come from a typing error, and would not fit the 64-bit counts of the tables."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One observation to be."""
+
+    budget_flops: float | None
+    """Budget it stands for; None outside isoFLOP designs."""
+    step: int
+    tokens: int
+    flops: float
+    """Training FLOPs until this step, convention `full`."""
+
+
+@dataclass(frozen=True)
+class SkippedCell:
+    """An observation that the design spans and the plan leaves out."""
+
+    series: str
+    rung: Rung
+    budget_flops: float | None
+    tokens: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of a sweep share."""
+
+    seq_len: int
+    vocab_size: int
+    tokens_per_param: tuple[float, float] = (0.0, math.inf)
+    """Window of the cells to keep, ends included."""
+
+    def why_outside(self, rung: Rung, tokens: float) -> str:
+        """Why a cell is not kept; empty if it is."""
+        low, high = self.tokens_per_param
+        ratio = tokens / trunk_params(rung)
+        if low <= ratio <= high:
+            return ""
+        side, end = ("below", low) if ratio < low else ("above", high)
+        return f"{ratio:.4g} tokens per parameter, {side} the window's {end:g}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One rung of one series: what all its seeds share."""
+
+    series: ResolvedSeries
+    rung: Rung
+    optimizer: Optimizer
+    flops_per_token: FlopsPerToken
+    cells: tuple[Cell, ...]
+    skipped: tuple[SkippedCell, ...]
+    problems: tuple[Problem, ...]
+
+
+def plan_run(
+    series: ResolvedSeries,
+    rung: Rung,
+    targets: Sequence[Target],
+    optimizer: Optimizer,
+    setting: Setting,
+) -> Run:
+    """The run that passes all targets of a rung which lie in the window."""
+    flops = flops_per_token(
+        rung, setting.seq_len, setting.vocab_size, series.needs.sequence_multiplier
+    )
+    tokens_per_step = optimizer.batch_sequences * setting.seq_len
+    cells: dict[int, Cell] = {}
+    skipped: list[SkippedCell] = []
+    problems: list[Problem] = []
+    for target in targets:
+        tokens = target.tokens(flops.total)
+        budget = target.amount if target.is_budget else None
+        if reason := setting.why_outside(rung, tokens):
+            skipped.append(SkippedCell(series.label, rung, budget, tokens, reason))
+            continue
+        step = max(1, round(tokens / tokens_per_step))
+        if expected := _objection(target, rung, tokens, tokens_per_step):
+            problems.append(Problem(target.path, expected))
+        elif step in cells:
+            expected = f"the same {step:,} steps as a smaller one for {_model(rung)}"
+            problems.append(Problem(target.path, f"{expected} — expected more distance"))
+        n_tokens = step * tokens_per_step
+        cells[step] = Cell(budget, step, n_tokens, n_tokens * flops.total)
+    return Run(series, rung, optimizer, flops, (*cells.values(),), (*skipped,), (*problems,))
+
+
+def optimizer_for(
+    train: Train, rung: Rung, targets: Sequence[Target], setting: Setting
+) -> Optimizer:
+    """Optimiser settings of a rung, `auto` resolved.
+
+    `targets` are those of the whole design, smallest first. The batch suits the geometric middle
+    of the first and last observation; FLOPs are counted for a network that reads each token once,
+    so that all series share it.
+    """
+    per_token = flops_per_token(rung, setting.seq_len, setting.vocab_size).total
+    asked = [target.tokens(per_token) for target in targets]
+    kept = [tokens for tokens in asked if not setting.why_outside(rung, tokens)] or asked
+    batch = _batch_sequences(train, math.sqrt(kept[0]) * math.sqrt(kept[-1]), setting.seq_len)
+    tokens_per_step = batch * setting.seq_len
+    rate, warmup = train.learning_rate, train.warmup
+    if rate == "auto":
+        rate = recipe.learning_rate(tokens_per_step)
+    if warmup == "auto":
+        warmup = recipe.warmup_steps(round(kept[0] / tokens_per_step))
+    return Optimizer(
+        batch_sequences=batch,
+        learning_rate=rate,
+        warmup_steps=warmup,
+        schedule=train.schedule,
+        betas=train.betas,
+        weight_decay=train.weight_decay,
+        clip_norm=train.clip_norm,
+    )
+
+
+def warmup_problem(run: Run, path: KeyPath) -> Problem | None:
+    """A warmup that is not over by the first observation."""
+    first = run.cells[0].step if run.cells else math.inf
+    if run.optimizer.warmup_steps < first:
+        return None
+    expected = (
+        f"expected fewer steps than the {first:,} before {_model(run.rung)} is first observed"
+    )
+    return Problem(path, expected)
+
+
+def _batch_sequences(train: Train, tokens: float, seq_len: int) -> int:
+    if train.batch_tokens == "auto":
+        return recipe.batch_sequences(tokens, seq_len)
+    return max(1, round(train.batch_tokens / seq_len))
+
+
+def _objection(target: Target, rung: Rung, tokens: float, tokens_per_step: int) -> str:
+    """Why a cell cannot be trained; empty if it can."""
+    if tokens > MAX_TOKENS:
+        return f"{tokens:.3g} tokens for {_model(rung)} — expected at most {MAX_TOKENS:g}"
+    n_steps = round(tokens / tokens_per_step)
+    if n_steps >= MIN_STEPS:
+        return ""
+    least = target.amount / tokens * MIN_STEPS * tokens_per_step
+    other = "narrow tokens_per_param to leave it out" if target.is_budget else "leave it out"
+    return (
+        f"{n_steps} steps of {tokens_per_step:,} tokens for {_model(rung)} — expected at least "
+        f"{MIN_STEPS}: raise it to {least:.3g}, lower train.batch_tokens or {other}"
+    )
+
+
+def _model(rung: Rung) -> str:
+    return f"the {trunk_params(rung):,}-parameter model"

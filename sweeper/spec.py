@@ -1,0 +1,265 @@
+"""The sweep file's schema: what a person chooses, and nothing that follows from it.
+
+`load_sweep` reads, checks and reports every problem of the schema at once, each with its place.
+What needs the corpus or a family (steps, vocabulary, options of a family) is checked by `plan.py`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field, model_validator
+
+from sweeper.errors import ConfigError
+from sweeper.families import family_names
+from sweeper.spec_errors import problems
+from sweeper.spec_fields import (
+    MAX_SEQ_LEN,
+    AutoCount,
+    AutoRate,
+    AutoShare,
+    Budget,
+    Count,
+    Number,
+    Pair,
+    Seconds,
+    Seed,
+    Several,
+    Share,
+    Size,
+    Slug,
+    Tokens,
+    refuse_duplicates,
+    wrong,
+)
+from sweeper.sweep_yaml import Document, apply_overrides, did_you_mean, read_document
+
+
+class _Part(pydantic.BaseModel):
+    """One mapping of the file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusChoice(_Part):
+    """What to read."""
+
+    source: Annotated[str, Field(min_length=1)]
+    """`stdlib`, `installed`, `path:…` or `synthetic:…`; see `corpus.py`."""
+    seq_len: Annotated[Count, Field(ge=2, le=MAX_SEQ_LEN)]
+    """Tokens per sequence."""
+
+
+class Train(_Part):
+    """How to train. Written for the whole sweep or, key by key, for one series."""
+
+    batch_tokens: AutoCount = "auto"
+    """Tokens per optimiser step; taken to the nearest whole number of sequences."""
+    learning_rate: AutoRate = "auto"
+    """Base learning rate; matrices train at it divided by width."""
+    schedule: Literal["constant"] = "constant"
+    warmup: AutoCount = "auto"
+    """Optimiser steps of linear warmup; 1 means none."""
+    seeds: Annotated[tuple[Seed, ...], Several] = (0,)
+    """One run of every design point for each."""
+    betas: Annotated[tuple[Share, Share], Pair] = (0.9, 0.99)
+    weight_decay: Annotated[Number, Field(ge=0, le=100)] = 0.0
+    clip_norm: Annotated[Number, Field(gt=0)] = 1.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 autocast on a GPU, float32 elsewhere."""
+
+    @model_validator(mode="after")
+    def _distinct_seeds(self) -> "Train":
+        refuse_duplicates(self.seeds, "seeds")
+        return self
+
+    def overridden_by(self, other: "Train") -> "Train":
+        """This, with what `other` names explicitly taken from it."""
+        named = {key: getattr(other, key) for key in other.model_fields_set}
+        return self.model_copy(update=named)
+
+
+class Series(_Part):
+    """One frontier: a family, its options, and its own training settings."""
+
+    model_config = ConfigDict(extra="allow")  # options; the family itself says which it has
+
+    family: str
+    train: Train = Train()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the family, as written."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @pydantic.field_validator("family")
+    @classmethod
+    def _known_family(cls, name: str) -> str:
+        if name not in family_names():
+            raise wrong(did_you_mean(name, family_names()))
+        return name
+
+
+class IsoFlop(_Part):
+    """Every size observed at every budget its tokens-per-parameter window allows."""
+
+    budgets: Annotated[tuple[Budget, ...], Several]
+    """Training FLOPs; order does not matter."""
+    sizes: Annotated[tuple[Size, ...], Several]
+    tokens_per_param: Annotated[tuple[Number, Number], Pair] = (0.0, math.inf)
+    """Window for tokens per trunk parameter, ends included."""
+    on_unbracketed: Literal["propose", "warn"] = "propose"
+    """What to do about a budget whose minimum lies outside the sizes."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "IsoFlop":
+        refuse_duplicates(self.budgets, "budgets")
+        refuse_duplicates(self.sizes, "sizes")
+        low, high = self.tokens_per_param
+        if not 0 <= low < high:
+            raise wrong("expected [low, high] with 0 <= low < high", "tokens_per_param")
+        return self
+
+
+class Grid(_Part):
+    """Every size trained on every number of tokens."""
+
+    sizes: Annotated[tuple[Size, ...], Several]
+    tokens: Annotated[tuple[Tokens, ...], Several]
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Grid":
+        refuse_duplicates(self.sizes, "sizes")
+        refuse_duplicates(self.tokens, "tokens")
+        return self
+
+
+class Zip(_Part):
+    """The first size on the first number of tokens, the second on the second, and so on."""
+
+    sizes: Annotated[tuple[Size, ...], Several]
+    tokens: Annotated[tuple[Tokens, ...], Several]
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Zip":
+        if len(self.sizes) != len(self.tokens):
+            raise wrong(f"expected {len(self.sizes)} entries, one for each of sizes", "tokens")
+        refuse_duplicates([*zip(self.sizes, self.tokens, strict=True)], "tokens")
+        return self
+
+
+class ListedTrial(_Part):
+    """One entry of a list design."""
+
+    size: Size
+    tokens: Tokens
+    series: str | None = None
+    """Label; absent: every series."""
+
+
+class Design(_Part):
+    """Exactly one way of choosing sizes and tokens."""
+
+    isoflop: IsoFlop | None = None
+    grid: Grid | None = None
+    zipped: Zip | None = Field(default=None, alias="zip")
+    listed: Annotated[tuple[ListedTrial, ...], Several] | None = Field(default=None, alias="list")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _exactly_one(cls, value: Any) -> Any:
+        kinds = ("isoflop", "grid", "zip", "list")
+        if not isinstance(value, Mapping):
+            return value
+        if "auto" in value:
+            raise wrong(f"not supported yet; expected one of {', '.join(kinds)}", "auto")
+        given = [kind for kind in kinds if kind in value]
+        if len(given) > 1:
+            raise wrong(f"a second design beside {given[0]} — expected exactly one", given[1])
+        if not given and not value:
+            raise wrong(f"expected exactly one of {', '.join(kinds)}")
+        empty = [kind for kind in given if value[kind] is None]
+        if empty:
+            raise wrong("expected the sizes and budgets or tokens of the design", empty[0])
+        return value
+
+    @model_validator(mode="after")
+    def _given(self) -> "Design":
+        if not self.model_fields_set:
+            raise wrong("expected exactly one of isoflop, grid, zip, list")
+        return self
+
+
+class EvaluationChoice(_Part):
+    """The fixed validation set that scores every trial."""
+
+    sequences: Annotated[Count, Field(ge=2)] = 1024
+    seed: Seed = 0
+    """Seed of noise levels and noise, shared by all trials."""
+
+
+class Resources(_Part):
+    """What one trial occupies."""
+
+    gpus: AutoShare = "auto"
+    """Whole GPUs or a share of one; `auto`: one where there are GPUs, else none."""
+    cpus: AutoShare = "auto"
+    """CPU cores; `auto`: one."""
+
+
+class Limits(_Part):
+    """Hard stops; absent means none."""
+
+    flops: Annotated[Number, Field(gt=0)] = math.inf
+    """Training FLOPs of the whole plan."""
+    wall_s: Annotated[Seconds, Field(gt=0)] = Field(default=math.inf, alias="wall")
+    """Seconds since the start."""
+    trials: Annotated[Count, Field(ge=1)] | None = None
+
+
+class Sweep(_Part):
+    """A whole sweep file."""
+
+    name: Slug
+    """Also the name of the results folder."""
+    description: str = ""
+    corpus: CorpusChoice
+    series: dict[Slug, Series]
+    design: Design
+    train: Train = Train()
+    evaluation: EvaluationChoice = EvaluationChoice()
+    resources: Resources = Resources()
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Sweep":
+        if not self.series:
+            raise wrong("expected at least one label: {family: …}", "series")
+        for i, entry in enumerate(self.design.listed or ()):
+            if entry.series is not None and entry.series not in self.series:
+                hint = did_you_mean(entry.series, self.series)
+                raise wrong(hint, "design", "list", i, "series")
+        return self
+
+
+@dataclass(frozen=True)
+class LoadedSweep:
+    """A sweep and the file it came from."""
+
+    sweep: Sweep
+    document: Document
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
+    """The sweep file at `path` with `--set` overrides applied.
+
+    Raises ConfigError with every problem of the schema, each with file, line and column.
+    """
+    document = apply_overrides(read_document(path), overrides)
+    try:
+        return LoadedSweep(Sweep.model_validate(document.value), document)
+    except pydantic.ValidationError as error:
+        raise ConfigError(document.describe(problems(error, Sweep))) from error

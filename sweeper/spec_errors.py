@@ -1,0 +1,102 @@
+"""Pydantic's errors as problems of a sweep file: a path, what was expected, what was meant."""
+
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import pydantic
+from pydantic_core import ErrorDetails
+
+from sweeper.sweep_yaml import KeyPath, Problem, did_you_mean
+
+Model = type[pydantic.BaseModel]
+
+
+def problems(error: pydantic.ValidationError, schema: Model) -> list[Problem]:
+    """Every problem that validating a file against a schema found."""
+    details = error.errors(include_url=False, include_input=False)
+    return [_problem(detail, schema) for detail in details]
+
+
+def _problem(detail: ErrorDetails, schema: Model) -> Problem:
+    """A pydantic error as a problem of ours."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    path = tuple(part for part in detail["loc"] if part != "[key]")
+    is_key = "[key]" in detail["loc"]
+    if kind == "sweep":
+        path = (*path, *context["below"])
+        return Problem(path, context["expected"], at_key=is_key or _names_a_key(context))
+    if kind == "extra_forbidden":
+        expected = did_you_mean(str(path[-1]), _keys(schema, path[:-1]))
+        return Problem(path, expected, found=f"unknown key {path[-1]!r}", at_key=True)
+    if kind == "missing":
+        return Problem(path[:-1], f"expected the key {path[-1]!r}", found=f"no {path[-1]!r}")
+    return Problem(
+        path, _expected(kind, context, _keys(schema, path)) or detail["msg"], at_key=is_key
+    )
+
+
+def _names_a_key(context: Mapping[str, Any]) -> bool:
+    return str(context["expected"]).startswith(("unknown key", "a second design", "not supported"))
+
+
+def _expected(kind: str, context: Mapping[str, Any], keys: list[str]) -> str:
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        return f"expected {context['expected']}"
+    if kind in _BOUNDS:
+        word, name = _BOUNDS[kind]
+        return f"expected {word} {context[name]:g}"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return (
+            f"expected a mapping{f' with the keys {names}' if (names := ', '.join(keys)) else ''}"
+        )
+    return _KINDS.get(kind, "")
+
+
+_BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_KINDS = {
+    "string_type": "expected text; put it in quotes if it is meant",
+    "string_too_short": "expected some text",
+}
+
+
+def _keys(schema: Model, path: KeyPath) -> list[str]:
+    """Keys that the mapping at a path may have, as far as the schema knows them."""
+    annotation: Any = schema
+    for part in path:
+        annotation = _inner(annotation, part)
+    annotation = _unwrapped(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return [field.alias or name for name, field in annotation.model_fields.items()]
+    return []
+
+
+def _inner(annotation: Any, part: str | int) -> Any:
+    """The annotation of the value under one more key or list position."""
+    annotation = _unwrapped(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        fields = {field.alias or name: field for name, field in annotation.model_fields.items()}
+        return fields[str(part)].annotation if part in fields else None
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is dict:
+        return arguments[1]
+    return arguments[0] if arguments else None
+
+
+def _unwrapped(annotation: Any) -> Any:
+    """Without Annotated and without `| None`."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _unwrapped(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        kinds: Iterable[Any] = typing.get_args(annotation)
+        return _unwrapped(next(kind for kind in kinds if kind is not type(None)))
+    return annotation

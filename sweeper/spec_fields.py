@@ -1,0 +1,170 @@
+"""Types of the values a sweep file may hold: what is accepted, and what is said otherwise.
+
+Every refusal states what was expected; what was found and where is added by `spec_errors.py`.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from sweeper import ladder
+from sweeper.ladder import Rung
+from sweeper.quantities import parse_count, parse_number, parse_seconds
+from sweeper.sweep_yaml import did_you_mean
+
+AUTO = "auto"
+"""Chosen by the planner (`recipe.py`) or the machine."""
+
+MAX_SEQ_LEN = 1_000_000
+MAX_EXPLICIT_PARAMS = 1e13
+MAX_LEARNING_RATE = 1e3
+MAX_SEED = 2**31 - 1
+
+_SLUG = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+
+
+def wrong(expected: str, *below: str | int) -> PydanticCustomError:
+    """A refusal of the value being validated, or of a part of it at the path `below`."""
+    return PydanticCustomError("sweep", "{expected}", {"expected": expected, "below": below})
+
+
+def _slug(value: object) -> str:
+    text = value if isinstance(value, str) else ""
+    if text.lower() in _YAML_WORDS:
+        raise wrong("expected a name that YAML does not read as a truth value or null")
+    if not _SLUG.fullmatch(text):
+        words = re.sub(r"[^A-Za-z0-9_-]+", "-", str(value)).strip("-_0123456789")[:64]
+        hint = f"; did you mean {words!r}?" if _SLUG.fullmatch(words) else ""
+        raise wrong(
+            "expected a name: a letter, then up to 63 letters, digits, hyphens or underscores"
+            f"{hint}"
+        )
+    return text
+
+
+def _or_auto(parse: Callable[[object], float]) -> Callable[[object], float | str]:
+    def parse_or_auto(value: object) -> float | str:
+        if value == AUTO:
+            return AUTO
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise wrong(f"{error}, or auto") from error
+
+    return parse_or_auto
+
+
+def _positive_count(value: object) -> int:
+    count = parse_count(value)
+    if count < 1:
+        raise ValueError("expected at least 1")
+    return count
+
+
+def _positive_rate(value: object) -> float:
+    rate = parse_number(value)
+    if not 0 < rate <= MAX_LEARNING_RATE:
+        raise ValueError(f"expected more than 0 and at most {MAX_LEARNING_RATE:g}")
+    return rate
+
+
+def _whole_or_share(value: object) -> float:
+    number = parse_number(value)
+    if number < 0 or (number > 1 and number != int(number)):
+        raise ValueError("expected a whole number or a share of one, at least 0")
+    return number
+
+
+def _size(value: object) -> Rung:
+    if isinstance(value, Rung):
+        return value
+    if isinstance(value, Mapping):
+        return _explicit_size(value)
+    try:
+        return _rung_of_size(parse_number(value))
+    except ValueError as error:
+        raise wrong(f"{error}; or {{layers, width, heads}}") from error
+
+
+def _explicit_size(value: Mapping[str, object]) -> Rung:
+    keys = ("layers", "width", "heads")
+    unknown = [key for key in value if key not in keys]
+    if unknown:
+        raise wrong(f"unknown key — {did_you_mean(unknown[0], keys)}", unknown[0])
+    counts = {}
+    for key in keys:
+        if key not in value:
+            raise wrong(f"the key {key!r} is missing — expected layers, width and heads")
+        try:
+            counts[key] = parse_count(value[key])
+        except ValueError as error:
+            raise wrong(str(error), key) from error
+    try:
+        rung = Rung(counts["layers"], counts["width"], counts["heads"])
+    except ValueError as error:
+        raise wrong(str(error)) from error
+    if ladder.trunk_params(rung) > MAX_EXPLICIT_PARAMS:
+        raise wrong(f"expected at most {MAX_EXPLICIT_PARAMS:g} trunk parameters")
+    return rung
+
+
+@cache  # a list of trials names the same few sizes thousands of times
+def _rung_of_size(size: float) -> Rung:
+    """The rung nearest to a size; raises ValueError, naming the rungs on both sides."""
+    if size <= 0:
+        raise ValueError("expected a number of trunk parameters above 0")
+    try:
+        return ladder.nearest_rung(size)
+    except ValueError as error:
+        reachable = sorted(ladder.trunk_params(rung) for rung in ladder.ladder())
+        below = [n for n in reachable if n < size][-1:]
+        above = [n for n in reachable if n > size][:1]
+        names = " or ".join(f"{n:,}" for n in (*below, *above))
+        raise ValueError(
+            f"no model of the ladder is within {ladder.LARGEST_SIZE_MISMATCH:.0%} of "
+            f"{size:,.0f} trunk parameters; expected a neighbour, {names}"
+        ) from error
+
+
+def _pair(value: object) -> object:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise wrong("expected a list of two numbers")
+    return value
+
+
+def _several(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        raise wrong("expected a list, such as [first, second]")
+    if not value:
+        raise wrong("expected at least one entry")
+    return value
+
+
+def refuse_duplicates(values: Sequence[object], key: str) -> None:
+    """Refuse a value that occurs twice under a key of the mapping being validated."""
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            first = values.index(value)
+            same = f", model {value}" if isinstance(value, Rung) else ""
+            raise wrong(f"a duplicate of entry {first}{same} — expected distinct entries", key, i)
+
+
+Slug = Annotated[str, BeforeValidator(_slug)]
+Number = Annotated[float, BeforeValidator(parse_number)]
+Count = Annotated[int, BeforeValidator(parse_count)]
+Tokens = Annotated[Count, Field(ge=1)]
+Budget = Annotated[Number, Field(ge=1)]
+Seed = Annotated[Count, Field(ge=0, le=MAX_SEED)]
+Size = Annotated[Rung, BeforeValidator(_size)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Pair = BeforeValidator(_pair)
+Several = BeforeValidator(_several)
+AutoCount = Annotated[int | Literal["auto"], BeforeValidator(_or_auto(_positive_count))]
+AutoRate = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_positive_rate))]
+AutoShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_whole_or_share))]
