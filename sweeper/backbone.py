@@ -5,7 +5,8 @@ attention logits, one learned attention sink per head, a squared-ReLU MLP, no ti
 Residual branches are scaled by 4 / layers and logits by 512 / width, so that one base learning
 rate serves every width and depth (CompleteP; the optimiser's part is in `optimizer.py`).
 
-Shapes: B batch, L sequence length, D width, H heads, K channels of a head, V vocabulary.
+Shapes: B batch, L sequence length, D width, H heads, K channels of a head, V vocabulary,
+S the sink and the L keys.
 """
 
 import math
@@ -38,9 +39,9 @@ class RMSNorm(nn.Module):
         self.gain = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension in float32."""
-        width = (self.gain.shape[0],)
-        return functional.rms_norm(x.float(), width, 1 + self.gain, RMS_EPSILON).to(x.dtype)
+        """Normalise the last dimension in float32 or wider."""
+        x_wide = x.to(torch.promote_types(x.dtype, self.gain.dtype))
+        return functional.rms_norm(x_wide, self.gain.shape, 1 + self.gain, RMS_EPSILON).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -57,30 +58,26 @@ class Attention(nn.Module):
         self.sink_value_bias = nn.Parameter(torch.zeros(rung.n_heads, 1, rung.head_width))
 
     def forward(
-        self, x_BLD: Tensor, rotation: tuple[Tensor, Tensor], bias: Tensor | None
+        self, x_BLD: Tensor, rotation: tuple[Tensor, Tensor], bias_LL: Tensor | None
     ) -> Tensor:
-        """Attend; `bias` (L, 1 + L) is added to the logits, −inf where a key is hidden."""
+        """Attend; `bias_LL` is added to the logits, −inf where a key is hidden from a query."""
         q_BLD, k_BLD, v_BLD = functional.linear(x_BLD, self.qkv).chunk(3, dim=-1)
-        q_BHLK = rotate(self.split(self.query_norm(q_BLD)), rotation)
+        q_BHLK = rotate(self.split(self.query_norm(q_BLD)), rotation) * self.head_width**-0.5
         k_BHLK = rotate(self.split(self.key_norm(k_BLD)), rotation)
-        k_BHSK = self.with_sink(self.sink_key_bias, k_BHLK)
-        v_BHSK = self.with_sink(self.sink_value_bias, self.split(v_BLD))
-        logits_BHLS = (q_BHLK * self.head_width**-0.5) @ k_BHSK.transpose(-1, -2)
-        logits_BHLS = LOGIT_CAP * torch.tanh(logits_BHLS / LOGIT_CAP)
-        if bias is not None:
-            logits_BHLS = logits_BHLS + bias
-        weights_BHLS = torch.softmax(logits_BHLS, dim=-1, dtype=torch.float32).to(v_BHSK.dtype)
-        mixed_BLD = (weights_BHLS @ v_BHSK).transpose(1, 2).flatten(2)
-        return functional.linear(mixed_BLD, self.out)
+        logits_BHLL = soft_cap(q_BHLK @ k_BHLK.transpose(-1, -2))
+        if bias_LL is not None:
+            logits_BHLL = logits_BHLL + bias_LL
+        sink_BHL1 = soft_cap((q_BHLK * self.sink_key_bias).sum(dim=-1, keepdim=True))
+        # Column 0 is the sink. Autocast computes this softmax in float32.
+        weights_BHLS = torch.cat([sink_BHL1, logits_BHLL], dim=-1).softmax(dim=-1).to(v_BLD.dtype)
+        on_keys_BHLL, on_sink_BHL1 = weights_BHLS[..., 1:], weights_BHLS[..., :1]
+        mixed_BHLK = on_keys_BHLL @ self.split(v_BLD) + on_sink_BHL1 * self.sink_value_bias
+        return functional.linear(mixed_BHLK.transpose(1, 2).flatten(2), self.out)
 
     def split(self, x_BLD: Tensor) -> Tensor:
         """(B, L, D) to (B, H, L, K)."""
-        return x_BLD.unflatten(-1, (self.n_heads, self.head_width)).transpose(1, 2)
-
-    def with_sink(self, sink_H1K: Tensor, x_BHLK: Tensor) -> Tensor:
-        """Prepend the always visible learned position: (B, H, 1 + L, K)."""
-        sink_BH1K = sink_H1K.to(x_BHLK.dtype).expand(x_BHLK.shape[0], -1, -1, -1)
-        return torch.cat([sink_BH1K, x_BHLK], dim=2)
+        B, L, _ = x_BLD.shape
+        return x_BLD.view(B, L, self.n_heads, self.head_width).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -102,10 +99,10 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, h_BLD: Tensor, rotation: tuple[Tensor, Tensor], bias: Tensor | None
+        self, h_BLD: Tensor, rotation: tuple[Tensor, Tensor], bias_LL: Tensor | None
     ) -> Tensor:
         """h + scale · attention, then h + scale · mlp."""
-        attended = self.attention(self.attention_norm(h_BLD), rotation, bias)
+        attended = self.attention(self.attention_norm(h_BLD), rotation, bias_LL)
         h_BLD = h_BLD + self.scale * attended
         hidden = functional.linear(self.mlp_norm(h_BLD), self.up, self.up_bias)
         return h_BLD + self.scale * functional.linear(
@@ -145,9 +142,9 @@ class Backbone(nn.Module):
         n_positions = z_BL.shape[1]
         h_BLD = functional.embedding(z_BL, self.embedding)
         rotation = rotary_angles(n_positions, self.rung.head_width, h_BLD)
-        bias = causal_bias(n_positions, h_BLD) if self.is_causal else None
+        bias_LL = causal_bias(n_positions, h_BLD) if self.is_causal else None
         for block in self.blocks:
-            h_BLD = block(h_BLD, rotation, bias)
+            h_BLD = block(h_BLD, rotation, bias_LL)
         h_BLD = self.final_norm(h_BLD) * (HEAD_SCALE / self.rung.width)
         return functional.linear(h_BLD, self.head).float()
 
@@ -155,6 +152,11 @@ class Backbone(nn.Module):
 def is_matrix(name: str, parameter: Tensor) -> bool:
     """Whether a parameter of a block is a weight matrix: drawn at random, trained at eta / D."""
     return parameter.dim() > 1 and not name.endswith("bias")
+
+
+def soft_cap(logits: Tensor) -> Tensor:
+    """Bend logits smoothly into (−LOGIT_CAP, LOGIT_CAP)."""
+    return LOGIT_CAP * torch.tanh(logits / LOGIT_CAP)
 
 
 def rotary_angles(n_positions: int, head_width: int, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +175,6 @@ def rotate(x_BHLK: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def causal_bias(n_positions: int, like: Tensor) -> Tensor:
-    """(L, 1 + L): zero where query may see key (the sink always), −inf elsewhere."""
-    hidden = torch.full((n_positions, n_positions), -math.inf, device=like.device)
-    sink = torch.zeros(n_positions, 1, device=like.device)
-    return torch.cat([sink, hidden.triu(1)], dim=1)
+    """(L, L): zero where a query may see a key, −inf elsewhere."""
+    hidden_LL = torch.full((n_positions, n_positions), -math.inf, device=like.device)
+    return hidden_LL.triu(1)

@@ -6,6 +6,7 @@ with weight decay times d, everything else at 0.02 · eta without decay, all wit
 """
 
 import torch
+from torch import nn
 
 from sweeper.backbone import Backbone, is_matrix
 from sweeper.trial import Optimizer
@@ -20,7 +21,8 @@ ADAM_EPSILON = 1e-8
 def build_optimizer(backbone: Backbone, settings: Optimizer) -> torch.optim.AdamW:
     """The optimiser; each group remembers its full rate as `peak`."""
     width, n_layers = backbone.rung.width, backbone.rung.n_layers
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in backbone.named_parameters():
         in_trunk = name.startswith("blocks.")
         (matrices if in_trunk and is_matrix(name, parameter) else others).append(parameter)

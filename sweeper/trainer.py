@@ -94,7 +94,7 @@ class Trainer:
         for start in range(0, n_sequences, self.micro_batch_sequences):
             rows = batch.rows(start, start + self.micro_batch_sequences).to(self.device)
             loss = self.family.loss(self.denoise, rows).sum() / (n_sequences * seq_len)
-            loss.backward()
+            torch.autograd.backward(loss)
             total += loss.detach()
         return total
 

@@ -1,0 +1,279 @@
+"""One attempt at one trial: where data, model, family, trainer and evaluation meet.
+
+Checkpoints hold weights, optimiser and everything measured so far as one file, written every
+CHECKPOINT_INTERVAL_S and when asked to stop. Data and noise are functions of the step, so a
+resumed trial ends in the same bits as one that was never stopped.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sweeper import durable
+from sweeper.assignment import Assignment, Outcome, StopRequested
+from sweeper.attempts import Progress, attempts, progress_reporter, utc_now
+from sweeper.corpus import Corpus, load_corpus, validation_sequences
+from sweeper.errors import DataError
+from sweeper.evaluation import evaluate_bound
+from sweeper.families import load_family
+from sweeper.publication import Result, publish
+from sweeper.rows import Ending, Measurement, loss_row, observation_row, trial_row
+from sweeper.store import Store
+from sweeper.trainer import Diverged, LogEntry, Trainer
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_INTERVAL_S = 30.0
+"""Training time a killed worker may lose."""
+
+LOG_EVERY_STEPS = 25
+"""Steps whose mean loss makes one row."""
+
+UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, UnpicklingError)
+"""What loading a torn or foreign checkpoint may raise."""
+
+CORPUS_CACHE = ".corpora"
+"""Folder beside the sweeps' results where tokens are kept between runs."""
+
+
+@dataclass
+class Measured:
+    """What a trial has yielded so far; part of its checkpoint."""
+
+    measurements: list[Measurement] = field(default_factory=list)
+    log: list[LogEntry] = field(default_factory=list)
+    train_time_s: float = 0.0
+    eval_time_s: float = 0.0
+
+
+class Stopped(Exception):
+    """The driver asked to stop; a checkpoint is written."""
+
+
+def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    """Train, evaluate and publish a trial, from its last checkpoint if there is one.
+
+    Raises DataError when the corpus is not the one that was planned.
+    """
+    _prepare_process(assignment.n_threads)
+    corpus = _planned_corpus(assignment)
+    trial = assignment.trial
+    family = load_family(trial.family, vocab_size=corpus.vocab_size, **dict(trial.family_options))
+    trainer = Trainer(trial, family, corpus, torch.device(assignment.device))
+    run = _Run(assignment, trainer, corpus, stop)
+    try:
+        run.to_the_end()
+    except Stopped:
+        return "interrupted"
+    except Diverged as divergence:
+        run.publish("diverged", str(divergence))
+        return "diverged"
+    run.publish("done")
+    return "published"
+
+
+class _Run:
+    """A trial between its checkpoint and its publication."""
+
+    def __init__(
+        self, assignment: Assignment, trainer: Trainer, corpus: Corpus, stop: StopRequested
+    ) -> None:
+        self.assignment, self.trial, self.trainer = assignment, assignment.trial, trainer
+        self.stop = stop
+        self.bytes_per_token = corpus.bytes_per_token
+        self.report: Callable[[Progress], None] = progress_reporter(assignment)
+        self.checkpoint = Store(assignment.store_folder).checkpoints(self.trial) / "latest.pt"
+        self.measured = Measured()
+        self.validation_NL: Tensor = torch.from_numpy(
+            validation_sequences(
+                corpus,
+                seq_len=self.trial.data.seq_len,
+                n_sequences=self.trial.evaluation.n_sequences,
+            )
+        ).to(trainer.device)
+
+    def to_the_end(self) -> None:
+        """Train to the last observation; raises Stopped or Diverged."""
+        self.resume()
+        last_saved_s = time.monotonic()
+        while self.trainer.step < self.trial.n_steps:
+            if self.stop() or time.monotonic() - last_saved_s > CHECKPOINT_INTERVAL_S:
+                self.save()
+                last_saved_s = time.monotonic()
+            if self.stop():
+                raise Stopped
+            self.advance()
+
+    def advance(self) -> None:
+        """One training step, with what is logged and observed after it."""
+        observe = self.trainer.step + 1 in self.trial.observe_at_steps
+        with self._timed("train_time_s"):
+            self.trainer.advance()
+            if observe or self.trainer.step % LOG_EVERY_STEPS == 0:
+                self.measured.log.append(self.trainer.log_entry())
+        if observe:
+            with self._timed("eval_time_s"):
+                self.observe()
+        self.report(self._progress())
+
+    def observe(self) -> None:
+        """Evaluate the bound; raises Diverged if it is not finite."""
+        estimate = evaluate_bound(
+            self.trainer.family,
+            self.trainer.denoise,
+            self.validation_NL,
+            self.trial.evaluation.seed,
+        )
+        if not math.isfinite(estimate.nats_per_token + estimate.stderr):
+            raise Diverged(f"bound {estimate.nats_per_token} at step {self.trainer.step}")
+        in_bits = self.bytes_per_token and 1 / (math.log(2) * self.bytes_per_token)
+        self.measured.measurements.append(
+            Measurement(
+                step=self.trainer.step,
+                bound_nats_per_token=estimate.nats_per_token,
+                bound_stderr_nats_per_token=estimate.stderr,
+                bound_bits_per_byte=in_bits and estimate.nats_per_token * in_bits,
+                eval_tokens=estimate.n_tokens,
+                train_loss_nats_per_token=self.measured.log[-1].loss_nats_per_token,
+            )
+        )
+
+    def publish(self, status: Literal["done", "diverged"], message: str | None = None) -> None:
+        """Write the trial's record; a superseded attempt publishes nothing."""
+        assignment, store = self.assignment, Store(self.assignment.store_folder)
+        first_attempt = attempts(store, self.trial.trial_id)[0]
+        ending = Ending(
+            status=status,
+            steps=self.trainer.step,
+            train_time_s=self.measured.train_time_s,
+            eval_time_s=self.measured.eval_time_s,
+            started_at=first_attempt.started_at,
+            finished_at=utc_now(),
+            torch_version=torch.__version__,
+            error_class="Diverged" if status == "diverged" else None,
+            error_message=message,
+        )
+        result = Result(
+            trial=trial_row(assignment, ending),
+            observations=tuple(
+                observation_row(assignment, measurement, status)
+                for measurement in self.measured.measurements
+            ),
+            losses=tuple(
+                loss_row(
+                    assignment,
+                    entry.step,
+                    loss=entry.loss_nats_per_token,
+                    learning_rate=entry.learning_rate,
+                    grad_norm=entry.grad_norm,
+                )
+                for entry in self.measured.log
+            ),
+        )
+        if not publish(assignment, result):
+            logger.warning("trial %s was published by another attempt", self.trial.trial_id)
+
+    def save(self) -> None:
+        """Write the checkpoint: all of it or nothing."""
+        state = {
+            "trainer": self.trainer.state_dict(),
+            "measured": dataclasses.asdict(self.measured),
+        }
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        temporary = durable.temporary_path(self.checkpoint)
+        torch.save(state, temporary)
+        durable.rename_durably(temporary, self.checkpoint)
+
+    def resume(self) -> None:
+        """Continue from the checkpoint, unless it has passed a step that is still to be observed."""
+        if not self.checkpoint.exists():
+            return
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            measured = _measured_from(state["measured"])
+        except UNREADABLE as error:
+            logger.warning(
+                "trial %s: starting anew, its checkpoint is unreadable (%s)",
+                self.trial.trial_id,
+                error,
+            )
+            return
+        by_step = {measurement.step: measurement for measurement in measured.measurements}
+        passed = [s for s in self.trial.observe_at_steps if s <= state["trainer"]["step"]]
+        if all(step in by_step for step in passed):
+            self.trainer.load_state_dict(state["trainer"])
+            self.measured = dataclasses.replace(
+                measured, measurements=[by_step[step] for step in passed]
+            )
+
+    def _progress(self) -> Progress:
+        trainer, measured = self.trainer, self.measured
+        return Progress(
+            step=trainer.step,
+            n_steps=self.trial.n_steps,
+            flops_done=trainer.step
+            * self.trial.tokens_per_step
+            * self.assignment.flops_per_token.total,
+            loss_nats_per_token=measured.log[-1].loss_nats_per_token if measured.log else None,
+            train_time_s=measured.train_time_s,
+            eval_time_s=measured.eval_time_s,
+        )
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start_s = time.monotonic()
+        try:
+            yield
+        finally:
+            spent_s = getattr(self.measured, name) + time.monotonic() - start_s
+            setattr(self.measured, name, spent_s)
+
+
+def _measured_from(fields: dict[str, Any]) -> Measured:
+    return Measured(
+        measurements=[Measurement(**row) for row in fields["measurements"]],
+        log=[LogEntry(**row) for row in fields["log"]],
+        train_time_s=fields["train_time_s"],
+        eval_time_s=fields["eval_time_s"],
+    )
+
+
+def _planned_corpus(assignment: Assignment) -> Corpus:
+    corpus = _load_corpus_once(assignment.source, assignment.store_folder.parent / CORPUS_CACHE)
+    planned = assignment.trial.data.fingerprint
+    if corpus.fingerprint != planned:
+        raise DataError(
+            f"corpus {assignment.source!r} has fingerprint {corpus.fingerprint}, but the plan was "
+            f"made for {planned}: its files changed, or this worker sees others; restore them or "
+            "run the sweep again to plan anew"
+        )
+    return corpus
+
+
+@functools.lru_cache(maxsize=1)
+def _load_corpus_once(source: str, cache_folder: Path) -> Corpus:
+    return load_corpus(source, cache_folder)
+
+
+@functools.lru_cache(maxsize=1)
+def _prepare_process(n_threads: int) -> None:
+    """Threads and allocator of a worker process; the first trial decides for its process."""
+    torch.set_num_threads(n_threads)
+    # glibc returns large blocks to the kernel at each free, and small models then spend a fifth of
+    # a CPU step on page faults. M_TRIM_THRESHOLD = -1 and M_MMAP_THRESHOLD = -3 in malloc.h.
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-1, 1 << 30)
+        mallopt(-3, 1 << 30)
