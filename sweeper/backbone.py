@@ -40,8 +40,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension in float32 or wider."""
-        x_wide = x.to(torch.promote_types(x.dtype, self.gain.dtype))
-        return functional.rms_norm(x_wide, self.gain.shape, 1 + self.gain, RMS_EPSILON).to(x.dtype)
+        gain = 1 + self.gain
+        return functional.rms_norm(at_least_float32(x), gain.shape, gain, RMS_EPSILON).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -68,8 +68,8 @@ class Attention(nn.Module):
         if bias_LL is not None:
             logits_BHLL = logits_BHLL + bias_LL
         sink_BHL1 = soft_cap((q_BHLK * self.sink_key_bias).sum(dim=-1, keepdim=True))
-        # Column 0 is the sink. Autocast computes this softmax in float32.
-        weights_BHLS = torch.cat([sink_BHL1, logits_BHLL], dim=-1).softmax(dim=-1).to(v_BLD.dtype)
+        logits_BHLS = torch.cat([sink_BHL1, logits_BHLL], dim=-1)
+        weights_BHLS = at_least_float32(logits_BHLS).softmax(dim=-1).to(v_BLD.dtype)
         on_keys_BHLL, on_sink_BHL1 = weights_BHLS[..., 1:], weights_BHLS[..., :1]
         mixed_BHLK = on_keys_BHLL @ self.split(v_BLD) + on_sink_BHL1 * self.sink_value_bias
         return functional.linear(mixed_BHLK.transpose(1, 2).flatten(2), self.out)
@@ -152,6 +152,11 @@ class Backbone(nn.Module):
 def is_matrix(name: str, parameter: Tensor) -> bool:
     """Whether a parameter of a block is a weight matrix: drawn at random, trained at eta / D."""
     return parameter.dim() > 1 and not name.endswith("bias")
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in float32, or unchanged if it is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def soft_cap(logits: Tensor) -> Tensor:
