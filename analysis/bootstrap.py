@@ -8,7 +8,8 @@ valley has 5–8 runs, and drawing runs with replacement leaves most resamples w
 every resample keeps all of them. Three refinements make it honest at that size:
 - w_g takes Webb's six values (2014): with 5 runs two signs would give 32 distinct draws, six give
   7776;
-- residuals are divided by sqrt(1 − leverage), as in HC2, and their magnitudes are averaged with the
+- residuals of a run are multiplied by (I − H_g)^(−1/2), H_g the run's block of the hat matrix (Bell
+  and McCaffrey 2002; 1 / sqrt(1 − leverage) for single points), and averaged in magnitude with the
   pooled noise, because three coefficients through five points leave single residuals tiny by
   accident;
 - each resample rescales its noise by sqrt(dof / chi²_dof): the noise level is itself estimated from
@@ -29,12 +30,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.points import BoolArray, FloatArray, Points
+from analysis.points import BoolArray, FloatArray, IntArray, Points
 
 MIN_RUNS_PER_STRATUM = 10
 """Fewer runs than this to draw from, and pairs resampling degenerates: use the wild bootstrap."""
 MIN_RUNS_FOR_PAIRS = 20
 """Fewest runs for pairs resampling where runs span several budgets."""
+COEFFICIENTS_ALONG_SIZES = 3
+"""Of a valley, and of the part of a surface that only sizes can tell: E, A and alpha."""
 PRIOR_DOF = 4.0
 """Points that the pooled noise counts for beside a budget's own."""
 MAX_LEVERAGE = 0.9
@@ -49,14 +52,33 @@ class Noise:
 
     residual_P: FloatArray = field(repr=False)
     """Residuals, in units in which their variance is equal (relative loss, say)."""
-    leverage_P: FloatArray = field(repr=False)
-    dof: int
-    """Points minus fitted coefficients; at least 1."""
+    basis_Pc: FloatArray = field(repr=False)
+    """Orthonormal columns that span what the fit can absorb: the hat matrix is basis · basisᵀ."""
+    run_P: IntArray = field(repr=False)
+
+    @property
+    def dof(self) -> int:
+        """Degrees of freedom of the noise: points beyond coefficients, or runs beyond three.
+
+        Points of a run may share all their luck. Then only runs count, and against them the three
+        coefficients of a valley along the axis of sizes.
+        """
+        n_points, n_coefficients = self.basis_Pc.shape
+        n_runs = len(np.unique(self.run_P))
+        own = int(n_points - n_coefficients)
+        return max(1, own if n_runs == n_points else min(own, n_runs - COEFFICIENTS_ALONG_SIZES))
+
+    @property
+    def leverage_P(self) -> FloatArray:
+        """Diagonal of the hat matrix."""
+        leverage_P: FloatArray = np.sum(self.basis_Pc**2, axis=1)
+        return leverage_P
 
     @property
     def sigma(self) -> float:
         """Unbiased standard deviation of the points about the curve."""
-        return float(np.sqrt(np.sum(self.residual_P**2) / self.dof))
+        n_points, n_coefficients = self.basis_Pc.shape
+        return float(np.sqrt(np.sum(self.residual_P**2) / max(1, n_points - n_coefficients)))
 
     @property
     def robust_sigma(self) -> float:
@@ -76,8 +98,15 @@ class Noise:
 
     @property
     def scaled_residual_P(self) -> FloatArray:
-        """Residuals with the variance that the fit took from them given back (HC2)."""
-        return self.residual_P / np.sqrt(1.0 - np.minimum(self.leverage_P, MAX_LEVERAGE))
+        """(I − H_g)^(−1/2) · residuals of each run g: gives back what the fit absorbed (CR2)."""
+        scaled_P = np.empty_like(self.residual_P)
+        for run in np.unique(self.run_P):
+            mine = self.run_P == run
+            hat = self.basis_Pc[mine] @ self.basis_Pc[mine].T
+            share, direction = np.linalg.eigh(hat)
+            shrink = np.sqrt(1.0 - np.clip(share, 0.0, MAX_LEVERAGE))
+            scaled_P[mine] = direction @ ((direction.T @ self.residual_P[mine]) / shrink)
+        return scaled_P
 
 
 @dataclass(frozen=True)

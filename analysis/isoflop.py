@@ -102,7 +102,7 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
     grid = _tempered(_weigh_by_stderr(grid)) if used == "pair" else grid
     minima = MINIMA[used](grid, grid.points.loss_P[None])
     noise = _noise(grid, minima)
-    noise_RP = resampler.wild_noise(grid.points, noise) / np.sqrt(grid.weight_P)
+    noise_RP = resampler.wild_noise(grid.points, noise) * np.sqrt(grid.variance_P)
     centre_P = grid.points.loss_P if used == "akima" else minima.fitted_RP[0]
     draws = MINIMA[used](grid, np.maximum(centre_P + noise_RP, 1e-3 * centre_P))
     judged = [_judge(grid, minima, draws, noise, k) for k in range(grid.n_budgets)]
@@ -149,7 +149,8 @@ def _usable_budgets(points: Points) -> tuple[Grid | None, list[Optimum]]:
         budget_P=budget_P,
         nominal_K=np.array(usable),
         flops_K=np.bincount(budget_P, chosen.flops_P) / np.bincount(budget_P),
-        weight_P=1.0 / chosen.loss_P**2,  # equal relative noise at all budgets
+        weight_P=1.0 / chosen.loss_P**2,
+        variance_P=chosen.loss_P**2,  # equal relative noise at all budgets
         cost=np.poly1d(centred(np.poly1d([1.0, -origin]))),
     ), left_out
 
@@ -169,10 +170,13 @@ def _weigh_by_stderr(grid: Grid) -> Grid:
     """Weights that count imprecise losses less, where the source states standard errors."""
     loss_P = grid.points.loss_P
     minima = MINIMA["pair"](grid, loss_P[None])
-    dof = len(loss_P) - minima.n_coefficients
+    dof = len(loss_P) - minima.basis_Pc.shape[1]
     relative_residual_P = 1.0 - minima.fitted_RP[0] / loss_P
     weight_P = inverse_variance_weights(relative_residual_P, grid.points.stderr_P / loss_P, dof)
-    return grid if weight_P is None else dataclasses.replace(grid, weight_P=weight_P / loss_P**2)
+    if weight_P is None:
+        return grid
+    variance_P = loss_P**2 / weight_P
+    return dataclasses.replace(grid, weight_P=1.0 / variance_P, variance_P=variance_P)
 
 
 def _tempered(grid: Grid) -> Grid:
@@ -184,15 +188,16 @@ def _tempered(grid: Grid) -> Grid:
     for _ in range(N_REWEIGHTINGS):
         minima = MINIMA["pair"](robust, grid.points.loss_P[None])
         residual_P = (grid.points.loss_P - minima.fitted_RP[0]) * np.sqrt(grid.weight_P)
-        sigma = Noise(residual_P, minima.leverage_P, 1).robust_sigma
+        sigma = Noise(residual_P, minima.basis_Pc, grid.points.run_P).robust_sigma
         ratio_P = HUBER_SIGMAS * sigma / np.maximum(np.abs(residual_P), np.finfo(float).tiny)
         robust = dataclasses.replace(grid, weight_P=grid.weight_P * np.minimum(1.0, ratio_P))
     return robust
 
 
 def _noise(grid: Grid, minima: Minima) -> Noise:
-    residual_P = (grid.points.loss_P - minima.fitted_RP[0]) * np.sqrt(grid.weight_P)
-    return Noise(residual_P, minima.leverage_P, max(1, len(residual_P) - minima.n_coefficients))
+    """Noise in relative units, tempering apart: what counts less is noise all the same."""
+    residual_P = (grid.points.loss_P - minima.fitted_RP[0]) / np.sqrt(grid.variance_P)
+    return Noise(residual_P, minima.basis_Pc, grid.points.run_P)
 
 
 def _judge(grid: Grid, minima: Minima, draws: Minima, noise: Noise, k: int) -> Optimum:
@@ -238,7 +243,7 @@ def _why_not_bracketed(grid: Grid, minima: Minima, noise: Noise, k: int) -> Reas
     rise = min(minima.drawn_QK[0, k], minima.drawn_QK[-1, k]) - loss
     # One bad run inflates its budget's own noise; the noise of the others says what an arm must
     # exceed.
-    sigma = min(noise.sigma_of(mine), noise.robust_sigma) / np.sqrt(grid.weight_P[mine].mean())
+    sigma = min(noise.sigma_of(mine), noise.robust_sigma) * np.sqrt(grid.variance_P[mine].mean())
     return "flat" if rise < max(RISE_IN_SIGMAS * sigma, MIN_RISE * loss) else None
 
 

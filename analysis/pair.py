@@ -113,16 +113,15 @@ def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
     return _fit_at(design, loss_RP, np.exp(log_exponents_R2))
 
 
-def leverage(design: PairDesign, fit: PairFit) -> FloatArray:
-    """Diagonal of the first fit's hat matrix, shape (P,): 3K linear columns and two exponents."""
+def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
+    """Orthonormal basis of the first fit's tangents, shape (P, 3K + 2), in weighted coordinates."""
     onehot_PK = np.eye(design.n_budgets)[design.budget_P]
     basis = _Basis(design, fit.alpha_R[:1], fit.beta_R[:1])
     columns = [onehot_PK, onehot_PK * basis.x_RP[0, :, None], onehot_PK * basis.z_RP[0, :, None]]
     tangents = [tangent_RP[0, :, None] for tangent_RP in _tangents(design, fit)]
     jacobian = np.hstack([*columns, *tangents]) * np.sqrt(design.weight_P)[:, None]
     orthonormal, _ = np.linalg.qr(jacobian)
-    result: FloatArray = np.sum(orthonormal**2, axis=1)
-    return result
+    return orthonormal
 
 
 def _fit_at(design: PairDesign, loss_RP: FloatArray, exponents_R2: FloatArray) -> PairFit:

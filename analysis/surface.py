@@ -250,8 +250,8 @@ def _bootstrap(
         residual_P = _residuals(problem, theta_5)
         noise = Noise(
             residual_P * np.sqrt(problem.weight_RP[0]),
-            _leverage(problem, theta_5),
-            len(residual_P) - N_COEFFICIENTS,
+            _tangent_basis(problem, theta_5),
+            points.run_P,
         )
         noise_RP = resampler.wild_noise(points, noise) / np.sqrt(problem.weight_RP)
         fitted_RP = problem.log_loss_RP - residual_P
@@ -276,8 +276,8 @@ def _bootstrap(
     return theta_R5[certified_R], (n_restarted, int((~certified_R).sum()))
 
 
-def _leverage(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
-    """Diagonal of the hat matrix of the log residuals' linearisation, shape (P,)."""
+def _tangent_basis(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
+    """Orthonormal basis of the log loss's derivatives, shape (P, 5), or 4 on the face E = 0."""
     u_P, v_P = problem.log_params_P, problem.log_tokens_P
     level, a, b, alpha, beta = theta_5
     size_P, data_P = np.exp(-alpha * u_P), np.exp(-beta * v_P)
@@ -286,8 +286,7 @@ def _leverage(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
     if level == 0:
         slope_P5 = slope_P5[:, 1:]
     orthonormal, _ = np.linalg.qr(slope_P5 * np.sqrt(problem.weight_RP[0])[:, None])
-    result: FloatArray = np.sum(orthonormal**2, axis=1)
-    return result
+    return orthonormal
 
 
 def _remarks(

@@ -31,6 +31,8 @@ DECREMENT_TOLERANCE = 1e-12
 """Relative fall of the objective still to gain; the references ask for 1e-8."""
 SMALLEST_OBJECTIVE = 1e-26
 """Per unit of weight: losses are float64, so residuals below 1e-13 are rounding."""
+SMALLEST_LOSS = 1e-12
+"""In units of the mean loss."""
 CONTINUATION = 5.0
 """Ratio of successive Huber deltas, from wide and smooth down to the one asked for."""
 WIDEST_DELTA = 0.1
@@ -91,7 +93,8 @@ def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expan
     u_P, v_P = problem.log_params_P, problem.log_tokens_P
     level, a, b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
     size_RP, data_RP = np.exp(-alpha * u_P), np.exp(-beta * v_P)
-    loss_RP = level + a * size_RP + b * data_RP
+    # A step may clip E, a and b to 0 all at once; the floor makes such a trial finite and hopeless.
+    loss_RP = np.maximum(level + a * size_RP + b * data_RP, SMALLEST_LOSS)
     residual_RP = problem.log_loss_RP - np.log(loss_RP)
     psi_RP = np.clip(residual_RP, -delta, delta)
     value_R = np.sum(problem.weight_RP * psi_RP * (residual_RP - 0.5 * psi_RP), axis=1)

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.pair import PairDesign, PairFit, fit_pair, leverage
+from analysis.pair import PairDesign, PairFit, fit_pair, tangent_basis
 from analysis.points import BoolArray, FloatArray, IntArray, Points
 
 IsoFlopMethod = Literal["pair", "parabola", "akima"]
@@ -35,7 +35,9 @@ class Grid:
     flops_K: FloatArray
     """Mean training FLOPs of the budget's points."""
     weight_P: FloatArray
-    """Inverse variance of the losses up to a factor."""
+    """Weights of the points in the fit."""
+    variance_P: FloatArray
+    """Variance of the losses up to a factor; weights are its inverse, less for outlying points."""
     cost: np.poly1d = field(repr=False)
     """log of FLOPs per token as a polynomial in log params: 6·N, or whatever the source counts."""
 
@@ -69,8 +71,8 @@ class Minima:
     is_interior_RK: BoolArray
     """Whether the curve turns up on both sides within the sampled sizes."""
     fitted_RP: FloatArray
-    leverage_P: FloatArray
-    n_coefficients: int
+    basis_Pc: FloatArray
+    """Orthonormal columns spanning the fit's tangent space, in weighted coordinates."""
     drawn_QK: FloatArray
     """The first resample's curves at `N_DRAWN` sizes evenly spaced in log params."""
     exponents: tuple[float, float] | None
@@ -112,8 +114,7 @@ def pair_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
         loss_RK=loss_at(log_params_RK),
         is_interior_RK=is_interior_RK,
         fitted_RP=loss_RP - fit.residual_RP,
-        leverage_P=leverage(design, fit),
-        n_coefficients=3 * grid.n_budgets + 2,
+        basis_Pc=tangent_basis(design, fit),
         drawn_QK=drawn_QK,
         exponents=(float(fit.alpha_R[0]), float(fit.beta_R[0])),
     )
@@ -167,8 +168,7 @@ def parabola_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
         loss_RK=by_params.loss_RK,
         is_interior_RK=by_params.is_interior_RK,
         fitted_RP=by_params.fitted_RP,
-        leverage_P=by_params.leverage_P,
-        n_coefficients=3 * grid.n_budgets,
+        basis_Pc=by_params.basis_Pc,
         drawn_QK=drawn_QK,
         exponents=None,
     )
@@ -184,7 +184,7 @@ class _Parabolas:
     loss_RK: FloatArray
     is_interior_RK: BoolArray
     fitted_RP: FloatArray
-    leverage_P: FloatArray
+    basis_Pc: FloatArray
 
 
 def _parabolas(grid: Grid, x_P: FloatArray, loss_RP: FloatArray) -> _Parabolas:
@@ -193,7 +193,7 @@ def _parabolas(grid: Grid, x_P: FloatArray, loss_RP: FloatArray) -> _Parabolas:
     coefficient_RK3 = np.empty((*shape, 3))
     vertex_RK, loss_RK = np.empty(shape), np.empty(shape)
     is_interior_RK = np.empty(shape, dtype=bool)
-    fitted_RP, leverage_P = np.empty_like(loss_RP), np.empty(len(x_P))
+    fitted_RP, basis_Pc = np.empty_like(loss_RP), np.zeros((len(x_P), 3 * grid.n_budgets))
     origin_K = np.empty(grid.n_budgets)
     for k in range(grid.n_budgets):
         mine = grid.budget_P == k
@@ -213,9 +213,9 @@ def _parabolas(grid: Grid, x_P: FloatArray, loss_RP: FloatArray) -> _Parabolas:
         loss_RK[:, k] = (a * position + b) * position + coefficient_R3[:, 2]
         is_interior_RK[:, k] = inside
         fitted_RP[:, mine] = coefficient_R3 @ columns.T
-        leverage_P[mine] = np.sum(columns * solver.T, axis=1)
+        basis_Pc[mine, 3 * k : 3 * k + 3] = np.linalg.qr(columns)[0]
     return _Parabolas(
-        coefficient_RK3, origin_K, vertex_RK, loss_RK, is_interior_RK, fitted_RP, leverage_P
+        coefficient_RK3, origin_K, vertex_RK, loss_RK, is_interior_RK, fitted_RP, basis_Pc
     )
 
 
@@ -250,8 +250,7 @@ def akima_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
         loss_RK=loss_RK,
         is_interior_RK=is_interior_RK,
         fitted_RP=np.broadcast_to(parabola.fitted_RP, loss_RP.shape),
-        leverage_P=parabola.leverage_P,
-        n_coefficients=parabola.n_coefficients,
+        basis_Pc=parabola.basis_Pc,
         drawn_QK=drawn_QK,
         exponents=None,
     )
