@@ -27,7 +27,7 @@ from sweeper.attempts import Progress, attempts, progress_reporter, utc_now
 from sweeper.corpus import Corpus, load_corpus, validation_sequences
 from sweeper.errors import DataError
 from sweeper.evaluation import evaluate_bound
-from sweeper.families import load_family
+from sweeper.family_options import family_of
 from sweeper.publication import Result, publish
 from sweeper.rows import Ending, Measurement, loss_row, observation_row, trial_row
 from sweeper.store import Store
@@ -70,8 +70,7 @@ def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     _prepare_process(assignment.n_threads)
     corpus = _planned_corpus(assignment)
     trial = assignment.trial
-    family = load_family(trial.family, vocab_size=corpus.vocab_size, **dict(trial.family_options))
-    trainer = Trainer(trial, family, corpus, torch.device(assignment.device))
+    trainer = Trainer(trial, family_of(trial), corpus, torch.device(assignment.device))
     run = _Run(assignment, trainer, corpus, stop)
     try:
         run.to_the_end()
@@ -191,13 +190,10 @@ class _Run:
             "trainer": self.trainer.state_dict(),
             "measured": dataclasses.asdict(self.measured),
         }
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = durable.temporary_path(self.checkpoint)
-        torch.save(state, temporary)
-        durable.rename_durably(temporary, self.checkpoint)
+        durable.replace_with(self.checkpoint, functools.partial(torch.save, state))
 
     def resume(self) -> None:
-        """Continue from the checkpoint, unless it has passed a step that is still to be observed."""
+        """Continue from the checkpoint, unless it is past a step still to be observed."""
         if not self.checkpoint.exists():
             return
         try:

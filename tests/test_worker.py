@@ -1,0 +1,168 @@
+"""One attempt at one trial, from corpus to published record."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweeper import worker
+from sweeper.assignment import Assignment
+from sweeper.attempts import begin_attempt
+from sweeper.corpus import load_corpus
+from sweeper.errors import DataError
+from sweeper.families import load_family
+from sweeper.family_options import encoded_options
+from sweeper.flops import flops_per_token
+from sweeper.ladder import Rung, parameter_groups
+from sweeper.plan_file import StoredCell
+from sweeper.publication import read_record
+from sweeper.store import Store
+from sweeper.trial import Data, Evaluation, Optimizer, Trial
+from sweeper.worker import run_trial
+
+SOURCE = "synthetic:markov?vocab=8&tokens=20000"
+SEQ_LEN = 16
+
+
+def never() -> bool:
+    return False
+
+
+class StopAfter:
+    """Asks to stop at the n-th question."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def trial_of(name: str = "masked", **changes: object) -> Trial:
+    corpus = load_corpus(SOURCE)
+    family = load_family(name, vocab_size=corpus.vocab_size)
+    trial = Trial(
+        family=name,
+        family_options=encoded_options(family),
+        rung=Rung(2, 16, 2),
+        data=Data(corpus.fingerprint, corpus.vocab_size, SEQ_LEN),
+        optimizer=Optimizer(batch_sequences=8, learning_rate=0.1, warmup_steps=2),
+        evaluation=Evaluation(20),
+        observe_at_steps=(4, 10),
+        seed=0,
+        precision="float32",
+    )
+    return dataclasses.replace(trial, **changes)  # type: ignore[arg-type]
+
+
+def assignment_of(folder: Path, trial: Trial) -> Assignment:
+    store = Store((folder / "sweep").resolve())
+    attempt = begin_attempt(store, trial.trial_id, executor="inline", device="cpu", n_threads=1)
+    flops = flops_per_token(trial.rung, SEQ_LEN, trial.data.vocab_size)
+    return Assignment(
+        store_folder=store.folder,
+        sweep="sweep",
+        series=trial.family,
+        source=SOURCE,
+        trial=trial,
+        cells=tuple(
+            StoredCell(1e9, step, step * trial.tokens_per_step, float(step))
+            for step in trial.observe_at_steps
+        ),
+        params=parameter_groups(trial.rung, trial.data.vocab_size, 1),
+        flops_per_token=flops,
+        attempt=attempt.number,
+        n_threads=1,
+        device="cpu",
+    )
+
+
+def numbers(folder: Path, trial: Trial) -> tuple[object, object, object]:
+    record = read_record(Store((folder / "sweep").resolve()).record(trial.trial_id))
+    return record["identity"], record["observations"], record["losses"]
+
+
+def test_a_trial_is_published_with_its_numbers(tmp_path: Path) -> None:
+    trial = trial_of()
+    assert run_trial(assignment_of(tmp_path, trial), stop=never) == "published"
+    record = read_record(Store((tmp_path / "sweep").resolve()).record(trial.trial_id))
+    assert [row["step"] for row in record["observations"]] == [4, 10]
+    assert record["trial"]["status"] == "done"
+    assert record["losses"]["step"] == [4, 10]
+    for row in record["observations"]:
+        assert 0 < row["bound_nats_per_token"] < 5
+        assert row["bound_bits_per_byte"] is None  # a synthetic source has no bytes
+        assert row["eval_tokens"] == 20 * SEQ_LEN
+
+
+@pytest.mark.parametrize("stop_at_step", [1, 4, 5, 9])
+def test_a_stopped_trial_resumes_to_the_same_numbers(tmp_path: Path, stop_at_step: int) -> None:
+    trial = trial_of("uniform")
+    assert run_trial(assignment_of(tmp_path / "whole", trial), stop=never) == "published"
+    cut = tmp_path / "cut"
+    # The worker asks twice before each step: once for the checkpoint, once to leave.
+    stop = StopAfter(2 * stop_at_step)
+    assert run_trial(assignment_of(cut, trial), stop=stop) == "interrupted"
+    checkpoints = Store((cut / "sweep").resolve()).checkpoints(trial)
+    assert torch.load(checkpoints / "latest.pt")["trainer"]["step"] == stop_at_step
+    assert run_trial(assignment_of(cut, trial), stop=never) == "published"
+    assert numbers(cut, trial) == numbers(tmp_path / "whole", trial)
+    assert not checkpoints.exists()
+
+
+def test_a_torn_checkpoint_costs_time_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = trial_of()
+    assert run_trial(assignment_of(tmp_path / "whole", trial), stop=never) == "published"
+    cut = tmp_path / "cut"
+    assert run_trial(assignment_of(cut, trial), stop=StopAfter(10)) == "interrupted"
+    path = Store((cut / "sweep").resolve()).checkpoints(trial) / "latest.pt"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert run_trial(assignment_of(cut, trial), stop=never) == "published"
+    assert numbers(cut, trial) == numbers(tmp_path / "whole", trial)
+    assert "unreadable" in caplog.text
+
+
+def test_a_checkpoint_past_an_unobserved_step_is_not_used(tmp_path: Path) -> None:
+    trial = trial_of()
+    assert run_trial(assignment_of(tmp_path, trial), stop=StopAfter(14)) == "interrupted"
+    earlier = trial_of(observe_at_steps=(2, 10))
+    assert earlier.trajectory_id == trial.trajectory_id
+    assert run_trial(assignment_of(tmp_path, earlier), stop=never) == "published"
+    whole = tmp_path / "whole"
+    assert run_trial(assignment_of(whole, earlier), stop=never) == "published"
+    assert numbers(tmp_path, earlier) == numbers(whole, earlier)
+
+
+def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:
+    # Rates this large overflow float32 within a few steps.
+    settings = Optimizer(batch_sequences=8, learning_rate=1e30, warmup_steps=1)
+    trial = trial_of(optimizer=settings)
+    assert run_trial(assignment_of(tmp_path, trial), stop=never) == "diverged"
+    record = read_record(Store((tmp_path / "sweep").resolve()).record(trial.trial_id))
+    assert record["trial"]["status"] == "diverged"
+    assert record["trial"]["error_message"]
+    assert record["observations"] == []
+
+
+def test_another_corpus_than_the_planned_one_is_refused(tmp_path: Path) -> None:
+    trial = trial_of(data=Data("0123456789ab", 8, SEQ_LEN))
+    with pytest.raises(DataError, match="its files changed"):
+        run_trial(assignment_of(tmp_path, trial), stop=never)
+
+
+def test_checkpoints_are_written_on_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "CHECKPOINT_INTERVAL_S", 0.0)
+    trial = trial_of()
+    seen: list[bool] = []
+    path = Store((tmp_path / "sweep").resolve()).checkpoints(trial) / "latest.pt"
+
+    def watch() -> bool:
+        seen.append(path.exists())
+        return False
+
+    assert run_trial(assignment_of(tmp_path, trial), stop=watch) == "published"
+    assert any(seen)
