@@ -19,6 +19,13 @@ torch.set_num_threads(1)
 V = 11
 OPTIONS: dict[str, list[dict[str, object]]] = {
     "masked": [{}, {"objective": "cross_entropy"}],
+    "hybrid": [
+        {"shift": -math.inf, "objective": "unweighted"},
+        {"shift": -2.0},
+        {"per_token_share": 0.5},
+        {"shift": 2.0, "scale": 0.5},
+        {"shift": 1000.0},
+    ],
 }
 VARIANTS = [(name, options) for name in family_names() for options in OPTIONS.get(name, [{}])]
 
@@ -170,12 +177,14 @@ def test_network_inputs_stay_legal(family: AbstractFamily) -> None:
 
 @every_family
 def test_noise_levels_are_stratified_over_the_global_batch(family: AbstractFamily) -> None:
-    """One level per stratum (T22), in (t_min, t_max)."""
+    """One level per stratum (T22), in (t_min, t_max); levels per token are drawn freely."""
     if not isinstance(family, AbstractDiffusion):
         pytest.skip("has no noise levels")
-    t_B = family.noisy_batch(some_tokens(64, 2), seeded(13)).t_B
-    strata = (t_B - family.t_min) / (family.t_max - family.t_min) * 64
-    assert strata.long().tolist() == list(range(64))
+    t_BL = family.noisy_batch(some_tokens(64, 2), seeded(13)).t_B.reshape(64, -1)
+    strata_BL = ((t_BL - family.t_min) / (family.t_max - family.t_min) * 64).long()
+    is_shared_B = (t_BL == t_BL[:, :1]).all(dim=1)
+    assert is_shared_B.sum() > 16
+    assert strata_BL[is_shared_B, 0].tolist() == torch.arange(64)[is_shared_B].tolist()
 
 
 @every_family
@@ -215,6 +224,12 @@ def test_noise_depends_on_the_generator_alone_and_not_on_the_batch_before(
         ("masked", {"objektive": "nelbo"}, "did you mean 'objective'"),
         ("masked", {"objective": "elbo"}, "expected nelbo or cross_entropy"),
         ("uniform", {"objective": "nelbo"}, "no option"),
+        ("hybrid", {"scale": 2}, "expected 0 < scale <= 1"),
+        ("hybrid", {"scale": 0}, "expected 0 < scale <= 1"),
+        ("hybrid", {"shift": math.nan}, "expected a number"),
+        ("hybrid", {"shift": "low"}, "hybrid"),
+        ("hybrid", {"objective": "cross_entropy"}, "expected nelbo or unweighted"),
+        ("hybrid", {"per_token_share": 20}, "expected 0 to 1"),
     ],
 )
 def test_what_a_user_gets_wrong_is_named(

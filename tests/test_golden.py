@@ -51,3 +51,16 @@ def test_uniform_density_is_that_of_duo(file: str) -> None:
     inputs = v["logits"], v["x0"], v["uniform_zt"], v["t"]
     nats_BL = diffusion("uniform", v).nelbo_density(*inputs)
     assert_matches(nats_BL, v["uniform_nelbo_integrand"])
+
+
+NOISE_TYPES = ["masked", "low_uniform", "balanced", "high_uniform", "uniform"]
+
+
+@pytest.mark.parametrize("file", [f"gidd_{noise}_{k}" for noise in NOISE_TYPES for k in (0, 1)])
+def test_hybrid_densities_are_those_of_gidd(file: str) -> None:
+    v = vectors(file)
+    inputs, shift = (v["logits"], v["x0"], v["zt"], v["t"]), float(v["shift"])
+    nats_BL = diffusion("hybrid", v, shift=shift).nelbo_density(*inputs)
+    assert_matches(nats_BL, v["nelbo_integrand"])
+    unweighted = diffusion("hybrid", v, shift=shift, objective="unweighted")
+    assert_matches(unweighted.loss_density(*inputs), v["training_loss"])

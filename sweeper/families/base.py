@@ -92,7 +92,7 @@ class AbstractDiffusion(AbstractFamily):
 
     t_min = 1e-3
     t_max = 1.0
-    """Training draws t between these; what the bound does outside is said by each family."""
+    """Training draws t between these; how the bound covers the rest is said by each family."""
 
     @abc.abstractmethod
     def corrupt(self, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
@@ -108,9 +108,13 @@ class AbstractDiffusion(AbstractFamily):
     def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
         """What training averages over t, nats per token, (B, L); may differ from the bound."""
 
+    def levels(self, n_sequences: int, seq_len: int, rng: torch.Generator) -> Tensor:
+        """Noise levels of a training step, (B,) or (B, L); here one per sequence, stratified."""
+        return self.t_min + (self.t_max - self.t_min) * stratified(n_sequences, rng)
+
     def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
-        """Noise levels stratified over the global batch, one per sequence, and their corruption."""
-        t_B = self.t_min + (self.t_max - self.t_min) * stratified(x0_BL.shape[0], rng)
+        """`levels` over the global batch, and their corruption."""
+        t_B = self.levels(x0_BL.shape[0], x0_BL.shape[1], rng)
         return NoisyBatch(x0_BL, self.corrupt(x0_BL, t_B, rng), t_B.to(x0_BL.device))
 
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:

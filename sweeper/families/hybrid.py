@@ -1,0 +1,122 @@
+"""Hybrid diffusion (GIDD, arXiv 2503.04482, in the log-SNR form of arXiv 2512.10858): the noise is
+a mix of masks and random tokens whose shares change with the noise level.
+
+    lambda = log(alpha / (1 − alpha)),    s = sigmoid(scale · lambda + shift)
+    q(z_t | x)   x with probability alpha, otherwise (1 − alpha) · (s · uniform + (1 − s) · mask)
+
+The bound's density in lambda is W · (KL(q || q_theta) + IS(q(z), q_theta(z))), where q_theta is q
+with x_theta in the place of x (Proposition 1); in t it is that over alpha (1 − alpha). With
+kappa = V e^lambda / s, h_j = log(1 + kappa x_theta(j)) and h* = log(1 + kappa):
+
+    KL      (alpha + (1 − alpha) s / V) (h* − h_x) − (1 − alpha) s / V · sum over j != x of h_j
+    z mask: W = 1 + scale · s,                           IS = 0
+    z = x:  W = (1 − scale (1 − s)) / (1 + kappa),       IS = IS(h* − h_x)
+    other:  W = 1 − scale (1 − s),                       IS = IS(−h_z)         IS(d) = e^d − 1 − d
+
+Masks come first in generation and random tokens last. With shift → −inf this is masked diffusion
+and with shift → +inf uniform-state diffusion, at every point (tests/test_families_exact.py).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sweeper.families._mixing import (
+    AbstractMixing,
+    at_ids,
+    itakura_saito,
+    softplus,
+    softplus_drop,
+)
+from sweeper.families.base import Needs, per_token, uniform_draws, wide
+
+SHIFT_LIMIT = 1000.0
+"""At a larger shift s is 0 or 1 in float64 for every noise level in use; infinity means this."""
+
+LOG_RATIO_LIMIT = 80.0
+"""Keeps e^d finite in float32. It can only be passed where kappa > e^80, and there W < e^−80."""
+
+
+@dataclass(frozen=True)
+class Family(AbstractMixing):
+    """Masked-to-uniform diffusion, trained on its bound or on the bound without its weight."""
+
+    shift: float = 0.0
+    """Log-odds of uniform against mask noise at alpha = 1/2: −2 low-uniform, 0 balanced, 2
+    high-uniform; −inf is masked, inf uniform."""
+    scale: float = 1.0
+    """How fast those log-odds grow with log-SNR; in (0, 1], beyond which a rate is negative."""
+    objective: Literal["nelbo", "unweighted"] = "nelbo"
+    """`unweighted` multiplies the density by alpha (1 − alpha) in training, as both papers do."""
+    per_token_share: float = 0.0
+    """Share of training sequences whose tokens have noise levels of their own; in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.shift):
+            raise ValueError("shift nan: expected a number, -.inf or .inf")
+        if not 0 < self.scale <= 1:
+            raise ValueError(f"scale {self.scale}: expected 0 < scale <= 1 (a rate turns negative)")
+        if self.objective not in ("nelbo", "unweighted"):
+            raise ValueError(f"objective {self.objective!r}: expected nelbo or unweighted")
+        if not 0 <= self.per_token_share <= 1:
+            raise ValueError(f"per_token_share {self.per_token_share}: expected 0 to 1")
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(attention="bidirectional", extra_input_ids=1)
+
+    def log_shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        log_odds = self.scale * (torch.log1p(-t) - t.log())
+        log_odds = log_odds + min(max(self.shift, -SHIFT_LIMIT), SHIFT_LIMIT)
+        return -softplus(-log_odds), -softplus(log_odds)
+
+    def levels(self, n_sequences: int, seq_len: int, rng: torch.Generator) -> Tensor:
+        # Overrides a method of the base: only this family trains on levels per token.
+        t_B = super().levels(n_sequences, seq_len, rng)
+        if self.per_token_share == 0:
+            return t_B
+        is_per_token_B1 = uniform_draws((n_sequences, 1), rng) < self.per_token_share
+        own_BL = uniform_draws((n_sequences, seq_len), rng)
+        own_BL = self.t_min + (self.t_max - self.t_min) * own_BL
+        return torch.where(is_per_token_B1, own_BL, t_B[:, None])
+
+    def nelbo_density(
+        self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    ) -> Tensor:
+        t_BL = per_token(t_B, x0_BL)
+        return self._divergence(logits_BLV, x0_BL, zt_BL, t_BL) / (t_BL * (1 - t_BL))
+
+    def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
+        if self.objective == "unweighted":
+            return self._divergence(logits_BLV, x0_BL, zt_BL, per_token(t_B, x0_BL))
+        return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
+
+    def _divergence(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor) -> Tensor:
+        """W · (KL + IS), the density in lambda."""
+        log_one_noise_BL = self.log_shares(t_BL)[0] - math.log(self.vocab_size)
+        log_kappa_BL = torch.log1p(-t_BL) - t_BL.log() - log_one_noise_BL
+        log_p_BLV = torch.log_softmax(wide(logits_BLV), dim=-1)
+        h_BLV = softplus(log_kappa_BL[..., None] + log_p_BLV)
+        drop_BL = softplus_drop(log_kappa_BL, at_ids(log_p_BLV, x0_BL))  # h* − h_x
+        one_noise_BL = t_BL * log_one_noise_BL.exp()  # (1 − alpha) s / V
+        others_BL = h_BLV.sum(dim=-1) - at_ids(h_BLV, x0_BL)
+        kl_BL = (1 - t_BL + one_noise_BL) * drop_BL - one_noise_BL * others_BL
+        kept_BL = drop_BL.clamp(max=LOG_RATIO_LIMIT)
+        seen_BL = torch.where(zt_BL == x0_BL, kept_BL, -self._h_of_visible(h_BLV, zt_BL))
+        return self._weight(x0_BL, zt_BL, t_BL, log_kappa_BL) * (kl_BL + itakura_saito(seen_BL))
+
+    def _weight(self, x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor, log_kappa_BL: Tensor) -> Tensor:
+        """W, by what z shows: a mask, the token itself, or another token."""
+        s_BL = self.log_shares(t_BL)[0].exp()
+        other_BL = (1 - self.scale) + self.scale * s_BL
+        kept_BL = other_BL * torch.sigmoid(-log_kappa_BL)
+        token_BL = torch.where(zt_BL == x0_BL, kept_BL, other_BL)
+        return torch.where(zt_BL == self.vocab_size, 1 + self.scale * s_BL, token_BL)
+
+    def _h_of_visible(self, h_BLV: Tensor, zt_BL: Tensor) -> Tensor:
+        """h_z, 0 where z is the mask."""
+        is_mask_BL = zt_BL == self.vocab_size
+        return at_ids(h_BLV, zt_BL.masked_fill(is_mask_BL, 0)).masked_fill(is_mask_BL, 0.0)
