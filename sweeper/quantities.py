@@ -17,10 +17,11 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 _NUMBER = re.compile(
     r"(?P<sign>[+-]?)(?P<mantissa>(0|[1-9]\d*(_\d+)*)(\.\d*)?|\.\d+)"
-    r"([eE](?P<exponent>[+-]?\d{1,4}))?(?P<suffix>[a-zA-Z%]?)"
+    r"([eE](?P<exponent>[+-]?\d{1,4}))?(?P<suffix>[a-zA-Z%]?)",
+    re.ASCII,
 )
 
-_DURATION = re.compile(r"((\d+(?:\.\d*)?|\.\d+)([smhd]))+")
+_DURATION = re.compile(r"((\d+(?:\.\d*)?|\.\d+)([smhd]))+", re.ASCII)
 
 _LOOKS_LIKE = (
     (re.compile(r"[+-]?[\d_]+(:[0-5]?\d)+(\.\d*)?"), "YAML reads a colon as base 60"),
@@ -33,7 +34,7 @@ _LOOKS_LIKE = (
     ),
     (re.compile(r"[+-]?\d+(,\d+)+(\.\d*)?"), "write it without commas"),
     (re.compile(r"[+-]?[\d.]+m"), "write M for millions; m stands for minutes in durations"),
-    (re.compile(r"[+-]?[\d.]+[hsd]"), "that is a duration"),
+    (re.compile(r"[+\d.]+[hsd]"), "that is a duration"),
     (re.compile(r"[+-]?[\d.]+[bgt]"), "write the suffix in upper case"),
     (re.compile(r"[+-]?[\d.]+ +[a-zA-Z%]+"), "write it without the space"),
 )
@@ -91,7 +92,7 @@ def _expected(value: object) -> str:
 
 def _why(value: object) -> str:
     if isinstance(value, bool):
-        return "; YAML reads it as a truth value"
+        return "; YAML reads it as true or false"
     if not isinstance(value, str):
         return ""
     reasons = [why for pattern, why in _LOOKS_LIKE if pattern.fullmatch(value.strip())]

@@ -1,15 +1,12 @@
-"""Sweep files as trees that remember where every key and value was written.
+"""A sweep file: read, overridden from the command line, and explained.
 
-Reads a strict subset of YAML: one document of mappings, lists and plain values, no tags, no merge
-keys, no duplicate keys, bounded in size and depth. Whatever is wrong later (schema, planning) is
-reported through `Document.describe`, which turns paths into `file:line:column` with a snippet.
-What the keys mean is left to `spec.py`.
+Whatever is wrong later (schema, planning) is reported through `Document.describe`, which turns
+paths into `file:line:column` with a snippet. What the keys mean is left to `spec.py`.
 """
 
 import difflib
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,57 +14,23 @@ from typing import Any
 import yaml
 
 from sweeper.errors import ConfigError
+from sweeper.marked_yaml import (
+    Composer,
+    Entry,
+    Mark,
+    Node,
+    Source,
+    error_at,
+    message_at,
+    plain,
+    written,
+)
 
 KeyPath = tuple[str | int, ...]
 """Keys and list positions that lead from the top of a sweep file to one value."""
 
 MAX_BYTES = 2_000_000
-MAX_DEPTH = 20
-MAX_NODES = 200_000
-"""Keys and values of a file, aliases expanded: a list of 10,000 trials has some 50,000."""
-
 MAX_PROBLEMS_SHOWN = 20
-MAX_SNIPPET_WIDTH = 96
-
-# libyaml reads a file some ten times faster; both give the same events.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A text that values come from: the file, or one `--set` override."""
-
-    name: str
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A place in a source; line and column are counted from 0."""
-
-    source: Source
-    line: int
-    column: int
-
-
-@dataclass(frozen=True)
-class Node:
-    """One value and where it was written."""
-
-    mark: Mark
-    content: "bool | int | float | str | tuple[Node, ...] | Mapping[str, Entry] | None"
-    text: str = ""
-    """A plain value as written."""
-    size: int = 1
-    """Number of keys and values in and below this one."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One key of a mapping and its value."""
-
-    key: Node
-    value: Node
 
 
 @dataclass(frozen=True)
@@ -119,14 +82,15 @@ class Document:
         """One message: each problem with its place, in the order of the file."""
         placed = [(self._mark(problem), problem) for problem in problems]
         placed.sort(key=lambda pair: (pair[0].source.name, pair[0].line, pair[0].column))
-        shown = [_at(mark, self._sentence(p)) for mark, p in placed[:MAX_PROBLEMS_SHOWN]]
+        shown = [message_at(mark, self._sentence(p)) for mark, p in placed[:MAX_PROBLEMS_SHOWN]]
         if len(placed) > MAX_PROBLEMS_SHOWN:
             shown.append(f"… and {len(placed) - MAX_PROBLEMS_SHOWN} more problems")
         return "\n".join(shown)
 
     def _mark(self, problem: Problem) -> Mark:
         entry = self._deepest(problem.path)
-        return entry.key.mark if problem.at_key else entry.value.mark
+        is_left_out = entry.value.content is None and not entry.value.text
+        return entry.key.mark if problem.at_key or is_left_out else entry.value.mark
 
     def _sentence(self, problem: Problem) -> str:
         if problem.found or not self._holds(problem.path):  # a default is not in the file
@@ -134,7 +98,7 @@ class Document:
         return str(replace(problem, found=written(self._deepest(problem.path).value)))
 
     def _holds(self, path: KeyPath) -> bool:
-        return not path or self._deepest(path) is not self._deepest(path[:-1])
+        return not path or self._deepest(path).value is not self._deepest(path[:-1]).value
 
     def _deepest(self, path: KeyPath) -> Entry:
         """The entry at a path, or the last one that exists on the way to it."""
@@ -154,10 +118,10 @@ def read_document(path: Path) -> Document:
     """The sweep file at `path`; raises ConfigError where it cannot be read as one."""
     text = _read_text(path)
     source = Source(str(path), tuple(text.split("\n")))
-    root = _Composer(source).compose(text)
+    root = Composer(source).compose(text)
     if not isinstance(root.content, Mapping):
         found = "an empty file" if root.content is None else written(root)
-        raise _error(
+        raise error_at(
             root.mark, f"found {found} — expected a mapping that begins with, say, name: my-sweep"
         )
     return Document(root, text)
@@ -171,8 +135,8 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
         key, equals, value = override.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(part.strip() for part in parts):
-            raise _error(Mark(source, 0, 0), f"found {override!r} — expected dotted.key=value")
-        node = _Composer(source, first_column=len(key) + 1).compose(value)
+            raise error_at(Mark(source, 0, 0), f"found {override!r} — expected dotted.key=value")
+        node = Composer(source, first_column=len(key) + 1).compose(value)
         root = _with_value(root, [part.strip() for part in parts], node, Mark(source, 0, 0))
     return replace(document, root=root, overrides=document.overrides + tuple(overrides))
 
@@ -182,159 +146,12 @@ def dotted(path: KeyPath) -> str:
     return ".".join(str(part) for part in path) or "the whole file"
 
 
-def written(node: Node) -> str:
-    """A value as it was written, shortened, or its kind where it has parts."""
-    if isinstance(node.content, Mapping):
-        return "a mapping" if node.content else "an empty mapping"
-    if isinstance(node.content, tuple):
-        return "a list" if node.content else "an empty list"
-    if node.content is None:
-        return "nothing"
-    text = node.text if len(node.text) <= 60 else f"{node.text[:57]}…"
-    return repr(text) if text == "" or text != text.strip() or "\n" in text else text
-
-
-def plain(node: Node) -> Any:
-    """A node as plain dictionaries, lists and scalars."""
-    if isinstance(node.content, Mapping):
-        return {key: plain(entry.value) for key, entry in node.content.items()}
-    if isinstance(node.content, tuple):
-        return [plain(item) for item in node.content]
-    return node.content
-
-
 def did_you_mean(found: str, known: Iterable[str]) -> str:
     """The known words, the closest one first asked about."""
     names = [*known]
     close = difflib.get_close_matches(found, names, n=1, cutoff=0.6)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"expected {'one of ' if len(names) > 1 else ''}{', '.join(names)}{hint}"
-
-
-class _Composer:
-    """Builds nodes from YAML events: one class because anchors outlive the node they mark."""
-
-    def __init__(self, source: Source, first_column: int = 0) -> None:
-        self._source = source
-        self._first_column = first_column
-        self._anchors: dict[str, Node | None] = {}
-        self._events: Iterator[Any] = iter(())
-        self._n_nodes = 0
-
-    def compose(self, text: str) -> Node:
-        """The one document of a text, or a null node where the text holds none."""
-        self._events = yaml.parse(text, Loader=_Loader)
-        try:
-            root = Node(Mark(self._source, 0, self._first_column), None)
-            next(self._events)  # start of the stream
-            event = next(self._events)
-            if isinstance(event, yaml.DocumentStartEvent):
-                root = self._node(next(self._events), depth=0)
-                next(self._events)  # end of the document
-                event = next(self._events)
-            if not isinstance(event, yaml.StreamEndEvent):
-                raise self._error(event, "found a second document (---) — expected one per file")
-            return root
-        except yaml.YAMLError as error:
-            raise self._syntax_error(error) from error
-
-    def _node(self, event: Any, depth: int) -> Node:
-        self._n_nodes += 1
-        if depth > MAX_DEPTH:
-            raise self._error(event, f"nested deeper than {MAX_DEPTH} levels")
-        if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
-        if event.tag is not None:
-            raise self._error(event, f"found the tag {event.tag} — expected a value without a tag")
-        if event.anchor is not None:
-            self._anchors[event.anchor] = None  # until it is complete
-        if isinstance(event, yaml.ScalarEvent):
-            content = _scalar(event.value) if event.implicit[0] else event.value
-            node = Node(self._mark(event), content, event.value)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            node = self._list(event, depth)
-        else:
-            node = self._mapping(event, depth)
-        if self._n_nodes > MAX_NODES:
-            raise self._error(event, f"found more than {MAX_NODES:,} keys and values")
-        if event.anchor is not None:
-            self._anchors[event.anchor] = node
-        return node
-
-    def _list(self, start: Any, depth: int) -> Node:
-        items = []
-        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            items.append(self._node(event, depth + 1))
-        return Node(self._mark(start), tuple(items), size=1 + sum(item.size for item in items))
-
-    def _mapping(self, start: Any, depth: int) -> Node:
-        entries: dict[str, Entry] = {}
-        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
-            if not isinstance(event, yaml.ScalarEvent):
-                raise self._error(event, "found a key with parts — expected key: value")
-            key = self._node(event, depth + 1)
-            if key.text in entries:
-                first = entries[key.text].key.mark
-                raise self._error(
-                    event, f"duplicate key {key.text!r}; it was first given in {_where(first)}"
-                )
-            if key.text == "<<" and event.implicit[0]:
-                raise self._error(event, "merge keys (<<) are not read — write the keys out")
-            entries[key.text] = Entry(key, self._node(next(self._events), depth + 1))
-        size = 1 + sum(1 + entry.value.size for entry in entries.values())
-        return Node(self._mark(start), entries, size=size)
-
-    def _alias(self, event: Any) -> Node:
-        if event.anchor not in self._anchors:
-            raise self._error(event, f"found *{event.anchor} — no anchor &{event.anchor} above")
-        node = self._anchors[event.anchor]
-        if node is None:
-            raise self._error(event, f"*{event.anchor} lies inside the value it stands for")
-        self._n_nodes += node.size
-        return node
-
-    def _mark(self, event: Any) -> Mark:
-        return self._mark_at(event.start_mark.line, event.start_mark.column)
-
-    def _mark_at(self, line: int, column: int) -> Mark:
-        return Mark(self._source, line, column + (self._first_column if line == 0 else 0))
-
-    def _error(self, event: Any, message: str) -> ConfigError:
-        return _error(self._mark(event), message)
-
-    def _syntax_error(self, error: yaml.YAMLError) -> ConfigError:
-        place = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        mark = self._mark_at(place.line, place.column) if place else self._mark_at(0, 0)
-        lines = self._source.lines
-        mark = replace(mark, line=min(mark.line, len(lines) - 1))
-        parts = [getattr(error, "context", None), getattr(error, "problem", None)]
-        message = ", ".join(part for part in parts if part) or str(error)
-        if "\t" in lines[mark.line][: mark.column + 1]:
-            message += "; indent with spaces, not tabs"
-        return ConfigError(_at(mark, f"not valid YAML: {message}"))
-
-
-_INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
-_FLOAT = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?")
-_WORDS = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-    **dict.fromkeys((".inf", "+.inf", ".Inf", ".INF"), math.inf),
-    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
-    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
-}
-
-
-def _scalar(text: str) -> bool | int | float | str | None:
-    """An unquoted value as YAML 1.2 means it: `3e-4` is a number; `010`, `12:30`, `on` are text."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text) and math.isfinite(float(text)):
-        return float(text)
-    return text
 
 
 def _with_value(node: Node, parts: list[str], value: Node, key: Mark) -> Node:
@@ -353,7 +170,7 @@ def _with_value(node: Node, parts: list[str], value: Node, key: Mark) -> Node:
         items[int(part)] = _with_value(items[int(part)], rest, value, key)
         return replace(node, content=tuple(items))
     kind = f"a list of {len(content)}" if isinstance(content, tuple) else written(node)
-    raise _error(key, f"cannot set {part!r} in {kind} — expected a key or a list position")
+    raise error_at(key, f"cannot set {part!r} in {kind} — expected a key or a list position")
 
 
 def _read_text(path: Path) -> str:
@@ -403,21 +220,3 @@ def _nearby(path: Path) -> str:
         return f"; its folder {path.parent} does not exist either"
     names = sorted(p.name for p in path.parent.glob("*.y*ml"))
     return f"; {did_you_mean(path.name, names)}" if names else ""
-
-
-def _where(mark: Mark) -> str:
-    return f"{mark.source.name}:{mark.line + 1}:{mark.column + 1}"
-
-
-def _at(mark: Mark, message: str) -> str:
-    """A message with its place, and the line with a caret under the column."""
-    line = mark.source.lines[mark.line] if mark.line < len(mark.source.lines) else ""
-    start = max(0, mark.column - MAX_SNIPPET_WIDTH // 2) if len(line) > MAX_SNIPPET_WIDTH else 0
-    snippet = line[start : start + MAX_SNIPPET_WIDTH].replace("\t", " ")
-    number = f"{mark.line + 1:>5}"
-    caret = " " * (mark.column - start) + "^"
-    return f"{_where(mark)}  {message}\n{number} | {snippet}\n{' ' * len(number)} | {caret}"
-
-
-def _error(mark: Mark, message: str) -> ConfigError:
-    return ConfigError(_at(mark, message))
