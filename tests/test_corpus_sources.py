@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from sweeper.corpora import text_files
+from sweeper.corpora.sources import find_source
 from sweeper.corpora.text_files import ANY_TEXT, FileRule, list_files
-from sweeper.corpus import load_corpus
+from sweeper.corpus import load_corpus, train_batch, validation_sequences
 from sweeper.errors import DataError
 
 
@@ -44,11 +45,10 @@ def test_installed_lies_beside_the_interpreter() -> None:
     assert (text_files.installed_folder() / "numpy" / "__init__.py").exists()
 
 
-def test_installed_reads_python_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_installed_is_all_python_sources_of_its_folder(tmp_path: Path) -> None:
     write(tmp_path, "a/b.py", "a/c.so", "d.py", "dist-packages/e.py")
     assert names(tmp_path, text_files.PYTHON_SOURCES) == ["a/b.py", "d.py", "dist-packages/e.py"]
-    monkeypatch.setattr("sweeper.corpora.sources.installed_folder", lambda: tmp_path)
-    assert load_corpus("installed").vocab_size == 256
+    assert find_source("installed").key != find_source("stdlib").key
 
 
 def test_a_text_corpus_has_one_byte_per_token(tmp_path: Path) -> None:
@@ -141,6 +141,15 @@ def test_containers_of_text_are_refused(tmp_path: Path, name: str) -> None:
         assert_refused(f"path:{path}", name, "not supported in this version", ".txt files")
 
 
+def test_a_tiny_corpus_loads_and_is_refused_when_sequences_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    corpus = load_corpus(f"path:{tmp_path}")
+    with pytest.raises(DataError, match="0 validation tokens hold 0 sequences"):
+        validation_sequences(corpus, seq_len=8, n_sequences=1)
+    with pytest.raises(DataError, match="seq_len 8 exceeds its 1 training tokens"):
+        train_batch(corpus, seq_len=8, n_sequences=1, seed=0, step=0)
+
+
 def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
     assert_refused(f"path:{tmp_path}", "no file at", "expected at least one")
     (tmp_path / "empty.txt").touch()
@@ -162,7 +171,7 @@ def test_a_path_that_links_to_itself_is_refused(tmp_path: Path) -> None:
 def test_more_text_than_fits_into_memory_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "sparse.txt").open("wb") as file:
         file.truncate(5 * 2**30)
-    assert_refused(f"path:{tmp_path}", "5.0 GiB", "at most 4 GiB", "name a part")
+    assert_refused(f"path:{tmp_path}", "5.0 GiB", "at most 2 GiB", "name a part")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -52,6 +52,7 @@ def test_copies_are_dropped_whatever_their_name_and_white_space(tmp_path: Path) 
         texts[2].replace("\n", "  \t\n"),
         texts[3] + "\n\n\n",
         texts[4].rstrip("\n"),
+        texts[5].replace("\n", "\f\n"),
     ]
     train, validation = parts(load_corpus(write_texts(tmp_path, texts + copies)))
     kept = [" ".join(text.decode().split()) for text in texts_in(train) + texts_in(validation)]
@@ -128,6 +129,15 @@ def test_of_few_long_texts_the_end_of_the_longest_validates(tmp_path: Path) -> N
     assert texts[2].encode().endswith(validation)
     assert len(validation) == round(0.05 * sum(len(text) for text in texts))
     assert len(train) + len(validation) == sum(len(text) for text in texts) + 2
+
+
+def test_a_text_that_repeats_itself_is_cut_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "book.txt").write_text(text_of(0, n_lines=50) * 20)
+    with caplog.at_level(logging.WARNING):
+        load_corpus(f"path:{tmp_path}")
+    assert "100.0 % of the validation passages" in caplog.text
 
 
 def test_text_that_repeats_everywhere_is_split_with_a_warning(

@@ -16,11 +16,10 @@ import logging
 import numpy as np
 
 from sweeper.corpora.passages import PASSAGE_BYTES, group_texts, passages, shared_share
-from sweeper.corpora.tokens import SplitTokens
+from sweeper.corpora.tokens import VALIDATION_SHARE, SplitTokens
 
 logger = logging.getLogger(__name__)
 
-VALIDATION_SHARE = 0.05
 LEAST_VALIDATION_SHARE = 0.01
 """With less than this in small groups, the split falls back as the module says."""
 SEPARATOR = b"\0"
@@ -30,7 +29,7 @@ SEPARATOR = b"\0"
 def split_texts(source: str, texts: list[bytes]) -> SplitTokens:
     """Byte tokens of the texts: about 5 % of the bytes, in whole texts, go to validation."""
     unique = _without_copies(texts)
-    groups = group_texts([passages(_normalised(text)) for text in unique])
+    groups = _groups(unique)
     logger.info(
         "corpus %s: %d texts in %d groups that share no passage; dropped %d copies",
         source,
@@ -61,10 +60,22 @@ def _without_copies(texts: list[bytes]) -> list[bytes]:
     return [kept[digest] for digest in sorted(kept)]
 
 
+def _groups(texts: list[bytes]) -> list[list[int]]:
+    if len(texts) == 1:  # often large, and there is nothing to compare it with
+        return [[0]]
+    return group_texts([passages(_normalised(text)) for text in texts])
+
+
 def _normalised(text: bytes) -> bytes:
-    if not any(blank in text for blank in (b"\r", b" \n", b"\t\n", b"\v\n", b"\f\n")):
+    if _has_plain_line_ends(text):
         return text.rstrip()  # the same, without a list of all lines
     return b"\n".join([line.rstrip() for line in text.splitlines()]).rstrip()
+
+
+def _has_plain_line_ends(text: bytes) -> bool:
+    tokens = np.frombuffer(text, dtype=np.uint8)
+    last_of_lines = tokens[:-1][tokens[1:] == ord("\n")]
+    return b"\r" not in text and not any((last_of_lines == blank).any() for blank in b" \t\v\f")
 
 
 def _held_out(sizes: list[int], groups: list[list[int]]) -> set[int]:

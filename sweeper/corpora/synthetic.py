@@ -20,11 +20,10 @@ from typing import Literal
 
 import numpy as np
 
-from sweeper.corpora.tokens import SplitTokens, token_dtype
+from sweeper.corpora.tokens import VALIDATION_SHARE, SplitTokens, token_dtype
 from sweeper.errors import DataError
 
 KINDS = ("markov", "iid")
-VALIDATION_SHARE = 0.05
 
 _SLOTS = 4096
 _MAX_CONTEXTS = 1024

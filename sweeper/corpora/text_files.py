@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 MANY_NOT_TEXT = 0.01
 """Share of the files above which leaving them out is a warning."""
-MAX_BYTES = 4 * 2**30
+MAX_BYTES = 2 * 2**30
+"""Of files in one corpus: splitting them takes about four times as much memory."""
 _REFUSED_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".arrow", ".gz", ".zst", ".xz", ".bz2")
 
 

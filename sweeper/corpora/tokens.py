@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+VALIDATION_SHARE = 0.05
+"""Share of the tokens of every source that validates, as near as whole texts allow."""
+
 
 @dataclass(frozen=True)
 class SplitTokens:
