@@ -38,7 +38,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 docs: setup  ## pages generated from the code
-	$(BIN)/python -m sweeper.results_page > docs/results.md
+	$(BIN)/python -m sweeper.results_page docs/results.md
 
 clean:
 	rm -rf $(VENV) results .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,33 @@
+"""The documentation tells the truth about files, columns and commands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sweeper.results_page import results_page
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_results_page_is_generated_from_the_records() -> None:
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    assert page == results_page(), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_make_targets_and_sweeps_that_pages_name_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for name in re.findall(r"`make ([a-z-]+)", text):
+        assert name in targets, f"{page.name} names `make {name}`"
+    for name in re.findall(r"sweeps/([a-z_]+\.yaml)", text):
+        assert (ROOT / "sweeps" / name).exists(), f"{page.name} names sweeps/{name}"
