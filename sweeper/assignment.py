@@ -1,0 +1,61 @@
+"""What the driver hands to a worker, and what it gets back. Torch-free and picklable.
+
+A worker is a function `run_trial(assignment, *, stop) -> Outcome`. It asks `stop()` between steps
+and, when that turns true, writes a checkpoint and returns `"interrupted"`. It publishes through
+`sweeper.store`; an exception means that this attempt failed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from sweeper.flops import FlopsPerToken
+from sweeper.ladder import ParameterGroups
+from sweeper.plan_file import StoredCell
+from sweeper.trial import Trial
+
+Outcome = Literal["published", "diverged", "interrupted"]
+"""How an attempt ended: a result is in the store (the latter marked diverged), or it stopped."""
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One attempt at one trial."""
+
+    store_folder: Path
+    """The sweep's results folder, absolute."""
+    sweep: str
+    series: str
+    """Label of the series; not part of the trial's identity."""
+    source: str
+    """Corpus as named in the sweep file."""
+    trial: Trial
+    cells: tuple[StoredCell, ...]
+    """One cell per observed step of `trial`, in that order."""
+    params: ParameterGroups
+    flops_per_token: FlopsPerToken
+    attempt: int
+    """Counted from 1. Publishing fails once a later attempt has started."""
+    n_threads: int
+    """CPU threads of the worker. Sums differ in the last bit with their number."""
+    device: Device
+
+    @property
+    def train_flops(self) -> float:
+        """Training FLOPs of the whole trial."""
+        return self.trial.n_steps * self.trial.tokens_per_step * self.flops_per_token.total
+
+
+StopRequested = Callable[[], bool]
+"""Whether running trials should write a checkpoint and return. Cheap; ask at every step."""
+
+
+class RunTrial(Protocol):
+    """The function that runs a trial; module-level, so that it can be pickled."""
+
+    def __call__(self, assignment: Assignment, *, stop: StopRequested) -> Outcome:
+        """Run `assignment` from its last checkpoint, if there is one, to its end."""
+        ...

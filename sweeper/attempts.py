@@ -1,0 +1,170 @@
+"""Attempts at trials, and the progress of the one that runs.
+
+The driver numbers attempts and writes how they ended; the worker writes progress. Both lie in the
+store, so that `status` and the next driver know without asking anybody. The highest number is the
+only attempt that may publish.
+"""
+
+import dataclasses
+import datetime
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeper import durable
+from sweeper.assignment import Assignment, Device
+from sweeper.store import Store
+
+AttemptOutcome = Literal["published", "diverged", "interrupted", "raised", "died"]
+"""As `Outcome`, or: the worker raised an exception, or its process died."""
+
+PROGRESS_INTERVAL_S = 2.0
+"""Shortest time between two progress files of one trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt as recorded; without an outcome it runs, or its driver died."""
+
+    number: int
+    executor: str
+    device: Device
+    n_threads: int
+    started_at: str
+    ended_at: str | None = None
+    outcome: AttemptOutcome | None = None
+    error_class: str | None = None
+    error_message: str | None = None
+    """One line; the traceback lies beside in `<n>.traceback.txt`."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without a result and without being asked to."""
+        return self.outcome in ("raised", "died")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far the running attempt is."""
+
+    step: int
+    n_steps: int
+    flops_done: float
+    loss_nats_per_token: float | None
+    """Training loss as last logged; null before that."""
+    train_time_s: float
+    """Seconds in training steps, over all attempts."""
+    eval_time_s: float
+    """Seconds in evaluation, over all attempts."""
+
+
+@dataclass(frozen=True)
+class ReportedProgress:
+    """Progress as read back."""
+
+    attempt: int
+    age_s: float
+    """Seconds since it was written, by the clock of the file system it lies on."""
+    progress: Progress
+
+
+def begin_attempt(
+    store: Store, trial_id: str, *, executor: str, device: Device, n_threads: int
+) -> Attempt:
+    """Start a new attempt; every earlier one can no longer publish."""
+    folder = store.attempts(trial_id)
+    number = latest_number(store, trial_id)
+    while True:
+        number += 1
+        attempt = Attempt(
+            number=number,
+            executor=executor,
+            device=device,
+            n_threads=n_threads,
+            started_at=utc_now(),
+        )
+        data = durable.to_json(dataclasses.asdict(attempt))
+        if durable.create_exclusively(folder / f"{number}.json", data):
+            return attempt
+
+
+def end_attempt(
+    store: Store,
+    trial_id: str,
+    number: int,
+    outcome: AttemptOutcome,
+    *,
+    error: tuple[str, str, str] | None = None,
+) -> None:
+    """Record how an attempt ended; `error` is class, one-line message and traceback."""
+    path = store.attempts(trial_id) / f"{number}.json"
+    attempt = dataclasses.replace(_read(path), outcome=outcome, ended_at=utc_now())
+    if error is not None:
+        attempt = dataclasses.replace(attempt, error_class=error[0], error_message=error[1])
+        durable.replace_lightly(path.with_suffix(".traceback.txt"), error[2].encode())
+    durable.replace(path, durable.to_json(dataclasses.asdict(attempt)))
+
+
+def attempts(store: Store, trial_id: str) -> tuple[Attempt, ...]:
+    """All attempts at a trial, oldest first; raises ValueError for a torn file."""
+    folder = store.attempts(trial_id)
+    return tuple(_read(folder / f"{number}.json") for number in _numbers(folder))
+
+
+def latest_number(store: Store, trial_id: str) -> int:
+    """Number of the latest attempt at a trial, 0 before the first."""
+    return max(_numbers(store.attempts(trial_id)), default=0)
+
+
+def progress_reporter(assignment: Assignment) -> Callable[[Progress], None]:
+    """A function that writes progress, at most once per PROGRESS_INTERVAL_S; call it every step.
+
+    Call it during long evaluations too: a trial that is silent counts as stopped.
+    """
+    path = Store(assignment.store_folder).attempts(assignment.trial.trial_id) / "progress.json"
+    last_written_s = -PROGRESS_INTERVAL_S
+
+    def report(progress: Progress) -> None:
+        nonlocal last_written_s
+        now_s = time.monotonic()
+        if now_s - last_written_s >= PROGRESS_INTERVAL_S:
+            last_written_s = now_s
+            fields: dict[str, Any] = {"attempt": assignment.attempt, "updated_at": utc_now()}
+            fields |= dataclasses.asdict(progress)
+            if not math.isfinite(progress.loss_nats_per_token or 0.0):
+                fields["loss_nats_per_token"] = None
+            durable.replace_lightly(path, durable.to_json(fields))
+
+    return report
+
+
+def read_progress(store: Store, trial_id: str) -> ReportedProgress | None:
+    """What a trial's worker last reported; None when there is nothing readable."""
+    path = store.attempts(trial_id) / "progress.json"
+    try:
+        fields: dict[str, Any] = durable.read_json(path)
+        age_s = time.time() - path.stat().st_mtime
+        attempt = fields.pop("attempt")
+        del fields["updated_at"]
+        return ReportedProgress(attempt, age_s, Progress(**fields))
+    except (OSError, ValueError, TypeError, KeyError):
+        # Written without waiting for the disk: after a power cut it may be torn, and is worthless.
+        return None
+
+
+def utc_now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _read(path: Path) -> Attempt:
+    return Attempt(**durable.read_json(path))
+
+
+def _numbers(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())

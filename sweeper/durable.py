@@ -1,0 +1,115 @@
+"""Files that are complete whenever they exist: replaced, or created exactly once.
+
+A power cut, `kill -9` or full disk in the middle leaves the old file or none, and at worst a
+temporary file whose name starts with a dot, which every reader ignores and `verify` names.
+Local and NFS file systems only: an object store renames by copying and needs other primitives,
+so everything that depends on renaming or linking is in this module.
+"""
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_PREFIX = ".tmp-"
+"""Start of every temporary name; Parquet readers skip names that start with a dot."""
+
+
+def create_exclusively(path: Path, data: bytes) -> bool:
+    """Create `path` with `data`, or return False and change nothing when it exists already.
+
+    A hard link is the one POSIX operation that publishes complete contents and refuses to
+    replace: of two processes exactly one succeeds.
+    """
+    temporary = _write_temporary(path, data, flush=True)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+    return True
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, durably."""
+    _rename(_write_temporary(path, data, flush=True), path)
+    _flush_folder(path.parent)
+
+
+def replace_with(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace `path`, durably, by the file that `write` leaves at the path it is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        write(temporary)
+        _flush(temporary, os.O_RDONLY)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _rename(temporary, path)
+    _flush_folder(path.parent)
+
+
+def replace_lightly(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` at once for all readers, without waiting for the disk.
+
+    For what is rewritten every few seconds and worth nothing after a power cut.
+    """
+    _rename(_write_temporary(path, data, flush=False), path)
+
+
+def to_json(value: Any) -> bytes:
+    """Readable JSON with a final newline; raises ValueError on NaN and infinities."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; raises ValueError when it is torn, OSError when it is absent."""
+    return json.loads(path.read_bytes())
+
+
+def _write_temporary(path: Path, data: bytes, *, flush: bool) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:12]}"
+
+
+def _flush_folder(folder: Path) -> None:
+    # Without this a power cut may forget the new name although the contents are on disk. Some
+    # network file systems refuse to flush a folder; their server orders it for us.
+    with contextlib.suppress(OSError):
+        _flush(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _flush(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,83 @@
+"""What a driver tells whoever shows its progress."""
+
+from dataclasses import dataclass
+
+from sweeper.assignment import Assignment
+from sweeper.executors.base import Failure
+from sweeper.outcome import SweepOutcome
+from sweeper.publication import Published
+from sweeper.stop_signal import StopReason
+
+
+@dataclass(frozen=True)
+class SweepStarted:
+    """The driver knows what there is to do."""
+
+    name: str
+    n_planned: int
+    """Trials in the plan."""
+    n_waiting: int
+    """Of these, trials without their results."""
+    flops_planned: float
+    flops_waiting: float
+    """Training FLOPs of the trials without results, from their start."""
+    executor: str
+    n_slots: int
+    device: str
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """An attempt has begun."""
+
+    assignment: Assignment
+
+
+@dataclass(frozen=True)
+class TrialPublished:
+    """A trial is done, or has diverged."""
+
+    assignment: Assignment
+    published: Published
+
+
+@dataclass(frozen=True)
+class TrialInterrupted:
+    """A trial has stopped behind a checkpoint."""
+
+    assignment: Assignment
+
+
+@dataclass(frozen=True)
+class TrialFailed:
+    """An attempt has failed."""
+
+    assignment: Assignment
+    failure: Failure
+    will_retry: bool
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """Running trials are asked to stop; nothing more is started."""
+
+    reason: StopReason
+    n_running: int
+
+
+@dataclass(frozen=True)
+class SweepEnded:
+    """The driver has nothing left to do, or may do no more."""
+
+    outcome: SweepOutcome
+
+
+Event = (
+    SweepStarted
+    | TrialStarted
+    | TrialPublished
+    | TrialInterrupted
+    | TrialFailed
+    | Stopping
+    | SweepEnded
+)

@@ -1,0 +1,109 @@
+"""The plan as it lies in the store: what a driver, `status` and `verify` work from.
+
+Everything after planning reads `plan.json` instead of planning again, so none of it imports
+families, corpora or torch.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from sweeper import durable
+from sweeper.errors import StoreError
+from sweeper.flops import FlopsPerToken
+from sweeper.ladder import ParameterGroups
+from sweeper.store import Store
+from sweeper.trial import Trial, canonical, from_canonical
+
+PLAN_VERSION = 1
+"""Version of the layout of `plan.json`."""
+
+
+@dataclass(frozen=True)
+class StoredCell:
+    """One planned observation of a trial."""
+
+    budget_flops: float | None
+    """Budget the cell stands for; None outside isoFLOP designs."""
+    step: int
+    tokens: int
+    flops: float
+    """Training FLOPs until this step."""
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """One planned trial."""
+
+    series: str
+    trial_id: str
+    trajectory_id: str
+    trial: Trial
+    cells: tuple[StoredCell, ...]
+    params: ParameterGroups
+    flops_per_token: FlopsPerToken
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """All planned trials of a sweep."""
+
+    name: str
+    source: str
+    """Corpus as named in the sweep file."""
+    trials: tuple[StoredTrial, ...]
+
+    @property
+    def train_flops(self) -> float:
+        """Training FLOPs of all trials, each trained once."""
+        return sum({trial.trial_id: trial.cells[-1].flops for trial in self.trials}.values())
+
+
+def write_plan(store: Store, plan: StoredPlan) -> None:
+    """Replace `plan.json`."""
+    trials = [{**_fields_of(planned), "trial": canonical(planned.trial)} for planned in plan.trials]
+    fields = {"version": PLAN_VERSION, "name": plan.name, "source": plan.source, "trials": trials}
+    durable.replace(store.plan, durable.to_json(fields))
+
+
+def read_plan(store: Store) -> StoredPlan:
+    """The plan in the store; raises StoreError when it is absent, torn or of another version."""
+    try:
+        fields: dict[str, Any] = durable.read_json(store.plan)
+        version = fields["version"]
+        if version == PLAN_VERSION:
+            trials = tuple(_trial(entry) for entry in fields["trials"])
+            return StoredPlan(fields["name"], fields["source"], trials)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{store.plan} cannot be read ({type(error).__name__}: {error}); run the sweep again "
+            "to rewrite it"
+        ) from error
+    raise StoreError(
+        f"{store.plan} has layout version {version}, this sweeper reads {PLAN_VERSION}; run the "
+        "sweep again with this version to rewrite it"
+    )
+
+
+def _fields_of(planned: StoredTrial) -> dict[str, Any]:
+    # Not dataclasses.asdict, which would copy the trial, the largest part, for nothing.
+    return {
+        "series": planned.series,
+        "trial_id": planned.trial_id,
+        "trajectory_id": planned.trajectory_id,
+        "cells": [dataclasses.asdict(cell) for cell in planned.cells],
+        "params": dataclasses.asdict(planned.params),
+        "flops_per_token": dataclasses.asdict(planned.flops_per_token),
+    }
+
+
+def _trial(entry: dict[str, Any]) -> StoredTrial:
+    return StoredTrial(
+        series=entry["series"],
+        trial_id=entry["trial_id"],
+        trajectory_id=entry["trajectory_id"],
+        trial=from_canonical(entry["trial"]),
+        cells=tuple(StoredCell(**cell) for cell in entry["cells"]),
+        params=ParameterGroups(**entry["params"]),
+        flops_per_token=FlopsPerToken(**entry["flops_per_token"]),
+    )

@@ -1,0 +1,171 @@
+"""Publishing a trial: one write-once record that holds everything it yields.
+
+The record is the commit point. Before it exists nothing of the trial counts; from then on nothing
+of it changes. Of two publishers the second loses harmlessly: the numbers are a pure function of
+the trial, so theirs are the same.
+
+A record is JSON with one top-level key per line and the long `losses` last, so that resuming and
+`status` read the head of ten thousand records without parsing their loss curves.
+"""
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeper import attempts, durable
+from sweeper.assignment import Assignment
+from sweeper.errors import StoreError
+from sweeper.records import LossRow, ObservationRow, SampleRow, TrialRow
+from sweeper.store import Store
+from sweeper.trial import canonical
+
+LOSS_COLUMNS = tuple(
+    field.name for field in dataclasses.fields(LossRow) if field.name not in ("trial_id", "series")
+)
+"""Columns of `losses` that a record stores; the others are the same in every row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Everything a trial yields, ready to publish."""
+
+    trial: TrialRow
+    observations: tuple[ObservationRow, ...]
+    losses: tuple[LossRow, ...]
+    samples: tuple[SampleRow, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The head of a record: what resuming and `status` need to know."""
+
+    trial_id: str
+    trajectory_id: str
+    attempt: int
+    is_diverged: bool
+    steps: int
+    """Optimiser steps taken."""
+    observed_steps: tuple[int, ...]
+    train_flops: float
+    last_bound_nats_per_token: float | None
+    """Bound of the last observation; null when it diverged before the first."""
+    work_time_s: float
+    """Seconds in training and evaluation, over all attempts."""
+
+
+def publish(assignment: Assignment, result: Result) -> bool:
+    """Publish a result and drop the trial's checkpoints.
+
+    Returns False, changing nothing, when the trial is published already or a later attempt has
+    started. Raises ValueError for a result that is not the assignment's, is incomplete, or holds
+    a number that is not finite.
+    """
+    _check(assignment, result)
+    store, trial = Store(assignment.store_folder), assignment.trial
+    if attempts.latest_number(store, trial.trial_id) > assignment.attempt:
+        return False
+    is_first = durable.create_exclusively(store.record(trial.trial_id), _encode(assignment, result))
+    shutil.rmtree(store.checkpoints(trial), ignore_errors=True)
+    return is_first
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A whole record as plain JSON values; raises StoreError when it is torn."""
+    try:
+        fields: dict[str, Any] = durable.read_json(path)
+    except ValueError as error:
+        raise _torn(path, error) from error
+    return fields
+
+
+def read_head(path: Path) -> Published:
+    """The head of a record, without its losses; raises StoreError when it is torn."""
+    lines = []
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.startswith('"losses"'):
+                break
+            lines.append(line)
+    try:
+        return head_of(json.loads("".join(lines).rstrip().rstrip(",") + "}"))
+    except (ValueError, KeyError) as error:
+        raise _torn(path, error) from error
+
+
+def head_of(record: dict[str, Any]) -> Published:
+    """The head of a record given as plain JSON values."""
+    row, observations = record["trial"], record["observations"]
+    return Published(
+        trial_id=row["trial_id"],
+        trajectory_id=row["trajectory_id"],
+        attempt=record["attempt"],
+        is_diverged=row["status"] == "diverged",
+        steps=row["steps"],
+        observed_steps=tuple(observation["step"] for observation in observations),
+        train_flops=row["train_flops"],
+        last_bound_nats_per_token=(
+            observations[-1]["bound_nats_per_token"] if observations else None
+        ),
+        work_time_s=row["train_time_s"] + row["eval_time_s"],
+    )
+
+
+def record_paths(store: Store) -> list[Path]:
+    """Paths of all published records, in the order of their trial ids."""
+    return sorted(path for path in store.published.glob("*.json") if path.name[0] not in "._")
+
+
+def published(store: Store) -> tuple[Published, ...]:
+    """Heads of all published records."""
+    return tuple(read_head(path) for path in record_paths(store))
+
+
+def _encode(assignment: Assignment, result: Result) -> bytes:
+    parts: dict[str, Any] = {
+        "attempt": assignment.attempt,
+        "identity": canonical(assignment.trial),
+        "trial": dataclasses.asdict(result.trial),
+        "observations": [dataclasses.asdict(row) for row in result.observations],
+        "samples": [dataclasses.asdict(row) for row in result.samples],
+        "losses": {name: [getattr(row, name) for row in result.losses] for name in LOSS_COLUMNS},
+    }
+    try:
+        lines = [f'"{key}": {json.dumps(part, allow_nan=False)}' for key, part in parts.items()]
+    except ValueError as error:
+        raise ValueError(
+            f"trial {assignment.trial.trial_id} yields a number that is not finite; a run that "
+            "leaves the finite numbers ends before that row, with status 'diverged'"
+        ) from error
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _check(assignment: Assignment, result: Result) -> None:
+    trial, row = assignment.trial, result.trial
+    named = {row.trial_id}
+    for rows in (result.observations, result.losses, result.samples):
+        named |= {each.trial_id for each in rows}
+    if named != {trial.trial_id}:
+        raise ValueError(f"result of another trial than {trial.trial_id}")
+    if row.status not in ("done", "diverged"):
+        raise ValueError(f"trial {trial.trial_id} cannot be published as {row.status!r}")
+    observed = tuple(observation.step for observation in result.observations)
+    if observed != trial.observe_at_steps[: len(observed)]:
+        raise ValueError(
+            f"trial {trial.trial_id} observed steps {observed}, planned {trial.observe_at_steps}"
+        )
+    is_complete = observed == trial.observe_at_steps and row.steps == trial.n_steps
+    if row.status == "done" and not is_complete:
+        raise ValueError(
+            f"trial {trial.trial_id} is not done: {row.steps} of {trial.n_steps} steps, observed "
+            f"{observed} of {trial.observe_at_steps}"
+        )
+
+
+def _torn(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"{path} is not a complete record ({type(error).__name__}: {error}); delete it and run "
+        "the sweep again to train this trial anew"
+    )

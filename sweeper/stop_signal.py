@@ -1,0 +1,68 @@
+"""Ctrl-C and other reasons to stop: once = checkpoint and stop, twice = now."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Literal
+
+StopReason = Literal["signal", "limit"]
+
+
+class StopSignal:
+    """A flag that is raised once, for the first reason given."""
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+
+    def request(self, reason: StopReason) -> None:
+        """Ask for a graceful stop. Safe in signal handlers and threads: it takes no lock."""
+        self.reason = self.reason or reason
+
+    def is_requested(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.reason is not None
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Stop gracefully on the first SIGINT or SIGTERM, raise KeyboardInterrupt on the second.
+
+        Enter after the executor, because Ray installs a SIGTERM handler of its own. Outside the
+        main thread signals are somebody else's, and nothing is installed.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        n_signals = 0
+
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            nonlocal n_signals
+            n_signals += 1
+            self.request("signal")
+            if n_signals > 1:
+                raise KeyboardInterrupt
+
+        previous = {number: signal.signal(number, handle) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def after(self, wall_s: float) -> Iterator[None]:
+        """Stop gracefully, for the reason `limit`, when `wall_s` seconds have passed."""
+        if wall_s >= threading.TIMEOUT_MAX:
+            yield
+            return
+        timer = threading.Timer(wall_s, self.request, ["limit"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)

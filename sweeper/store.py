@@ -1,0 +1,125 @@
+"""A sweep's results folder: its layout and its lock.
+
+    results/<sweep>/
+      sweep.yaml                     the sweep file as last submitted      (submission.py)
+      revisions/0001.yaml …          every revision as submitted           (submission.py)
+      manifest.json                  versions, git commit, hardware        (manifest.py)
+      plan.json                      derived: planned trials and cells     (plan_file.py)
+      published/<trial_id>.json      write-once result of a trial          (publication.py)
+      attempts/<trial_id>/<n>.json   started and how it ended              (attempts.py)
+      attempts/<trial_id>/progress.json                                    (attempts.py)
+      checkpoints/<trajectory_id>/   while the trial needs them            (worker.py)
+      trials/ losses/ observations/ samples/   Parquet, derived            (tables.py)
+
+The published records are the only source of truth: everything derived can be deleted and is
+rebuilt by the next run. A trial never depends on this folder's place, so folders can be moved.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper import durable
+from sweeper.errors import StoreError
+from sweeper.records import TableName
+from sweeper.trial import Trial
+
+
+@dataclass(frozen=True)
+class Store:
+    """The paths of one sweep's results."""
+
+    folder: Path
+    """Absolute, so that workers find it from any working directory."""
+
+    @property
+    def plan(self) -> Path:
+        """The derived plan, enough to know what is missing without planning again."""
+        return self.folder / "plan.json"
+
+    @property
+    def published(self) -> Path:
+        """One write-once record per trial."""
+        return self.folder / "published"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions and hardware of the last run."""
+        return self.folder / "manifest.json"
+
+    def record(self, trial_id: str) -> Path:
+        """Where a trial is published."""
+        return self.published / f"{trial_id}.json"
+
+    def attempts(self, trial_id: str) -> Path:
+        """Folder of a trial's attempts and progress."""
+        return self.folder / "attempts" / trial_id
+
+    def checkpoints(self, trial: Trial) -> Path:
+        """Folder of a trial's checkpoints, removed when it is published.
+
+        It belongs to the trajectory: a trial that observes other steps of the same run may resume
+        from it if it has passed none of them unobserved. The worker judges that.
+        """
+        return self.folder / "checkpoints" / trial.trajectory_id
+
+    def table(self, name: TableName) -> Path:
+        """Folder of one Parquet dataset."""
+        return self.folder / name
+
+
+def store_at(results: Path, sweep: str) -> Store:
+    """The store of a sweep below `results`; raises StoreError for a name that is not one folder."""
+    if not sweep or sweep.startswith(".") or Path(sweep).name != sweep or "\0" in sweep:
+        raise StoreError(
+            f"sweep name {sweep!r} does not name one folder below {results}; use letters, digits "
+            "and dashes"
+        )
+    return Store((results / sweep).resolve())
+
+
+def open_store(folder: Path) -> Store:
+    """The store in an existing results folder; raises StoreError when it is none."""
+    store = Store(folder.resolve())
+    if not store.plan.is_file():
+        reason = "is not a results folder (no plan.json)" if folder.is_dir() else "does not exist"
+        raise StoreError(f"{folder} {reason}; name a folder that `sweeper run` has written")
+    return store
+
+
+@contextlib.contextmanager
+def locked(store: Store) -> Iterator[None]:
+    """Hold the sweep: one driver at a time. Raises StoreError naming the driver that holds it.
+
+    The kernel frees the lock when its process ends in whatever way, so none is ever stale.
+    """
+    store.folder.mkdir(parents=True, exist_ok=True)
+    path = store.folder / ".lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"{store.folder} is in use by {_holder(path)}") from error
+        file.truncate(0)
+        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _holder(path: Path) -> str:
+    try:
+        fields = durable.read_json(path)
+    except (ValueError, OSError):
+        return "another driver that has just started; wait for it or stop it"
+    return (
+        f"another driver, process {fields['pid']} on {fields['host']}; wait for it, or stop it "
+        "with Ctrl-C"
+    )

@@ -1,0 +1,53 @@
+"""Submitting: what a user asked for, the plan that follows, and where it is about to run."""
+
+from typing import TYPE_CHECKING
+
+from sweeper import durable
+from sweeper.manifest import manifest
+from sweeper.plan_file import StoredCell, StoredPlan, StoredTrial, write_plan
+from sweeper.store import Store
+
+if TYPE_CHECKING:  # planning loads families and corpora, and with them torch
+    from sweeper.plan import Plan, PlannedTrial
+
+
+def submit(store: Store, plan: StoredPlan, text: str) -> None:
+    """Record a sweep file, its plan, and versions and hardware.
+
+    `text` is the sweep file as submitted, overrides included. Call it while holding
+    `locked(store)`.
+    """
+    store.published.mkdir(parents=True, exist_ok=True)
+    _add_revision(store, text.encode())
+    durable.replace(store.manifest, durable.to_json(manifest()))
+    write_plan(store, plan)
+
+
+def stored_plan(plan: "Plan", source: str) -> StoredPlan:
+    """A plan as the store keeps it; `source` is the corpus as the sweep file names it."""
+    return StoredPlan(plan.name, source, tuple(_stored(planned) for planned in plan.trials))
+
+
+def _add_revision(store: Store, data: bytes) -> None:
+    current = store.folder / "sweep.yaml"
+    if current.exists() and current.read_bytes() == data:
+        return
+    revisions = store.folder / "revisions"
+    number = 1 + len(list(revisions.glob("[0-9]*.yaml")))
+    durable.create_exclusively(revisions / f"{number:04d}.yaml", data)
+    durable.replace(current, data)
+
+
+def _stored(planned: "PlannedTrial") -> StoredTrial:
+    return StoredTrial(
+        series=planned.series,
+        trial_id=planned.trial.trial_id,
+        trajectory_id=planned.trial.trajectory_id,
+        trial=planned.trial,
+        cells=tuple(
+            StoredCell(cell.budget_flops, cell.step, cell.tokens, cell.flops)
+            for cell in planned.cells
+        ),
+        params=planned.params,
+        flops_per_token=planned.flops_per_token,
+    )
