@@ -27,6 +27,7 @@ Suffixes: R resamples, P points, S slots.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class Noise:
         pooled = PRIOR_DOF * min(self.robust_sigma, self.sigma) ** 2
         return float(np.sqrt((own + pooled) / (own_dof + PRIOR_DOF)))
 
-    @property
+    @cached_property
     def scaled_residual_P(self) -> FloatArray:
         """(I − H_g)^(−1/2) · residuals of each run g: gives back what the fit absorbed (CR2)."""
         scaled_P = np.empty_like(self.residual_P)

@@ -1,5 +1,6 @@
 """All that `sweeper fit` says about a table: isoFLOP optima, laws and a surface per series."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -95,9 +96,37 @@ def fit_table(table: TidyTable, settings: FitSettings | None = None) -> FitResul
         else:
             cautions += surface.cautions
             families[label] = FamilyFit(label, points, isoflop, surface)
+    families, form_cautions = _with_one_form_of_loss_law(families)
+    cautions += form_cautions
     return FitResult(
         families, settings, table.params_convention, table.flops_convention, tuple(cautions)
     )
+
+
+def _with_one_form_of_loss_law(
+    families: dict[str, FamilyFit],
+) -> tuple[dict[str, FamilyFit], list[Caution]]:
+    """Loss laws with an offset if every series supports one, else pure laws for all.
+
+    With an offset the exponent means something else (−0.05 becomes −0.15), so exponents of both
+    forms in one table would invite a comparison that means nothing.
+    """
+    fits = {label: fit.isoflop for label, fit in families.items() if fit.isoflop is not None}
+    with_law = {label: isoflop for label, isoflop in fits.items() if isoflop.loss_law is not None}
+    supporting = [label for label, isoflop in with_law.items() if isoflop.offset_law is not None]
+    if len(supporting) < len(with_law):
+        message = (
+            "the loss law bends towards an offset here, not in every series: all show pure laws"
+        )
+        return families, [Caution("offset_in_some_series", message, label) for label in supporting]
+    changed = {
+        label: dataclasses.replace(
+            families[label],
+            isoflop=dataclasses.replace(isoflop, loss_law=isoflop.offset_law),
+        )
+        for label, isoflop in with_law.items()
+    }
+    return families | changed, []
 
 
 def to_json(result: FitResult) -> Json:

@@ -24,7 +24,9 @@ class Frontier:
     log_loss_RK: FloatArray
     """Non-increasing along K."""
     exponent_R: FloatArray
-    """Slope of log L* against log C beyond the data."""
+    """Of the loss law, which continues the frontier beyond the data."""
+    offset_R: FloatArray
+    """Of the loss law; zeros for a pure power law."""
 
     @property
     def loss_range(self) -> tuple[float, float]:
@@ -38,9 +40,9 @@ class Frontier:
         share = (log_flops - x[right - 1]) / (x[right] - x[right - 1])
         result: FloatArray = (1 - share) * y[:, right - 1] + share * y[:, right]
         if log_flops < x[0]:
-            result = y[:, 0] + self.exponent_R * (log_flops - x[0])
+            result = self._continued(0, log_flops)
         if log_flops > x[-1]:
-            result = y[:, -1] + self.exponent_R * (log_flops - x[-1])
+            result = self._continued(-1, log_flops)
         return result
 
     def log_flops_reaching(self, log_loss_R: FloatArray) -> FloatArray:
@@ -53,14 +55,28 @@ class Frontier:
         fall_R = y[rows, left_R] - y[rows, right_R]
         share_R = (y[rows, left_R] - log_loss_R) / np.where(fall_R > 0, fall_R, 1.0)
         inside_R = x[left_R] + share_R * (x[right_R] - x[left_R])
-        slope_R = np.where(self.exponent_R < 0, self.exponent_R, -1.0)
-        below_R = x[0] + (log_loss_R - y[:, 0]) / slope_R
-        beyond_R = x[-1] + (log_loss_R - y[:, -1]) / slope_R
-        outside_R = np.where(n_above_R == 0, below_R, beyond_R)
-        outside_R = np.where(self.exponent_R < 0, outside_R, np.inf)
+        outside_R = np.where(
+            n_above_R == 0, self._reached_from(0, log_loss_R), self._reached_from(-1, log_loss_R)
+        )
         is_inside_R = (n_above_R > 0) & (n_above_R < len(x))
         result: FloatArray = np.where(is_inside_R, inside_R, outside_R)
         return result
+
+    def _continued(self, knot: int, log_flops: float) -> FloatArray:
+        """Log of offset + (L_knot − offset) · (C / C_knot)^exponent, shape (R,)."""
+        arm_R = np.exp(self.log_loss_RK[:, knot]) - self.offset_R
+        growth_R = np.exp(self.exponent_R * (log_flops - self.log_flops_K[knot]))
+        result: FloatArray = np.log(self.offset_R + np.maximum(arm_R, 0.0) * growth_R)
+        return result
+
+    def _reached_from(self, knot: int, log_loss_R: FloatArray) -> FloatArray:
+        """The inverse, shape (R,): inf at or below the offset, or where the law does not fall."""
+        arm_R = np.exp(self.log_loss_RK[:, knot]) - self.offset_R
+        wanted_R = np.exp(log_loss_R) - self.offset_R
+        reachable_R = (arm_R > 0) & (wanted_R > 0) & (self.exponent_R < 0)
+        ratio_R = np.where(reachable_R, wanted_R, 1.0) / np.where(reachable_R, arm_R, 1.0)
+        steps_R = np.log(ratio_R) / np.where(reachable_R, self.exponent_R, -1.0)
+        return np.where(reachable_R, self.log_flops_K[knot] + steps_R, np.inf)
 
 
 def frontier(fit: IsoFlopFit | None) -> Frontier | None:
@@ -73,4 +89,5 @@ def frontier(fit: IsoFlopFit | None) -> Frontier | None:
         log_flops_K=np.log([optimum.flops for optimum in fit.bracketed]),
         log_loss_RK=np.minimum.accumulate(log_loss_RK, axis=1),
         exponent_R=np.concatenate([[fit.loss_law.exponent], fit.loss_law.exponent_R]),
+        offset_R=np.concatenate([[fit.loss_law.offset or 0.0], fit.loss_law.offset_R]),
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from analysis.bootstrap import Noise, Resampler
 from analysis.errors import Caution
-from analysis.laws import PowerLaw, fit_power_law, percentile_interval
+from analysis.laws import PowerLaw, fit_power_law, law_with_offset, percentile_interval
 from analysis.points import FloatArray, Points
 from analysis.valleys import MINIMA, Grid, IsoFlopMethod, Minima, drawn_sizes
 from analysis.weights import inverse_variance_weights
@@ -24,6 +24,8 @@ MIN_SIZES = 4
 """Distinct sizes a budget needs: three coefficients and one point to judge the noise by."""
 MIN_PAIR_DOF = 3
 """Points beyond coefficients that `pair` needs; with fewer, parabolas are drawn."""
+MAX_FLOPS_SPREAD = 0.5
+"""Log range of FLOPs within one budget beyond which it is hardly one."""
 MIN_RISE = 0.002
 """Smallest rise of both arms, as a fraction of the loss."""
 RISE_IN_SIGMAS = 2.0
@@ -75,6 +77,8 @@ class IsoFlopFit:
     params_law: PowerLaw | None
     tokens_law: PowerLaw | None
     loss_law: PowerLaw | None
+    offset_law: PowerLaw | None
+    """The loss law with an offset, where this series by itself supports one."""
     noise: float | None
     """Relative standard deviation of the losses about the valleys."""
     exponents: tuple[float, float] | None
@@ -98,7 +102,7 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
     if grid is None:
         return _empty(points, method, left_out, cautions)
     used, more = _method_for(grid, method)
-    cautions += more
+    cautions += [*_uneven_budgets(grid), *more]
     grid = _tempered(_weigh_by_stderr(grid)) if used == "pair" else grid
     minima = MINIMA[used](grid, grid.points.loss_P[None])
     noise = _noise(grid, minima)
@@ -115,6 +119,7 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
         params_law=None,
         tokens_law=None,
         loss_law=None,
+        offset_law=None,
         noise=noise.sigma,
         exponents=minima.exponents,
         log_params_RK=draws.log_params_RK[:, bracketed_K],
@@ -137,7 +142,9 @@ def _usable_budgets(points: Points) -> tuple[Grid | None, list[Optimum]]:
             left_out.append(Optimum(float(budget), flops, int(mine.sum()), False, "too_few_sizes"))
     if not usable:
         return None, left_out
-    chosen = points.take(np.isin(points.budget_P, usable))
+    in_budget = np.flatnonzero(np.isin(points.budget_P, usable))
+    in_order = in_budget[np.argsort(points.budget_P[in_budget], kind="stable")]
+    chosen = points.take(in_order)
     budget_P = np.searchsorted(np.array(usable), chosen.budget_P).astype(np.int64)
     log_params_P = np.log(points.params_P)
     degree = min(3, len(np.unique(log_params_P)) - 1)
@@ -153,6 +160,20 @@ def _usable_budgets(points: Points) -> tuple[Grid | None, list[Optimum]]:
         variance_P=chosen.loss_P**2,  # equal relative noise at all budgets
         cost=np.poly1d(centred(np.poly1d([1.0, -origin]))),
     ), left_out
+
+
+def _uneven_budgets(grid: Grid) -> list[Caution]:
+    """A remark where the points of a budget did not spend alike, as under another FLOP convention."""
+    log_flops_P = np.log(grid.points.flops_P)
+    spread = [float(np.ptp(log_flops_P[grid.budget_P == k])) for k in range(grid.n_budgets)]
+    worst = int(np.argmax(spread))
+    if spread[worst] <= MAX_FLOPS_SPREAD:
+        return []
+    message = (
+        f"points of budget {grid.nominal_K[worst]:.3g} differ by {np.exp(spread[worst]):.2f}× in "
+        "FLOPs; method pair allows for it, parabola and akima do not"
+    )
+    return [Caution("uneven_budget", message, grid.points.family, float(grid.nominal_K[worst]))]
 
 
 def _method_for(grid: Grid, method: IsoFlopMethod) -> tuple[IsoFlopMethod, list[Caution]]:
@@ -264,11 +285,16 @@ def _with_laws(fit: IsoFlopFit, family: str, resampler: Resampler, *, weighted: 
         value_K = np.log([getattr(optimum, name) for optimum in fit.bracketed])
         normal_RK = resampler.normals(purpose, n_bracketed)
         laws[name] = fit_power_law(flops_K, value_K, draws_RK, normal_RK, weighted=weighted)
+    offset_law = None
+    if weighted:  # the parity methods report pure laws, as published
+        loss_K = np.array([optimum.loss for optimum in fit.bracketed])
+        offset_law = law_with_offset(laws["loss"], flops_K, loss_K, np.exp(fit.log_loss_RK))
     return dataclasses.replace(
         fit,
         params_law=laws["params"],
         tokens_law=laws["tokens"],
         loss_law=laws["loss"],
+        offset_law=offset_law,
         cautions=cautions,
     )
 
@@ -294,6 +320,16 @@ def _empty(
     """No budget can be drawn."""
     nothing = np.empty((0, 0))
     fit = IsoFlopFit(
-        method, tuple(left_out), None, None, None, None, None, nothing, nothing, nothing
+        method=method,
+        optima=tuple(left_out),
+        params_law=None,
+        tokens_law=None,
+        loss_law=None,
+        offset_law=None,
+        noise=None,
+        exponents=None,
+        log_params_RK=nothing,
+        log_tokens_RK=nothing,
+        log_loss_RK=nothing,
     )
     return dataclasses.replace(fit, cautions=(*cautions, _no_laws(fit, points.family)))

@@ -12,6 +12,13 @@ from analysis.points import FloatArray
 
 INTERVAL = (2.5, 97.5)
 """Percentiles of every interval: central 95 %."""
+MIN_BUDGETS_FOR_OFFSET = 6
+"""Three coefficients through fewer points follow the noise."""
+STRONG_EVIDENCE = 10.0
+"""Fall of AICc from which the pure law has essentially no support (Burnham and Anderson 2002)."""
+OFFSET_EXPONENTS = (0.02, 1.5)
+"""Searched decay of the loss towards its offset, as positive exponents."""
+N_OFFSET_GRID = 150
 
 
 @dataclass(frozen=True)
@@ -142,3 +149,80 @@ def fit_power_law(
         log_coefficient_R=intercept_R,
         offset_R=np.zeros_like(slope_R),
     )
+
+
+def law_with_offset(
+    law: PowerLaw, flops_K: FloatArray, loss_K: FloatArray, loss_RK: FloatArray
+) -> PowerLaw | None:
+    """The law with an offset where the points demand one beyond the pure `law`, else None.
+
+    They do when there are six or more, AICc falls by ten or more, and 97.5 % of the resamples have
+    a positive offset.
+    """
+    if len(flops_K) < MIN_BUDGETS_FOR_OFFSET:
+        return None
+    exponent, offset, log_coefficient, misfit = _offset_fit(flops_K, loss_K[None])
+    pure_misfit = float(np.sum(np.log(loss_K / [law(flops) for flops in flops_K]) ** 2))
+    gain = _aicc(pure_misfit, len(loss_K), 2) - _aicc(float(misfit[0]), len(loss_K), 3)
+    if gain < STRONG_EVIDENCE or offset[0] <= 0:
+        return None
+    exponent_R, offset_R, log_coefficient_R, _ = _offset_fit(flops_K, loss_RK)
+    if np.mean(offset_R > 0) < INTERVAL[1] / 100:
+        return None
+    return PowerLaw(
+        coefficient=float(np.exp(log_coefficient[0])),
+        exponent=float(exponent[0]),
+        exponent_ci=percentile_interval(exponent_R),
+        offset=float(offset[0]),
+        n_budgets=len(flops_K),
+        scatter=float(np.sqrt(misfit[0] / (len(flops_K) - 3))),
+        exponent_R=exponent_R,
+        log_coefficient_R=log_coefficient_R,
+        offset_R=offset_R,
+    )
+
+
+def _aicc(misfit: float, n_points: int, n_coefficients: int) -> float:
+    """Akaike's criterion for small samples; the noise counts as a coefficient too."""
+    k = n_coefficients + 1
+    per_point = max(misfit / n_points, np.finfo(float).tiny)
+    return n_points * float(np.log(per_point)) + 2 * k + 2 * k * (k + 1) / (n_points - k - 1)
+
+
+def _offset_fit(
+    flops_K: FloatArray, loss_RK: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Exponent (< 0), offset, log coefficient and relative sum of squares, each (R,).
+
+    For a given exponent, offset and coefficient are linear least squares on relative residuals; the
+    exponent is the best of a grid, refined by a parabola through it and its neighbours.
+    """
+    grid_G = np.geomspace(*OFFSET_EXPONENTS, N_OFFSET_GRID)
+    log_c_K = np.log(flops_K) - np.log(flops_K).mean()
+    misfit_RG = np.stack(
+        [_linear_part(log_c_K, loss_RK, np.full(len(loss_RK), a))[2] for a in grid_G], 1
+    )
+    best_R = np.clip(np.argmin(misfit_RG, axis=1), 1, N_OFFSET_GRID - 2)
+    left, middle, right = (misfit_RG[np.arange(len(best_R)), best_R + d] for d in (-1, 0, 1))
+    bend = left - 2 * middle + right
+    shift = np.where(bend > 0, 0.5 * (left - right) / np.where(bend > 0, bend, 1.0), 0.0)
+    log_step = np.log(grid_G[1] / grid_G[0])
+    decay_R = grid_G[best_R] * np.exp(np.clip(shift, -1, 1) * log_step)
+    offset_R, arm_R, misfit_R = _linear_part(log_c_K, loss_RK, decay_R)
+    log_arm_R = np.log(np.maximum(arm_R, np.finfo(float).tiny))
+    return -decay_R, offset_R, log_arm_R + decay_R * np.log(flops_K).mean(), misfit_R
+
+
+def _linear_part(
+    log_c_K: FloatArray, loss_RK: FloatArray, decay_R: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Offset, coefficient (centred) and relative sum of squares at given exponents, each (R,)."""
+    one_RK = 1.0 / loss_RK
+    x_RK = np.exp(-decay_R[:, None] * log_c_K) * one_RK
+    oo, xx, ox = (one_RK**2).sum(1), (x_RK**2).sum(1), (one_RK * x_RK).sum(1)
+    o, x = one_RK.sum(1), x_RK.sum(1)
+    determinant = oo * xx - ox**2
+    offset_R = (xx * o - ox * x) / determinant
+    arm_R = (oo * x - ox * o) / determinant
+    misfit_R = ((1.0 - offset_R[:, None] * one_RK - arm_R[:, None] * x_RK) ** 2).sum(1)
+    return offset_R, arm_R, misfit_R

@@ -30,7 +30,7 @@ class Grid:
 
     points: Points
     budget_P: IntArray
-    """Index of the budget, 0 … K−1."""
+    """Index of the budget, 0 … K−1; points are sorted by it."""
     nominal_K: FloatArray
     flops_K: FloatArray
     """Mean training FLOPs of the budget's points."""
@@ -95,7 +95,6 @@ def pair_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
         log_tokens_P=log_tokens_P - tokens_origin_K[grid.budget_P],
         weight_P=grid.weight_P,
         budget_P=grid.budget_P,
-        n_budgets=grid.n_budgets,
     )
     fit = fit_pair(design, loss_RP)
 

@@ -1,0 +1,107 @@
+"""Plain-text tables of a fit, as strings: what `sweeper run` and `sweeper fit` end with."""
+
+from collections.abc import Callable
+
+from analysis.errors import Caution
+from analysis.fit import FamilyFit, FitResult
+from analysis.isoflop import REASONS, Optimum
+from analysis.laws import PowerLaw
+from analysis.surface import SurfaceFit
+
+MAX_BUDGETS = 4
+"""Budgets shown per series: the ends and what lies evenly between them."""
+_SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+
+
+def summary(result: FitResult) -> str:
+    """Optima and laws of every series, one block each, then the cautions."""
+    blocks = [family_summary(fit) for fit in result.families.values()]
+    if result.cautions:
+        blocks.append("\n".join(caution_line(caution) for caution in result.cautions))
+    return "\n\n".join(blocks)
+
+
+def family_summary(fit: FamilyFit) -> str:
+    """Optima at a few budgets and the laws of one series."""
+    n_points = len(fit.points.loss_P)
+    lines = [f"{fit.family}: {n_points} points of {fit.points.n_runs} runs"]
+    if fit.isoflop is None:
+        lines.append("  no isoFLOP budgets")
+    else:
+        header = f"  {'budget':>9}  {'L* nats/token':24}  {'N* params':24}  {'D* tokens':24}"
+        lines.append(header)
+        lines += [_optimum_line(optimum) for optimum in _spread(fit.isoflop.optima)]
+        laws = (
+            ("L*", fit.isoflop.loss_law),
+            ("N*", fit.isoflop.params_law),
+            ("D*", fit.isoflop.tokens_law),
+        )
+        lines += [f"  {law_text(name, law)}" for name, law in laws]
+    lines.append(f"  {surface_text(fit.surface)}")
+    return "\n".join(lines)
+
+
+def law_text(name: str, law: PowerLaw | None) -> str:
+    """A law as a formula with the interval of its exponent."""
+    if law is None:
+        return f"{name}(C): no law"
+    low, high = law.exponent_ci
+    offset = "" if law.offset is None else f"{law.offset:.4g} + "
+    formula = f"{offset}{law.coefficient:.4g} · C^{law.exponent:.4f}"
+    return f"{name}(C) = {formula}, exponent [{low:.4f}, {high:.4f}], {law.n_budgets} budgets"
+
+
+def surface_text(surface: SurfaceFit | None) -> str:
+    """The surface as a formula with intervals of its exponents."""
+    if surface is None:
+        return "L(N, D): no surface"
+    alpha, beta = surface.ci["alpha"], surface.ci["beta"]
+    return (
+        f"L(N, D) = {surface.E:.4g} + {surface.A:.4g} / N^{surface.alpha:.4f} + "
+        f"{surface.B:.4g} / D^{surface.beta:.4f}, alpha [{alpha[0]:.4f}, {alpha[1]:.4f}], "
+        f"beta [{beta[0]:.4f}, {beta[1]:.4f}]"
+    )
+
+
+def caution_line(caution: Caution) -> str:
+    """One remark: series, then message."""
+    where = f" {caution.family}:" if caution.family else ""
+    return f"warning:{where} {caution.message} [{caution.code}]"
+
+
+def short(count: float) -> str:
+    """A count with three digits and a suffix: 177M, 5.99B."""
+    for size, suffix in _SUFFIXES:
+        if count >= size:
+            return f"{count / size:.3g}{suffix}"
+    return f"{count:.3g}"
+
+
+def _optimum_line(optimum: Optimum) -> str:
+    budget = f"{optimum.budget_flops:9.3g}"
+    if optimum.loss is None or optimum.params is None or optimum.tokens is None:
+        why = REASONS[optimum.reason] if optimum.reason else "not bracketed"
+        return f"  {budget}  not bracketed: {why}"
+    cells = (
+        _with_interval(optimum.loss, optimum.loss_ci, "{:.4f}".format),
+        _with_interval(optimum.params, optimum.params_ci, short),
+        _with_interval(optimum.tokens, optimum.tokens_ci, short),
+    )
+    return f"  {budget}  " + "  ".join(f"{cell:24}" for cell in cells).rstrip()
+
+
+def _with_interval(
+    value: float, interval: tuple[float, float] | None, form: Callable[[float], str]
+) -> str:
+    if interval is None:
+        return form(value)
+    return f"{form(value)} [{form(interval[0])}, {form(interval[1])}]"
+
+
+def _spread(optima: tuple[Optimum, ...]) -> list[Optimum]:
+    """At most `MAX_BUDGETS` optima, ends included; bracketed ones first."""
+    chosen = [optimum for optimum in optima if optimum.bracketed] or list(optima)
+    n = len(chosen)
+    if n <= MAX_BUDGETS:
+        return chosen
+    return [chosen[round(i * (n - 1) / (MAX_BUDGETS - 1))] for i in range(MAX_BUDGETS)]
