@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sweeper.families import load_family
+from sweeper.families._mixing import AbstractMixing
 from sweeper.families.base import AbstractDiffusion
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "shared" / "golden"
@@ -64,3 +65,13 @@ def test_hybrid_densities_are_those_of_gidd(file: str) -> None:
     assert_matches(nats_BL, v["nelbo_integrand"])
     unweighted = diffusion("hybrid", v, shift=shift, objective="unweighted")
     assert_matches(unweighted.loss_density(*inputs), v["training_loss"])
+
+
+@both_sahoo_files
+def test_uniform_posterior_is_that_of_duo(file: str) -> None:
+    v = vectors(file)
+    family = diffusion("uniform", v)
+    assert isinstance(family, AbstractMixing)
+    x_theta_BLV = v["logits"].softmax(-1)
+    found_BLV = family.posterior(x_theta_BLV, v["uniform_zt"], v["t"], v["uniform_s"])
+    assert_matches(found_BLV, v["uniform_posterior"])

@@ -33,9 +33,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sweeper.families._sampling import ask, draw, tempered
 from sweeper.families.base import (
     AbstractDiffusion,
     Denoiser,
+    Samples,
+    SamplingPlan,
     per_token,
     token_nll,
     uniform_draws,
@@ -116,6 +119,64 @@ class AbstractMixing(AbstractDiffusion):
         is_mask_BL = z_BL == self.vocab_size
         nll_BL = token_nll(logits_BLV, z_BL.masked_fill(is_mask_BL, 0))
         return nll_BL.masked_fill(is_mask_BL, math.inf)
+
+    def posterior(self, x_theta_BLV: Tensor, z_BL: Tensor, t_B: Tensor, s_B: Tensor) -> Tensor:
+        """q(z_s | z_t, x_theta) over all input ids E for a level s < t, (B, L, E).
+
+        q_s(z_s | x_theta) q(z_t | z_s) / q_t(z_t | x_theta), where z_t keeps z_s with probability
+        alpha_t / alpha_s. Where z_t is impossible under x_theta (cut by a nucleus, and no noise
+        that could have made it), it stays.
+        """
+        t_BL, s_BL = per_token(t_B, z_BL), per_token(s_B, z_BL)
+        stays_BL = (1 - t_BL) / (1 - s_BL)
+        noise_BL, earlier_noise_BL = (self._log_noise(z_BL, level).exp() for level in (t_BL, s_BL))
+        added_BL = (noise_BL - stays_BL * earlier_noise_BL).clamp(min=0)  # q(z_t | z_s), z_s != z_t
+        guess_BLE = functional.pad(x_theta_BLV, (0, self.needs.extra_input_ids))
+        before_BLE = (1 - s_BL)[..., None] * guess_BLE + self._noise(s_BL)  # q_s(z_s | x_theta)
+        kept_BL = stays_BL * at_ids(before_BLE, z_BL)
+        joint_BLE = before_BLE * added_BL[..., None]
+        is_impossible_BL = joint_BLE.sum(dim=-1) + kept_BL == 0
+        kept_BL = torch.where(is_impossible_BL, 1.0, kept_BL)
+        joint_BLE = joint_BLE.scatter_add(-1, z_BL[..., None], kept_BL[..., None])
+        return joint_BLE / joint_BLE.sum(dim=-1, keepdim=True)
+
+    def _noise(self, t_BL: Tensor) -> Tensor:
+        """(1 − alpha_t) pi_t as a vector over input ids, (…, E)."""
+        log_s_BL, log_mask_BL = self.log_shares(t_BL)
+        tokens_BLV = (log_s_BL.exp() / self.vocab_size)[..., None].expand(
+            *t_BL.shape, self.vocab_size
+        )
+        masks_BLM = log_mask_BL.exp()[..., None].expand(*t_BL.shape, self.needs.extra_input_ids)
+        return t_BL[..., None] * torch.cat([tokens_BLV, masks_BLM], dim=-1)
+
+    def _start(self, plan: SamplingPlan, rng: torch.Generator) -> Tensor:
+        """Sequences at t_max: uniformly random tokens, corrupted."""
+        shape = (plan.n_sequences, plan.seq_len)
+        x_BL = torch.randint(self.vocab_size, shape, generator=rng, device=rng.device)
+        return self.corrupt(x_BL, torch.full(shape[:1], self.t_max, device=rng.device), rng)
+
+    def _ancestral(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
+        """Draw z_s from q(z_s | z_t, x_theta) down an even grid of levels, to s = 0."""
+        return Samples(draw(self._last_step(denoiser, plan, rng), rng), plan.n_steps)
+
+    def _greedy_tail(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
+        """As `ancestral`, with the most probable token in the last step: removes left-over noise.
+
+        Published code takes the argmax of x_theta there, which ignores what the position shows.
+        """
+        return Samples(self._last_step(denoiser, plan, rng).argmax(dim=-1), plan.n_steps)
+
+    def _last_step(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Tensor:
+        """All ancestral steps but the last draw: the distribution of each token at s = 0."""
+        z_BL = self._start(plan, rng)
+        levels_S = torch.linspace(self.t_max, 0, plan.n_steps + 1, dtype=torch.float64)
+        levels_SB = levels_S[:, None].expand(-1, plan.n_sequences)
+        for step in range(plan.n_steps):
+            x_theta_BLV = tempered(ask(denoiser, z_BL, levels_S[step].item()), plan)
+            p_BLE = self.posterior(x_theta_BLV, z_BL, levels_SB[step], levels_SB[step + 1])
+            if step < plan.n_steps - 1:
+                z_BL = draw(p_BLE, rng)
+        return p_BLE
 
 
 def softplus(x: Tensor) -> Tensor:

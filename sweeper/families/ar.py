@@ -6,12 +6,23 @@ The first token is scored too: the network reads a start token, id V, and then t
 its last token.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sweeper.families.base import AbstractFamily, Denoiser, Needs, NoisyBatch, token_nll
+from sweeper.families._sampling import ask, draw, tempered
+from sweeper.families.base import (
+    AbstractFamily,
+    Denoiser,
+    Needs,
+    NoisyBatch,
+    Sampler,
+    Samples,
+    SamplingPlan,
+    token_nll,
+)
 
 
 @dataclass(frozen=True)
@@ -41,3 +52,18 @@ class Family(AbstractFamily):
 
     def bound(self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
         return self.nll(denoiser, x0_BL)
+
+    @property
+    def samplers(self) -> Mapping[str, Sampler]:
+        return {"ancestral": self._left_to_right}
+
+    def _left_to_right(
+        self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator
+    ) -> Samples:
+        """Token by token, reading the whole prefix each time."""
+        shape = (plan.n_sequences, 1)
+        z_BL = torch.full(shape, self.vocab_size, dtype=torch.int64, device=rng.device)
+        for _ in range(plan.seq_len):
+            next_B1V = ask(denoiser, z_BL, 0.0)[:, -1:]
+            z_BL = torch.cat([z_BL, draw(tempered(next_B1V, plan), rng)], dim=1)
+        return Samples(z_BL[:, 1:], plan.seq_len)

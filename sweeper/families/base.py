@@ -10,11 +10,14 @@ Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens).
 """
 
 import abc
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from sweeper.errors import ConfigError
 
 
 class Denoiser(Protocol):
@@ -54,6 +57,40 @@ class NoisyBatch:
 
 
 @dataclass(frozen=True)
+class SamplingPlan:
+    """What to generate, and how."""
+
+    n_sequences: int
+    seq_len: int
+    n_steps: int
+    """Denoising steps. The denoiser is called at most as often; `ar` calls it once per token."""
+    sampler: str = "ancestral"
+    """One of the family's `samplers`."""
+    temperature: float = 1.0
+    """Divides the logits; 0 takes the most probable token."""
+    top_p: float = 1.0
+    """Nucleus: the mass of most probable tokens that x_theta keeps."""
+
+    def __post_init__(self) -> None:
+        if min(self.n_sequences, self.seq_len, self.n_steps) < 1:
+            raise ConfigError(f"{self}: expected at least one sequence, token and step")
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ConfigError(f"{self}: expected temperature >= 0 and 0 < top_p <= 1")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Generated sequences, and what they cost."""
+
+    ids_BL: Tensor
+    network_evaluations: int
+    """Calls of the denoiser, each on all sequences."""
+
+
+Sampler = Callable[[Denoiser, SamplingPlan, torch.Generator], Samples]
+
+
+@dataclass(frozen=True)
 class AbstractFamily(abc.ABC):
     """Interface of all families.
 
@@ -84,6 +121,22 @@ class AbstractFamily(abc.ABC):
         the corruption, the mean over L bounds the negative log-likelihood per token. Exact for a
         family without t. Costs one call of the denoiser; float32 or wider.
         """
+
+    @property
+    @abc.abstractmethod
+    def samplers(self) -> Mapping[str, Sampler]:
+        """Ways to generate, by name; each family has `ancestral`."""
+
+    @torch.no_grad()
+    def sample(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
+        """Generate sequences on the generator's device.
+
+        Raises ConfigError for a sampler the family does not have.
+        """
+        if plan.sampler not in self.samplers:
+            known = ", ".join(self.samplers)
+            raise ConfigError(f"no sampler {plan.sampler!r} in this family (expected {known})")
+        return self.samplers[plan.sampler](denoiser, plan, rng)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ and with shift → +inf uniform-state diffusion, at every point (tests/test_fami
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,17 @@ from sweeper.families._mixing import (
     softplus,
     softplus_drop,
 )
-from sweeper.families.base import Needs, per_token, uniform_draws, wide
+from sweeper.families._sampling import ask, rewritten
+from sweeper.families.base import (
+    Denoiser,
+    Needs,
+    Sampler,
+    Samples,
+    SamplingPlan,
+    per_token,
+    uniform_draws,
+    wide,
+)
 
 SHIFT_LIMIT = 1000.0
 """At a larger shift s is 0 or 1 in float64 for every noise level in use; infinity means this."""
@@ -120,3 +131,33 @@ class Family(AbstractMixing):
         """h_z, 0 where z is the mask."""
         is_mask_BL = zt_BL == self.vocab_size
         return at_ids(h_BLV, zt_BL.masked_fill(is_mask_BL, 0)).masked_fill(is_mask_BL, 0.0)
+
+    @property
+    def samplers(self) -> Mapping[str, Sampler]:
+        return {
+            "ancestral": self._ancestral,
+            "greedy_tail": self._greedy_tail,
+            "adaptive": self._adaptive,
+        }
+
+    def _adaptive(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
+        """Rewrite, in each step, the positions that x_theta would most like to see changed.
+
+        The score is (max_j x_theta(j) − x_theta(z)) · pi(z) with the noise pi of the start, so
+        masks come first, by largest probability; then tokens may be revised, if the start had
+        random tokens. The steps share L rewrites, or make one each if they are more than L.
+        Exact for masked noise only; elsewhere it trades the right distribution for likely tokens.
+        """
+        z_BL = self._start(plan, rng)
+        start_B = torch.full((plan.n_sequences,), self.t_max, dtype=torch.float64)
+        for step in range(plan.n_steps):
+            logits_BLV = ask(denoiser, z_BL, max(self.t_max - step / plan.n_steps, self.t_min))
+            p_BLV = logits_BLV.double().softmax(dim=-1)
+            seen_BL = (-self._nll_of_visible(logits_BLV.double(), z_BL)).exp()
+            prior_BL = self._log_noise(z_BL, per_token(start_B, z_BL)).exp()
+            score_BL = (p_BLV.amax(dim=-1) - seen_BL) * prior_BL
+            done, done_then = (plan.seq_len * (step + i) // plan.n_steps for i in (0, 1))
+            positions_BN = score_BL.topk(max(done_then - done, 1), dim=1).indices
+            changed_BL = rewritten(z_BL, positions_BN, logits_BLV, plan, rng)
+            z_BL = torch.where(score_BL > 0, changed_BL, z_BL)
+        return Samples(z_BL, plan.n_steps)

@@ -12,16 +12,21 @@ predictor (V = 48, L = 128) its standard error is 0.31 of that of one independen
 sequence, against 0.54 for a stratified grid in t.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from sweeper.families._sampling import ask, rewritten
 from sweeper.families.base import (
     AbstractDiffusion,
     Denoiser,
     Needs,
+    Sampler,
+    Samples,
+    SamplingPlan,
     per_token,
     token_nll,
     uniform_draws,
@@ -77,3 +82,45 @@ class Family(AbstractDiffusion):
 
     def _masked_nll(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor) -> Tensor:
         return token_nll(logits_BLV, x0_BL) * (zt_BL == self.vocab_size)
+
+    @property
+    def samplers(self) -> Mapping[str, Sampler]:
+        return {"ancestral": self._ancestral, "confidence": self._confidence}
+
+    def _ancestral(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
+        """Reveal each masked token with probability (t − s) / t in the step from t to s.
+
+        How many are revealed in a step is drawn once for all sequences (which ones, for each), so
+        that a step that reveals none needs no call: it would see the same input again. Each
+        sequence has the law it would have alone.
+        """
+        shape, length = (plan.n_sequences, plan.seq_len), plan.seq_len
+        z_BL = torch.full(shape, self.vocab_size, dtype=torch.int64, device=rng.device)
+        order_BL = uniform_draws(shape, rng).argsort(dim=1)
+        n_known, n_calls = 0, 0
+        for steps_left in range(plan.n_steps, 0, -1):
+            is_revealed = uniform_draws((length - n_known,), rng) * steps_left < 1
+            n_known_then = n_known + int(is_revealed.sum())
+            if n_known_then > n_known:
+                positions_BN = order_BL[:, n_known:n_known_then]
+                logits_BLV = ask(denoiser, z_BL, 1 - n_known / length)
+                z_BL = rewritten(z_BL, positions_BN, logits_BLV, plan, rng)
+                n_known, n_calls = n_known_then, n_calls + 1
+        return Samples(z_BL, n_calls)
+
+    def _confidence(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
+        """Reveal equally many tokens per step, where the largest probability is largest.
+
+        The position is chosen before the token is drawn, so one token per step samples exactly.
+        """
+        shape, length = (plan.n_sequences, plan.seq_len), plan.seq_len
+        z_BL = torch.full(shape, self.vocab_size, dtype=torch.int64, device=rng.device)
+        n_calls = min(plan.n_steps, length)
+        for step in range(n_calls):
+            n_known, n_known_then = (length * (step + i) // n_calls for i in (0, 1))
+            logits_BLV = ask(denoiser, z_BL, 1 - n_known / length)
+            largest_BL = logits_BLV.double().softmax(dim=-1).amax(dim=-1)
+            largest_BL = largest_BL.masked_fill(z_BL != self.vocab_size, -1.0)
+            positions_BN = largest_BL.topk(n_known_then - n_known, dim=1).indices
+            z_BL = rewritten(z_BL, positions_BN, logits_BLV, plan, rng)
+        return Samples(z_BL, n_calls)

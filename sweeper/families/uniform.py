@@ -14,6 +14,7 @@ terms are small where their sum is.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ from sweeper.families._mixing import (
     softplus,
     softplus_drop,
 )
-from sweeper.families.base import Needs, per_token, wide
+from sweeper.families.base import Needs, Sampler, per_token, wide
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,7 @@ class Family(AbstractMixing):
 
     def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
         return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
+
+    @property
+    def samplers(self) -> Mapping[str, Sampler]:
+        return {"ancestral": self._ancestral, "greedy_tail": self._greedy_tail}
