@@ -163,7 +163,7 @@ def _usable_budgets(points: Points) -> tuple[Grid | None, list[Optimum]]:
 
 
 def _uneven_budgets(grid: Grid) -> list[Caution]:
-    """A remark where the points of a budget did not spend alike, as under another FLOP convention."""
+    """A remark where points of a budget did not spend alike, as under another FLOP convention."""
     log_flops_P = np.log(grid.points.flops_P)
     spread = [float(np.ptp(log_flops_P[grid.budget_P == k])) for k in range(grid.n_budgets)]
     worst = int(np.argmax(spread))
@@ -204,14 +204,17 @@ def _tempered(grid: Grid) -> Grid:
     """Huber weights on top: points beyond 1.345 sigma of the valleys count less (Huber 1964).
 
     Without them a few misread points choose the shape of all valleys, since the shape is shared.
+    Residuals are taken before what the fit absorbed: a bad point at the end of a valley bends the
+    valley towards itself and hides (Schweppe's form of the weights).
     """
     robust = grid
     for _ in range(N_REWEIGHTINGS):
         minima = MINIMA["pair"](robust, grid.points.loss_P[None])
         residual_P = (grid.points.loss_P - minima.fitted_RP[0]) * np.sqrt(grid.weight_P)
-        sigma = Noise(residual_P, minima.basis_Pc, grid.points.run_P).robust_sigma
-        ratio_P = HUBER_SIGMAS * sigma / np.maximum(np.abs(residual_P), np.finfo(float).tiny)
-        robust = dataclasses.replace(grid, weight_P=grid.weight_P * np.minimum(1.0, ratio_P))
+        alone = Noise(residual_P, minima.basis_Pc, np.arange(len(residual_P)))
+        scaled_P = np.maximum(np.abs(alone.scaled_residual_P), np.finfo(float).tiny)
+        temper_P = np.minimum(1.0, HUBER_SIGMAS * alone.robust_sigma / scaled_P)
+        robust = dataclasses.replace(grid, weight_P=grid.weight_P * temper_P)
     return robust
 
 
