@@ -7,7 +7,7 @@ line they are about.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,7 +47,7 @@ class Node:
     """One value and where it was written."""
 
     mark: Mark
-    content: "bool | int | float | str | tuple[Node, ...] | Mapping[str, Entry] | None"
+    content: "bool | int | float | str | tuple[Node, ...] | dict[str, Entry] | None"
     text: str = ""
     """A plain value as written."""
     size: int = 1
@@ -64,7 +64,7 @@ class Entry:
 
 def written(node: Node) -> str:
     """A value as it was written, shortened, or its kind where it has parts."""
-    if isinstance(node.content, Mapping):
+    if isinstance(node.content, dict):
         return "a mapping" if node.content else "an empty mapping"
     if isinstance(node.content, tuple):
         return "a list" if node.content else "an empty list"
@@ -76,7 +76,7 @@ def written(node: Node) -> str:
 
 def plain(node: Node) -> Any:
     """A node as plain dictionaries, lists and scalars."""
-    if isinstance(node.content, Mapping):
+    if isinstance(node.content, dict):
         return {key: plain(entry.value) for key, entry in node.content.items()}
     if isinstance(node.content, tuple):
         return [plain(item) for item in node.content]
@@ -205,6 +205,8 @@ def _scalar(text: str) -> bool | int | float | str | None:
     """An unquoted value as YAML 1.2 means it: `3e-4` is a number; `010`, `12:30`, `on` are text."""
     if text in _WORDS:
         return _WORDS[text]
+    if text[0] not in "+-.0123456789":
+        return text
     if _INTEGER.fullmatch(text):
         return int(text)
     if _FLOAT.fullmatch(text) and math.isfinite(float(text)):

@@ -104,6 +104,7 @@ def make_plan(sweep: Sweep, corpus: Corpus, *, has_gpu: bool) -> Plan:
     _refuse(plan_checks.run_problems(sweep, runs))
     default: Precision = "bfloat16" if has_gpu else "float32"
     trials = tuple(trial for run in runs for trial in _trials(sweep, facts, run, default))
+    _refuse(plan_checks.twin_problems(trials))
     _refuse(plan_checks.limit_problems(sweep, trials))
     return Plan(
         name=sweep.name,

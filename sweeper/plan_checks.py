@@ -10,6 +10,7 @@ from sweeper.ladder import trunk_params
 from sweeper.runs import Cell, Run, warmup_problem
 from sweeper.spec import Sweep
 from sweeper.sweep_yaml import Problem
+from sweeper.trial import Trial
 
 if TYPE_CHECKING:  # plan.py calls this module
     from sweeper.plan import CorpusFacts, PlannedTrial
@@ -59,6 +60,17 @@ def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
             f"{min(ratios):.3g} to {max(ratios):.3g} tokens per parameter"
         )
         yield Problem(("design", "isoflop", "tokens_per_param"), expected)
+
+
+def twin_problems(trials: Sequence["PlannedTrial"]) -> Iterator[Problem]:
+    """Series that would train the same trials under two labels."""
+    first: dict[Trial, str] = {}
+    for planned in trials:
+        label = first.setdefault(planned.trial, planned.series)
+        if label != planned.series:
+            expected = f"the same trials as series {label!r}; expected series that differ"
+            path = ("series", planned.series)
+            yield Problem(path, expected, f"the series {planned.series!r}", at_key=True)
 
 
 def limit_problems(sweep: Sweep, trials: Sequence["PlannedTrial"]) -> Iterator[Problem]:

@@ -105,8 +105,8 @@ def plan_run(
         if expected := _objection(target, rung, tokens, tokens_per_step):
             problems.append(Problem(target.path, expected))
         elif step in cells:
-            expected = f"the same {step:,} steps as a smaller one for {_model(rung)}"
-            problems.append(Problem(target.path, f"{expected} — expected more distance"))
+            expected = f"the same {step:,} steps as another for {_model(rung)}; leave one out"
+            problems.append(Problem(target.path, expected))
         n_tokens = step * tokens_per_step
         cells[step] = Cell(budget, step, n_tokens, n_tokens * flops.total)
     return Run(series, rung, optimizer, flops, (*cells.values(),), (*skipped,), (*problems,))

@@ -11,7 +11,7 @@ from sweeper.errors import ConfigError
 from sweeper.families import load_family
 from sweeper.family_options import decoded_option, encoded_options
 from sweeper.spec import Series, Sweep, Train
-from sweeper.sweep_yaml import InvalidSweep, KeyPath, Problem
+from sweeper.sweep_yaml import InvalidSweep, KeyPath, Problem, did_you_mean
 
 if TYPE_CHECKING:  # importing a family's base module would load torch for every reader of specs
     from sweeper.families.base import Needs
@@ -47,7 +47,6 @@ def resolve_series(sweep: Sweep, vocab_size: int) -> tuple[ResolvedSeries, ...]:
             resolved.append(_resolve(label, series, sweep.train, vocab_size))
         except InvalidSweep as error:
             problems.extend(error.problems)
-    problems.extend(_twins(resolved))
     problems.extend(_misfit_batches(sweep, resolved))
     if problems:
         raise InvalidSweep(problems)
@@ -69,26 +68,30 @@ def _blamed(
     label: str, family: str, options: Mapping[str, Any], vocab_size: int, error: ConfigError
 ) -> Iterator[Problem]:
     """The options that the family refuses on their own, or the whole series where none is."""
+    known = _option_names(family, vocab_size)
     n_blamed = 0
     for name, value in options.items():
         try:
             encoded_options(load_family(family, vocab_size=vocab_size, **{name: value}))
         except ConfigError as refusal:
             n_blamed += 1
-            yield Problem(("series", label, name), str(refusal))
+            path = ("series", label, name)
+            if known is None or name in known:
+                yield Problem(path, str(refusal))
+                continue
+            hint = did_you_mean(name, [*known, "train"])
+            expected = f"family {family} has no option {name!r}; {hint}"
+            yield Problem(path, expected, f"unknown key {name!r}", at_key=True)
     if not n_blamed:
         yield Problem(("series", label), str(error))
 
 
-def _twins(series: list[ResolvedSeries]) -> Iterator[Problem]:
-    first: dict[tuple[object, ...], str] = {}
-    for one in series:
-        content = (one.family, one.options, one.train)
-        if content in first:
-            path = ("series", one.label)
-            expected = f"the same content as series {first[content]!r} — expected distinct series"
-            yield Problem(path, expected, at_key=True)
-        first.setdefault(content, one.label)
+def _option_names(family: str, vocab_size: int) -> list[str] | None:
+    """Names of a family's options; None for a family that has no defaults to load it with."""
+    try:
+        return [name for name, _ in encoded_options(load_family(family, vocab_size=vocab_size))]
+    except ConfigError:
+        return None
 
 
 def _misfit_batches(sweep: Sweep, series: list[ResolvedSeries]) -> Iterator[Problem]:

@@ -175,10 +175,12 @@ class Design(_Part):
         if not isinstance(value, Mapping):
             return value
         if "auto" in value:
-            raise wrong(f"not supported yet; expected one of {', '.join(kinds)}", "auto")
-        given = [kind for kind in kinds if kind in value]
+            expected = f"not supported yet; expected one of {', '.join(kinds)}"
+            raise wrong(expected, "auto", at_key=True)
+        given = [key for key in value if key in kinds]
         if len(given) > 1:
-            raise wrong(f"a second design beside {given[0]} — expected exactly one", given[1])
+            expected = f"a second design beside {given[0]}; expected exactly one"
+            raise wrong(expected, given[1], at_key=True)
         if not given and not value:
             raise wrong(f"expected exactly one of {', '.join(kinds)}")
         empty = [kind for kind in given if value[kind] is None]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic_core import ErrorDetails
 
-from sweeper.sweep_yaml import KeyPath, Problem, did_you_mean
+from sweeper.sweep_yaml import KeyPath, Problem, closest, did_you_mean
 
 Model = type[pydantic.BaseModel]
 
@@ -16,7 +16,15 @@ Model = type[pydantic.BaseModel]
 def problems(error: pydantic.ValidationError, schema: Model) -> list[Problem]:
     """Every problem that validating a file against a schema found."""
     details = error.errors(include_url=False, include_input=False)
-    return [_problem(detail, schema) for detail in details]
+    unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
+    return [_problem(detail, schema) for detail in details if not _is_misspelt(detail, unknown)]
+
+
+def _is_misspelt(detail: ErrorDetails, unknown: list[tuple[int | str, ...]]) -> bool:
+    """Whether a missing key stands beside an unknown one like it: one mistake, not two."""
+    loc = detail["loc"]
+    beside = [str(other[-1]) for other in unknown if other[:-1] == loc[:-1]]
+    return detail["type"] == "missing" and any(closest(key, [str(loc[-1])]) for key in beside)
 
 
 def _problem(detail: ErrorDetails, schema: Model) -> Problem:
@@ -26,7 +34,9 @@ def _problem(detail: ErrorDetails, schema: Model) -> Problem:
     is_key = "[key]" in detail["loc"]
     if kind == "sweep":
         path = (*path, *context["below"])
-        return Problem(path, context["expected"], at_key=is_key or _names_a_key(context))
+        is_key = is_key or context["at_key"]
+        found = f"the key {path[-1]!r}" if is_key else ""
+        return Problem(path, context["expected"], found, at_key=is_key)
     if kind == "extra_forbidden":
         expected = did_you_mean(str(path[-1]), _keys(schema, path[:-1]))
         return Problem(path, expected, found=f"unknown key {path[-1]!r}", at_key=True)
@@ -37,10 +47,6 @@ def _problem(detail: ErrorDetails, schema: Model) -> Problem:
     )
 
 
-def _names_a_key(context: Mapping[str, Any]) -> bool:
-    return str(context["expected"]).startswith(("unknown key", "a second design", "not supported"))
-
-
 def _expected(kind: str, context: Mapping[str, Any], keys: list[str]) -> str:
     if kind == "value_error":
         return str(context["error"])
@@ -48,7 +54,7 @@ def _expected(kind: str, context: Mapping[str, Any], keys: list[str]) -> str:
         return f"expected {context['expected']}"
     if kind in _BOUNDS:
         word, name = _BOUNDS[kind]
-        return f"expected {word} {context[name]:g}"
+        return f"expected {word} {context[name]:,}"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         return (
             f"expected a mapping{f' with the keys {names}' if (names := ', '.join(keys)) else ''}"

@@ -4,6 +4,7 @@ Every refusal states what was expected; what was found and where is added by `sp
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Literal
@@ -28,9 +29,10 @@ _SLUG = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 
 
-def wrong(expected: str, *below: str | int) -> PydanticCustomError:
+def wrong(expected: str, *below: str | int, at_key: bool = False) -> PydanticCustomError:
     """A refusal of the value being validated, or of a part of it at the path `below`."""
-    return PydanticCustomError("sweep", "{expected}", {"expected": expected, "below": below})
+    context = {"expected": expected, "below": below, "at_key": at_key}
+    return PydanticCustomError("sweep", "{expected}", context)
 
 
 def _slug(value: object) -> str:
@@ -38,13 +40,17 @@ def _slug(value: object) -> str:
     if text.lower() in _YAML_WORDS:
         raise wrong("expected a name that YAML does not read as a truth value or null")
     if not _SLUG.fullmatch(text):
-        words = re.sub(r"[^A-Za-z0-9_-]+", "-", str(value)).strip("-_0123456789")[:64]
-        hint = f"; did you mean {words!r}?" if _SLUG.fullmatch(words) else ""
         raise wrong(
             "expected a name: a letter, then up to 63 letters, digits, hyphens or underscores"
-            f"{hint}"
+            f"{_slug_like(str(value))}"
         )
     return text
+
+
+def _slug_like(text: str) -> str:
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    words = re.sub(r"[^A-Za-z0-9_-]+", "-", ascii_text).strip("-_")
+    return f"; did you mean {words!r}?" if _SLUG.fullmatch(words) else ""
 
 
 def _or_auto(parse: Callable[[object], float]) -> Callable[[object], float | str]:
@@ -95,7 +101,7 @@ def _explicit_size(value: Mapping[str, object]) -> Rung:
     keys = ("layers", "width", "heads")
     unknown = [key for key in value if key not in keys]
     if unknown:
-        raise wrong(f"unknown key — {did_you_mean(unknown[0], keys)}", unknown[0])
+        raise wrong(did_you_mean(unknown[0], keys), unknown[0], at_key=True)
     counts = {}
     for key in keys:
         if key not in value:
@@ -147,11 +153,12 @@ def _several(value: object) -> object:
 
 def refuse_duplicates(values: Sequence[object], key: str) -> None:
     """Refuse a value that occurs twice under a key of the mapping being validated."""
+    first: dict[object, int] = {}
     for i, value in enumerate(values):
-        if value in values[:i]:
-            first = values.index(value)
-            same = f", model {value}" if isinstance(value, Rung) else ""
-            raise wrong(f"a duplicate of entry {first}{same} — expected distinct entries", key, i)
+        if value in first:
+            same = "the same model as" if isinstance(value, Rung) else "the same as"
+            raise wrong(f"{same} entry {first[value]}; expected distinct entries", key, i)
+        first[value] = i
 
 
 Slug = Annotated[str, BeforeValidator(_slug)]

@@ -6,7 +6,7 @@ paths into `file:line:column` with a snippet. What the keys mean is left to `spe
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ class Document:
         entry = Entry(self.root, self.root)
         for part in path:
             content = entry.value.content
-            if isinstance(content, Mapping) and part in content:
+            if isinstance(content, dict) and part in content:
                 entry = content[str(part)]
             elif isinstance(content, tuple) and isinstance(part, int) and part < len(content):
                 entry = Entry(content[part], content[part])
@@ -119,7 +119,7 @@ def read_document(path: Path) -> Document:
     text = _read_text(path)
     source = Source(str(path), tuple(text.split("\n")))
     root = Composer(source).compose(text)
-    if not isinstance(root.content, Mapping):
+    if not isinstance(root.content, dict):
         found = "an empty file" if root.content is None else written(root)
         raise error_at(
             root.mark, f"found {found} — expected a mapping that begins with, say, name: my-sweep"
@@ -147,11 +147,16 @@ def dotted(path: KeyPath) -> str:
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:
-    """The known words, the closest one first asked about."""
+    """The known words, and a question about the closest one."""
     names = [*known]
-    close = difflib.get_close_matches(found, names, n=1, cutoff=0.6)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    close = closest(found, names)
+    hint = f"; did you mean {close!r}?" if close else ""
     return f"expected {'one of ' if len(names) > 1 else ''}{', '.join(names)}{hint}"
+
+
+def closest(found: str, known: Sequence[str]) -> str:
+    """The known word that a misspelt one resembles most; empty if it resembles none."""
+    return next(iter(difflib.get_close_matches(found, known, n=1, cutoff=0.65)), "")
 
 
 def _with_value(node: Node, parts: list[str], value: Node, key: Mark) -> Node:
@@ -160,7 +165,7 @@ def _with_value(node: Node, parts: list[str], value: Node, key: Mark) -> Node:
         return value
     part, rest = parts[0], parts[1:]
     content: Any = {} if node.content is None else node.content
-    if isinstance(content, Mapping):
+    if isinstance(content, dict):
         here = Entry(Node(key, part, part), Node(key, None))
         old = content.get(part, here)
         entry = Entry(old.key if rest else here.key, _with_value(old.value, rest, value, key))
