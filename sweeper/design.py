@@ -31,6 +31,15 @@ def targets_by_rung(design: Design, label: str | None = None) -> dict[Rung, list
     return {rung: sorted(asked, key=lambda t: t.amount) for rung, asked in targets.items()}
 
 
+def n_targets(design: Design) -> int:
+    """Number of targets of a series that takes part in all of the design."""
+    if design.isoflop:
+        return len(design.isoflop.sizes) * len(design.isoflop.budgets)
+    if design.grid:
+        return len(design.grid.sizes) * len(design.grid.tokens)
+    return len(design.zipped.sizes if design.zipped else design.listed or ())
+
+
 def _targets(design: Design, label: str | None) -> Iterator[tuple[Rung, Target]]:
     if design.isoflop:
         yield from _isoflop(design.isoflop)

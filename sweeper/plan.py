@@ -17,6 +17,7 @@ from sweeper.design import targets_by_rung
 from sweeper.errors import ConfigError, DataError
 from sweeper.flops import BACKWARD_FACTOR, FlopsPerToken
 from sweeper.ladder import ParameterGroups, parameter_groups, trunk_params
+from sweeper.plan_checks import CorpusFacts, PlanWarning
 from sweeper.runs import Cell as Cell  # a word of plans, for whoever reads them
 from sweeper.runs import Run, Setting, SkippedCell, optimizer_for, plan_run
 from sweeper.series import resolve_series
@@ -38,19 +39,6 @@ class PlannedTrial:
     flops_per_token: FlopsPerToken
     source: str
     """Corpus as named in the sweep file."""
-
-
-@dataclass(frozen=True)
-class CorpusFacts:
-    """What a plan says about its corpus."""
-
-    source: str
-    fingerprint: str
-    vocab_size: int
-    seq_len: int
-    train_tokens: int
-    validation_tokens: int
-    bytes_per_token: float | None
 
 
 @dataclass(frozen=True)
@@ -80,7 +68,7 @@ class Plan:
     skipped: tuple[SkippedCell, ...]
     totals: Totals
     corpus: CorpusFacts
-    warnings: tuple[plan_checks.PlanWarning, ...]
+    warnings: tuple[PlanWarning, ...]
 
 
 def plan_sweep(loaded: LoadedSweep, *, has_gpu: bool, cache_folder: Path | None = None) -> Plan:
@@ -99,13 +87,14 @@ def plan_sweep(loaded: LoadedSweep, *, has_gpu: bool, cache_folder: Path | None 
 def make_plan(sweep: Sweep, corpus: Corpus, *, has_gpu: bool) -> Plan:
     """The plan of a sweep on a corpus; raises InvalidSweep with every problem found."""
     facts = _facts(sweep, corpus)
+    _refuse(plan_checks.size_problems(sweep))
     _refuse(plan_checks.corpus_problems(sweep, facts))
     runs = _runs(sweep, facts.vocab_size)
     _refuse(plan_checks.run_problems(sweep, runs))
+    _refuse(plan_checks.limit_problems(sweep, runs))
     default: Precision = "bfloat16" if has_gpu else "float32"
     trials = tuple(trial for run in runs for trial in _trials(sweep, facts, run, default))
-    _refuse(plan_checks.twin_problems(trials))
-    _refuse(plan_checks.limit_problems(sweep, trials))
+    _refuse(_twin_problems(trials))
     return Plan(
         name=sweep.name,
         trials=trials,
@@ -208,6 +197,17 @@ def _trials(
         yield PlannedTrial(
             run.series.label, trial, run.cells, params, run.flops_per_token, facts.source
         )
+
+
+def _twin_problems(trials: Iterable[PlannedTrial]) -> Iterator[Problem]:
+    """Series that would train the same trials under two labels."""
+    first: dict[Trial, str] = {}
+    for planned in trials:
+        label = first.setdefault(planned.trial, planned.series)
+        if label != planned.series:
+            expected = f"the same trials as series {label!r}; expected series that differ"
+            path = ("series", planned.series)
+            yield Problem(path, expected, f"the series {planned.series!r}", at_key=True)
 
 
 def _totals(trials: tuple[PlannedTrial, ...]) -> Totals:

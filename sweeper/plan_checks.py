@@ -4,22 +4,35 @@ import bisect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
+from sweeper.design import n_targets
 from sweeper.ladder import trunk_params
 from sweeper.runs import Cell, Run, warmup_problem
 from sweeper.spec import Sweep
 from sweeper.sweep_yaml import Problem
-from sweeper.trial import Trial
 
-if TYPE_CHECKING:  # plan.py calls this module
-    from sweeper.plan import CorpusFacts, PlannedTrial
+MAX_CELLS = 1_000_000
+"""Observations of all series and seeds; a plan of more would fill the memory."""
 
 MIN_SIZES_PER_BUDGET = 5
 """Fewer leave a parabola through the points of a budget with hardly a residual."""
 
 MAX_EPOCHS = 4
 """Beyond, repeated data are worth visibly less than fresh ones (arXiv 2305.16264)."""
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What a plan knows about its corpus."""
+
+    source: str
+    fingerprint: str
+    vocab_size: int
+    seq_len: int
+    train_tokens: int
+    validation_tokens: int
+    bytes_per_token: float | None
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,16 @@ class PlanWarning:
     message: str
 
 
-def corpus_problems(sweep: Sweep, facts: "CorpusFacts") -> Iterator[Problem]:
+def size_problems(sweep: Sweep) -> Iterator[Problem]:
+    """A design of more cells than anyone means."""
+    n_runs = sum(len(sweep.train.overridden_by(one.train).seeds) for one in sweep.series.values())
+    n_cells = n_targets(sweep.design) * n_runs
+    if n_cells > MAX_CELLS:
+        expected = f"a design of {n_cells:,} cells; expected at most {MAX_CELLS:,}"
+        yield Problem(("design",), expected)
+
+
+def corpus_problems(sweep: Sweep, facts: CorpusFacts) -> Iterator[Problem]:
     """A corpus too small for its sequences or for the evaluation."""
     if facts.train_tokens < facts.seq_len:
         expected = f"expected at most the {facts.train_tokens:,} training tokens of the corpus"
@@ -62,43 +84,30 @@ def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
         yield Problem(("design", "isoflop", "tokens_per_param"), expected)
 
 
-def twin_problems(trials: Sequence["PlannedTrial"]) -> Iterator[Problem]:
-    """Series that would train the same trials under two labels."""
-    first: dict[Trial, str] = {}
-    for planned in trials:
-        label = first.setdefault(planned.trial, planned.series)
-        if label != planned.series:
-            expected = f"the same trials as series {label!r}; expected series that differ"
-            path = ("series", planned.series)
-            yield Problem(path, expected, f"the series {planned.series!r}", at_key=True)
-
-
-def limit_problems(sweep: Sweep, trials: Sequence["PlannedTrial"]) -> Iterator[Problem]:
+def limit_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
     """A plan that costs more than its own limits allow."""
     limits = sweep.limits
-    if limits.trials is not None and len(trials) > limits.trials:
-        yield Problem(("limits", "trials"), f"the plan has {len(trials):,}: raise it or plan fewer")
-    cost = math.fsum(planned.cells[-1].flops for planned in trials)
+    n_trials = sum(len(run.series.train.seeds) for run in runs if run.cells)
+    if limits.trials is not None and n_trials > limits.trials:
+        yield Problem(("limits", "trials"), f"the plan has {n_trials:,}: raise it or plan fewer")
+    cost = _cost_up_to(runs, math.inf)
     if cost > limits.flops:
-        expected = f"the plan costs {cost:.3g} FLOPs: raise it, or {_prefix(sweep, trials)}"
+        expected = f"the plan costs {cost:.3g} FLOPs: raise it, or {_prefix(sweep, runs)}"
         yield Problem(("limits", "flops"), expected)
 
 
-def warnings(sweep: Sweep, facts: "CorpusFacts", runs: Sequence[Run]) -> Iterator[PlanWarning]:
+def warnings(sweep: Sweep, facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[PlanWarning]:
     """What a plan allows and its owner should know."""
     yield from _thin_budgets(sweep, runs)
     yield from _idle_sizes(runs)
     yield from _repeated_data(facts, runs)
 
 
-def _prefix(sweep: Sweep, trials: Sequence["PlannedTrial"]) -> str:
+def _prefix(sweep: Sweep, runs: Sequence[Run]) -> str:
     """The most of a design, from its small end, that the limit allows."""
     unit = "budgets" if sweep.design.isoflop else "tokens"
-    amounts = sorted({_amount(cell) for planned in trials for cell in planned.cells})
-
-    def cost(amount: float) -> float:
-        return math.fsum(_cost_up_to(planned, amount) for planned in trials)
-
+    amounts = sorted({_amount(cell) for run in runs for cell in run.cells})
+    cost = partial(_cost_up_to, runs)
     n_affordable = bisect.bisect_right(amounts, sweep.limits.flops, key=cost)
     if not n_affordable:
         return f"plan fewer sizes: the smallest {unit} alone cost {cost(amounts[0]):.3g}"
@@ -110,8 +119,13 @@ def _amount(cell: Cell) -> float:
     return cell.tokens if cell.budget_flops is None else cell.budget_flops
 
 
-def _cost_up_to(planned: "PlannedTrial", amount: float) -> float:
-    return max((cell.flops for cell in planned.cells if _amount(cell) <= amount), default=0.0)
+def _cost_up_to(runs: Sequence[Run], amount: float) -> float:
+    """Training FLOPs of all runs, each ended at its last cell of at most an amount."""
+    return math.fsum(
+        len(run.series.train.seeds)
+        * max((cell.flops for cell in run.cells if _amount(cell) <= amount), default=0.0)
+        for run in runs
+    )
 
 
 def _thin_budgets(sweep: Sweep, runs: Sequence[Run]) -> Iterator[PlanWarning]:
@@ -144,7 +158,7 @@ def _idle_sizes(runs: Sequence[Run]) -> Iterator[PlanWarning]:
         )
 
 
-def _repeated_data(facts: "CorpusFacts", runs: Sequence[Run]) -> Iterator[PlanWarning]:
+def _repeated_data(facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[PlanWarning]:
     epochs = {run.rung: run.cells[-1].tokens / facts.train_tokens for run in runs if run.cells}
     many = {rung: n for rung, n in epochs.items() if n > MAX_EPOCHS}
     if many:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    {"errors", "quantities", "ladder", "records"},
+    {"errors", "quantities", "ladder", "records", "marked_yaml"},
     {"flops", "results_page", "trial"},
     {"corpora", "families", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"},
     {"corpus", "family_options", "backbone", "spec_fields", "spec_errors"},

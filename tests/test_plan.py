@@ -450,6 +450,13 @@ def test_too_many_trials_for_their_limit() -> None:
     assert plan_of(limits={"trials": 6}).totals.n_trials == 6
 
 
+def test_a_design_of_a_million_cells_is_refused_before_it_is_made() -> None:
+    sizes = [{"layers": n, "width": 2, "heads": 1} for n in range(1, 1001)]
+    tokens = [*range(10**6, 10**6 + 1000)]
+    message = problems_of(design={"grid": {"sizes": sizes, "tokens": tokens}})["design",]
+    assert message == "a design of 2,000,000 cells; expected at most 1,000,000"
+
+
 def test_a_validation_set_that_is_too_small() -> None:
     message = problems_of(evaluation={"sequences": 20_000})["evaluation", "sequences"]
     assert "holds 15,625" in message  # 10^6 / 64
