@@ -19,6 +19,7 @@ from sweeper.spec_errors import problems
 from sweeper.spec_fields import (
     MAX_SEQ_LEN,
     AutoCount,
+    AutoPositiveShare,
     AutoRate,
     AutoShare,
     Budget,
@@ -188,12 +189,6 @@ class Design(_Part):
             raise wrong("expected the sizes and budgets or tokens of the design", empty[0])
         return value
 
-    @model_validator(mode="after")
-    def _given(self) -> "Design":
-        if not self.model_fields_set:
-            raise wrong("expected exactly one of isoflop, grid, zip, list")
-        return self
-
 
 class EvaluationChoice(_Part):
     """The fixed validation set that scores every trial."""
@@ -208,7 +203,7 @@ class Resources(_Part):
 
     gpus: AutoShare = "auto"
     """Whole GPUs or a share of one; `auto`: one where there are GPUs, else none."""
-    cpus: AutoShare = "auto"
+    cpus: AutoPositiveShare = "auto"
     """CPU cores; `auto`: one."""
 
 

@@ -86,6 +86,13 @@ def _whole_or_share(value: object) -> float:
     return number
 
 
+def _positive_share(value: object) -> float:
+    number = _whole_or_share(value)
+    if number == 0:
+        raise ValueError("expected more than 0")
+    return number
+
+
 def _size(value: object) -> Rung:
     if isinstance(value, Rung):
         return value
@@ -175,3 +182,4 @@ Several = BeforeValidator(_several)
 AutoCount = Annotated[int | Literal["auto"], BeforeValidator(_or_auto(_positive_count))]
 AutoRate = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_positive_rate))]
 AutoShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_whole_or_share))]
+AutoPositiveShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_positive_share))]

@@ -178,6 +178,8 @@ CASES = [
     Broken("evaluation too large", "sequences: 64", "sequences: §1M", "1M", "holds"),
     Broken("three halves of a GPU", "limits:", "resources: {gpus: §1.5}\nlimits:", "1.5", "share"),
     Broken("GPUs of no", "limits:", "resources: {gpus: §no}\nlimits:", "no", "true or false, or auto"),
+    Broken("no CPU", "limits:", "resources: {cpus: §0}\nlimits:", "0", "more than 0, or auto"),
+    Broken("negative GPUs", "limits:", "resources: {gpus: §-1}\nlimits:", "-1", "at least 0, or auto"),
     Broken("wall without unit", "flops: 1e15", "wall: §7200", "7200", "90s, 15m, 12h"),
     Broken("wall as a clock", "flops: 1e15", "wall: §12:30", "12:30", "base 60"),
     Broken("wall of zero", "flops: 1e15", "wall: §0s", "0s", "more than 0"),
