@@ -41,6 +41,11 @@ class Attempt:
     """One line; the traceback lies beside in `<n>.traceback.txt`."""
 
     @property
+    def started_s(self) -> float:
+        """Start as seconds since the epoch, to the second."""
+        return datetime.datetime.fromisoformat(self.started_at).timestamp()
+
+    @property
     def has_failed(self) -> bool:
         """Whether it ended without a result and without being asked to."""
         return self.outcome in ("raised", "died")

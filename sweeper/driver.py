@@ -98,6 +98,7 @@ class _Driver:
                 n_waiting=len(self.waiting),
                 flops_planned=self.plan.train_flops,
                 flops_waiting=sum(job.remaining.train_flops for job in self.waiting),
+                work_waiting=sum(job.whole_work for job in self.waiting),
                 executor=self.executor.name,
                 n_slots=self.executor.n_slots,
                 device=self.executor.device,

@@ -21,6 +21,8 @@ class SweepStarted:
     flops_planned: float
     flops_waiting: float
     """Training FLOPs of the trials without results, from their start."""
+    work_waiting: float
+    """Expected duration of these, from their start, in FLOPs of a worker."""
     executor: str
     n_slots: int
     device: str

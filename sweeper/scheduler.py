@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sweeper.executors.base import Failure
+from sweeper.flops import FlopsPerToken
 from sweeper.remaining import Remaining
+from sweeper.trial import Trial
 
 OVERHEAD_FLOPS_PER_TOKEN = 6e5
 """Time that a token costs beside its matrix products, in FLOPs of the same worker.
@@ -62,21 +64,37 @@ class Job:
     """Of this run of the driver, oldest first."""
 
     @property
-    def expected_work(self) -> float:
-        """Expected duration, in FLOPs of a worker."""
-        return (1 - self.share_done) * expected_work(self.remaining)
+    def whole_work(self) -> float:
+        """Expected duration from the start, in FLOPs of a worker."""
+        return expected_work(self.remaining.trial, self.remaining.planned.flops_per_token)
+
+    @property
+    def work_left(self) -> float:
+        """Expected duration from the checkpoint on, in FLOPs of a worker."""
+        return (1 - self.share_done) * self.whole_work
 
 
-def expected_work(remaining: Remaining) -> float:
+def expected_work(trial: Trial, flops_per_token: FlopsPerToken) -> float:
     """Expected duration of a whole trial, in FLOPs of a worker."""
-    trial = remaining.trial
-    flops_per_token = remaining.planned.flops_per_token.total + OVERHEAD_FLOPS_PER_TOKEN
-    return trial.n_steps * trial.tokens_per_step * flops_per_token
+    tokens = trial.n_steps * trial.tokens_per_step
+    return tokens * (flops_per_token.total + OVERHEAD_FLOPS_PER_TOKEN)
+
+
+def expected_time_left(
+    running: Sequence[float], waiting: float, n_slots: int, time_per_work_s: float
+) -> float:
+    """Seconds until everything is done.
+
+    `running` is the work left in each running trial, `waiting` that of all which wait. Longest
+    first keeps all slots busy, but no trial ends before its own work is done.
+    """
+    shared = (sum(running) + waiting) / max(1, n_slots)
+    return time_per_work_s * max(shared, *running, 0.0)
 
 
 def longest_first(jobs: Iterable[Job]) -> list[Job]:
     """Jobs in the order in which to start them; ties by trial, so that the order is the plan's."""
-    return sorted(jobs, key=lambda job: (-job.expected_work, job.remaining.trial_id))
+    return sorted(jobs, key=lambda job: (-job.work_left, job.remaining.trial_id))
 
 
 def next_job(waiting: Sequence[Job], spent: Spending, limits: Limits) -> Job | None:

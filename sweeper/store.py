@@ -20,14 +20,18 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from sweeper import durable
 from sweeper.errors import StoreError
 from sweeper.records import TableName
 from sweeper.trial import Trial
+
+_LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.1
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class Store:
     def manifest(self) -> Path:
         """Versions and hardware of the last run."""
         return self.folder / "manifest.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked, and naming its process, while a driver is at work."""
+        return self.folder / ".lock"
 
     def record(self, trial_id: str) -> Path:
         """Where a trial is published."""
@@ -99,12 +108,9 @@ def locked(store: Store) -> Iterator[None]:
     The kernel frees the lock when its process ends in whatever way, so none is ever stale.
     """
     store.folder.mkdir(parents=True, exist_ok=True)
-    path = store.folder / ".lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(f"{store.folder} is in use by {_holder(path)}") from error
+    with store.lock.open("a+") as file:
+        if not _try_to_lock(file):
+            raise StoreError(f"{store.folder} is in use by {_holder(store.lock)}")
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n")
         file.flush()
@@ -112,6 +118,26 @@ def locked(store: Store) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def driver_since(store: Store) -> float | None:
+    """When the driver at work on this store started, by the clock of its file system, or None."""
+    with contextlib.suppress(FileNotFoundError), store.lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.fstat(file.fileno()).st_mtime
+    return None
+
+
+def _try_to_lock(file: TextIO) -> bool:
+    # Several times, because somebody may be looking whether it is locked.
+    for _ in range(_LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_LOCK_PAUSE_S)
+    return False
 
 
 def _holder(path: Path) -> str:

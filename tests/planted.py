@@ -198,8 +198,15 @@ def run_or_raise(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     return run_planted(assignment, stop=stop)
 
 
-def run_or_die_once(assignment: Assignment, *, stop: StopRequested) -> Outcome:
-    """Kill the own process in every trial's first attempt."""
-    if assignment.attempt == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return run_planted(assignment, stop=stop)
+def run_and_die_midway(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    """Kill the own process in every trial's first attempt, at a step that differs by trial."""
+    n_steps_left = int(assignment.trial.trial_id, 16) % assignment.trial.n_steps
+
+    def die_or_stop() -> bool:
+        nonlocal n_steps_left
+        n_steps_left -= 1
+        if assignment.attempt == 1 and n_steps_left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stop()
+
+    return run_planted_slowly(assignment, stop=die_or_stop, step_time_s=0.001)

@@ -1,0 +1,243 @@
+"""What a person sees of a running sweep: a live panel in a terminal, else one line per event.
+
+Whatever a user typed is shown as text: no markup, no control characters.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import assert_never
+
+from rich.bar import Bar
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sweeper.assignment import Assignment
+from sweeper.attempts import Progress, read_progress
+from sweeper.events import (
+    Event,
+    Stopping,
+    SweepEnded,
+    SweepStarted,
+    TrialFailed,
+    TrialInterrupted,
+    TrialPublished,
+    TrialStarted,
+)
+from sweeper.scheduler import expected_time_left, expected_work
+from sweeper.store import Store
+
+REFRESHES_PER_S = 2
+MAX_TRIAL_LINES = 8
+BAR_COLUMNS = 24
+
+_END_WORDS = {"complete": "complete", "interrupted": "interrupted", "limit": "stopped at its limit"}
+
+
+@contextlib.contextmanager
+def shown(console: Console, store: Store) -> Iterator[Callable[[Event], None]]:
+    """A function to give events to; shows them on `console` while the context lasts."""
+    if not console.is_terminal:
+        yield lambda event: print_event(console, store, event)
+        return
+    panel = Panel(store)
+    live = Live(console=console, get_renderable=panel.render, refresh_per_second=REFRESHES_PER_S)
+    with live:
+
+        def show(event: Event) -> None:
+            panel.take(event)
+            # Starts fill the panel; endings stay on the screen above it.
+            if not isinstance(event, TrialStarted | SweepStarted):
+                print_event(live.console, store, event)
+
+        yield show
+
+
+def print_event(console: Console, store: Store, event: Event) -> None:
+    """One line on one event."""
+    console.print(plain(describe(event, store)), markup=False, highlight=False, soft_wrap=True)
+
+
+def describe(event: Event, store: Store) -> str:
+    """One line on one event, trial id first."""
+    match event:
+        case SweepStarted():
+            return _describe_start(event)
+        case TrialStarted(assignment):
+            again = f", attempt {assignment.attempt}" if assignment.attempt > 1 else ""
+            cost = f"{assignment.train_flops:.2g} FLOPs"
+            return f"{_trial(assignment)} started: {_what(assignment)}, {cost}{again}"
+        case TrialPublished(assignment, published):
+            what, time = _what(assignment), duration(published.work_time_s)
+            if published.is_diverged:
+                after = f"diverged: {what}, after step {published.steps}"
+            else:
+                after = f"done: {what}, bound {published.last_bound_nats_per_token:.3f} nats/token"
+            return f"{_trial(assignment)} {after}, {time}"
+        case TrialInterrupted(assignment):
+            return f"{_trial(assignment)} interrupted: {_what(assignment)}, behind a checkpoint"
+        case TrialFailed(assignment, failure, will_retry):
+            trace = _relative(store.attempts(assignment.trial.trial_id), store)
+            name = f"{assignment.attempt}.traceback.txt"
+            then = "trying again" if will_retry else f"given up; traceback in {trace / name}"
+            error = f"{failure.error_class}: {failure.message}".rstrip(": ")
+            return f"{_trial(assignment)} failed: {_what(assignment)}, {error}; {then}"
+        case Stopping(reason, n_running):
+            why = "limit reached" if reason == "limit" else "stopping"
+            return (
+                f"{why}: waiting for checkpoints of {n_running} running trials; "
+                "Ctrl-C (again) stops at once"
+            )
+        case SweepEnded(outcome):
+            return (
+                f"sweep {store.folder.name} {_END_WORDS[outcome.reason]}: {outcome.n_done} done, "
+                f"of these {outcome.n_diverged} diverged; {outcome.n_failed} failed, "
+                f"{outcome.n_left} left"
+            )
+        case _:
+            assert_never(event)
+
+
+class Panel:
+    """What is running, from events and from the progress files of the running trials."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._start: SweepStarted | None = None
+        self._running: dict[str, Assignment] = {}
+        self._n_done = self._n_failed = 0
+        self._flops_done = 0.0
+        self._work_waiting = 0.0
+        self._time_s = self._work = 0.0
+        """Worker time and work of trials that were published since the start."""
+
+    def take(self, event: Event) -> None:
+        """Account for an event."""
+        match event:
+            case SweepStarted():
+                self._start = event
+                self._n_done = event.n_planned - event.n_waiting
+                self._flops_done = event.flops_planned - event.flops_waiting
+                self._work_waiting = event.work_waiting
+            case TrialStarted(assignment):
+                self._running[assignment.trial.trial_id] = assignment
+                self._work_waiting -= _work(assignment)
+            case TrialPublished(assignment, published):
+                del self._running[assignment.trial.trial_id]
+                self._n_done += 1
+                self._flops_done += assignment.train_flops
+                if not published.is_diverged:
+                    self._time_s += published.work_time_s
+                    self._work += _work(assignment)
+            case TrialFailed(assignment, _, will_retry):
+                del self._running[assignment.trial.trial_id]
+                self._n_failed += not will_retry
+                self._work_waiting += will_retry * _work(assignment)
+            case TrialInterrupted(assignment):
+                del self._running[assignment.trial.trial_id]
+                self._work_waiting += _work(assignment)
+
+    def render(self) -> RenderableType:
+        """The panel as it is now. Called by a thread of `rich`, so it only reads."""
+        if self._start is None:
+            return Text("starting workers …")
+        running = list(self._running.values())
+        reports = [self._report(assignment) for assignment in running]
+        flops = self._flops_done + sum(report.flops_done for report in reports if report)
+        share = flops / self._start.flops_planned if self._start.flops_planned else 1.0
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            Text(plain(self._start.name), style="bold"),
+            Bar(1.0, 0.0, share, width=BAR_COLUMNS, color="green", bgcolor="grey35"),
+            Text(f"{share:4.0%} of {self._start.flops_planned:.2g} FLOPs"),
+            Text(
+                f"{len(running)} running, {self._n_done}/{self._start.n_planned} done, "
+                f"{self._n_failed} failed, {self._time_left(running, reports)}"
+            ),
+        )
+        lines = Table.grid(padding=(0, 1))
+        for assignment, report in list(zip(running, reports, strict=True))[:MAX_TRIAL_LINES]:
+            lines.add_row(*_trial_line(assignment, report))
+        hidden = len(running) - MAX_TRIAL_LINES
+        return Group(head, lines, *([Text(f"… and {hidden} more")] if hidden > 0 else []))
+
+    def _report(self, assignment: Assignment) -> Progress | None:
+        reported = read_progress(self._store, assignment.trial.trial_id)
+        return reported.progress if reported else None
+
+    def _time_left(self, running: list[Assignment], reports: list[Progress | None]) -> str:
+        time_s, work, left = self._time_s, self._work, []
+        for assignment, report in zip(running, reports, strict=True):
+            share = report.step / report.n_steps if report else 0.0
+            left.append((1 - share) * _work(assignment))
+            if report:
+                time_s += report.train_time_s + report.eval_time_s
+                work += share * _work(assignment)
+        if not work or self._start is None:
+            return "time left unknown"
+        waiting = max(0.0, self._work_waiting)
+        seconds = expected_time_left(left, waiting, self._start.n_slots, time_s / work)
+        return f"about {duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `31 s`, `4 min 10 s`, `3 h 20 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(number: float) -> str:
+    """A size for people: `812`, `25K`, `1.5M`, `3.2B`."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= 0.9995 * unit:
+            scaled = number / unit
+            return f"{scaled:.1f}{name}" if scaled < 9.95 else f"{scaled:.0f}{name}"
+    return f"{number:.0f}"
+
+
+def plain(text: str) -> str:
+    """A text without anything that steers a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _describe_start(event: SweepStarted) -> str:
+    if not event.n_waiting:
+        return f"sweep {event.name}: all {event.n_planned} trials are published already"
+    return (
+        f"sweep {event.name}: {event.n_waiting} of {event.n_planned} trials to run, "
+        f"{event.flops_waiting:.2g} FLOPs, {event.executor} with {event.n_slots} × {event.device}"
+    )
+
+
+def _trial_line(assignment: Assignment, report: Progress | None) -> tuple[RenderableType, ...]:
+    share = report.step / report.n_steps if report else 0.0
+    loss = report.loss_nats_per_token if report else None
+    return (
+        Text(f"  {assignment.trial.trial_id}", style="dim"),
+        Text(plain(_what(assignment))),
+        Bar(1.0, 0.0, share, width=BAR_COLUMNS // 2, color="blue", bgcolor="grey35"),
+        Text(f"{report.step:,}/{report.n_steps:,}" if report else "starting", justify="right"),
+        Text("" if loss is None else f"loss {loss:.3f}"),
+    )
+
+
+def _trial(assignment: Assignment) -> str:
+    return f"trial {assignment.trial.trial_id}"
+
+
+def _what(assignment: Assignment) -> str:
+    return f"{assignment.series} {count(assignment.params.trunk)}"
+
+
+def _work(assignment: Assignment) -> float:
+    return expected_work(assignment.trial, assignment.flops_per_token)
+
+
+def _relative(path: Path, store: Store) -> Path:
+    return Path(store.folder.name) / path.relative_to(store.folder)

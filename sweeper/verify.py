@@ -1,0 +1,198 @@
+"""Whether a results folder is sound: what is torn, foreign, doubled, left over or missing.
+
+Reads everything and changes nothing. A finding names a file and says what to do.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sweeper import durable
+from sweeper.attempts import attempts
+from sweeper.errors import StoreError
+from sweeper.plan_file import StoredPlan, read_plan
+from sweeper.publication import LOSS_COLUMNS, head_of, published, record_paths
+from sweeper.records import ROW_TYPES, ObservationRow, TableName, TrialRow, schema
+from sweeper.remaining import missing
+from sweeper.store import Store, driver_since, open_store
+from sweeper.tables import FILE_NAME, build_tables
+from sweeper.trial import from_canonical
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    code: str
+    """What kind of thing, for scripts: `torn-record`, `orphan-temporary`, …"""
+    file: Path
+    message: str
+    """What was found and what to do."""
+
+
+def verify(folder: Path) -> list[Finding]:
+    """All findings in a results folder, none when it is sound. Raises StoreError for no store."""
+    store = open_store(folder)
+    try:
+        plan = read_plan(store)
+    except StoreError as error:
+        return [Finding("torn-plan", store.plan, str(error))]
+    findings = [
+        *_check_temporaries(store),
+        *_check_json(store),
+        *_check_attempts(store),
+        *_check_records(store),
+    ]
+    # What follows from damaged records would only repeat their findings.
+    if not any(finding.file.parent == store.published for finding in findings):
+        findings += [*_check_missing(store, plan), *_check_tables(store)]
+    return findings
+
+
+def _check_temporaries(store: Store) -> Iterator[Finding]:
+    if driver_since(store) is not None:
+        return  # a driver at work owns them
+    for path in sorted(store.folder.rglob(f"{durable.TEMPORARY_PREFIX}*")):
+        yield Finding("orphan-temporary", path, "left behind by a killed process; delete it")
+
+
+def _check_json(store: Store) -> Iterator[Finding]:
+    try:
+        durable.read_json(store.manifest)
+    except (OSError, ValueError) as error:
+        yield Finding(
+            "torn-manifest", store.manifest, f"not readable ({error}); run the sweep again"
+        )
+
+
+def _check_attempts(store: Store) -> Iterator[Finding]:
+    for folder in sorted((store.folder / "attempts").glob("*")):
+        try:
+            attempts(store, folder.name)
+        except (OSError, ValueError, TypeError) as error:
+            yield Finding(
+                "torn-attempt",
+                folder,
+                f"an attempt is not complete JSON ({error}); delete this folder, then run the "
+                "sweep again",
+            )
+
+
+def _check_records(store: Store) -> Iterator[Finding]:
+    points: dict[tuple[str, int], Path] = {}
+    for path in record_paths(store):
+        try:
+            record = durable.read_json(path)
+            yield from _check_record(path, record)
+            observed = [(row["trajectory_id"], row["step"]) for row in record["observations"]]
+            head_of(record)
+        except (ValueError, KeyError, TypeError) as error:
+            yield Finding(
+                "torn-record",
+                path,
+                f"not a complete record ({type(error).__name__}: {error}); delete it and run the "
+                "sweep again to train this trial anew",
+            )
+            continue
+        for point in observed:
+            if point in points:
+                yield Finding(
+                    "duplicate-observation",
+                    path,
+                    f"step {point[1]} of trajectory {point[0]} is also in {points[point].name}; "
+                    "harmless, tables show it once; delete one of them to be rid of it",
+                )
+            points.setdefault(point, path)
+
+
+def _check_record(path: Path, record: dict[str, Any]) -> Iterator[Finding]:
+    trial_id = from_canonical(record["identity"]).trial_id
+    if trial_id != path.stem or record["trial"]["trial_id"] != trial_id:
+        yield Finding(
+            "foreign-record",
+            path,
+            f"holds trial {trial_id}: renamed or edited; delete it and run the sweep again",
+        )
+    wanted = {
+        "trial": {field.name for field in dataclasses.fields(TrialRow)},
+        "losses": set(LOSS_COLUMNS),
+    }
+    lacking = {f"trial.{name}" for name in wanted["trial"] - set(record["trial"])}
+    lacking |= {f"losses.{name}" for name in wanted["losses"] - set(record["losses"])}
+    for row in record["observations"]:
+        names = {field.name for field in dataclasses.fields(ObservationRow)}
+        lacking |= {f"observations.{name}" for name in names - set(row)}
+    if lacking:
+        yield Finding(
+            "missing-column",
+            path,
+            f"lacks {', '.join(sorted(lacking))}: written by an older version; delete it and run "
+            "the sweep again to train this trial anew",
+        )
+    if not _is_finite(record):
+        yield Finding(
+            "not-finite",
+            path,
+            "holds NaN or infinity, which no trial publishes; delete it and run the sweep again",
+        )
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(_is_finite(each) for each in value.values())
+    return not isinstance(value, list) or all(_is_finite(each) for each in value)
+
+
+def _check_missing(store: Store, plan: StoredPlan) -> Iterator[Finding]:
+    for remaining in missing(plan.trials, published(store)):
+        steps = ", ".join(str(cell.step) for cell in remaining.cells)
+        yield Finding(
+            "missing-trial",
+            store.record(remaining.trial_id),
+            f"{remaining.planned.series}, {remaining.planned.params.trunk:,} parameters: planned "
+            f"and not published at step {steps}; run the sweep again",
+        )
+
+
+def _check_tables(store: Store) -> Iterator[Finding]:
+    expected = build_tables(store)
+    for name in ROW_TYPES:
+        yield from _check_table(store.table(name), name, expected[name])
+
+
+def _check_table(folder: Path, name: TableName, expected: pa.Table) -> Iterator[Finding]:
+    path, remedy = folder / FILE_NAME, "run the sweep again to rebuild it"
+    for other in sorted(folder.glob("*")):
+        if other != path and not other.name.startswith(("_", ".")):
+            yield Finding("foreign-file", other, f"{name} is one file, {FILE_NAME}; delete this")
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        yield Finding("torn-table", path, f"not readable ({error}); {remedy}")
+        return
+    lacking = [field.name for field in schema(name) if field.name not in table.column_names]
+    if lacking:
+        yield Finding("missing-column", path, f"lacks {', '.join(lacking)}; {remedy}")
+    elif not table.equals(expected):
+        yield Finding(
+            "stale-table",
+            path,
+            f"differs from the published records ({table.num_rows} rows, {expected.num_rows} "
+            f"expected); {remedy}",
+        )
+
+
+def to_json(findings: list[Finding]) -> str:
+    """Findings as JSON text."""
+    return json.dumps(
+        [{**dataclasses.asdict(finding), "file": str(finding.file)} for finding in findings]
+    )

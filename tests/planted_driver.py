@@ -1,0 +1,39 @@
+"""A driver process for tests: `python planted_driver.py FOLDER EXECUTOR RUN_TRIAL`.
+
+Prints one line per event and ends with the exit code of the sweep.
+"""
+
+import sys
+from pathlib import Path
+
+import planted
+from rich.console import Console
+
+from sweeper.driver import Run, run_sweep
+from sweeper.executors.base import Executor
+from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.ray_actors import RayExecutor
+from sweeper.progress import shown
+from sweeper.scheduler import Limits
+from sweeper.stop_signal import StopSignal
+from sweeper.store import Store, locked
+from sweeper.submission import submit
+
+
+def main(folder: str, executor_name: str, run_trial_name: str) -> int:
+    plan = planted.planned_sweep()
+    store = Store(Path(folder).resolve())
+    stop = StopSignal()
+    run_trial = getattr(planted, run_trial_name)
+    executor: Executor
+    if executor_name == "inline":
+        executor = InlineExecutor(run_trial, stop.is_requested)
+    else:
+        executor = RayExecutor(run_trial, max_slots=2)
+    with locked(store), shown(Console(), store) as show:
+        submit(store, plan, "name: planted\n")
+        return run_sweep(Run(store, plan, executor, Limits(), stop, show)).exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,141 @@
+import math
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from planted import (
+    assignment_of,
+    planned_sweep,
+    planned_trial,
+    planted_result,
+    submitted_store,
+)
+
+from sweeper.attempts import begin_attempt, end_attempt
+from sweeper.plan_file import StoredPlan, StoredTrial
+from sweeper.publication import publish
+from sweeper.records import ROW_TYPES, TableName, schema
+from sweeper.store import Store
+from sweeper.submission import submit
+from sweeper.tables import FILE_NAME, refresh_tables
+
+NAMES: tuple[TableName, ...] = ("trials", "losses", "observations", "samples")
+
+
+def _publish_all(store: Store, plan: StoredPlan) -> None:
+    for planned in plan.trials:
+        assignment = assignment_of(store, planned)
+        publish(assignment, planted_result(assignment))
+
+
+def _bytes(store: Store) -> dict[str, bytes]:
+    return {name: (store.table(name) / FILE_NAME).read_bytes() for name in NAMES}
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Store:
+    store = submitted_store(tmp_path / "planted", planned_sweep())
+    _publish_all(store, planned_sweep())
+    refresh_tables(store)
+    return store
+
+
+def test_every_reader_sees_the_same_rows(full: Store) -> None:
+    n_rows = {"trials": 6, "losses": 24, "observations": 12, "samples": 0}
+    for name in NAMES:
+        assert len(pd.read_parquet(full.table(name))) == n_rows[name]
+        query = f"SELECT count(*) FROM '{full.table(name)}/*.parquet'"
+        assert duckdb.sql(query).fetchall() == [(n_rows[name],)]
+        assert pq.read_schema(full.table(name) / FILE_NAME).equals(schema(name))
+
+
+def test_empty_sweep_has_all_four_tables(tmp_path: Path) -> None:
+    store = submitted_store(tmp_path / "planted", planned_sweep())
+    refresh_tables(store)
+    for name in ROW_TYPES:
+        assert pd.read_parquet(store.table(name)).empty
+
+
+def test_refreshing_changes_no_byte(full: Store) -> None:
+    before = _bytes(full)
+    refresh_tables(full)
+    assert _bytes(full) == before
+
+
+def test_bytes_do_not_depend_on_the_order_of_publication(full: Store, tmp_path: Path) -> None:
+    plan = planned_sweep()
+    other = submitted_store(tmp_path / "other" / "planted", plan)
+    for planned in reversed(plan.trials):
+        assignment = assignment_of(other, planned)
+        publish(assignment, planted_result(assignment))
+        refresh_tables(other)
+    assert _bytes(other) == _bytes(full)
+
+
+def test_labels_and_budgets_are_those_of_the_current_plan(full: Store) -> None:
+    relabelled = tuple(
+        StoredTrial(
+            **{
+                **vars(planned),
+                "series": f"new-{planned.series}",
+                "cells": tuple(
+                    type(cell)(**{**vars(cell), "budget_flops": 1e9}) for cell in planned.cells
+                ),
+            }
+        )
+        for planned in planned_sweep().trials
+    )
+    submit(full, StoredPlan("planted", "synthetic:planted", relabelled), "name: planted\n")
+    refresh_tables(full)
+    for name in ("trials", "losses", "observations"):
+        assert set(pd.read_parquet(full.table(name)).series) == {"new-masked", "new-uniform"}
+    assert set(pd.read_parquet(full.table("observations")).budget_flops) == {1e9}
+
+
+def test_point_observed_by_two_trials_is_one_row(tmp_path: Path) -> None:
+    short, long = planned_trial(steps=(10, 20)), planned_trial(steps=(10, 20, 40))
+    plan = StoredPlan("planted", "synthetic:planted", (long,))
+    store = submitted_store(tmp_path / "planted", plan)
+    _publish_all(store, StoredPlan("planted", "", (short, long)))
+    refresh_tables(store)
+    observations = pd.read_parquet(store.table("observations"))
+    assert sorted(observations.step) == [10, 20, 40]
+
+
+def test_diverged_trial_is_kept_and_marked(tmp_path: Path) -> None:
+    plan = planned_sweep(("masked",), widths=(16,))
+    store = submitted_store(tmp_path / "planted", plan)
+    assignment = assignment_of(store, plan.trials[0])
+    publish(assignment, planted_result(assignment, until_step=15))
+    refresh_tables(store)
+    assert list(pd.read_parquet(store.table("trials")).status) == ["diverged"]
+    observations = pd.read_parquet(store.table("observations"))
+    assert list(observations.status) == ["diverged"]
+    assert list(observations.step) == [10]
+
+
+def test_failed_trial_is_a_row_until_it_succeeds(tmp_path: Path) -> None:
+    plan = planned_sweep(("masked",), widths=(16,))
+    store = submitted_store(tmp_path / "planted", plan)
+    planned = plan.trials[0]
+    for number in (1, 2):
+        begin_attempt(store, planned.trial_id, executor="inline", device="cpu", n_threads=1)
+        error = ("RuntimeError", "planted", "Traceback")
+        end_attempt(store, planned.trial_id, number, "raised", error=error)
+    refresh_tables(store)
+    (row,) = pd.read_parquet(store.table("trials")).itertuples()
+    assert (row.status, row.error_class, row.error_message) == ("failed", "RuntimeError", "planted")
+    assert row.n_attempts == 2
+    assert not math.isnan(row.params_trunk)
+    assignment = assignment_of(store, planned, attempt=2)
+    publish(assignment, planted_result(assignment))
+    refresh_tables(store)
+    assert list(pd.read_parquet(store.table("trials")).status) == ["done"]
+
+
+def test_trial_that_left_the_plan_keeps_its_results(full: Store) -> None:
+    submit(full, planned_sweep(("masked",)), "name: planted\n# fewer\n")
+    refresh_tables(full)
+    assert set(pd.read_parquet(full.table("trials")).series) == {"masked", "uniform"}
