@@ -122,50 +122,81 @@ def test_no_predictor_beats_the_entropy(noise: Noise) -> None:
     assert (joint.p_X * wrong).sum().item() == pytest.approx(entropy + kl, abs=1e-6)
 
 
-@every_mixing
-def test_end_terms_make_the_cut_bound_a_bound(noise: Noise) -> None:
-    """Integral over [t_min, t_max] + reconstruction + prior: above the entropy, by almost nothing.
+def prior_kl(noise: Noise, n_tokens: int, t: float) -> float:
+    """KL(q_t(. | x) || corruption of uniformly random tokens), from the kernel."""
+    q_EV = kernel(noise.share, torch.tensor(t, dtype=torch.float64), n_tokens)
+    prior_E1 = q_EV.mean(dim=1, keepdim=True)
+    return torch.where(q_EV > 0, q_EV * (q_EV / prior_E1).log(), 0.0).sum(dim=0)[0].item()
 
-    Without the reconstruction term it would be 0.005 nats too low here.
-    """
-    joint, family = TinyJoint.random(3, 2), noise.family(3)
-    assert isinstance(family, AbstractMixing)
+
+def cut_bound(noise: Noise, family: AbstractMixing, joint: TinyJoint) -> Tensor:
+    """Integral over [t_min, t_max] + reconstruction + prior, by enumeration, (X,)."""
     denoiser = PerfectDenoiser(joint, noise.share)
-
-    def reconstruction(x_BL: Tensor, z_BL: Tensor, t_B: Tensor) -> Tensor:
-        return family.reconstruction(denoiser(z_BL, t_B), x_BL, z_BL, t_B)
 
     def density(x_BL: Tensor, z_BL: Tensor, t_B: Tensor) -> Tensor:
         return family.nelbo_density(denoiser(z_BL, t_B), x_BL, z_BL, t_B)
 
+    def reconstruction(x_BL: Tensor, z_BL: Tensor, t_B: Tensor) -> Tensor:
+        """−log p(x | z), with Bayes' rule written out."""
+        q_BLEV = kernel(noise.share, t_B, joint.n_tokens)[:, None].expand(*z_BL.shape, -1, -1)
+        at_z = z_BL[..., None, None].expand(-1, -1, 1, joint.n_tokens)
+        joint_BLV = denoiser(z_BL, t_B).softmax(-1) * q_BLEV.gather(2, at_z)[:, :, 0]
+        log_p_BLV = (joint_BLV / joint_BLV.sum(-1, keepdim=True)).log()
+        return -log_p_BLV.gather(-1, x_BL[..., None])[..., 0]
+
     ends = [math.log(t / (1 - t)) for t in (family.t_min, family.t_max)]
     nodes, weights = np.polynomial.legendre.leggauss(60)
-    log_odds = torch.from_numpy(ends[0] + (nodes + 1) / 2 * (ends[1] - ends[0]))
-    t_Q = torch.sigmoid(log_odds)
+    t_Q = torch.sigmoid(torch.from_numpy(ends[0] + (nodes + 1) / 2 * (ends[1] - ends[0])))
     dt_Q = torch.from_numpy(weights) / 2 * (ends[1] - ends[0]) * t_Q * (1 - t_Q)
     inside = [mean_over_noise(density, joint, noise.share, t) for t in t_Q.tolist()]
     start_X = mean_over_noise(reconstruction, joint, noise.share, family.t_min)
-    bound_X = dt_Q @ torch.stack(inside) + start_X + joint.seq_len * family.prior()
-    gap = (joint.p_X * (bound_X - joint.nll_X)).sum().item()
+    prior = joint.seq_len * prior_kl(noise, joint.n_tokens, family.t_max)
+    return dt_Q @ torch.stack(inside) + start_X + prior
+
+
+@every_mixing
+def test_end_terms_make_the_cut_bound_a_bound(noise: Noise) -> None:
+    """Above the entropy, by almost nothing; without reconstruction it would be 0.009 too low."""
+    joint, family = TinyJoint.random(3, 2), noise.family(3)
+    assert isinstance(family, AbstractMixing)
+    gap = (joint.p_X * (cut_bound(noise, family, joint) - joint.nll_X)).sum().item()
     assert 0 <= gap < 5e-6
-    assert (joint.p_X * start_X).sum().item() > 0.005
+
+
+def z_scores(family: AbstractDiffusion, denoiser: PerfectDenoiser, target_X: Tensor) -> Tensor:
+    """Errors of the estimated bound of every x, in standard errors, (X,)."""
+    joint, n = denoiser.joint, 30_000
+    x_BL = joint.x_XL.repeat(n, 1)
+    t_B = stratified(len(x_BL), seeded(0))[torch.randperm(len(x_BL), generator=seeded(1))]
+    nats_BL = family.bound(denoiser, x_BL, t_B.double(), seeded(2))
+    nats_NX = nats_BL.sum(dim=1).reshape(n, -1)
+    stderr_X = nats_NX.std(dim=0) / math.sqrt(n)
+    assert stderr_X.max().item() < 0.06  # so that a z-score means something
+    return (nats_NX.mean(dim=0) - target_X) / stderr_X
 
 
 @every_noise
 def test_estimated_bound_is_minus_log_p_on_average(noise: Noise) -> None:
     """What the evaluator calls: grid, corruption, weights, control variate and end terms."""
     joint = TinyJoint.random(3, 2)
-    n = 30_000
-    x_BL = joint.x_XL.repeat(n, 1)
-    t_B = stratified(len(x_BL), seeded(0))[torch.randperm(len(x_BL), generator=seeded(1))]
-    denoiser = PerfectDenoiser(joint, noise.share)
-    nats_BL = noise.family(3).bound(denoiser, x_BL, t_B.double(), seeded(2))
-    nats_NX = nats_BL.sum(dim=1).reshape(n, -1)
-    error_X = nats_NX.mean(dim=0) - joint.nll_X
-    stderr_X = nats_NX.std(dim=0) / n**0.5
+    z_X = z_scores(noise.family(3), PerfectDenoiser(joint, noise.share), joint.nll_X)
     # Nine z-scores of a correct estimator stay below 3.5 with probability 0.996; the seed is fixed.
-    assert (error_X / stderr_X).abs().max().item() < 3.5
-    assert stderr_X.max().item() < 0.06  # so that the line above means something
+    assert z_X.abs().max().item() < 3.5
+
+
+@every_mixing
+def test_estimated_end_terms_are_those_of_the_cut(noise: Noise) -> None:
+    """With the cuts far inside, where each end term is a large part of the bound."""
+    family = noise.family(3)
+    assert isinstance(family, AbstractMixing)
+    coarse_type = type("Coarse", (type(family),), {"t_min": 0.2, "t_max": 0.7})
+    coarse = coarse_type(vocab_size=3, **dict(noise.options))
+    joint = TinyJoint.random(3, 2)
+    target_X = cut_bound(noise, coarse, joint)
+    assert (joint.p_X * (target_X - joint.nll_X)).sum() > 0.02  # a looser bound, but a bound
+    assert prior_kl(noise, 3, 0.7) > 0.05
+    z_X = z_scores(coarse, PerfectDenoiser(joint, noise.share), target_X)
+    assert z_X.abs().max().item() < 3.5  # as above
 
 
 @pytest.mark.parametrize("seq_len", [1, 2, 3])

@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sweeper.errors import ConfigError
 
@@ -27,6 +28,23 @@ class Denoiser(Protocol):
         """Float logits (B, L, V) from input ids (B, L) and noise levels, (B,) or (B, L)."""
 
 
+class OrderedDenoiser(Denoiser, Protocol):
+    """A network that can read tokens in any order, for families that ask for it."""
+
+    def __call__(
+        self,
+        z_BL: Tensor,
+        t_B: Tensor,
+        /,
+        *,
+        positions_BL: Tensor | None = None,
+        visible_LL: Tensor | None = None,
+    ) -> Tensor:
+        """Logits as above. `positions_BL`: where each input stands in the sequence, 0 … L − 1 with
+        repeats allowed (default: as they come). `visible_LL`: which input (row) reads which
+        (column), in place of the declared attention pattern."""
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a family asks of backbone and planner."""
@@ -36,6 +54,8 @@ class Needs:
     """Input ids beyond the vocabulary, from id V on: a mask (diffusion) or a start token (AR)."""
     sequence_multiplier: float = 1.0
     """Tokens the network reads per token of data."""
+    explicit_order: bool = False
+    """Whether it calls an OrderedDenoiser."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +66,20 @@ class NoisyBatch:
     zt_BL: Tensor
     t_B: Tensor
     """Noise levels, (B,) or (B, L)."""
+    order_BL: Tensor | None = None
+    """Positions in the order in which the network reads them; none: as they come."""
 
     def rows(self, start: int, stop: int) -> "NoisyBatch":
         """The sequences start … stop − 1, for a micro-batch or a rank."""
-        return NoisyBatch(self.x0_BL[start:stop], self.zt_BL[start:stop], self.t_B[start:stop])
+        return self._map(lambda x: x[start:stop])
 
     def to(self, device: torch.device) -> "NoisyBatch":
         """The same batch on a device."""
-        return NoisyBatch(self.x0_BL.to(device), self.zt_BL.to(device), self.t_B.to(device))
+        return self._map(lambda x: x.to(device))
+
+    def _map(self, f: Callable[[Tensor], Tensor]) -> "NoisyBatch":
+        order_BL = None if self.order_BL is None else f(self.order_BL)
+        return NoisyBatch(f(self.x0_BL), f(self.zt_BL), f(self.t_B), order_BL)
 
 
 @dataclass(frozen=True)
@@ -192,8 +218,8 @@ def uniform_draws(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
 
 def token_nll(logits_BLV: Tensor, ids_BL: Tensor) -> Tensor:
     """−log softmax(logits)[ids], nats, (B, L), float32 or wider."""
-    logits_BVL = wide(logits_BLV).transpose(-1, -2)
-    return torch.nn.functional.cross_entropy(logits_BVL, ids_BL, reduction="none")
+    logits = wide(logits_BLV).flatten(0, -2)  # one row per token: a strided softmax is slower
+    return functional.cross_entropy(logits, ids_BL.flatten(), reduction="none").view_as(ids_BL)
 
 
 def wide(x: Tensor) -> Tensor:

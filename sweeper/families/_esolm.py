@@ -1,0 +1,250 @@
+"""Eso-LM (arXiv 2506.01928): masked diffusion in a random order, then the rest left to right.
+
+    q(z_t | x)   each token is masked with probability m = 1 − alpha_0 (1 − t)
+    NELBO        E over z_0 of (1/L) sum over masked l of −log x_theta(x_l | z_0, x before l)
+               + E over t, z_t of (alpha_0 / m) (1/L) sum over masked l of −log x_theta(x_l | z_t)
+
+alpha_0 = 1 leaves only the second, diffusion term: masked diffusion with causal attention.
+alpha_0 = 0 leaves only the first, sequential one: autoregression.
+
+The network is causal over an order of its own, so what it has read can be cached in generation.
+For the diffusion term it reads the clean tokens, then the masked ones, each in random order. For
+the sequential term it reads the clean tokens in random order, then the masked ones from left to
+right, as a doubled sequence [z_0 ; x]: a token of the first half sees itself and those tokens of
+the second half that come before it.
+
+Not registered (the leading underscore) until the backbone is an OrderedDenoiser.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+
+from sweeper.families._sampling import draw, tempered
+from sweeper.families.base import (
+    AbstractFamily,
+    Denoiser,
+    Needs,
+    NoisyBatch,
+    OrderedDenoiser,
+    Sampler,
+    Samples,
+    SamplingPlan,
+    per_token,
+    stratified,
+    token_nll,
+    uniform_draws,
+)
+
+T_MIN = 1e-3
+"""Training draws t of the diffusion term above this, as the other families do; 0 means z_0."""
+
+
+@dataclass(frozen=True)
+class Family(AbstractFamily):
+    """Masked diffusion down to a share alpha_0 of clean tokens, then autoregression."""
+
+    alpha_0: float = 1.0
+    """Share of tokens that the diffusion decides, in [0, 1]; 1 in the study."""
+    batch_split: float = 1.0
+    """Share of training sequences for the diffusion term: 1 at alpha_0 = 1, 0 at alpha_0 = 0."""
+    objective: Literal["nelbo", "cross_entropy"] = "nelbo"
+    """`cross_entropy` drops the weight alpha_0 / m in training, as the study does."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha_0 <= 1:
+            raise ValueError(f"alpha_0 {self.alpha_0}: expected 0 to 1")
+        if self.objective not in ("nelbo", "cross_entropy"):
+            raise ValueError(f"objective {self.objective!r}: expected nelbo or cross_entropy")
+        if self.alpha_0 in (0, 1):
+            if self.batch_split != self.alpha_0:
+                raise ValueError(f"batch_split must be {self.alpha_0:g} at this alpha_0")
+        elif not 0 < self.batch_split < 1:
+            raise ValueError(
+                f"batch_split {self.batch_split}: alpha_0 {self.alpha_0} has both terms, so "
+                "expected a number between 0 and 1 (0.5 in the paper)"
+            )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(
+            attention="causal",
+            extra_input_ids=1,
+            sequence_multiplier=2 - self.batch_split,
+            explicit_order=True,
+        )
+
+    def corrupt(self, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw z_t given x_0; t = 0 masks a share 1 − alpha_0."""
+        return self._mask(x0_BL, self._masked_share(t_B), rng)
+
+    def nelbo_density(
+        self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    ) -> Tensor:
+        """Integrand of the diffusion term over t ~ U(0, 1), nats per token, (B, L)."""
+        weight_B1 = self.alpha_0 / per_token(self._masked_share(t_B), x0_BL)
+        return weight_B1 * token_nll(logits_BLV, x0_BL) * (zt_BL == self.vocab_size)
+
+    def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
+        """What training averages over t for the diffusion term, nats per token, (B, L)."""
+        if self.objective == "cross_entropy":
+            return token_nll(logits_BLV, x0_BL) * (zt_BL == self.vocab_size)
+        return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
+
+    def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
+        """The first `batch_split` of the sequences at stratified t, the others at t = 0."""
+        n_diffusion = round(self.batch_split * x0_BL.shape[0])
+        t_B = torch.zeros(x0_BL.shape[0], device=rng.device)
+        if n_diffusion:
+            t_B[:n_diffusion] = T_MIN + (1 - T_MIN) * stratified(n_diffusion, rng)
+        t_B = t_B.to(x0_BL.device)
+        zt_BL = self.corrupt(x0_BL, t_B, rng)
+        return NoisyBatch(x0_BL, zt_BL, t_B, self._order(zt_BL, t_B == 0, rng))
+
+    def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
+        """Each term averages over its own sequences, and the two add up."""
+        is_sequential_B = batch.t_B == 0
+        share_B = torch.where(is_sequential_B, 1 - self.batch_split, self.batch_split)
+        weight_B = torch.ones_like(batch.t_B)
+        if self.objective == "nelbo":
+            weight_B = self.alpha_0 / self._masked_share(batch.t_B)
+        weight_B = torch.where(is_sequential_B, 1.0, weight_B)
+        return (weight_B / share_B)[:, None] * self._masked_nll(denoiser, batch, is_sequential_B)
+
+    def bound(self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
+        """The diffusion term on the grid below alpha_0, the sequential term above.
+
+        With m the masked share, the diffusion term is the integral of 1/m over m from 1 − alpha_0
+        to 1. Its grid is even in r = sqrt(m), because the variance grows like 1/m. The number of
+        masked tokens, m L on average, is a control variate as in `_mixing`.
+        """
+        u_B, lowest = t_B.to(x0_BL.device), math.sqrt(1 - self.alpha_0)
+        is_sequential_B = u_B >= self.alpha_0
+        root_B = (lowest + u_B / (1 + lowest)).clamp(min=1e-6)  # at 0 the density is 0 / 0
+        weight_B = torch.where(is_sequential_B, 1.0, 2 * root_B / (1 + lowest))
+        m_B = torch.where(is_sequential_B, 1 - self.alpha_0, root_B.square())
+        level_B = torch.where(is_sequential_B, 0.0, (m_B - (1 - self.alpha_0)) / self.alpha_0)
+        zt_BL = self._mask(x0_BL, m_B, rng)
+        batch = NoisyBatch(x0_BL, zt_BL, level_B, self._order(zt_BL, is_sequential_B, rng))
+        nll_BL = self._masked_nll(denoiser, batch, is_sequential_B)
+        excess_BL = (zt_BL == self.vocab_size) / m_B[:, None] - 1
+        density_BL = nll_BL / m_B[:, None] - math.log(self.vocab_size) / 3 * excess_BL
+        return weight_B[:, None] * density_BL
+
+    def _masked_share(self, t: Tensor) -> Tensor:
+        return (1 - self.alpha_0) + self.alpha_0 * t
+
+    def _mask(self, x0_BL: Tensor, m_B: Tensor, rng: torch.Generator) -> Tensor:
+        u_BL = uniform_draws(tuple(x0_BL.shape), rng).to(x0_BL.device)
+        return torch.where(u_BL < per_token(m_B, x0_BL), self.vocab_size, x0_BL)
+
+    def _order(self, zt_BL: Tensor, is_sequential_B: Tensor, rng: torch.Generator) -> Tensor:
+        """Positions as the network reads them: clean ones first, in random order, then the masked
+        ones, in random order or, for the sequential term, from left to right."""
+        random_BL = uniform_draws(tuple(zt_BL.shape), rng).to(zt_BL.device)
+        ascending_L = torch.linspace(0, 1, zt_BL.shape[1], device=zt_BL.device)
+        masked_BL = torch.where(is_sequential_B[:, None], ascending_L, random_BL)
+        key_BL = torch.where(zt_BL == self.vocab_size, 2 + masked_BL, random_BL)
+        return key_BL.argsort(dim=1, stable=True)
+
+    def _masked_nll(self, denoiser: Denoiser, batch: NoisyBatch, is_sequential_B: Tensor) -> Tensor:
+        """−log x_theta at the masked positions, 0 elsewhere, (B, L), positions as they come."""
+        assert batch.order_BL is not None
+        nll_BL = torch.zeros(batch.x0_BL.shape, device=batch.x0_BL.device)
+        terms = [(~is_sequential_B, diffusion_logits), (is_sequential_B, sequential_logits)]
+        for is_row_B, logits_of in terms:
+            if is_row_B.any():
+                x_BL, z_BL, order_BL = (
+                    a[is_row_B] for a in (batch.x0_BL, batch.zt_BL, batch.order_BL)
+                )
+                x_BL, z_BL = x_BL.gather(1, order_BL), z_BL.gather(1, order_BL)
+                ordered = cast(OrderedDenoiser, denoiser)
+                logits_BLV = logits_of(ordered, x_BL, z_BL, batch.t_B[is_row_B], order_BL)
+                read_BL = token_nll(logits_BLV, x_BL) * (z_BL == self.vocab_size)
+                rows_BL = torch.zeros_like(read_BL).scatter(1, order_BL, read_BL)
+                nll_BL = nll_BL.to(read_BL.dtype).index_put((is_row_B,), rows_BL)
+        return nll_BL
+
+    @property
+    def samplers(self) -> Mapping[str, Sampler]:
+        return {"ancestral": self._ancestral, "block": self._block}
+
+    def _ancestral(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
+        """Diffusion steps in a random order, then the rest one by one from left to right.
+
+        How many tokens a step decides is drawn once for all sequences, as in masked diffusion.
+        """
+        counts, n_left = [], plan.seq_len
+        for steps_left in range(plan.n_steps, 0, -1):
+            t, dt = steps_left / plan.n_steps, 1 / plan.n_steps
+            p_decided = self.alpha_0 * dt / (1 - self.alpha_0 * (1 - t))
+            counts.append(int((uniform_draws((n_left,), rng) < p_decided).sum()))
+            n_left -= counts[-1]
+        order_BL = uniform_draws((plan.n_sequences, plan.seq_len), rng).argsort(dim=1)
+        n_diffused = plan.seq_len - n_left
+        rest_BL = order_BL[:, n_diffused:].sort(dim=1).values
+        order_BL = torch.cat([order_BL[:, :n_diffused], rest_BL], dim=1)
+        return self._decode(denoiser, plan, order_BL, [*filter(None, counts), *[1] * n_left], rng)
+
+    def _block(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
+        """In each step, tokens n_steps apart: far from each other, so nearly independent."""
+        offsets = torch.randperm(plan.n_steps, generator=rng, device=rng.device).tolist()
+        groups = [torch.arange(offset, plan.seq_len, plan.n_steps) for offset in offsets]
+        order_BL = torch.cat(groups).to(rng.device).expand(plan.n_sequences, -1)
+        return self._decode(denoiser, plan, order_BL, [len(g) for g in groups if len(g)], rng)
+
+    def _decode(
+        self,
+        denoiser: Denoiser,
+        plan: SamplingPlan,
+        order_BL: Tensor,
+        counts: list[int],
+        rng: torch.Generator,
+    ) -> Samples:
+        """Decide tokens in the given order, `counts` at a time, each step reading all before it."""
+        known_BL = order_BL[:, :0]
+        for count in counts:
+            masks_BN = torch.full_like(order_BL[:, :count], self.vocab_size)
+            z_BL = torch.cat([known_BL, masks_BN], dim=1)
+            share_B = torch.full(order_BL.shape[:1], 1 - known_BL.shape[1] / plan.seq_len)
+            logits_BLV = cast(OrderedDenoiser, denoiser)(
+                z_BL, share_B.to(z_BL.device), positions_BL=order_BL[:, : z_BL.shape[1]]
+            )
+            tokens_BN = draw(tempered(logits_BLV[:, -count:], plan), rng)
+            known_BL = torch.cat([known_BL, tokens_BN], dim=1)
+        return Samples(torch.zeros_like(known_BL).scatter(1, order_BL, known_BL), len(counts))
+
+
+def diffusion_logits(
+    denoiser: OrderedDenoiser, _x_BL: Tensor, z_BL: Tensor, t_B: Tensor, order_BL: Tensor
+) -> Tensor:
+    """x_theta(. | clean tokens), causal in the order given."""
+    return denoiser(z_BL, t_B, positions_BL=order_BL)
+
+
+def sequential_logits(
+    denoiser: OrderedDenoiser, x_BL: Tensor, z_BL: Tensor, t_B: Tensor, order_BL: Tensor
+) -> Tensor:
+    """x_theta(. | true tokens earlier in the order), from the doubled sequence [z ; x]."""
+    length = z_BL.shape[1]
+    logits_BLV = denoiser(
+        torch.cat([z_BL, x_BL], dim=1),
+        t_B,
+        positions_BL=torch.cat([order_BL, order_BL], dim=1),
+        visible_LL=doubled_visibility(length, z_BL.device),
+    )
+    return logits_BLV[:, :length]
+
+
+def doubled_visibility(length: int, device: torch.device) -> Tensor:
+    """Which input of [z ; x] reads which: z itself and earlier x; x itself and earlier x."""
+    itself_LL = torch.eye(length, dtype=torch.bool, device=device)
+    earlier_LL = torch.ones_like(itself_LL).tril(-1)
+    nothing_LL = torch.zeros_like(itself_LL)
+    z_rows = torch.cat([itself_LL, earlier_LL], dim=1)
+    x_rows = torch.cat([nothing_LL, itself_LL | earlier_LL], dim=1)
+    return torch.cat([z_rows, x_rows], dim=0)
