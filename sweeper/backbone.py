@@ -34,14 +34,15 @@ HEAD_SCALE = 512.0
 class RMSNorm(nn.Module):
     """x / rms(x) times a gain stored as its difference from one, so that decay pulls it to one."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.zeros(width))
+        self.gain = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension in float32 or wider."""
-        gain = 1 + self.gain
-        return functional.rms_norm(at_least_float32(x), gain.shape, gain, RMS_EPSILON).to(x.dtype)
+        width = self.gain.shape[-1:]
+        normal = functional.rms_norm(at_least_float32(x), width, eps=RMS_EPSILON)
+        return (normal * (1 + self.gain)).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -52,8 +53,7 @@ class Attention(nn.Module):
         self.n_heads, self.head_width = rung.n_heads, rung.head_width
         self.qkv = nn.Parameter(torch.empty(3 * rung.width, rung.width))
         self.out = nn.Parameter(torch.empty(rung.width, rung.width))
-        self.query_norm = RMSNorm(rung.width)
-        self.key_norm = RMSNorm(rung.width)
+        self.query_key_norm = RMSNorm(2, rung.width)
         self.sink_key_bias = nn.Parameter(torch.zeros(rung.n_heads, 1, rung.head_width))
         self.sink_value_bias = nn.Parameter(torch.zeros(rung.n_heads, 1, rung.head_width))
 
@@ -61,23 +61,26 @@ class Attention(nn.Module):
         self, x_BLD: Tensor, rotation: tuple[Tensor, Tensor], bias_LL: Tensor | None
     ) -> Tensor:
         """Attend; `bias_LL` is added to the logits, −inf where a key is hidden from a query."""
-        q_BLD, k_BLD, v_BLD = functional.linear(x_BLD, self.qkv).chunk(3, dim=-1)
-        q_BHLK = rotate(self.split(self.query_norm(q_BLD)), rotation) * self.head_width**-0.5
-        k_BHLK = rotate(self.split(self.key_norm(k_BLD)), rotation)
+        B, L, D = x_BLD.shape
+        qkv_BL3D = functional.linear(x_BLD, self.qkv).view(B, L, 3, D)
+        # Queries and keys in one go: two norms and two rotations cost as much as one.
+        qk_BL2D = self.query_key_norm(qkv_BL3D[:, :, :2])
+        q_BHLK, k_BHLK = rotate(self.by_head(qk_BL2D), rotation).chunk(2, dim=1)
+        q_BHLK, v_BHLK = q_BHLK * self.head_width**-0.5, self.by_head(qkv_BL3D[:, :, 2:])
         logits_BHLL = soft_cap(q_BHLK @ k_BHLK.transpose(-1, -2))
         if bias_LL is not None:
             logits_BHLL = logits_BHLL + bias_LL
         sink_BHL1 = soft_cap((q_BHLK * self.sink_key_bias).sum(dim=-1, keepdim=True))
         logits_BHLS = torch.cat([sink_BHL1, logits_BHLL], dim=-1)
-        weights_BHLS = at_least_float32(logits_BHLS).softmax(dim=-1).to(v_BLD.dtype)
+        weights_BHLS = at_least_float32(logits_BHLS).softmax(dim=-1).to(v_BHLK.dtype)
         on_keys_BHLL, on_sink_BHL1 = weights_BHLS[..., 1:], weights_BHLS[..., :1]
-        mixed_BHLK = on_keys_BHLL @ self.split(v_BLD) + on_sink_BHL1 * self.sink_value_bias
+        mixed_BHLK = on_keys_BHLL @ v_BHLK + on_sink_BHL1 * self.sink_value_bias
         return functional.linear(mixed_BHLK.transpose(1, 2).flatten(2), self.out)
 
-    def split(self, x_BLD: Tensor) -> Tensor:
-        """(B, L, D) to (B, H, L, K)."""
-        B, L, _ = x_BLD.shape
-        return x_BLD.view(B, L, self.n_heads, self.head_width).transpose(1, 2)
+    def by_head(self, x_BLnD: Tensor) -> Tensor:
+        """(B, L, n, D) to (B, n · H, L, K)."""
+        B, L, n, _ = x_BLnD.shape
+        return x_BLnD.reshape(B, L, n * self.n_heads, self.head_width).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -151,7 +154,7 @@ class Backbone(nn.Module):
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
     """Whether a parameter of a block is a weight matrix: drawn at random, trained at eta / D."""
-    return parameter.dim() > 1 and not name.endswith("bias")
+    return parameter.dim() > 1 and not name.endswith(("bias", "gain"))
 
 
 def at_least_float32(x: Tensor) -> Tensor:

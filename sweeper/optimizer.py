@@ -1,8 +1,8 @@
 """AdamW with the parameter groups of arXiv 2512.10858 §2.1 and a warmup-then-constant schedule.
 
 With base learning rate eta, weight matrices of a trunk of width d and depth L train at eta / d
-with weight decay times d, everything else at 0.02 · eta without decay, all with eps
-1e-8 / (d · L): together with the backbone's multipliers, one eta serves every rung.
+with weight decay times d, everything else at a rate of its own without decay, all with eps
+1e-8 / (d · L): together with the backbone's multipliers, the same rates serve every rung.
 """
 
 import torch
@@ -10,9 +10,6 @@ from torch import nn
 
 from sweeper.backbone import Backbone, is_matrix
 from sweeper.trial import Optimizer
-
-AUXILIARY_FACTOR = 0.02
-"""Learning rate of embeddings, head, norms, biases and sinks, in units of eta."""
 
 ADAM_EPSILON = 1e-8
 """Before division by width and depth."""
@@ -27,10 +24,9 @@ def build_optimizer(backbone: Backbone, settings: Optimizer) -> torch.optim.Adam
         in_trunk = name.startswith("blocks.")
         (matrices if in_trunk and is_matrix(name, parameter) else others).append(parameter)
     bulk_rate = settings.learning_rate / width
-    other_rate = AUXILIARY_FACTOR * settings.learning_rate
     groups = [
         {"params": matrices, "peak": bulk_rate, "weight_decay": settings.weight_decay * width},
-        {"params": others, "peak": other_rate, "weight_decay": 0.0},
+        {"params": others, "peak": settings.auxiliary_learning_rate, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         groups,

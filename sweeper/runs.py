@@ -1,4 +1,4 @@
-"""One rung of one series as a run: its batch, learning rate and warmup, and the cells it passes.
+"""One rung of one series as a run: its batch, learning rates and warmup, and the cells it passes.
 
 What is `auto` is resolved from the rung and the design alone, never from the series: the runs of
 two series on one rung see the same batches in the same order at the same learning rate.
@@ -126,14 +126,17 @@ def optimizer_for(
     kept = [tokens for tokens in asked if not setting.why_outside(rung, tokens)] or asked
     batch = _batch_sequences(train, math.sqrt(kept[0]) * math.sqrt(kept[-1]), setting.seq_len)
     tokens_per_step = batch * setting.seq_len
-    rate, warmup = train.learning_rate, train.warmup
+    rate, auxiliary_rate, warmup = train.learning_rate, train.auxiliary_learning_rate, train.warmup
     if rate == "auto":
         rate = recipe.learning_rate(tokens_per_step)
+    if auxiliary_rate == "auto":
+        auxiliary_rate = recipe.AUXILIARY_LEARNING_RATE
     if warmup == "auto":
         warmup = recipe.warmup_steps(round(kept[0] / tokens_per_step))
     return Optimizer(
         batch_sequences=batch,
         learning_rate=rate,
+        auxiliary_learning_rate=auxiliary_rate,
         warmup_steps=warmup,
         schedule=train.schedule,
         betas=train.betas,

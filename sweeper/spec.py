@@ -61,6 +61,8 @@ class Train(_Part):
     """Tokens per optimiser step; taken to the nearest whole number of sequences."""
     learning_rate: AutoRate = "auto"
     """Base learning rate; matrices train at it divided by width."""
+    auxiliary_learning_rate: AutoRate = "auto"
+    """Learning rate of embeddings, head, norms, biases and sinks."""
     schedule: Literal["constant"] = "constant"
     warmup: AutoCount = "auto"
     """Optimiser steps of linear warmup; 1 means none."""

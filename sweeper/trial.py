@@ -37,6 +37,8 @@ class Optimizer:
     """Sequences per step, over all devices and micro-batches."""
     learning_rate: float
     """Base learning rate eta of arXiv 2512.10858 §2.1: matrices train at eta / width."""
+    auxiliary_learning_rate: float
+    """Learning rate of everything else: embeddings, head, norms, biases, sinks."""
     warmup_steps: int
     schedule: Literal["constant"] = "constant"
     name: Literal["adamw"] = "adamw"

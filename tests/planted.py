@@ -36,7 +36,7 @@ def planned_trial(
         family_options=(("label", series),),
         rung=rung,
         data=Data("feedfacecafe", VOCAB_SIZE, SEQ_LEN),
-        optimizer=Optimizer(BATCH_SEQUENCES, 4e-3, warmup_steps=1),
+        optimizer=Optimizer(BATCH_SEQUENCES, 4e-3, 6e-3, warmup_steps=1),
         evaluation=Evaluation(n_sequences=4),
         observe_at_steps=steps,
         seed=seed,

@@ -117,10 +117,10 @@ def dense_attention(attention: Attention, x: torch.Tensor) -> torch.Tensor:
         heads = []
         for h in range(TINY.n_heads):
             part = slice(h * k, (h + 1) * k)
-            query = turn(norm(w_q @ x[i], attention.query_norm.gain)[part], i)
+            query = turn(norm(w_q @ x[i], attention.query_key_norm.gain[0])[part], i)
             keys, values = [attention.sink_key_bias[h, 0]], [attention.sink_value_bias[h, 0]]
             for j in range(len(x)):
-                keys.append(turn(norm(w_k @ x[j], attention.key_norm.gain)[part], j))
+                keys.append(turn(norm(w_k @ x[j], attention.query_key_norm.gain[1])[part], j))
                 values.append((w_v @ x[j])[part])
             logits = torch.stack([query @ key / math.sqrt(k) for key in keys])
             weights = torch.softmax(LOGIT_CAP * torch.tanh(logits / LOGIT_CAP), dim=0)

@@ -10,7 +10,9 @@ from sweeper.ladder import Rung, rung_of_width
 from sweeper.optimizer import build_optimizer, rate_factor, set_rates
 from sweeper.trial import Optimizer
 
-SETTINGS = Optimizer(batch_sequences=8, learning_rate=0.1, warmup_steps=10)
+SETTINGS = Optimizer(
+    batch_sequences=8, learning_rate=0.1, auxiliary_learning_rate=6e-3, warmup_steps=10
+)
 
 
 def test_every_parameter_is_in_one_group_and_matrices_train_at_eta_over_width() -> None:
@@ -22,6 +24,7 @@ def test_every_parameter_is_in_one_group_and_matrices_train_at_eta_over_width() 
     assert len(matrices["params"]) == 2 * 4  # per layer: qkv, out, up, down
     assert matrices["peak"] == 0.1 / 16
     assert matrices["weight_decay"] == 0.5 * 16
+    assert others["peak"] == 6e-3
     assert others["weight_decay"] == 0
 
 

@@ -182,6 +182,7 @@ def test_what_the_file_names_is_taken_as_it_is() -> None:
     train = {
         "batch_tokens": 2000,
         "learning_rate": "3e-4",
+        "auxiliary_learning_rate": "2e-4",
         "warmup": 7,
         "betas": [0.8, 0.9],
         "weight_decay": 1,
@@ -191,6 +192,7 @@ def test_what_the_file_names_is_taken_as_it_is() -> None:
     assert plan.trials[0].trial.optimizer == Optimizer(
         batch_sequences=31,  # 31.25 sequences of 64
         learning_rate=3e-4,
+        auxiliary_learning_rate=2e-4,
         warmup_steps=7,
         betas=(0.8, 0.9),
         weight_decay=1.0,
@@ -261,10 +263,15 @@ def test_the_id_of_a_trial_is_what_it_always_was() -> None:
     plan = plan_of(
         design=isoflop(),
         series={"ar": {"family": "ar"}},
-        train={"batch_tokens": 1024, "learning_rate": 0.01, "warmup": 100},
+        train={
+            "batch_tokens": 1024,
+            "learning_rate": 0.01,
+            "auxiliary_learning_rate": 0.006,
+            "warmup": 100,
+        },
         evaluation={"sequences": 1024},
     )
-    assert ids(plan) == ["f99eeecad95e"]
+    assert ids(plan) == ["a30a06d085c5"]
 
 
 SAME: dict[str, dict[str, Any]] = {

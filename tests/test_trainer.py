@@ -33,7 +33,7 @@ def trainer_of(corpus: Corpus) -> Callable[..., Trainer]:
             family_options=encoded_options(family),
             rung=Rung(2, 16, 2),
             data=Data(corpus.fingerprint, corpus.vocab_size, SEQ_LEN),
-            optimizer=Optimizer(batch_sequences=8, learning_rate=0.1, warmup_steps=2),
+            optimizer=Optimizer(8, 0.1, auxiliary_learning_rate=6e-3, warmup_steps=2),
             evaluation=Evaluation(4),
             observe_at_steps=(10,),
             seed=0,

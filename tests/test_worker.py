@@ -48,7 +48,7 @@ def trial_of(name: str = "masked", **changes: object) -> Trial:
         family_options=encoded_options(family),
         rung=Rung(2, 16, 2),
         data=Data(corpus.fingerprint, corpus.vocab_size, SEQ_LEN),
-        optimizer=Optimizer(batch_sequences=8, learning_rate=0.1, warmup_steps=2),
+        optimizer=Optimizer(8, 0.1, auxiliary_learning_rate=6e-3, warmup_steps=2),
         evaluation=Evaluation(20),
         observe_at_steps=(4, 10),
         seed=0,
@@ -139,7 +139,7 @@ def test_a_checkpoint_past_an_unobserved_step_is_not_used(tmp_path: Path) -> Non
 
 def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:
     # Rates this large overflow float32 within a few steps.
-    settings = Optimizer(batch_sequences=8, learning_rate=1e30, warmup_steps=1)
+    settings = Optimizer(8, 1e30, auxiliary_learning_rate=6e-3, warmup_steps=1)
     trial = trial_of(optimizer=settings)
     assert run_trial(assignment_of(tmp_path, trial), stop=never) == "diverged"
     record = read_record(Store((tmp_path / "sweep").resolve()).record(trial.trial_id))

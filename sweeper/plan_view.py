@@ -1,0 +1,71 @@
+"""A plan as tables for the terminal. Renders; prints nothing."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from sweeper.plan import Plan, PlannedTrial
+
+
+def plan_view(plan: Plan) -> Iterator[RenderableType]:
+    """The trials, what is left out, warnings and totals, to be printed in this order."""
+    corpus, totals = plan.corpus, plan.totals
+    yield (
+        f"[bold]{escape(plan.name)}[/bold]: {totals.n_trials} trials, {totals.n_cells} "
+        f"observations, {totals.train_flops:.3g} training FLOPs on {totals.tokens / 1e6:,.1f}M "
+        f"tokens; evaluation adds {totals.eval_share:.0%}"
+    )
+    yield (
+        f"corpus {escape(corpus.source)}: {corpus.train_tokens / 1e6:,.1f}M training and "
+        f"{corpus.validation_tokens / 1e6:,.2f}M validation tokens, vocabulary "
+        f"{corpus.vocab_size}, fingerprint {corpus.fingerprint[:12]}"
+    )
+    yield _trials(plan.trials)
+    if plan.skipped:
+        yield _skipped(plan)
+    for warning in plan.warnings:
+        yield f"[yellow]warning[/yellow] {escape(f'[{warning.code}] {warning.message}')}"
+
+
+def short(count: float) -> str:
+    """A count as people say it: 25.3K, 1.33M, 3B."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.0f}"
+
+
+def _trials(trials: tuple[PlannedTrial, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("trial")
+    table.add_column("series")
+    for name in ("params", "layers × width", "batch", "rate", "steps", "tokens", "FLOPs"):
+        table.add_column(name, justify="right")
+    table.add_column("observed at")
+    for planned in trials:
+        trial, last = planned.trial, planned.cells[-1]
+        table.add_row(
+            trial.trial_id,
+            escape(planned.series) + (f" seed {trial.seed}" if trial.seed else ""),
+            short(planned.params.trunk),
+            f"{trial.rung.n_layers} × {trial.rung.width}",
+            short(trial.tokens_per_step),
+            f"{trial.optimizer.learning_rate:g}",
+            f"{trial.n_steps:,}",
+            short(last.tokens),
+            f"{last.flops:.3g}",
+            " ".join(
+                f"{cell.budget_flops:.3g}" if cell.budget_flops else short(cell.tokens)
+                for cell in planned.cells
+            ),
+        )
+    return table
+
+
+def _skipped(plan: Plan) -> str:
+    sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in plan.skipped)
+    reasons = "; ".join(f"{count} {reason}" for reason, count in sides.most_common())
+    return f"left out: {len(plan.skipped)} cells ({escape(reasons)}); --json lists them"
