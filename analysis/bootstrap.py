@@ -20,7 +20,7 @@ Runs of different series in the same design slot draw the same multiplier. Where
 related (same evaluation noise, same data order) the covariance between series is kept in every
 difference; where they are independent the products of residuals average out and nothing is lost.
 
-*Pairs.* With many runs, draw whole runs with replacement, within budgets if each run has one.
+*Pairs.* With many runs, draw whole runs with replacement, as the published surface fits do.
 
 Suffixes: R resamples, P points, S slots.
 """
@@ -148,17 +148,11 @@ class Resampler:
         return rng.standard_normal((self.n_resamples, n_columns))
 
     def run_counts(self, points: Points) -> FloatArray:
-        """How often each point's run was drawn, shape (R, P); within budgets if possible."""
+        """How often each point's run was drawn, shape (R, P): as many draws as runs."""
         rng = np.random.default_rng([self.uniform_seed, 2])
         runs, run_index_P = np.unique(points.run_P, return_inverse=True)
-        stratum_by_run = np.zeros(len(runs))
-        if not points.has_shared_runs:
-            stratum_by_run[run_index_P] = np.nan_to_num(points.budget_P)
-        counts = np.zeros((self.n_resamples, len(runs)))
-        for stratum in np.unique(stratum_by_run):
-            members = np.flatnonzero(stratum_by_run == stratum)
-            share = np.full(len(members), 1.0 / len(members))
-            counts[:, members] = rng.multinomial(len(members), share, size=self.n_resamples)
+        share = np.full(len(runs), 1.0 / len(runs))
+        counts = rng.multinomial(len(runs), share, size=self.n_resamples).astype(np.float64)
         counts_RP: FloatArray = counts[:, run_index_P]
         return counts_RP
 

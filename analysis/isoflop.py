@@ -16,7 +16,7 @@ import numpy as np
 from analysis.bootstrap import Noise, Resampler
 from analysis.errors import Caution
 from analysis.laws import PowerLaw, fit_power_law, law_with_offset, percentile_interval
-from analysis.points import FloatArray, Points
+from analysis.points import FloatArray, Points, n_levels
 from analysis.valleys import MINIMA, Grid, IsoFlopMethod, Minima, drawn_sizes
 from analysis.weights import inverse_variance_weights
 
@@ -32,6 +32,10 @@ RISE_IN_SIGMAS = 2.0
 HUBER_SIGMAS = 1.345
 """95 % efficiency on Gaussian noise."""
 N_REWEIGHTINGS = 6
+MIN_TEMPER = 1e-3
+"""Least share of its weight that a bad point keeps, so that no budget loses all of it."""
+NOISE_FREE = 1e-10
+"""Relative scatter that is rounding, not noise."""
 
 Reason = Literal["too_few_sizes", "no_minimum", "minimum_at_smallest", "minimum_at_largest", "flat"]
 
@@ -97,7 +101,7 @@ class IsoFlopFit:
 
 def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> IsoFlopFit:
     """Fit the valleys of one series, judge them, and fit the laws through the bracketed ones."""
-    grid, left_out = _usable_budgets(points)
+    grid, left_out = usable_budgets(points)
     cautions = [_left_out_caution(points.family, optimum) for optimum in left_out]
     if grid is None:
         return _empty(points, method, left_out, cautions)
@@ -130,12 +134,12 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
     return _with_laws(fit, points.family, resampler, weighted=used == "pair")
 
 
-def _usable_budgets(points: Points) -> tuple[Grid | None, list[Optimum]]:
+def usable_budgets(points: Points, min_sizes: int = MIN_SIZES) -> tuple[Grid | None, list[Optimum]]:
     """Budgets with enough sizes as a `Grid`, and the others as unbracketed optima."""
     usable, left_out = [], []
     for budget in points.budgets_K:
         mine = points.budget_P == budget
-        if len(np.unique(points.params_P[mine])) >= MIN_SIZES:
+        if min(n_levels(points.params_P[mine]), n_levels(points.tokens_P[mine])) >= min_sizes:
             usable.append(budget)
         else:
             flops = float(points.flops_P[mine].mean())
@@ -212,8 +216,10 @@ def _tempered(grid: Grid) -> Grid:
         minima = MINIMA["pair"](robust, grid.points.loss_P[None])
         residual_P = (grid.points.loss_P - minima.fitted_RP[0]) * np.sqrt(grid.weight_P)
         alone = Noise(residual_P, minima.basis_Pc, np.arange(len(residual_P)))
-        scaled_P = np.maximum(np.abs(alone.scaled_residual_P), np.finfo(float).tiny)
-        temper_P = np.minimum(1.0, HUBER_SIGMAS * alone.robust_sigma / scaled_P)
+        if alone.robust_sigma < NOISE_FREE:
+            return grid
+        scaled_P = np.maximum(np.abs(alone.scaled_residual_P), NOISE_FREE)
+        temper_P = np.clip(HUBER_SIGMAS * alone.robust_sigma / scaled_P, MIN_TEMPER, 1.0)
         robust = dataclasses.replace(grid, weight_P=grid.weight_P * temper_P)
     return robust
 

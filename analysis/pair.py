@@ -93,7 +93,9 @@ class _Basis:
         self.xx_RK = design.sum_by_budget(self.x_centred_RP**2)
         self.zz_RK = design.sum_by_budget(self.z_centred_RP**2)
         self.xz_RK = design.sum_by_budget(self.x_centred_RP * self.z_centred_RP)
-        self.determinant_RK = self.xx_RK * self.zz_RK - self.xz_RK**2
+        determinant_RK = self.xx_RK * self.zz_RK - self.xz_RK**2
+        # Where the columns coincide no arm can be told: both are 0 and the valley is flat.
+        self.determinant_RK = np.where(determinant_RK > 0, determinant_RK, np.inf)
 
     def _centre(self, values_RP: FloatArray) -> tuple[FloatArray, FloatArray]:
         mean_RK = self.design.sum_by_budget(values_RP) / self.total_K

@@ -58,6 +58,11 @@ class Points:
         return Points(family=self.family, **arrays)
 
 
+def n_levels(values: FloatArray) -> int:
+    """How many values differ by more than `SAME_SIZE`, chaining neighbours."""
+    return 1 + int(np.sum(np.diff(np.sort(np.log(values))) > SAME_SIZE))
+
+
 def points_by_family(frame: pd.DataFrame) -> dict[str, Points]:
     """Split a validated tidy table into its series, in the order of their labels."""
     run = frame.groupby(["family", "run_id"], sort=False).ngroup().to_numpy().astype(np.int64)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import Caution, SettingsError, TableError, did_you_mean
-from analysis.tidy import RawTable, TidyTable, tidy
+from analysis.tidy import RawTable, TidyTable, tidy_counted
 from sweeper.flops import FLOPS_CONVENTIONS, FlopsPerToken, flops_by_convention
 from sweeper.ladder import PARAMS_CONVENTIONS, ParameterGroups, params_by_convention
 
@@ -59,7 +59,7 @@ def from_observations(
             "run_id": done["trajectory_id"].to_numpy(),
         }
     )
-    result = tidy(RawTable(table, name, tuple(int(i) + 1 for i in done.index)))
+    result = tidy_counted(RawTable(table, name, tuple(int(i) + 1 for i in done.index)))
     return dataclasses.replace(
         result,
         cautions=(*cautions, *result.cautions),

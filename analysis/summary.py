@@ -8,7 +8,7 @@ from analysis.isoflop import REASONS, Optimum
 from analysis.laws import PowerLaw
 from analysis.surface import SurfaceFit
 
-MAX_BUDGETS = 4
+MAX_BUDGETS = 5
 """Budgets shown per series: the ends and what lies evenly between them."""
 _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
@@ -29,7 +29,7 @@ def family_summary(fit: FamilyFit) -> str:
         lines.append("  no isoFLOP budgets")
     else:
         header = f"  {'budget':>9}  {'L* nats/token':24}  {'N* params':24}  {'D* tokens':24}"
-        lines.append(header)
+        lines.append(header.rstrip())
         lines += [_optimum_line(optimum) for optimum in _spread(fit.isoflop.optima)]
         laws = (
             ("L*", fit.isoflop.loss_law),

@@ -17,7 +17,7 @@ import numpy as np
 from analysis.bootstrap import Noise, Resampler, many_runs
 from analysis.errors import Caution
 from analysis.laws import percentile_interval
-from analysis.points import FloatArray, Points
+from analysis.points import BoolArray, FloatArray, Points, n_levels
 from analysis.surface_core import (
     EXPONENT_RANGE,
     SurfaceProblem,
@@ -36,6 +36,8 @@ MAX_CORRELATION = 0.9995
 HUBER_SIGMAS = 1.345
 """95 % efficiency on Gaussian noise."""
 MAD_TO_SIGMA = 1.4826
+SMALLEST_ARM = 1e-5
+"""Change of the loss over all points, relative, below which an arm is absent."""
 MAX_RUNAWAY_SHARE = 0.2
 """Refuse when more resamples than this have an exponent outside the range of the search grid."""
 POINTS_PER_CHUNK = 2**16
@@ -96,8 +98,8 @@ class _Centred:
         alpha, beta = theta_R5[:, 3], theta_R5[:, 4]
         return {
             "E": scale * theta_R5[:, 0],
-            "A": scale * theta_R5[:, 1] * np.exp(alpha * self.log_params_mean),
-            "B": scale * theta_R5[:, 2] * np.exp(beta * self.log_tokens_mean),
+            "A": scale * np.exp(theta_R5[:, 1] + alpha * self.log_params_mean),
+            "B": scale * np.exp(theta_R5[:, 2] + beta * self.log_tokens_mean),
             "alpha": alpha,
             "beta": beta,
         }
@@ -113,14 +115,15 @@ def fit_surface(
     centred = _centre(points)
     delta = _auto_delta(centred.problem) if huber_delta == "auto" else huber_delta
     best = minimise(centred.problem, delta)
-    if not best.is_certified_R[0]:
-        return _refusal(points, "surface_not_certified", "no optimum could be certified")
     theta_5 = best.theta_R5[0]
-    reason = _why_degenerate(theta_5)
+    reason = _why_degenerate(centred.problem, theta_5)
     if reason is not None:
         return _refusal(points, *reason)
+    if not best.is_certified_R[0]:
+        return _refusal(points, "surface_not_certified", "no optimum could be certified")
     draws_R5, counts = _bootstrap(centred.problem, points, theta_5, delta, resampler)
-    runaway = _is_runaway(draws_R5)
+    is_flat_2R = _is_flat(centred.problem, draws_R5)
+    runaway = _is_runaway(draws_R5) | is_flat_2R[0] | is_flat_2R[1]
     if not len(draws_R5) or runaway.mean() > MAX_RUNAWAY_SHARE:
         message = (
             f"{runaway.mean():.0%} of the resamples have no exponent within "
@@ -150,7 +153,7 @@ def fit_surface(
 def _why_not_identified(points: Points) -> tuple[str, str] | None:
     """Code and reason when the design cannot pin the surface down, whatever the losses are."""
     n_points = len(points.loss_P)
-    n_sizes, n_tokens = len(np.unique(points.params_P)), len(np.unique(points.tokens_P))
+    n_sizes, n_tokens = n_levels(points.params_P), n_levels(points.tokens_P)
     if n_points < MIN_POINTS:
         return "too_few_points", f"{n_points} points, a surface needs {MIN_POINTS}"
     if n_sizes < MIN_LEVELS:
@@ -169,25 +172,31 @@ def _why_not_identified(points: Points) -> tuple[str, str] | None:
     return None
 
 
-def _why_degenerate(theta_5: FloatArray) -> tuple[str, str] | None:
+def _why_degenerate(problem: SurfaceProblem, theta_5: FloatArray) -> tuple[str, str] | None:
     """Code and reason when the optimum is on a face or an edge that makes it meaningless."""
-    if theta_5[1] == 0:
-        return "no_size_dependence", "the best fit has A = 0: the loss does not fall with params"
-    if theta_5[2] == 0:
-        return "no_token_dependence", "the best fit has B = 0: the loss does not fall with tokens"
+    is_flat_in_size, is_flat_in_data = _is_flat(problem, theta_5[None])[:, 0].tolist()
+    if is_flat_in_size:
+        return "no_size_dependence", "in the best fit the loss does not fall with params"
+    if is_flat_in_data:
+        return "no_token_dependence", "in the best fit the loss does not fall with tokens"
     if _is_runaway(theta_5[None])[0]:
         message = f"best fit at alpha = {theta_5[3]:.3g}, beta = {theta_5[4]:.3g}, off every scale"
         return "surface_not_identified", message
     return None
 
 
-def _is_runaway(theta_R5: FloatArray) -> FloatArray:
-    exponents_R2 = theta_R5[:, 3:]
+def _is_runaway(theta_R5: FloatArray) -> BoolArray:
+    """Whether an exponent left the range of the search grid, (R,)."""
     low, high = EXPONENT_RANGE
-    outside = (exponents_R2 < low) | (exponents_R2 > high)
-    flat = (theta_R5[:, 1:3] == 0).any(axis=1)
-    result: FloatArray = (outside.any(axis=1) | flat).astype(np.float64)
+    outside: BoolArray = (theta_R5[:, 3:] < low) | (theta_R5[:, 3:] > high)
+    result: BoolArray = np.any(outside, axis=1)
     return result
+
+
+def _is_flat(problem: SurfaceProblem, theta_R5: FloatArray) -> BoolArray:
+    """Whether the size arm, and the data arm, change the loss over the data at all, (2, R)."""
+    size_RP, data_RP = _arms(problem, theta_R5)
+    return np.stack([np.ptp(size_RP, axis=1), np.ptp(data_RP, axis=1)]) < SMALLEST_ARM
 
 
 def _refusal(points: Points, code: str, reason: str) -> Refusal:
@@ -211,12 +220,16 @@ def _centre(points: Points) -> _Centred:
 
 
 def _residuals(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
-    level, a, b, alpha, beta = theta_5
-    loss_P = (
-        level + a * np.exp(-alpha * problem.log_params_P) + b * np.exp(-beta * problem.log_tokens_P)
-    )
-    result: FloatArray = problem.log_loss_RP[0] - np.log(loss_P)
+    size_RP, data_RP = _arms(problem, theta_5[None])
+    result: FloatArray = problem.log_loss_RP[0] - np.log(theta_5[0] + size_RP[0] + data_RP[0])
     return result
+
+
+def _arms(problem: SurfaceProblem, theta_R5: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """a·N^(−alpha) and b·D^(−beta) at every point, in units of the mean loss, each (R, P)."""
+    _, log_a, log_b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
+    size_RP = np.exp(log_a - alpha * problem.log_params_P)
+    return size_RP, np.exp(log_b - beta * problem.log_tokens_P)
 
 
 def _auto_delta(problem: SurfaceProblem) -> float:
@@ -279,11 +292,10 @@ def _bootstrap(
 def _tangent_basis(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
     """Orthonormal basis of the log loss's derivatives, shape (P, 5), or 4 on the face E = 0."""
     u_P, v_P = problem.log_params_P, problem.log_tokens_P
-    level, a, b, alpha, beta = theta_5
-    size_P, data_P = np.exp(-alpha * u_P), np.exp(-beta * v_P)
-    columns = [np.ones_like(u_P), size_P, data_P, -a * u_P * size_P, -b * v_P * data_P]
-    slope_P5 = np.stack(columns, axis=1) / (level + a * size_P + b * data_P)[:, None]
-    if level == 0:
+    size_P, data_P = (arm_RP[0] for arm_RP in _arms(problem, theta_5[None]))
+    columns = [np.ones_like(u_P), size_P, data_P, -u_P * size_P, -v_P * data_P]
+    slope_P5 = np.stack(columns, axis=1) / (theta_5[0] + size_P + data_P)[:, None]
+    if theta_5[0] == 0:
         slope_P5 = slope_P5[:, 1:]
     orthonormal, _ = np.linalg.qr(slope_P5 * np.sqrt(problem.weight_RP[0])[:, None])
     return orthonormal

@@ -2,15 +2,17 @@
 certifies it.
 
 The problem is easy once it is centred and scaled: with U, V the centred logs of N and D and the
-losses divided by their geometric mean, theta = (E, a, b, alpha, beta) in E + a·e^(−alpha·U) +
-b·e^(−beta·V) is of order one in every coordinate. A grid over (alpha, beta), on which E, a and b
-are linear least squares (`projection_start`), finds the basin; `newton` then minimises
+losses divided by their geometric mean, theta = (E, log a, log b, alpha, beta) in
+E + a·e^(−alpha·U) + b·e^(−beta·V) is of order one in every coordinate. A grid over (alpha, beta),
+on which E, a and b are linear least squares (`projection_start`), finds the basin; `newton` then
+minimises
 
     f(theta) = Σ c_i · huber(log L_i − log Lhat_i)        (arXiv 2203.15556, eq. 3, with weights c)
 
-with the analytic gradient and Hessian. E, a and b stay at or above 0 by projection (Bertsekas
-1982), so a fit may end on a face such as E = 0. A fit is *certified* when the Newton decrement over
-the free coordinates says that no more than a rounding error is left to gain.
+with the analytic gradient and Hessian. E stays at or above 0 by projection (Bertsekas 1982), so a
+fit may end on the face E = 0. The arms have logs as coordinates, since (a, alpha) of a steep arm
+trade along a curved ridge and (log a, alpha) along a straight one. A fit is *certified* when the
+Newton decrement over the free coordinates says that no more than a rounding error is left to gain.
 
 Suffixes: R resamples, P points, G grid cells, 5 the coordinates of theta.
 """
@@ -31,14 +33,19 @@ DECREMENT_TOLERANCE = 1e-12
 """Relative fall of the objective still to gain; the references ask for 1e-8."""
 SMALLEST_OBJECTIVE = 1e-26
 """Per unit of weight: losses are float64, so residuals below 1e-13 are rounding."""
+SMALLEST_START = 1e-4
+"""An arm that the grid finds absent still starts with this, so that Newton can revive it."""
 SMALLEST_LOSS = 1e-12
 """In units of the mean loss."""
 CONTINUATION = 5.0
 """Ratio of successive Huber deltas, from wide and smooth down to the one asked for."""
 WIDEST_DELTA = 0.1
 
-_LOWER = np.array([0.0, 0.0, 0.0, EXPONENT_LIMITS[0], EXPONENT_LIMITS[0]])
-_UPPER = np.array([np.inf, np.inf, np.inf, EXPONENT_LIMITS[1], EXPONENT_LIMITS[1]])
+LOG_ARM_LIMITS = (-40.0, 20.0)
+"""Range of log a and log b; an arm at the lower end is absent."""
+
+_LOWER = np.array([0.0, LOG_ARM_LIMITS[0], LOG_ARM_LIMITS[0], *2 * [EXPONENT_LIMITS[0]]])
+_UPPER = np.array([np.inf, LOG_ARM_LIMITS[1], LOG_ARM_LIMITS[1], *2 * [EXPONENT_LIMITS[1]]])
 
 
 @dataclass(frozen=True)
@@ -91,15 +98,15 @@ def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expan
     psi is the clipped residual and h is 1 inside the quadratic zone.
     """
     u_P, v_P = problem.log_params_P, problem.log_tokens_P
-    level, a, b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
-    size_RP, data_RP = np.exp(-alpha * u_P), np.exp(-beta * v_P)
-    # A step may clip E, a and b to 0 all at once; the floor makes such a trial finite and hopeless.
-    loss_RP = np.maximum(level + a * size_RP + b * data_RP, SMALLEST_LOSS)
+    level, log_a, log_b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
+    size_RP, data_RP = np.exp(log_a - alpha * u_P), np.exp(log_b - beta * v_P)
+    # A step may clip everything to 0 at once; the floor makes such a trial finite and hopeless.
+    loss_RP = np.maximum(level + size_RP + data_RP, SMALLEST_LOSS)
     residual_RP = problem.log_loss_RP - np.log(loss_RP)
     psi_RP = np.clip(residual_RP, -delta, delta)
     value_R = np.sum(problem.weight_RP * psi_RP * (residual_RP - 0.5 * psi_RP), axis=1)
     slope_R5P = np.stack(
-        [np.ones_like(loss_RP), size_RP, data_RP, -a * u_P * size_RP, -b * v_P * data_RP], axis=1
+        [np.ones_like(loss_RP), size_RP, data_RP, -u_P * size_RP, -v_P * data_RP], axis=1
     )
     slope_R5P /= loss_RP[:, None, :]
     pull_RP = problem.weight_RP * psi_RP
@@ -107,10 +114,12 @@ def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expan
     bend_RP = pull_RP + problem.weight_RP * (np.abs(residual_RP) <= delta)
     hessian = (slope_R5P * bend_RP[:, None, :]) @ np.swapaxes(slope_R5P, 1, 2)
     for j, k, second_RP in (
+        (1, 1, size_RP),
         (1, 3, -u_P * size_RP),
+        (3, 3, u_P**2 * size_RP),
+        (2, 2, data_RP),
         (2, 4, -v_P * data_RP),
-        (3, 3, a * u_P**2 * size_RP),
-        (4, 4, b * v_P**2 * data_RP),
+        (4, 4, v_P**2 * data_RP),
     ):
         term_R = np.sum(pull_RP * second_RP / loss_RP, axis=1)
         hessian[:, j, k] -= term_R
@@ -120,32 +129,36 @@ def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expan
 
 
 def newton(problem: SurfaceProblem, start_R5: FloatArray, delta: float) -> Minimum:
-    """Damped projected Newton from `start_R5`, all resamples at once."""
+    """Projected Newton from `start_R5` with shrinking steps, all resamples at once.
+
+    Steps are shortened as a whole rather than damped: the ridges are a million times flatter along
+    than across, and any damping that tames one direction stops the other.
+    """
     theta_R5 = np.clip(start_R5, _LOWER, _UPPER)
     n = len(theta_R5)
     value_R, certified_R = np.empty(n), np.zeros(n, dtype=bool)
-    damping_R = np.zeros(n)
+    fraction_R = np.ones(n)
     floor_R = SMALLEST_OBJECTIVE * np.broadcast_to(problem.weight_RP.sum(axis=1), (n,))
     active = np.arange(n)
     here = expand(problem, theta_R5, delta)
     for _ in range(MAX_ITERATIONS):
         value_R[active] = here.value_R
-        step_R5, decrement_R = _newton_step(here, theta_R5[active], damping_R[active])
+        step_R5, decrement_R = _newton_step(here, theta_R5[active])
         done = decrement_R <= DECREMENT_TOLERANCE * here.value_R + floor_R[active]
         certified_R[active[done]] = True
-        active, step_R5, decrement_R = active[~done], step_R5[~done], decrement_R[~done]
+        active, step_R5 = active[~done], step_R5[~done]
         here = _keep(here, ~done)
         if not len(active):
             break
+        step_R5 *= fraction_R[active, None]
         trial_R5 = np.clip(theta_R5[active] + step_R5, _LOWER, _UPPER)
         there = expand(problem.rows(active), trial_R5, delta)
         better_R = there.value_R < here.value_R
         theta_R5[active[better_R]] = trial_R5[better_R]
         here = _choose(there, here, better_R)
-        damping_R[active] = np.where(
-            better_R, 0.1 * damping_R[active], np.maximum(1e-4, 10 * damping_R[active])
+        fraction_R[active] = np.where(
+            better_R, np.minimum(1.0, 4 * fraction_R[active]), 0.25 * fraction_R[active]
         )
-        damping_R[damping_R < 1e-7] = 0.0
     return Minimum(theta_R5, value_R, certified_R)
 
 
@@ -168,7 +181,7 @@ def continuation(delta: float) -> list[float]:
 
 
 def projection_start(problem: SurfaceProblem) -> FloatArray:
-    """Best cell of the (alpha, beta) grid under weighted least squares on the loss, shape (R, 5).
+    """Theta at the best cell of the (alpha, beta) grid under weighted least squares, shape (R, 5).
 
     Weights are c / L², which makes residuals relative. E, a, b are eliminated in closed form on the
     inside and on the faces E = 0, a = 0 and b = 0; the feasible candidate with the least error
@@ -198,7 +211,8 @@ def projection_start(problem: SurfaceProblem) -> FloatArray:
     best_R = np.argmax(gain_RG, axis=1)
     linear_R3 = linear_RG3[np.arange(len(best_R)), best_R]
     exponents_R2 = np.stack([axis[full[0][best_R]], axis[full[1][best_R]]], axis=1)
-    return np.hstack([linear_R3, exponents_R2])
+    log_arms_R2 = np.log(np.maximum(linear_R3[:, 1:], SMALLEST_START))
+    return np.hstack([linear_R3[:, :1], log_arms_R2, exponents_R2])
 
 
 @dataclass(frozen=True)
@@ -252,28 +266,45 @@ def _solve2(
     return (zz * xy - xz * zy) / determinant, (xx * zy - xz * xy) / determinant
 
 
-def _newton_step(
-    here: Expansion, theta_R5: FloatArray, damping_R: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Step and the fall of the objective it predicts without damping.
+def _newton_step(here: Expansion, theta_R5: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Full step, and the fall of the objective that it would bring were there no bounds.
 
-    Coordinates at a bound whose gradient points outward are held. Eigenvalues of the rest are
-    replaced by their magnitudes, so that the step descends also where the objective is not convex.
+    Coordinates at a bound whose gradient points outward are held. A step that would take E below 0
+    goes to the face E = 0 instead, and the other coordinates follow from there.
     """
-    held = ((theta_R5 <= _LOWER) & (here.gradient_R5 > 0)) | (
+    held_R5 = ((theta_R5 <= _LOWER) & (here.gradient_R5 > 0)) | (
         (theta_R5 >= _UPPER) & (here.gradient_R5 < 0)
     )
-    gradient_R5 = np.where(held, 0.0, here.gradient_R5)
-    free_R55 = ~(held[:, :, None] | held[:, None, :])
-    hessian = np.where(free_R55, here.hessian_R55, np.where(np.eye(5, dtype=bool), 1.0, 0.0))
+    step_R5, decrement_R = _descent(here.gradient_R5, here.hessian_R55, held_R5)
+    crosses_R = theta_R5[:, 0] + step_R5[:, 0] < 0
+    if crosses_R.any():
+        hessian, to_face = here.hessian_R55[crosses_R], -theta_R5[crosses_R, :1]
+        gradient = here.gradient_R5[crosses_R] + hessian[:, :, 0] * to_face
+        held = held_R5[crosses_R]
+        held[:, 0] = True
+        step_R5[crosses_R] = _descent(gradient, hessian, held)[0]
+        step_R5[crosses_R, :1] = to_face
+    return step_R5, decrement_R
+
+
+def _descent(
+    gradient_R5: FloatArray, hessian_R55: FloatArray, held_R5: BoolArray
+) -> tuple[FloatArray, FloatArray]:
+    """Newton step over the coordinates that are not held, and the fall it predicts.
+
+    Eigenvalues are replaced by their magnitudes: the step descends also where the objective is not
+    convex.
+    """
+    gradient_R5 = np.where(held_R5, 0.0, gradient_R5)
+    free_R55 = ~(held_R5[:, :, None] | held_R5[:, None, :])
+    hessian = np.where(free_R55, hessian_R55, np.eye(5))
     eigenvalue_R5, basis_R55 = np.linalg.eigh(hessian)
     magnitude_R5 = np.abs(eigenvalue_R5)
-    largest_R = np.maximum(magnitude_R5.max(axis=1, keepdims=True), np.finfo(float).tiny)
-    magnitude_R5 = np.maximum(magnitude_R5, 1e-14 * largest_R)
+    largest_R1 = np.maximum(magnitude_R5.max(axis=1, keepdims=True), np.finfo(float).tiny)
+    magnitude_R5 = np.maximum(magnitude_R5, 1e-14 * largest_R1)
     along_R5 = np.einsum("rij,ri->rj", basis_R55, gradient_R5)
     decrement_R = 0.5 * np.sum(along_R5**2 / magnitude_R5, axis=1)
-    damped_R5 = along_R5 / (magnitude_R5 + damping_R[:, None] * largest_R)
-    return -np.einsum("rij,rj->ri", basis_R55, damped_R5), decrement_R
+    return -np.einsum("rij,rj->ri", basis_R55, along_R5 / magnitude_R5), decrement_R
 
 
 def _keep(expansion: Expansion, chosen: BoolArray) -> Expansion:

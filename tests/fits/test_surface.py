@@ -40,7 +40,7 @@ def a_problem(noise: float = 0.02) -> SurfaceProblem:
 @pytest.mark.parametrize("delta", [0.01, np.inf])
 def test_gradient_and_hessian_match_finite_differences(delta: float) -> None:
     problem = a_problem()
-    theta = np.array([[0.5, 0.3, 0.25, 0.4, 0.3], [0.6, 0.1, 0.2, 0.2, 0.5]])
+    theta = np.array([[0.5, -1.2, -1.4, 0.4, 0.3], [0.6, -2.3, -1.6, 0.2, 0.5]])
     here = expand(problem, theta, delta)
     step = 1e-6  # central differences: truncation 1e-12, cancellation 1e-10 of terms of order one
     for j in range(5):
@@ -57,7 +57,7 @@ def test_newton_from_the_grid_finds_what_many_random_starts_find() -> None:
     best = minimise(problem, 0.005)
     assert best.is_certified_R.all()
     rng = np.random.default_rng(1)
-    low, high = [0.1, 0.05, 0.05, 0.05, 0.05], [0.9, 0.9, 0.9, 1.5, 1.5]
+    low, high = [0.1, -3.0, -3.0, 0.05, 0.05], [0.9, 0.0, 0.0, 1.5, 1.5]
     starts = rng.uniform(low, high, (40, 5))
     others = newton(problem, starts, 0.005)
     assert others.objective_R.min() >= best.objective_R[0] * (1 - 1e-9)
@@ -82,7 +82,7 @@ def test_the_grid_stays_on_a_face_when_the_inside_is_infeasible() -> None:
         problem.weight_RP[:1],
     )
     theta = projection_start(no_level)
-    assert (theta[:, :3] >= 0).all()
+    assert theta[0, 0] >= 0
     best = minimise(no_level, np.inf)
     assert best.is_certified_R.all()
     assert best.theta_R5[0, 0] == pytest.approx(0.0, abs=1e-3)
@@ -114,7 +114,7 @@ def test_intervals_hold_the_planted_coefficients() -> None:
 
 def test_an_outlier_moves_the_huber_fit_less_than_least_squares() -> None:
     frame = isoflop_rows(noise=0.002, seed=1)
-    frame.loc[3, "loss"] *= 1.15
+    frame["loss"] *= np.where(frame.index == 3, 1.15, 1.0)
     points = one_series(frame)
     robust, plain = fitted(points, "auto"), fitted(points, np.inf)
     assert isinstance(robust, SurfaceFit)
@@ -154,4 +154,8 @@ def test_what_cannot_be_pinned_down_is_refused_with_the_reason() -> None:
 def test_a_loss_that_ignores_tokens_has_no_surface() -> None:
     frame = isoflop_rows()
     frame["loss"] = 1.2 + 60 * frame["params"] ** -0.34
-    assert refusal_code(one_series(frame)) in {"no_token_dependence", "surface_not_identified"}
+    assert refusal_code(one_series(frame)) in {
+        "no_token_dependence",
+        "surface_not_identified",
+        "surface_not_certified",
+    }
