@@ -1,0 +1,150 @@
+"""The isoFLOP figure: how the loss depends on size at every budget, and where its minimum is."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import notation
+from analysis.figure_marks import (
+    DASHES,
+    MANY_BUDGETS,
+    Mark,
+    NothingToDraw,
+    draw_mark,
+    hollow_entry,
+    key_entry,
+    optima_of,
+    panels,
+)
+from analysis.figure_style import (
+    INK,
+    MUTED,
+    PAPER,
+    CurveLabel,
+    SeriesStyle,
+    house_style,
+    label_curves,
+    series_styles,
+    set_log_axis,
+    set_loss_axis,
+    widened,
+)
+from analysis.fit import FamilyFit, FitResult
+from analysis.isoflop import Optimum
+from analysis.points import Points
+
+_WHERE_THE_MINIMUM_LIES = {"minimum_at_smallest": "← ", "minimum_at_largest": "→ "}
+
+
+def isoflop(fit: FitResult) -> Figure:
+    """One panel per series: losses against size at every budget, valleys, vertices, and flags."""
+    shown = [family for family in fit.families.values() if optima_of(family)]
+    if not shown:
+        raise NothingToDraw("no series has isoFLOP budgets")
+    styles = series_styles(fit.families)
+    with house_style():
+        figure, grid = panels(len(shown), 3.4)
+        spans = [_loss_range(family) for family in shown]
+        widest = max(high - low for low, high in spans)
+        labels = {}
+        for axes, family, (low, high) in zip(grid, shown, spans, strict=True):
+            # Equal nats per inch in all panels: curvatures can be compared by eye.
+            bottom = low - 0.07 * max(widest, 0.01)
+            set_loss_axis(
+                axes, (bottom, max(bottom + 1.16 * widest, high + 0.09 * (high - bottom)))
+            )
+            _set_sizes_axis(axes, family, 4 if len(shown) in (3, 5, 6) else 6)
+            axes.set_xlabel(notation.params_unit(fit.params_convention))
+            axes.set_ylabel(f"loss ({notation.LOSS_UNIT})")
+            labels[axes] = _panel(axes, family, styles[family.family])
+        figure.legend(handles=_key(), loc="outside lower center", ncols=2, columnspacing=2.5)
+        label_curves(figure, labels, 8.0)
+        return figure
+
+
+def _loss_range(family: FamilyFit) -> tuple[float, float]:
+    points = family.points
+    chosen = np.isfinite(points.budget_P)
+    return float(points.loss_P[chosen].min()), float(points.loss_P[chosen].max())
+
+
+def _set_sizes_axis(axes: Axes, family: FamilyFit, n_ticks: int) -> None:
+    """Limits with room for labels on the right."""
+    sizes = family.points.params_P[np.isfinite(family.points.budget_P)]
+    left, right = widened(sizes, 0.07, least=0.2)
+    limits = (left, float(right * (right / left) ** 0.16))
+    set_log_axis(axes, "x", limits, notation.count, n_ticks)
+
+
+def _panel(axes: Axes, family: FamilyFit, style: SeriesStyle) -> list[CurveLabel]:
+    points, optima = family.points, optima_of(family)
+    n_bracketed = sum(optimum.bracketed for optimum in optima)
+    axes.set_title(style.label, color=style.color, parse_math=False, pad=16.0)
+    note = f"{n_bracketed} of {len(optima)} budgets bracketed"
+    axes.text(0.0, 1.012, note, transform=axes.transAxes, va="bottom", color=MUTED, fontsize=8.5)
+    size = 4.2 if len(optima) <= MANY_BUDGETS else 2.4
+    for optimum in optima:
+        _valley(axes, points.take(points.budget_P == optimum.budget_flops), optimum, style, size)
+    return [
+        _label(points.take(points.budget_P == optimum.budget_flops), optimum, style)
+        for optimum in _labelled(optima)
+    ]
+
+
+def _labelled(optima: tuple[Optimum, ...]) -> list[Optimum]:
+    """All budgets where they are few, else evenly chosen bracketed ones."""
+    if len(optima) <= MANY_BUDGETS:
+        return list(optima)
+    bracketed = [optimum for optimum in optima if optimum.bracketed]
+    stride = -(-len(bracketed) // MANY_BUDGETS) or 1
+    return bracketed[::-stride]
+
+
+def _valley(axes: Axes, points: Points, optimum: Optimum, style: SeriesStyle, size: float) -> None:
+    color, face = (style.color, style.color) if optimum.bracketed else (MUTED, PAPER)
+    axes.plot(
+        optimum.curve_params,
+        optimum.curve_loss,
+        color=color,
+        linewidth=1.3 if optimum.bracketed else 1.0,
+        linestyle="-" if optimum.bracketed else DASHES,
+        alpha=0.75,
+    )
+    axes.errorbar(
+        points.params_P,
+        points.loss_P,
+        yerr=points.stderr_P if points.stderr_P.any() else None,
+        fmt=style.marker,
+        markersize=size,
+        color=color,
+        markerfacecolor=face,
+        markeredgewidth=1.0,
+        elinewidth=1.0,
+        capsize=2.0,
+        zorder=3,
+    )
+    if optimum.params is not None and optimum.loss is not None:
+        vertex = Mark(optimum.params, optimum.loss, optimum.params_ci, optimum.loss_ci)
+        draw_mark(axes, vertex, SeriesStyle(INK, "*", ""), 2.4 * size, INK)
+
+
+def _label(points: Points, optimum: Optimum, style: SeriesStyle) -> CurveLabel:
+    """The budget at the right end of its valley; an arrow where the minimum lies beyond an end."""
+    last = int(np.argmax(points.params_P))
+    height = optimum.curve_loss[-1] if optimum.curve_loss else float(points.loss_P[last])
+    text = notation.flops(optimum.budget_flops)
+    if not optimum.bracketed:
+        text = _WHERE_THE_MINIMUM_LIES.get(str(optimum.reason), "? ") + text
+    color = style.color if optimum.bracketed else MUTED
+    return CurveLabel(float(points.params_P[last]), height, text, color, lift=3.0)
+
+
+def _key() -> list[Line2D]:
+    measured = "loss measured at a budget (± standard error), and its valley"
+    return [
+        Line2D([], [], color=INK, marker="o", markersize=4.5, linewidth=1.3, label=measured),
+        key_entry("compute-optimal size, 95 % intervals", INK, "*", 9.0),
+        hollow_entry("budget not bracketed: enters no law"),
+        key_entry("← →  its minimum lies beyond that end;  ?  unclear"),
+    ]

@@ -1,0 +1,30 @@
+"""Figures of a fit: `plots.frontier`, `plots.isoflop`, `plots.multiplier`, `plots.trajectories`.
+
+Each takes results and returns a `matplotlib.figure.Figure`. They draw: whatever has to be fitted,
+resampled or judged has been. Where the fit has no part to draw they raise `NothingToDraw` with the
+reason. `figures` renders and saves.
+"""
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.figure import Figure
+
+from analysis.compare import Comparison
+from analysis.figure_marks import NothingToDraw
+from analysis.fit import FitResult
+from analysis.plot_frontier import frontier
+from analysis.plot_isoflop import isoflop
+from analysis.plot_multiplier import multiplier
+from analysis.plot_trajectories import trajectories
+
+__all__ = ["FIGURES", "NothingToDraw", "frontier", "isoflop", "multiplier", "trajectories"]
+
+FigureMaker = Callable[[FitResult, Sequence[Comparison]], Figure]
+
+FIGURES: dict[str, FigureMaker] = {
+    "frontier": lambda fit, _: frontier(fit),
+    "isoflop": lambda fit, _: isoflop(fit),
+    "multiplier": lambda fit, comparisons: multiplier(comparisons, fit),
+    "trajectories": lambda fit, _: trajectories(fit),
+}
+"""All figures by name, in the order in which they answer questions."""
