@@ -38,6 +38,8 @@ class StoredTrial:
     series: str
     trial_id: str
     trajectory_id: str
+    source: str
+    """Corpus as named in the sweep file."""
     trial: Trial
     cells: tuple[StoredCell, ...]
     params: ParameterGroups
@@ -49,8 +51,6 @@ class StoredPlan:
     """All planned trials of a sweep."""
 
     name: str
-    source: str
-    """Corpus as named in the sweep file."""
     trials: tuple[StoredTrial, ...]
 
     @property
@@ -62,7 +62,7 @@ class StoredPlan:
 def write_plan(store: Store, plan: StoredPlan) -> None:
     """Replace `plan.json`."""
     trials = [{**_fields_of(planned), "trial": canonical(planned.trial)} for planned in plan.trials]
-    fields = {"version": PLAN_VERSION, "name": plan.name, "source": plan.source, "trials": trials}
+    fields = {"version": PLAN_VERSION, "name": plan.name, "trials": trials}
     durable.replace(store.plan, durable.to_json(fields))
 
 
@@ -73,7 +73,7 @@ def read_plan(store: Store) -> StoredPlan:
         version = fields["version"]
         if version == PLAN_VERSION:
             trials = tuple(_trial(entry) for entry in fields["trials"])
-            return StoredPlan(fields["name"], fields["source"], trials)
+            return StoredPlan(fields["name"], trials)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{store.plan} cannot be read ({type(error).__name__}: {error}); run the sweep again "
@@ -91,6 +91,7 @@ def _fields_of(planned: StoredTrial) -> dict[str, Any]:
         "series": planned.series,
         "trial_id": planned.trial_id,
         "trajectory_id": planned.trajectory_id,
+        "source": planned.source,
         "cells": [dataclasses.asdict(cell) for cell in planned.cells],
         "params": dataclasses.asdict(planned.params),
         "flops_per_token": dataclasses.asdict(planned.flops_per_token),
@@ -102,6 +103,7 @@ def _trial(entry: dict[str, Any]) -> StoredTrial:
         series=entry["series"],
         trial_id=entry["trial_id"],
         trajectory_id=entry["trajectory_id"],
+        source=entry["source"],
         trial=from_canonical(entry["trial"]),
         cells=tuple(StoredCell(**cell) for cell in entry["cells"]),
         params=ParameterGroups(**entry["params"]),

@@ -85,11 +85,10 @@ def describe(event: Event, store: Store) -> str:
             error = f"{failure.error_class}: {failure.message}".rstrip(": ")
             return f"{_trial(assignment)} failed: {_what(assignment)}, {error}; {then}"
         case Stopping(reason, n_running):
-            why = "limit reached" if reason == "limit" else "stopping"
-            return (
-                f"{why}: waiting for checkpoints of {n_running} running trials; "
-                "Ctrl-C (again) stops at once"
-            )
+            waiting = f"{n_running} running trials write a checkpoint"
+            if reason == "limit":
+                return f"limit reached: {waiting}"
+            return f"stopping: {waiting}; Ctrl-C again stops at once"
         case SweepEnded(outcome):
             return (
                 f"sweep {store.folder.name} {_END_WORDS[outcome.reason]}: {outcome.n_done} done, "

@@ -75,7 +75,7 @@ def assignment(
         store_folder=store.folder,
         sweep=plan.name,
         series=remaining.planned.series,
-        source=plan.source,
+        source=remaining.planned.source,
         trial=remaining.trial,
         cells=remaining.cells,
         params=remaining.planned.params,

@@ -23,9 +23,9 @@ def submit(store: Store, plan: StoredPlan, text: str) -> None:
     write_plan(store, plan)
 
 
-def stored_plan(plan: "Plan", source: str) -> StoredPlan:
-    """A plan as the store keeps it; `source` is the corpus as the sweep file names it."""
-    return StoredPlan(plan.name, source, tuple(_stored(planned) for planned in plan.trials))
+def stored_plan(plan: "Plan") -> StoredPlan:
+    """A plan as the store keeps it."""
+    return StoredPlan(plan.name, tuple(_stored(planned) for planned in plan.trials))
 
 
 def _add_revision(store: Store, data: bytes) -> None:
@@ -43,6 +43,7 @@ def _stored(planned: "PlannedTrial") -> StoredTrial:
         series=planned.series,
         trial_id=planned.trial.trial_id,
         trajectory_id=planned.trial.trajectory_id,
+        source=planned.source,
         trial=planned.trial,
         cells=tuple(
             StoredCell(cell.budget_flops, cell.step, cell.tokens, cell.flops)

@@ -4,7 +4,6 @@ Reads everything and changes nothing. A finding names a file and says what to do
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -191,8 +190,6 @@ def _check_table(folder: Path, name: TableName, expected: pa.Table) -> Iterator[
         )
 
 
-def to_json(findings: list[Finding]) -> str:
-    """Findings as JSON text."""
-    return json.dumps(
-        [{**dataclasses.asdict(finding), "file": str(finding.file)} for finding in findings]
-    )
+def to_json(findings: list[Finding]) -> list[dict[str, str]]:
+    """Findings as plain JSON values."""
+    return [{**dataclasses.asdict(finding), "file": str(finding.file)} for finding in findings]

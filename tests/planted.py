@@ -47,6 +47,7 @@ def planned_trial(
         series=series,
         trial_id=trial.trial_id,
         trajectory_id=trial.trajectory_id,
+        source="synthetic:planted",
         trial=trial,
         cells=tuple(
             StoredCell(
@@ -72,7 +73,7 @@ def planned_sweep(
     trials = tuple(
         planned_trial(label, width=width, steps=steps) for label in series for width in widths
     )
-    return StoredPlan("planted", "synthetic:planted", trials)
+    return StoredPlan("planted", trials)
 
 
 def submitted_store(folder: Path, plan: StoredPlan) -> Store:

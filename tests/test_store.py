@@ -202,7 +202,7 @@ class TestSubmission:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("API_TOKEN", "s3cret-value")
-        store = submitted_store(tmp_path / "x", StoredPlan("x", "synthetic:x", ()))
+        store = submitted_store(tmp_path / "x", StoredPlan("x", ()))
         text = store.manifest.read_text()
         assert "s3cret" not in text
         assert str(Path.home()) not in text
