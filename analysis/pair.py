@@ -26,6 +26,8 @@ from analysis.points import FloatArray, IntArray
 EXPONENT_RANGE = (0.02, 2.0)
 """Search range of alpha and beta; the lower end is a parabola to all intents."""
 GRID_SIZE = 22
+RESAMPLE_GRID_SIZE = 11
+"""Coarser for resamples, which lie around an estimate found on the fine grid."""
 MAX_ITERATIONS = 40
 DECREMENT_TOLERANCE = 1e-10
 """Converged when a step would lower the residual sum of squares by less than this fraction."""
@@ -142,21 +144,35 @@ def _fit_at(design: PairDesign, loss_RP: FloatArray, exponents_R2: FloatArray) -
 
 def _best_grid_cells(design: PairDesign, loss_RP: FloatArray) -> FloatArray:
     """(alpha, beta) of the grid cell with the least residual sum of squares, shape (R, 2)."""
-    axis = np.geomspace(*EXPONENT_RANGE, GRID_SIZE)
+    n_axis = GRID_SIZE if len(loss_RP) == 1 else RESAMPLE_GRID_SIZE
+    axis = np.geomspace(*EXPONENT_RANGE, n_axis)
     alpha_G, beta_G = (mesh.ravel() for mesh in np.meshgrid(axis, axis, indexing="ij"))
     explained_GR = np.zeros((len(alpha_G), len(loss_RP)))
     for k in range(design.n_budgets):
         mine = design.budget_P == k
-        root_weight = np.sqrt(design.weight_P[mine])
-        x_GP = np.exp(-alpha_G[:, None] * design.log_params_P[mine])
-        z_GP = np.exp(-beta_G[:, None] * design.log_tokens_P[mine])
-        columns = np.stack([np.ones_like(x_GP), x_GP, z_GP], axis=2) * root_weight[:, None]
-        orthonormal_GPc, _ = np.linalg.qr(columns)
-        projection = np.moveaxis(orthonormal_GPc, 2, 1).reshape(-1, int(mine.sum()))
-        scores = projection @ (loss_RP[:, mine] * root_weight).T
-        explained_GR += np.sum(scores.reshape(len(alpha_G), 3, -1) ** 2, axis=1)
+        weight = design.weight_P[mine]
+        x_GP = _centred(np.exp(-alpha_G[:, None] * design.log_params_P[mine]), weight)
+        z_GP = _centred(np.exp(-beta_G[:, None] * design.log_tokens_P[mine]), weight)
+        first_GP = _unit(x_GP)
+        second_GP = _unit(z_GP - np.sum(first_GP * z_GP, axis=1, keepdims=True) * first_GP)
+        target_PR = _centred(loss_RP[:, mine], weight).T
+        explained_GR += (first_GP @ target_PR) ** 2
+        explained_GR += (second_GP @ target_PR) ** 2
     best_R = np.argmax(explained_GR, axis=0)
     return np.stack([alpha_G[best_R], beta_G[best_R]], axis=1)
+
+
+def _centred(values: FloatArray, weight_P: FloatArray) -> FloatArray:
+    """Values minus their weighted mean, times the root of the weights; last axis P."""
+    mean = values @ weight_P / weight_P.sum()
+    result: FloatArray = (values - mean[:, None]) * np.sqrt(weight_P)
+    return result
+
+
+def _unit(values_GP: FloatArray) -> FloatArray:
+    """Rows of length one; a row of zeros stays."""
+    length_G1 = np.linalg.norm(values_GP, axis=1, keepdims=True)
+    return values_GP / np.where(length_G1 > 0, length_G1, 1.0)
 
 
 def _tangents(design: PairDesign, fit: PairFit) -> tuple[FloatArray, FloatArray]:
