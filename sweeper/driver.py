@@ -22,6 +22,7 @@ from sweeper.events import (
     TrialStarted,
 )
 from sweeper.executors.base import Executor, Failure, Finished
+from sweeper.housekeeping import tidy
 from sweeper.outcome import EndReason, SweepOutcome
 from sweeper.plan_file import StoredPlan
 from sweeper.publication import Published, published, read_head
@@ -85,6 +86,7 @@ class _Driver:
             Job(remaining, share_done(run.store, remaining))
             for remaining in missing(run.plan.trials, records)
         )
+        self.started_s = time.time()
         self.running: dict[str, Job] = {}
         self.n_failed = 0
         self.next_refresh_s = time.monotonic() + REFRESH_INTERVAL_S
@@ -201,11 +203,12 @@ class _Driver:
             self.next_refresh_s = end_s + pause_s
 
     def finish(self) -> SweepOutcome:
-        """Rebuild the tables and count."""
+        """Rebuild the tables, clean up and count."""
         for trial_id in self.running:  # did not stop in time, and are gone with the executor
             end_attempt(self.store, trial_id, latest_number(self.store, trial_id), "interrupted")
         refresh_tables(self.store)
         records = published(self.store)
+        tidy(self.store, self.plan, records, before_s=self.started_s)
         outcome = count_outcome(self.plan, records, self.n_failed, self.end_reason())
         self.run.on_event(SweepEnded(outcome))
         return outcome

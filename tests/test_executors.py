@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import planted
@@ -16,8 +17,10 @@ from planted import planned_sweep, submitted_store
 
 from sweeper.assignment import RunTrial
 from sweeper.driver import Run, run_sweep
+from sweeper.errors import ConfigError
 from sweeper.events import Event, TrialFailed, TrialPublished, TrialStarted
 from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.ray_actors import RayExecutor, Slots, slots
 from sweeper.outcome import SweepOutcome
 from sweeper.plan_file import StoredPlan
 from sweeper.publication import published
@@ -138,6 +141,30 @@ def test_wall_limit_interrupts_what_runs(store: Store) -> None:
     assert (interrupted / "step.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("n_cpus", "n_gpus", "share", "expected"),
+    [
+        (2, 0, "auto", Slots(2, 1.0, 0.0)),
+        (16, 4, "auto", Slots(4, 1.0, 1.0)),
+        (16, 4, 0.25, Slots(16, 1.0, 0.25)),
+        (4, 2, 0.25, Slots(8, 0.5, 0.25)),
+        (16, 2, 0.15, Slots(12, 1.0, 1 / 6)),
+        (16, 2, 0.4, Slots(4, 1.0, 0.5)),
+        (8, 2, 0, Slots(8, 1.0, 0.0)),
+        (2, 0, 1, Slots(2, 1.0, 0.0)),
+    ],
+)
+def test_slots_are_gpu_shares_or_else_cores(
+    n_cpus: int, n_gpus: int, share: float | Literal["auto"], expected: Slots
+) -> None:
+    assert slots(n_cpus, n_gpus, share) == expected
+
+
+def test_several_gpus_per_trial_are_refused() -> None:
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        RayExecutor(planted.run_planted, max_slots=1, gpus_per_trial=2)
+
+
 def _driver(folder: Path, executor: str, run_trial: str) -> subprocess.Popen[str]:
     tests = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
@@ -207,8 +234,6 @@ def test_killed_driver_loses_nothing_and_doubles_nothing(
     driver = _driver(folder, "inline", "run_planted")
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 0, errors
-    for orphan in folder.rglob(".tmp-*"):
-        orphan.unlink()  # the one trace that kill -9 may leave, and which verify names
     _assert_complete(folder, undisturbed)
 
 

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Self
 
-from sweeper.assignment import Assignment, RunTrial, StopRequested
+from sweeper.assignment import Assignment, Device, RunTrial, StopRequested
 from sweeper.executors.base import Executor, Failure, Finished
 
 
@@ -17,7 +17,10 @@ class InlineExecutor(Executor):
     name = "inline"
     n_slots = 1
 
-    def __init__(self, run_trial: RunTrial, stop_requested: StopRequested) -> None:
+    def __init__(
+        self, run_trial: RunTrial, stop_requested: StopRequested, device: Device = "cpu"
+    ) -> None:
+        self.device = device
         self._run_trial = run_trial
         self._stop_requested = stop_requested
         self._next: Assignment | None = None

@@ -77,8 +77,9 @@ class RayExecutor(Executor):
                 "and 1, or auto"
             )
         self._run_trial = run_trial
-        self._max_slots, self._address, self._gpus = max_slots, address, gpus_per_trial
-        self._resources: dict[str, float] = {}
+        self._max_slots, self._address = max_slots, address
+        self._gpus_per_trial = gpus_per_trial
+        self._slots = Slots(0, 0.0, 0.0)
         self._idle: list[Any] = []
         self._running: dict[Any, _Slot] = {}
         self._cleanup = contextlib.ExitStack()
@@ -91,7 +92,11 @@ class RayExecutor(Executor):
             self._init_ray(cleanup)
             cleanup.callback(self._ray.shutdown)
             totals = self._ray.cluster_resources()
-            self._size_slots(int(totals.get("CPU", 0)), int(totals.get("GPU", 0)))
+            self._slots = slots(
+                int(totals.get("CPU", 0)), int(totals.get("GPU", 0)), self._gpus_per_trial
+            )
+            self.n_slots = min(self._slots.n_slots, self._max_slots)
+            self.device = "cuda" if self._slots.n_gpus else "cpu"
             self._cleanup = cleanup.pop_all()
         return self
 
@@ -149,7 +154,8 @@ class RayExecutor(Executor):
 
     def _new_actor(self) -> Any:
         options = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 2}
-        remote = self._ray.remote(**options, **self._resources)(_Worker)
+        resources = {"num_cpus": self._slots.n_cpus, "num_gpus": self._slots.n_gpus}
+        remote = self._ray.remote(**options, **resources)(_Worker)
         return remote.remote(WORKER_ENVIRONMENT)
 
     def _kill(self, actor: Any) -> None:
@@ -175,22 +181,28 @@ class RayExecutor(Executor):
                 "or run without Ray by --executor inline"
             ) from error
 
-    def _size_slots(self, n_cpus: int, n_gpus: int) -> None:
-        """How many actors, with what: a GPU share each if there is any and one is wanted."""
-        share = 1.0 if isinstance(self._gpus, str) else self._gpus
-        if n_gpus and share:
-            n_slots = n_gpus * math.floor(1 / share)
-            self.device = "cuda"
-            # Ray packs shares of 1/k; more than one core each may be more than the machine has.
-            self._resources = {
-                "num_gpus": 1 / math.floor(1 / share),
-                "num_cpus": min(1.0, n_cpus / n_slots),
-            }
-        else:
-            n_slots = n_cpus
-            self.device = "cpu"
-            self._resources = {"num_cpus": 1}
-        self.n_slots = max(1, min(n_slots, self._max_slots))
+
+@dataclass(frozen=True)
+class Slots:
+    """How many actors fit, and what each takes."""
+
+    n_slots: int
+    n_cpus: float
+    n_gpus: float
+    """A share 1/k, which is how Ray packs shares without waste; 0 computes on the CPU."""
+
+
+def slots(n_cpus: int, n_gpus: int, gpus_per_trial: float | Literal["auto"]) -> Slots:
+    """Slots of a machine or cluster: by shares of GPUs if it has any and they are wanted.
+
+    A share is rounded up to the next 1/k. Actors on GPUs share the cores; others have one each.
+    """
+    share = 1.0 if isinstance(gpus_per_trial, str) else gpus_per_trial
+    if not n_gpus or not share:
+        return Slots(max(1, n_cpus), n_cpus=1.0, n_gpus=0.0)
+    n_per_gpu = math.floor(1 / share)
+    n_slots = n_gpus * n_per_gpu
+    return Slots(n_slots, n_cpus=min(1.0, n_cpus / n_slots), n_gpus=1 / n_per_gpu)
 
 
 class _Worker:

@@ -1,0 +1,27 @@
+"""What processes that were killed leave behind, and its removal."""
+
+import shutil
+from collections.abc import Iterable
+
+from sweeper.durable import TEMPORARY_PREFIX
+from sweeper.plan_file import StoredPlan
+from sweeper.publication import Published
+from sweeper.remaining import missing
+from sweeper.store import Store
+
+
+def tidy(
+    store: Store, plan: StoredPlan, published: Iterable[Published], *, before_s: float
+) -> None:
+    """Remove temporary files older than `before_s` and checkpoints that nothing resumes from.
+
+    `before_s` is in seconds since the epoch: when the driver that asks started. Nobody is left who
+    would finish an older file; an orphaned worker that tries finds it gone, and publishes nothing.
+    """
+    records = tuple(published)
+    for path in store.folder.rglob(f"{TEMPORARY_PREFIX}*"):
+        if path.stat().st_mtime < before_s:
+            path.unlink(missing_ok=True)
+    wanted = {each.planned.trajectory_id for each in missing(plan.trials, records)}
+    for trajectory_id in {record.trajectory_id for record in records} - wanted:
+        shutil.rmtree(store.folder / "checkpoints" / trajectory_id, ignore_errors=True)
