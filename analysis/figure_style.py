@@ -1,13 +1,14 @@
 """The look that all figures share: ink, palette, readable log ticks, labels beside their curves.
 
 Colours and markers follow the sorted labels of the data. Every colour keeps a contrast of 3 : 1
-with white and with the dark page of the report.
+with its page.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import matplotlib.style
 import numpy as np
@@ -26,6 +27,10 @@ from analysis.points import FloatArray, IntArray
 INK, MUTED, GRID, PAPER = "#1f2329", "#7a828c", "#d5dae0", "#ffffff"
 """Text and axes; what is left out; grid lines; background."""
 PALETTE = ("#0072b2", "#d55e00", "#009068", "#c2609a", "#a87b00", "#7a6fd0", "#3d9bc4", "#8f6a4a")
+DARK_PALETTE = (
+    "#4ba8e0", "#f08a45", "#3bc49a", "#e08cc0", "#d0a83a", "#a9a0f0", "#7cc6e6", "#c8a482",
+)  # fmt: skip
+"""The same hues for the dark page of the report."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH_INCHES = 9.0
 DPI = 160
@@ -163,18 +168,17 @@ def widened(values: Iterable[float], share: float = 0.06, least: float = 0.02) -
 
 @dataclass(frozen=True)
 class CurveLabel:
-    """A text to stand right of a point in data coordinates."""
+    """A text to stand beside a point in data coordinates."""
 
     x: float
     y: float
     text: str
     color: str
-    lift: float = 0.0
-    """How far above the point, in typographic points, where there is room."""
+    side: Literal["left", "right"] = "right"
 
 
 def label_curves(figure: Figure, labels: Mapping[Axes, Sequence[CurveLabel]], size: float) -> None:
-    """Write labels right of their points, moved up or down until none overlap.
+    """Write labels beside their points, moved up or down until none overlap.
 
     Lays the figure out first, because only then is it known how far apart the points are.
     """
@@ -184,25 +188,21 @@ def label_curves(figure: Figure, labels: Mapping[Axes, Sequence[CurveLabel]], si
     for axes, mine in labels.items():
         if mine:
             at = axes.transData.transform([(label.x, label.y) for label in mine]) * scale
-            lift = np.array([label.lift for label in mine])
-            _untangle(axes, texts[axes], np.column_stack([at, at[:, 1] + lift]), size)
+            _untangle(axes, texts[axes], at, size)
 
 
 def _untangle(axes: Axes, texts: Sequence[Annotation], at: FloatArray, size: float) -> None:
-    """Move texts, or remove those without room.
-
-    Columns of `at`, in typographic points: across, up, and the height that a text would like.
-    """
+    """Move texts that stand at points `at`, in typographic points, or remove those without room."""
     scale = 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     bottom, top = axes.get_window_extent().intervaly * scale
     low, high = bottom + 0.6 * size, top
     width = max(text.get_window_extent().width for text in texts) * scale
     for column in columns_of(at[:, 0], width):
-        wanted, gap = at[column, 2], 1.15 * size
+        wanted, gap = at[column, 1], 1.15 * size
         kept = thinned(wanted, gap, high - low)
         for index, height in zip(kept, spread(wanted[kept], gap, low, high), strict=True):
-            offset = float(height - at[column[index], 1])
-            texts[column[index]].set_position((OFFSET_POINTS, offset))
+            text = texts[column[index]]
+            text.set_position((text.get_position()[0], float(height - wanted[index])))
         for index in set(range(len(column))) - set(kept.tolist()):
             texts[column[index]].remove()
 
@@ -218,8 +218,9 @@ def _write(axes: Axes, label: CurveLabel, size: float) -> Annotation:
     return axes.annotate(
         label.text,
         (label.x, label.y),
-        xytext=(OFFSET_POINTS, 0.0),
+        xytext=(OFFSET_POINTS if label.side == "right" else -OFFSET_POINTS, 0.0),
         textcoords="offset points",
+        ha="left" if label.side == "right" else "right",
         va="center",
         color=label.color,
         fontsize=size,

@@ -16,14 +16,16 @@ from matplotlib.figure import Figure
 
 from analysis.compare import Comparison
 from analysis.errors import SettingsError, did_you_mean
-from analysis.figure_style import GRID, INK, MUTED, PAPER, house_style
+from analysis.figure_style import GRID, INK, MUTED, PALETTE, PAPER, house_style
 from analysis.fit import FitResult
 from analysis.output import write_file
 from analysis.plots import FIGURES, NothingToDraw
 from analysis.tidy import TidyTable
 
 SUFFIXES = (".png", ".svg", ".pdf")
-THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"}
+THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {
+    color: f"var(--series-{index})" for index, color in enumerate(PALETTE)
+}
 """Colours that follow the theme of the page a figure stands in."""
 
 
@@ -108,6 +110,7 @@ def inline_svg(figure: Figure, prefix: str, title: str) -> str:
     text = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", text)
     text = re.sub(r'\b(?:xlink:)?href="#', f'href="#{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-").replace(' id="', f' id="{prefix}-')
+    text = re.sub(r"(\d\.\d{3})\d+", r"\1", text)  # a thousandth of a point is plenty
     for color, variable in THEME.items():
         text = text.replace(color, variable)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)

@@ -1,5 +1,7 @@
 """The isoFLOP figure: how the loss depends on size at every budget, and where its minimum is."""
 
+from typing import Literal
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,7 +36,8 @@ from analysis.fit import FamilyFit, FitResult
 from analysis.isoflop import Optimum
 from analysis.points import Points
 
-_WHERE_THE_MINIMUM_LIES = {"minimum_at_smallest": "← ", "minimum_at_largest": "→ "}
+_FLAGS = {"minimum_at_smallest": "←", "minimum_at_largest": "→"}
+"""Where the minimum of an unbracketed budget lies."""
 
 
 def isoflop(fit: FitResult) -> Figure:
@@ -70,11 +73,21 @@ def _loss_range(family: FamilyFit) -> tuple[float, float]:
 
 
 def _set_sizes_axis(axes: Axes, family: FamilyFit, n_ticks: int) -> None:
-    """Limits with room for labels on the right."""
+    """Limits with room for the labels."""
     sizes = family.points.params_P[np.isfinite(family.points.budget_P)]
     left, right = widened(sizes, 0.07, least=0.2)
-    limits = (left, float(right * (right / left) ** 0.16))
+    room = (right / left) ** 0.16
+    limits = (left / room, right) if _side(optima_of(family)) == "left" else (left, right * room)
     set_log_axis(axes, "x", limits, notation.count, n_ticks)
+
+
+def _side(optima: tuple[Optimum, ...]) -> Literal["left", "right"]:
+    """Where the budgets are written.
+
+    Left of a valley's small end nothing else can lie: at equal size the dearer budgets have lower
+    losses, and the cheaper ones climb. But small models hardly tell many budgets apart.
+    """
+    return "left" if len(optima) <= MANY_BUDGETS else "right"
 
 
 def _panel(axes: Axes, family: FamilyFit, style: SeriesStyle) -> list[CurveLabel]:
@@ -87,7 +100,7 @@ def _panel(axes: Axes, family: FamilyFit, style: SeriesStyle) -> list[CurveLabel
     for optimum in optima:
         _valley(axes, points.take(points.budget_P == optimum.budget_flops), optimum, style, size)
     return [
-        _label(points.take(points.budget_P == optimum.budget_flops), optimum, style)
+        _label(points.take(points.budget_P == optimum.budget_flops), optimum, style, _side(optima))
         for optimum in _labelled(optima)
     ]
 
@@ -129,15 +142,19 @@ def _valley(axes: Axes, points: Points, optimum: Optimum, style: SeriesStyle, si
         draw_mark(axes, vertex, SeriesStyle(INK, "*", ""), 2.4 * size, INK)
 
 
-def _label(points: Points, optimum: Optimum, style: SeriesStyle) -> CurveLabel:
-    """The budget at the right end of its valley; an arrow where the minimum lies beyond an end."""
-    last = int(np.argmax(points.params_P))
-    height = optimum.curve_loss[-1] if optimum.curve_loss else float(points.loss_P[last])
+def _label(
+    points: Points, optimum: Optimum, style: SeriesStyle, side: Literal["left", "right"]
+) -> CurveLabel:
+    """The budget beside its valley; an arrow where the minimum lies beyond an end."""
+    end = int(np.argmin(points.params_P) if side == "left" else np.argmax(points.params_P))
+    height = float(points.loss_P[end])
+    if optimum.curve_loss:
+        height = optimum.curve_loss[0 if side == "left" else -1]
     text = notation.flops(optimum.budget_flops)
     if not optimum.bracketed:
-        text = _WHERE_THE_MINIMUM_LIES.get(str(optimum.reason), "? ") + text
+        text = _FLAGS.get(str(optimum.reason), "?") + " " + text
     color = style.color if optimum.bracketed else MUTED
-    return CurveLabel(float(points.params_P[last]), height, text, color, lift=3.0)
+    return CurveLabel(float(points.params_P[end]), height, text, color, side)
 
 
 def _key() -> list[Line2D]:

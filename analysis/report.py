@@ -17,6 +17,7 @@ from analysis import compare as comparing
 from analysis import fit as fitting
 from analysis import plots, report_text
 from analysis.compare import Comparison
+from analysis.figure_style import DARK_PALETTE, PALETTE
 from analysis.figures import fingerprint, inline_svg
 from analysis.fit import FitResult
 from analysis.output import write_file
@@ -88,6 +89,8 @@ def render_report(
     data = _json(fit, comparisons)
     return environment.get_template("report.html").render(
         title=source_name,
+        light=PALETTE,
+        dark=DARK_PALETTE,
         fit=fit,
         answers=report_text.answers(fit),
         comparisons=comparisons,
@@ -128,11 +131,10 @@ def _missing(fit: FitResult) -> tuple[tuple[str, str, str], ...]:
     """(series, part, why) of every part of the fit that is null."""
     rows = []
     for label, family in fit.families.items():
-        why = "; ".join(report_text.why_without(label, fit))
         if family.isoflop is None or family.isoflop.loss_law is None:
-            rows.append((label, "power laws", why))
+            rows.append((label, "power laws", report_text.why_no_laws(label, fit)))
         if family.surface is None:
-            rows.append((label, "surface", why))
+            rows.append((label, "surface", report_text.why_no_surface(label, fit)))
     return tuple(rows)
 
 

@@ -3,7 +3,7 @@
 Every number is read off a result; nothing is fitted here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analysis import notation
@@ -49,7 +49,7 @@ def _answer(family: FamilyFit, fit: FitResult) -> str:
     optima = () if family.isoflop is None else family.isoflop.optima
     bracketed = [optimum for optimum in optima if optimum.bracketed]
     if not bracketed:
-        return f"No compute-optimal point: {'; '.join(why_without(family.family, fit))}."
+        return f"No compute-optimal point: {why_no_laws(family.family, fit)}."
     best = bracketed[-1]
     text = (
         f"At {notation.flops(best.budget_flops)} FLOPs, {_size(best)} "
@@ -95,11 +95,24 @@ def _reason(optimum: Optimum) -> str:
     )
 
 
-def why_without(label: str, fit: FitResult) -> tuple[str, ...]:
-    """The remarks on a series as a whole, which say why a part of its fit is missing."""
-    found = [c.message for c in fit.cautions if c.family == label and c.budget_flops is None]
-    tables = [c.message for c in fit.cautions if c.family is None]
-    return tuple(found or tables or ["the table has no isoFLOP budgets"])
+def why_no_laws(label: str, fit: FitResult) -> str:
+    """Why a series has no power laws, in the words of its remarks."""
+    return _why(label, fit, lambda caution: caution.code in _NO_LAWS)
+
+
+_NO_LAWS = ("single_budget", "too_few_bracketed_budgets", "no_budgets")
+
+
+def why_no_surface(label: str, fit: FitResult) -> str:
+    """Why a series has no surface, in the words of its remarks."""
+    return _why(label, fit, lambda caution: "surface" in caution.message)
+
+
+def _why(label: str, fit: FitResult, is_reason: Callable[[Caution], bool]) -> str:
+    """The remarks that are reasons, else all that concern the series as a whole."""
+    about = [c for c in fit.cautions if c.family in (None, label) and c.budget_flops is None]
+    chosen = [c for c in about if is_reason(c)] or about
+    return "; ".join(c.message for c in chosen) or "the table has no isoFLOP budgets"
 
 
 def optima_table(fit: FitResult) -> Table:
@@ -247,7 +260,8 @@ def remarks(cautions: Sequence[Caution]) -> tuple[Remarks, ...]:
     """Cautions grouped by code, each said once."""
     grouped: dict[str, list[str]] = {}
     for caution in cautions:
-        about = "" if caution.family is None else f"{caution.family}: "
+        is_named = caution.family is None or caution.message.startswith(caution.family)
+        about = "" if is_named else f"{caution.family}: "
         messages = grouped.setdefault(caution.code, [])
         if (text := about + caution.message) not in messages:
             messages.append(text)
