@@ -55,6 +55,9 @@ def _table_in(folder: Path) -> Path:
             return folder / name
     if any(child.suffix.lower() in PARQUET_SUFFIXES for child in folder.iterdir()):
         return folder
+    if (folder / "sweep.yaml").exists():
+        message = f"{folder}: a results folder without observations: no trial has finished yet"
+        raise SourceError(f"{message}; `sweeper status {folder}` shows how far it is")
     tables = sorted(child.name for child in folder.glob("*.csv"))
     hint = f"; did you mean {folder / tables[0]}?" if tables else ""
     raise SourceError(

@@ -1,7 +1,8 @@
-"""Plain-text tables of a fit, as strings: what `sweeper run` and `sweeper fit` end with."""
+"""Plain-text tables of fits and comparisons, as strings: what `run`, `fit`, `compare` end with."""
 
 from collections.abc import Callable
 
+from analysis.compare import Comparison, LawName, MultiplierPoint
 from analysis.errors import Caution
 from analysis.fit import FamilyFit, FitResult
 from analysis.isoflop import REASONS, Optimum
@@ -19,6 +20,39 @@ def summary(result: FitResult) -> str:
     if result.cautions:
         blocks.append("\n".join(caution_line(caution) for caution in result.cautions))
     return "\n\n".join(blocks)
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """Verdict, multiplier at every budget, exponents side by side, then the cautions."""
+    lines = [comparison.verdict]
+    if comparison.points:
+        lines += ["", f"  {'budget':>9}  {'loss':>7}  compute of {comparison.against} over it"]
+        lines += [_multiplier_line(point) for point in comparison.points]
+    lines += ["", *(_exponent_line(comparison, name) for name in comparison.exponents)]
+    if comparison.cautions:
+        lines += ["", *(caution_line(caution) for caution in comparison.cautions)]
+    return "\n".join(lines)
+
+
+def _multiplier_line(point: MultiplierPoint) -> str:
+    value = "unreachable"
+    if point.multiplier is not None:
+        value = _with_interval(point.multiplier, point.ci, "{:.3g}×".format)
+    remark = "  extrapolated" if point.extrapolated else ""
+    return f"  {point.flops:9.3g}  {point.loss:7.4f}  {value}{remark}"
+
+
+def _exponent_line(comparison: Comparison, name: LawName) -> str:
+    difference = comparison.exponents[name]
+    symbol = {"params": "N*", "tokens": "D*", "loss": "L*"}[name]
+    if difference is None:
+        return f"  exponent of {symbol}: no law in one of the series"
+    low, high = difference.difference_ci
+    return (
+        f"  exponent of {symbol}: {comparison.baseline} {difference.baseline:.4f}, "
+        f"{comparison.against} {difference.against:.4f}, "
+        f"difference {difference.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+    )
 
 
 def family_summary(fit: FamilyFit) -> str:

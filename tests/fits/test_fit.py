@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from planted import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
 
+from analysis.compare import compare
 from analysis.errors import SettingsError
 from analysis.fit import FitSettings, fit_table, to_json
-from analysis.summary import short, summary
+from analysis.summary import comparison_text, short, summary
 
 SETTINGS = FitSettings(n_bootstrap=50)
 
@@ -54,6 +55,7 @@ def test_what_cannot_be_fitted_is_null_with_a_named_warning(frame: pd.DataFrame,
     assert all(warning["message"] for warning in answer["warnings"])
 
 
+@pytest.mark.slow
 def test_random_small_tables_never_crash_nor_yield_a_number_that_is_none() -> None:
     for seed in range(25):
         rng = np.random.default_rng(seed)
@@ -130,6 +132,16 @@ def test_the_summary_shows_every_series_with_intervals_and_every_warning() -> No
     assert "not bracketed" in text
     assert "warning: uniform:" in text
     assert max(len(line) for line in text.splitlines()) < 160
+
+
+def test_the_text_of_a_comparison_has_its_verdict_points_and_exponents() -> None:
+    parts = isoflop_rows("a", noise=0.001), isoflop_rows("b", noise=0.001, handicap=3.0)
+    comparison = compare(fit_table(table(*parts), SETTINGS), "a", "b")
+    text = comparison_text(comparison)
+    assert text.startswith(comparison.verdict)
+    assert text.count("×") >= len(comparison.points)
+    assert "extrapolated" in text
+    assert "exponent of N*" in text
 
 
 def test_short_counts() -> None:

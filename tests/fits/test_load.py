@@ -92,6 +92,12 @@ def test_a_folder_without_tables_says_what_it_looked_for(tmp_path: Path) -> None
         load(tmp_path)
 
 
+def test_a_sweep_without_a_finished_trial_says_so(tmp_path: Path) -> None:
+    written(tmp_path, "name: x\n", "sweep.yaml")
+    with pytest.raises(SourceError, match="no trial has finished yet"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "folder", "tsv"])
 def test_every_kind_of_source_gives_the_same_table(tmp_path: Path, suffix: str) -> None:
     frame = isoflop_rows("a")
