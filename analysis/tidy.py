@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.errors import Caution, TableError, did_you_mean
+from analysis.errors import Caution, TableError
 from analysis.points import BoolArray, FloatArray
 
 REQUIRED = ("family", "params", "tokens", "flops", "loss")
@@ -324,9 +324,3 @@ def inferred_budgets(flops_P: FloatArray) -> FloatArray | None:
     means = np.exp(np.bincount(group, log_flops) / np.bincount(group))
     rounded: FloatArray = np.array([float(f"{mean:.3g}") for mean in means])
     return rounded[group]
-
-
-def label_error(name: str, known: list[str]) -> TableError:
-    """Error for a family label that the table does not have."""
-    hint = did_you_mean(name, known)
-    return TableError(f"no series {name!r}; the table has {', '.join(known)}{hint}")
