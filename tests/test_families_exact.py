@@ -5,6 +5,26 @@ invariants of the first study's specification, G-numbers those of the second's.
 
 Not tested, because they do not apply: T15 (truncation bias: the bound is not truncated); G9's
 importance-weighted estimator (there is one estimator, tested for its mean); G16 (no prompts yet).
+
+Deliberate errors, each made once by hand, and what catches them (blind = the blind denoiser of
+test_families.py; enumeration = minus_log_p; estimate = estimated_bound; joint = tiny_joint):
+
+    masked   weight 1/t dropped; every token counted                    enumeration, blind
+             bound's weight 2 sqrt(n/L); never all L masked; wrong id    estimate, blind
+    ar       input not shifted                                          do_not_look_ahead
+    uniform  V − 1 in kappa; W of kept tokens 1; sign of d; h* left out  enumeration, blind
+    hybrid   W of masks 1; scale ignored; x in the KL sum; weight 1/t    enumeration, blind
+             shift with the other sign                                  enumeration
+    mixing   weight 1 for 2u; mean of the control variate; noise never   estimate, blind
+             equal to x
+             reconstruction, prior or the cut at t_max left out;         end_terms_are_those_of_the_cut
+             prior subtracted
+             evidence left out of the reconstruction                     blind
+    sampler  noise between levels not scaled; alpha_s left out           joint
+             reveal probability; nucleus off by one                      reveals_as_many, nucleus
+    levels   drawn independently                                        stratified
+    esolm    masks in random order; z reads its own x; weight, share,    test_families_esolm.py
+             or order of the terms
 """
 
 import math

@@ -15,6 +15,7 @@ import torch
 from scipy import stats
 from tiny_joint import (
     PerfectDenoiser,
+    PerfectReader,
     Share,
     TinyJoint,
     hybrid_share,
@@ -56,7 +57,7 @@ class Blind:
     logits_V: Tensor
     seen: list[Tensor] = field(default_factory=list)
 
-    def __call__(self, z_BL: Tensor, _t_B: Tensor) -> Tensor:
+    def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor) -> Tensor:
         self.seen.append(z_BL)
         return self.logits_V.expand(*z_BL.shape, -1)
 
@@ -95,7 +96,9 @@ def test_samplers_reproduce_a_tiny_joint(name: str, sampler: str) -> None:
     joint = TinyJoint.random(3, 2, seed=3)
     family = load_family(name, vocab_size=3)
     denoiser: Denoiser = PerfectDenoiser(joint, SHARES.get(name, BALANCED))
-    if family.needs.attention == "causal":
+    if family.needs.explicit_order:
+        denoiser = PerfectReader(joint)
+    elif family.needs.attention == "causal":
         denoiser = PerfectPrefixDenoiser(joint)
     # Tokens drawn in the same step are independent: an error of order 1/128 of the dependence,
     # which 4,000 samples cannot see.

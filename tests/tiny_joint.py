@@ -91,6 +91,36 @@ class PerfectDenoiser:
         return torch.stack(logits, dim=1)
 
 
+@dataclass(frozen=True)
+class PerfectReader:
+    """p(x at a position | all tokens that its input may read); causal unless told otherwise."""
+
+    joint: TinyJoint
+
+    def __call__(
+        self,
+        z_BL: Tensor,
+        _t_B: Tensor,
+        /,
+        *,
+        positions_BL: Tensor | None = None,
+        visible_LL: Tensor | None = None,
+    ) -> Tensor:
+        assert positions_BL is not None
+        n_inputs, x_XL = z_BL.shape[1], self.joint.x_XL
+        if visible_LL is None:
+            visible_LL = torch.ones(n_inputs, n_inputs, dtype=torch.bool).tril()
+        x_BLX = x_XL.T[positions_BL]
+        fits_BLX = (z_BL[..., None] == self.joint.n_tokens) | (z_BL[..., None] == x_BLX)
+        logits = []
+        for reader in range(n_inputs):
+            fits_BX = (fits_BLX | ~visible_LL[reader][None, :, None]).all(dim=1)
+            is_token_BXV = torch.nn.functional.one_hot(x_BLX[:, reader], self.joint.n_tokens)
+            weight_BX = fits_BX * self.joint.p_X
+            logits.append(torch.einsum("bx,bxv->bv", weight_BX, is_token_BXV.double()).log())
+        return torch.stack(logits, dim=1)
+
+
 def quadrature(n_nodes: int = 100, log_snr: float = 20.0) -> tuple[Tensor, Tensor]:
     """Nodes and weights for an integral over t in (0, 1): Gauss–Legendre in log-SNR.
 

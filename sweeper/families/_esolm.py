@@ -192,10 +192,11 @@ class Family(AbstractFamily):
 
     def _block(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
         """In each step, tokens n_steps apart: far from each other, so nearly independent."""
-        offsets = torch.randperm(plan.n_steps, generator=rng, device=rng.device).tolist()
-        groups = [torch.arange(offset, plan.seq_len, plan.n_steps) for offset in offsets]
+        apart = min(plan.n_steps, plan.seq_len)
+        offsets = torch.randperm(apart, generator=rng, device=rng.device).tolist()
+        groups = [torch.arange(offset, plan.seq_len, apart) for offset in offsets]
         order_BL = torch.cat(groups).to(rng.device).expand(plan.n_sequences, -1)
-        return self._decode(denoiser, plan, order_BL, [len(g) for g in groups if len(g)], rng)
+        return self._decode(denoiser, plan, order_BL, [len(g) for g in groups], rng)
 
     def _decode(
         self,

@@ -110,14 +110,17 @@ class Family(AbstractMixing):
         log_one_noise_BL = self.log_shares(t_BL)[0] - math.log(self.vocab_size)
         log_kappa_BL = torch.log1p(-t_BL) - t_BL.log() - log_one_noise_BL
         log_p_BLV = torch.log_softmax(wide(logits_BLV), dim=-1)
-        h_BLV = softplus(log_kappa_BL[..., None] + log_p_BLV)
-        drop_BL = softplus_drop(log_kappa_BL, at_ids(log_p_BLV, x0_BL))  # h* − h_x
+        is_mask_BL = zt_BL == self.vocab_size
+        log_p_x_BL, log_p_z_BL = at_ids(log_p_BLV, x0_BL, zt_BL.masked_fill(is_mask_BL, 0))
+        h_sum_BL = softplus(log_kappa_BL[..., None] + log_p_BLV).sum(dim=-1)
+        drop_BL = softplus_drop(log_kappa_BL, log_p_x_BL)  # h* − h_x
         one_noise_BL = t_BL * log_one_noise_BL.exp()  # (1 − alpha) s / V
-        others_BL = h_BLV.sum(dim=-1) - at_ids(h_BLV, x0_BL)
+        others_BL = h_sum_BL - softplus(log_kappa_BL + log_p_x_BL)
         kl_BL = (1 - t_BL + one_noise_BL) * drop_BL - one_noise_BL * others_BL
+        h_z_BL = softplus(log_kappa_BL + log_p_z_BL).masked_fill(is_mask_BL, 0.0)
         kept_BL = drop_BL.clamp(max=LOG_RATIO_LIMIT)
-        seen_BL = torch.where(zt_BL == x0_BL, kept_BL, -self._h_of_visible(h_BLV, zt_BL))
-        return self._weight(x0_BL, zt_BL, t_BL, log_kappa_BL) * (kl_BL + itakura_saito(seen_BL))
+        is_BL = itakura_saito(torch.where(zt_BL == x0_BL, kept_BL, -h_z_BL))
+        return self._weight(x0_BL, zt_BL, t_BL, log_kappa_BL) * (kl_BL + is_BL)
 
     def _weight(self, x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor, log_kappa_BL: Tensor) -> Tensor:
         """W, by what z shows: a mask, the token itself, or another token."""
@@ -126,11 +129,6 @@ class Family(AbstractMixing):
         kept_BL = other_BL * torch.sigmoid(-log_kappa_BL)
         token_BL = torch.where(zt_BL == x0_BL, kept_BL, other_BL)
         return torch.where(zt_BL == self.vocab_size, 1 + self.scale * s_BL, token_BL)
-
-    def _h_of_visible(self, h_BLV: Tensor, zt_BL: Tensor) -> Tensor:
-        """h_z, 0 where z is the mask."""
-        is_mask_BL = zt_BL == self.vocab_size
-        return at_ids(h_BLV, zt_BL.masked_fill(is_mask_BL, 0)).masked_fill(is_mask_BL, 0.0)
 
     @property
     def samplers(self) -> Mapping[str, Sampler]:

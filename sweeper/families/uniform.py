@@ -47,13 +47,14 @@ class Family(AbstractMixing):
         t_BL = per_token(t_B, x0_BL)
         log_kappa_BL = math.log(self.vocab_size) + torch.log1p(-t_BL) - t_BL.log()
         log_p_BLV = torch.log_softmax(wide(logits_BLV), dim=-1)
-        h_BLV = softplus(log_kappa_BL[..., None] + log_p_BLV)
-        drop_BL = softplus_drop(log_kappa_BL, at_ids(log_p_BLV, x0_BL))  # h* − h_x
+        log_p_x_BL, log_p_z_BL = at_ids(log_p_BLV, x0_BL, zt_BL)
+        h_sum_BL = softplus(log_kappa_BL[..., None] + log_p_BLV).sum(dim=-1)
+        drop_BL = softplus_drop(log_kappa_BL, log_p_x_BL)  # h* − h_x
         is_kept_BL = zt_BL == x0_BL
-        d_BL = torch.where(is_kept_BL, drop_BL, -at_ids(h_BLV, zt_BL))
+        d_BL = torch.where(is_kept_BL, drop_BL, -softplus(log_kappa_BL + log_p_z_BL))
         weight_BL = torch.where(is_kept_BL, torch.sigmoid(-log_kappa_BL), 1.0)
         kappa_BL = log_kappa_BL.exp()
-        divergence_BL = kappa_BL * drop_BL + softplus(log_kappa_BL) - h_BLV.sum(dim=-1)
+        divergence_BL = kappa_BL * drop_BL + softplus(log_kappa_BL) - h_sum_BL
         terms_BL = (self.vocab_size + kappa_BL) * itakura_saito(d_BL) + divergence_BL
         return weight_BL * terms_BL / (self.vocab_size * (1 - t_BL))
 
