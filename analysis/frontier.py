@@ -3,9 +3,9 @@
 Between the bracketed budgets a monotone cubic in log–log axes joins their optima (Fritsch and
 Butland 1984). Straight lines would cut the frontier's bend: an error of 3 % in compute where
 budgets are a factor 5 apart. Beyond them it continues as the series' loss law does, from the
-outermost optimum. So inside the data no functional form is assumed, and what lies outside is exactly what is
-flagged as extrapolated. A frontier cannot rise with compute: a resample whose loss does is replaced
-by its running minimum.
+outermost optimum. So inside the data no functional form is assumed, and what lies outside is
+exactly what is flagged as extrapolated. A frontier cannot rise with compute: a resample whose loss
+does is replaced by its running minimum.
 
 Suffixes: R resamples, K budgets; row 0 of every array is the estimate itself, the others are draws.
 """
