@@ -17,7 +17,7 @@ test_families.py; enumeration = minus_log_p; estimate = estimated_bound; joint =
              shift with the other sign                                  enumeration
     mixing   weight 1 for 2u; mean of the control variate; noise never   estimate, blind
              equal to x
-             reconstruction, prior or the cut at t_max left out;         end_terms_are_those_of_the_cut
+             reconstruction, prior or the cut at t_max left out;         estimated_end_terms
              prior subtracted
              evidence left out of the reconstruction                     blind
     sampler  noise between levels not scaled; alpha_s left out           joint
