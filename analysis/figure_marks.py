@@ -74,9 +74,14 @@ def hollow_entry(label: str, color: str = MUTED) -> Line2D:
     )  # fmt: skip
 
 
+def columns_for(n: int) -> int:
+    """Small multiples that stand side by side."""
+    return 2 if n == 4 else min(n, 3)
+
+
 def panels(n: int, height_inches: float) -> tuple[Figure, list[Axes]]:
     """A figure of n small multiples, two or three side by side."""
-    n_columns = n if n <= 3 else 2 if n == 4 else 3
+    n_columns = columns_for(n)
     n_rows = -(-n // n_columns)
     figure = new_figure(1.0 + height_inches * n_rows)
     grid = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())

@@ -114,17 +114,20 @@ def log_ticks(low: float, high: float, at_most: int = 6) -> FloatArray:
     """Round numbers within a range of a log axis: 1-2-5, 1-3, decades, or every few decades."""
     first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
     decades = 10.0 ** np.arange(first, last + 1)
-    for steps in (_FINE, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
-        ticks = np.sort(np.outer(decades, steps).ravel())
-        ticks = ticks[(ticks >= low * 0.999) & (ticks <= high * 1.001)]
+    for steps in _STEPS:
+        ticks = _within(np.sort(np.outer(decades, steps).ravel()), low, high)
+        if len(ticks) < 2:  # so narrow that the axis is linear to the eye
+            return _within(np.asarray(MaxNLocator(at_most - 1).tick_values(low, high)), low, high)
         if len(ticks) <= at_most:
-            break
-    stride = -(-len(ticks) // at_most)
-    thinned: FloatArray = ticks[::stride] if stride else ticks
-    return thinned
+            return ticks
+    return ticks[:: -(-len(ticks) // at_most)]
 
 
-_FINE = tuple(np.arange(10, 100) / 10)
+_STEPS = (np.arange(10, 100) / 10, (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+
+
+def _within(ticks: FloatArray, low: float, high: float) -> FloatArray:
+    return ticks[(ticks >= low * 0.999) & (ticks <= high * 1.001)]
 
 
 def set_log_axis(
@@ -152,8 +155,7 @@ def _set_scale(
 ) -> None:
     axes.set(**{f"{axis}scale": scale, f"{axis}lim": limits})
     chosen = axes.xaxis if axis == "x" else axes.yaxis
-    inside = [float(tick) for tick in ticks if limits[0] * 0.999 <= tick <= limits[1] * 1.001]
-    chosen.set_major_locator(FixedLocator(inside))
+    chosen.set_major_locator(FixedLocator(_within(ticks, *limits).tolist()))
     chosen.set_major_formatter(FuncFormatter(lambda value, _: write(float(value))))
     chosen.set_minor_locator(NullLocator())
     chosen.set_minor_formatter(NullFormatter())

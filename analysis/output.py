@@ -11,10 +11,10 @@ def write_file(path: Path, content: bytes) -> None:
 
     Missing folders are made.
     """
-    if path.is_dir():
-        raise FitError(f"{path}: is a folder, expected the name of a file to write")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
+        if path.is_dir():
+            raise FitError(f"{path}: is a folder, expected the name of a file to write")
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(content)

@@ -13,6 +13,7 @@ from analysis.figure_marks import (
     MANY_BUDGETS,
     Mark,
     NothingToDraw,
+    columns_for,
     draw_mark,
     hollow_entry,
     key_entry,
@@ -23,6 +24,7 @@ from analysis.figure_style import (
     INK,
     MUTED,
     PAPER,
+    WIDTH_INCHES,
     CurveLabel,
     SeriesStyle,
     house_style,
@@ -57,7 +59,7 @@ def isoflop(fit: FitResult) -> Figure:
             set_loss_axis(
                 axes, (bottom, max(bottom + 1.16 * widest, high + 0.09 * (high - bottom)))
             )
-            _set_sizes_axis(axes, family, 4 if len(shown) in (3, 5, 6) else 6)
+            _set_sizes_axis(axes, family, columns_for(len(shown)))
             axes.set_xlabel(notation.params_unit(fit.params_convention))
             axes.set_ylabel(f"loss ({notation.LOSS_UNIT})")
             labels[axes] = _panel(axes, family, styles[family.family])
@@ -72,13 +74,16 @@ def _loss_range(family: FamilyFit) -> tuple[float, float]:
     return float(points.loss_P[chosen].min()), float(points.loss_P[chosen].max())
 
 
-def _set_sizes_axis(axes: Axes, family: FamilyFit, n_ticks: int) -> None:
+def _set_sizes_axis(axes: Axes, family: FamilyFit, n_columns: int) -> None:
     """Limits with room for the labels."""
+    optima = optima_of(family)
     sizes = family.points.params_P[np.isfinite(family.points.budget_P)]
     left, right = widened(sizes, 0.07, least=0.2)
-    room = (right / left) ** 0.16
-    limits = (left / room, right) if _side(optima_of(family)) == "left" else (left, right * room)
-    set_log_axis(axes, "x", limits, notation.count, n_ticks)
+    panel_inches = WIDTH_INCHES / n_columns - 0.7
+    label_inches = 0.68 if all(optimum.bracketed for optimum in optima) else 0.82
+    room = (right / left) ** (label_inches / (panel_inches - label_inches) - 0.07)
+    limits = (left / room, right) if _side(optima) == "left" else (left, right * room)
+    set_log_axis(axes, "x", limits, notation.count, 4 if n_columns == 3 else 6)
 
 
 def _side(optima: tuple[Optimum, ...]) -> Literal["left", "right"]:
