@@ -64,17 +64,17 @@ class AbstractMixing(AbstractDiffusion):
         return torch.where(is_noise_BL, noise_BL, x0_BL)
 
     def bound(self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
-        u_B1, u_min = per_token(t_B, x0_BL), math.sqrt(self.t_min)
-        level_B = u_B1[:, 0].square().clamp(self.t_min, self.t_max)
+        u_B, u_min = t_B.to(x0_BL.device), math.sqrt(self.t_min)
+        level_B = u_B.square().clamp(self.t_min, self.t_max)
         zt_BL = self.corrupt(x0_BL, level_B, rng)
-        logits_BLV = denoiser(zt_BL, level_B)
-        start_BL = self.reconstruction(logits_BLV, x0_BL, zt_BL, level_B) / self.t_min
-        integrand_BL = self.nelbo_density(logits_BLV, x0_BL, zt_BL, level_B)
-        is_start_B1, is_end_B1 = u_B1 < u_min, u_B1.square() > self.t_max
-        nats_BL = torch.where(is_start_B1, start_BL, integrand_BL)
+        read = denoiser(zt_BL, level_B), x0_BL, zt_BL, level_B
+        nats_BL = self.nelbo_density(*read)
+        is_start_B, is_end_B = u_B < u_min, u_B.square() > self.t_max
+        start = self.reconstruction(*(a[is_start_B] for a in read))
+        nats_BL[is_start_B] = start / self.t_min
         nats_BL = nats_BL - self.count_noise(x0_BL, zt_BL, level_B)
-        weight_B1 = torch.where(is_start_B1, u_min, 2 * u_B1).masked_fill(is_end_B1, 0.0)
-        return weight_B1 * nats_BL + self.prior()
+        weight_B = torch.where(is_start_B, u_min, 2 * u_B).masked_fill(is_end_B, 0.0)
+        return weight_B[:, None] * nats_BL + self.prior()
 
     def count_noise(self, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
         """What the bound owes to how many tokens happen to be changed; its mean is 0.
@@ -94,10 +94,9 @@ class AbstractMixing(AbstractDiffusion):
         log_alpha_BL, log_noise_BL = torch.log1p(-t_BL), self._log_noise(zt_BL, t_BL)
         log_kept_BL = torch.where(zt_BL == x0_BL, log_alpha_BL, -math.inf)
         log_seen_BL = log_alpha_BL - self._nll_of_visible(logits_BLV, zt_BL)
-        log_likelihood_BL = torch.logaddexp(log_kept_BL, log_noise_BL)  # log q(z | x)
-        log_evidence_BL = torch.logaddexp(
-            log_seen_BL, log_noise_BL
-        )  # log sum_j x_theta(j) q(z | j)
+        # log q(z | x), and log of the sum over j of x_theta(j) q(z | j)
+        log_likelihood_BL = torch.logaddexp(log_kept_BL, log_noise_BL)
+        log_evidence_BL = torch.logaddexp(log_seen_BL, log_noise_BL)
         return token_nll(logits_BLV, x0_BL) - log_likelihood_BL + log_evidence_BL
 
     def prior(self) -> float:
