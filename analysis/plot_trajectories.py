@@ -19,7 +19,7 @@ from analysis.figure_style import (
     set_loss_axis,
     widened,
 )
-from analysis.fit import FitResult
+from analysis.fit import FamilyFit, FitResult
 from analysis.points import FloatArray, Points
 
 
@@ -39,7 +39,7 @@ def trajectories(fit: FitResult) -> Figure:
             set_loss_axis(axes, (bottom, float(bottom * np.exp(1.14 * reach))), "log")
             axes.set_ylabel(f"loss ({notation.LOSS_UNIT})")
             labels[axes] = _panel(axes, family.points, styles[family.family])
-        figure.legend(handles=_key(), loc="outside lower center", ncols=4)
+        figure.legend(handles=_key(shown), loc="outside lower center", ncols=4)
         label_curves(figure, labels, 8.0)
         return figure
 
@@ -80,10 +80,13 @@ def records(points: Points) -> tuple[FloatArray, FloatArray]:
     return flops[is_record], loss[is_record]
 
 
-def _key() -> list[Line2D]:
-    return [
-        Line2D([], [], color=INK, marker="o", markersize=2.5, linewidth=0.9, label="one run"),
-        Line2D([], [], color=INK, linestyle=":", linewidth=0.9, label="runs of one size"),
+def _key(shown: list[FamilyFit]) -> list[Line2D]:
+    key = [
         Line2D([], [], color=MUTED, alpha=0.5, linewidth=6.0, label="lower envelope"),
         key_entry("labels: size in parameters"),
     ]
+    if not all(family.points.has_shared_runs for family in shown):
+        key.insert(0, Line2D([], [], color=INK, linestyle=":", label="separate runs of one size"))
+    if any(family.points.has_shared_runs for family in shown):
+        key.insert(0, Line2D([], [], color=INK, marker="o", markersize=2.5, label="one run"))
+    return key

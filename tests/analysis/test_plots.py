@@ -1,7 +1,7 @@
 """Figures: what they show, how they label it, and what they refuse to draw."""
 
 import dataclasses
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from analysis.figures import figure_bytes, save_figures
 from analysis.fit import FitResult, FitSettings, fit_table
 from analysis.plot_multiplier import stretches
 from analysis.plot_trajectories import records
+from analysis.points import FloatArray
 from analysis.tidy import TidyTable
 
 SETTINGS = FitSettings(n_bootstrap=20)
@@ -225,11 +226,46 @@ def test_styles_follow_the_sorted_labels_and_stay_distinct() -> None:
     assert len({(style.color, style.marker) for style in styles.values()}) == 20
 
 
+CONES = {
+    "all": np.eye(3),
+    "no long": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                [-0.003882, -0.048116, 1.051998]],
+    "no medium": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                  [-0.011820, 0.042940, 0.968881]],
+    "no short": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                 [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+"""Linear RGB as seen with all cones or without one kind (Machado et al. 2009, severity 1)."""
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear_rgb(color: str) -> FloatArray:
+    channel = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear: FloatArray = np.where(
+        channel <= 0.04045, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4
+    )
+    return linear
+
+
+def cielab(rgb: FloatArray) -> FloatArray:
+    ratio = TO_XYZ @ np.clip(rgb, 0, 1) / np.array([0.9505, 1.0, 1.089])
+    x, y, z = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
 def luminance(color: str) -> float:
     """Relative luminance of the WCAG."""
-    channel = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    linear = np.where(channel <= 0.04045, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
+    return float(TO_XYZ[1] @ linear_rgb(color))
+
+
+@pytest.mark.parametrize("cones", CONES)
+@pytest.mark.parametrize("palette", [PALETTE, DARK_PALETTE])
+def test_series_colours_stay_apart_for_every_kind_of_eye(
+    palette: tuple[str, ...], cones: str
+) -> None:
+    seen = [cielab(np.asarray(CONES[cones]) @ linear_rgb(color)) for color in palette]
+    # 2.3 is just noticeable; 12 is told apart in thin lines.
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) >= 12
 
 
 @pytest.mark.parametrize(("palette", "page"), [(PALETTE, "#ffffff"), (DARK_PALETTE, DARK_PAGE)])
