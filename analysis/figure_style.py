@@ -115,7 +115,7 @@ def new_figure(height_inches: float, width_inches: float = WIDTH_INCHES) -> Figu
 
 
 def log_ticks(low: float, high: float, at_most: int = 6) -> FloatArray:
-    """Round numbers within a range of a log axis: 1-2-5, 1-3, decades, or every few decades."""
+    """The densest round numbers on a log axis that are few enough: down to every few decades."""
     first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
     decades = 10.0 ** np.arange(first, last + 1)
     for steps in _STEPS:
@@ -127,7 +127,14 @@ def log_ticks(low: float, high: float, at_most: int = 6) -> FloatArray:
     return ticks[:: -(-len(ticks) // at_most)]
 
 
-_STEPS = (np.arange(10, 100) / 10, (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+_STEPS = (
+    np.arange(10, 100) / 10,
+    (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+    (1, 1.5, 2, 3, 5, 7),
+    (1, 2, 5),
+    (1, 3),
+    (1,),
+)
 
 
 def _within(ticks: FloatArray, low: float, high: float) -> FloatArray:

@@ -10,7 +10,16 @@ from matplotlib.lines import Line2D
 
 from analysis import notation
 from analysis.compare import Comparison, MultiplierPoint
-from analysis.figure_marks import DASHES, MANY_BUDGETS, Mark, NothingToDraw, draw_mark, hollow_entry
+from analysis.figure_marks import (
+    DASHES,
+    MANY_BUDGETS,
+    Mark,
+    NothingToDraw,
+    columns_for,
+    draw_mark,
+    hollow_entry,
+    panels,
+)
 from analysis.figure_style import (
     INK,
     PAPER,
@@ -18,7 +27,6 @@ from analysis.figure_style import (
     SeriesStyle,
     house_style,
     label_curves,
-    new_figure,
     series_styles,
     set_log_axis,
     widened,
@@ -27,41 +35,54 @@ from analysis.fit import FitResult
 
 
 def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
-    """Compute that a series needs for the baseline's loss, over the baseline's; dashed outside."""
+    """One panel per baseline: the compute that each other series needs for its loss, over its own.
+
+    Dashed where one of the two never observed that loss.
+    """
     drawable = [c for c in comparisons if any(p.multiplier is not None for p in c.curve)]
     if not drawable:
         raise NothingToDraw("no comparison has a multiplier at any budget")
     styles = series_styles(fit.families)
-    points = [point for c in drawable for point in (*c.curve, *c.points)]
+    by_baseline: dict[str, list[Comparison]] = {}
+    for comparison in drawable:
+        by_baseline.setdefault(comparison.baseline, []).append(comparison)
     with house_style():
-        figure = new_figure(4.0)
-        axes = figure.subplots()
-        extent = widened([point.flops for point in points], 0.05)
-        set_log_axis(axes, "x", extent, notation.flops)
-        seen = [1.0, *(value for point in points for value in _extent(point))]
-        set_log_axis(axes, "y", widened(seen, 0.08, least=0.08), notation.ratio, 8)
-        axes.axhline(1.0, color=INK, linewidth=0.9)
-        for comparison in drawable:
-            _curve(axes, comparison, styles[comparison.against])
-        names = {styles[c.baseline].label for c in drawable}
-        baseline = names.pop() if len(names) == 1 else "the baseline"
-        unit = notation.flops_unit(fit.flops_convention)
-        axes.set_xlabel(f"training compute of {baseline} ({unit})", parse_math=False)
-        axes.set_ylabel("compute needed for equal L*\n(multiple of the baseline's)")
+        figure, grid = panels(len(by_baseline), 3.0)
+        labels = {}
+        for axes, (baseline, group) in zip(grid, by_baseline.items(), strict=True):
+            _set_axes(axes, group, columns_for(len(by_baseline)))
+            _name_axes(axes, styles[baseline], fit.flops_convention)
+            for comparison in group:
+                _curve(axes, comparison, styles[comparison.against])
+            labels[axes] = [_label(comparison, styles[comparison.against]) for comparison in group]
+        grid[0].set_ylabel("compute needed for equal L*\n(multiple of the baseline's)")
         figure.legend(handles=_key(), loc="outside lower center", ncols=3)
-        label_curves(figure, {axes: [_label(c, styles) for c in drawable]}, 9.0)
+        label_curves(figure, labels, 9.0)
         return figure
+
+
+def _set_axes(axes: Axes, group: Sequence[Comparison], n_columns: int) -> None:
+    points = [point for comparison in group for point in (*comparison.curve, *comparison.points)]
+    seen = [1.0, *(value for point in points for value in _extent(point))]
+    limits = widened([point.flops for point in points], 0.05)
+    set_log_axis(axes, "x", limits, notation.flops, 7 - n_columns)
+    set_log_axis(axes, "y", widened(seen, 0.08, least=0.08), notation.ratio, 7)
+    axes.axhline(1.0, color=INK, linewidth=0.9)
+
+
+def _name_axes(axes: Axes, baseline: SeriesStyle, flops_convention: str) -> None:
+    axes.set_title(f"against {baseline.label}", color=baseline.color, parse_math=False)
+    unit = notation.flops_unit(flops_convention)
+    axes.set_xlabel(f"compute of {baseline.label} ({unit})", parse_math=False)
 
 
 def _extent(point: MultiplierPoint) -> tuple[float, ...]:
     return () if point.multiplier is None else (point.multiplier, *(point.ci or ()))
 
 
-def _label(comparison: Comparison, styles: dict[str, SeriesStyle]) -> CurveLabel:
+def _label(comparison: Comparison, style: SeriesStyle) -> CurveLabel:
     ends = [(p.flops, p.multiplier) for p in comparison.curve if p.multiplier is not None]
-    against = styles[comparison.against]
-    text = f"{against.label} vs {styles[comparison.baseline].label}"
-    return CurveLabel(*ends[-1], text, against.color)
+    return CurveLabel(*ends[-1], style.label, style.color)
 
 
 def _curve(axes: Axes, comparison: Comparison, style: SeriesStyle) -> None:

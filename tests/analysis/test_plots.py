@@ -141,12 +141,15 @@ def test_axis_limits_cover_every_optimum(fit: FitResult, frontiers: Figure) -> N
             assert all(low < value < high for value in values)
 
 
-def test_multiplier_draws_what_can_be_compared(fit: FitResult) -> None:
-    comparisons = [compare(fit, "masked", "masked-ce"), compare(fit, "masked", "uniform")]
-    shown = texts(plots.multiplier(comparisons, fit))
-    assert "masked-ce vs masked" in shown
-    assert "uniform vs masked" not in shown
-    assert "training compute of masked (FLOPs)" in shown
+def test_multiplier_has_a_panel_per_baseline_and_leaves_out_what_has_no_frontier(
+    fit: FitResult,
+) -> None:
+    pairs = [("masked", "masked-ce"), ("masked", "uniform"), ("ar", "masked")]
+    figure = plots.multiplier([compare(fit, *pair) for pair in pairs], fit)
+    shown = {axes.get_title(loc="left"): axes for axes in figure.axes}
+    assert list(shown) == ["against masked", "against ar"]
+    assert [text.get_text() for text in shown["against masked"].texts] == ["masked-ce"]
+    assert shown["against ar"].get_xlabel() == "compute of ar (FLOPs)"
 
 
 def test_multiplier_without_a_comparable_pair_says_so(fit: FitResult) -> None:
