@@ -157,6 +157,9 @@ class _Driver:
         path = self.store.record(trial_id)
         if result in ("published", "diverged") and not path.exists():
             result = Failure("raised", "NotPublished", f"worker reported {result}, no record", "")
+        if isinstance(result, Failure) and result.kind == "died" and self.run.stop.is_requested():
+            # A signal to the whole process group ends workers, too; their checkpoints remain.
+            result = "interrupted"
         if isinstance(result, Failure):
             self.record_failure(assigned, job, result)
         elif result == "interrupted":

@@ -160,6 +160,16 @@ def test_slots_are_gpu_shares_or_else_cores(
     assert slots(n_cpus, n_gpus, share) == expected
 
 
+def test_second_signal_means_now() -> None:
+    stop = StopSignal()
+    with stop.on_signals():
+        signal.raise_signal(signal.SIGINT)
+        assert stop.reason == "signal"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_several_gpus_per_trial_are_refused() -> None:
     with pytest.raises(ConfigError, match="between 0 and 1"):
         RayExecutor(planted.run_planted, max_slots=1, gpus_per_trial=2)
@@ -201,7 +211,7 @@ def _interrupt_then_finish(folder: Path, executor: str, number: signal.Signals) 
     assert driver.returncode == 3, errors
     assert "Traceback" not in errors
     assert not list(folder.rglob(".tmp-*"))
-    driver = _driver(folder, executor, "run_planted")
+    driver = _driver(folder, "inline", "run_planted")
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 0, errors
     return output
@@ -297,10 +307,13 @@ def test_killed_workers_are_replaced_and_resume(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_ctrl_c_stops_ray_at_checkpoints(tmp_path: Path, undisturbed: list[pd.DataFrame]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_to_all_processes_leaves_ray_resumable(
+    tmp_path: Path, undisturbed: list[pd.DataFrame], number: signal.Signals
+) -> None:
     folder = tmp_path / "results" / "planted"
     before = _ray_folders()
-    output = _interrupt_then_finish(folder, "ray", signal.SIGINT)
+    output = _interrupt_then_finish(folder, "ray", number)
     assert output.count("interrupted") == 2 + 1
     assert _ray_folders() <= before
     _assert_complete(folder, undisturbed)

@@ -10,6 +10,7 @@ that ends with it, reports to nobody and needs no home folder.
 import contextlib
 import math
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -172,7 +173,7 @@ class RayExecutor(Executor):
                 "_temp_dir": str(cleanup.enter_context(temporary_folder())),
             }
         try:
-            with _import_path_for_children():
+            with _import_path_for_children(), _children_without(signal.SIGTERM):
                 self._ray.init(address=self._address or "local", **options)
         except (OSError, RuntimeError, ValueError) as error:
             where = f"at {self._address}" if self._address else "on this machine"
@@ -246,3 +247,18 @@ def _import_path_for_children() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = previous
+
+
+@contextlib.contextmanager
+def _children_without(number: signal.Signals) -> Iterator[None]:
+    """Let processes started meanwhile ignore a signal, as Ray itself does for SIGINT.
+
+    A signal to the whole process group (from a terminal, `timeout` or a batch system) is for the
+    driver to act on. A raylet that obeys it takes the workers along before they can write a
+    checkpoint, and leaves the driver waiting for it.
+    """
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
