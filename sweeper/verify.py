@@ -4,6 +4,7 @@ Reads everything and changes nothing. A finding names a file and says what to do
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -190,6 +191,7 @@ def _check_table(folder: Path, name: TableName, expected: pa.Table) -> Iterator[
         )
 
 
-def to_json(findings: list[Finding]) -> list[dict[str, str]]:
-    """Findings as plain JSON values."""
-    return [{**dataclasses.asdict(finding), "file": str(finding.file)} for finding in findings]
+def to_json(findings: list[Finding]) -> str:
+    """Findings as JSON text."""
+    fields = [{**dataclasses.asdict(finding), "file": str(finding.file)} for finding in findings]
+    return json.dumps(fields, indent=1)

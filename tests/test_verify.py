@@ -10,7 +10,7 @@ from sweeper.errors import StoreError
 from sweeper.publication import publish
 from sweeper.store import Store
 from sweeper.tables import FILE_NAME, refresh_tables
-from sweeper.verify import verify
+from sweeper.verify import to_json, verify
 
 
 @pytest.fixture
@@ -90,6 +90,7 @@ DAMAGES: dict[str, Callable[[Store], object]] = {
 
 def test_sound_store_has_no_findings(sound: Store) -> None:
     assert verify(sound.folder) == []
+    assert json.loads(to_json([])) == []
 
 
 @pytest.mark.parametrize("code", DAMAGES)
@@ -97,6 +98,7 @@ def test_damage_is_found_and_named(sound: Store, code: str) -> None:
     DAMAGES[code](sound)
     findings = verify(sound.folder)
     assert code in {finding.code for finding in findings}
+    assert json.loads(to_json(findings))[0]["file"] == str(findings[0].file)
     for finding in findings:
         assert finding.file.is_relative_to(sound.folder)
         assert "delete" in finding.message or "run the sweep again" in finding.message

@@ -91,7 +91,6 @@ class RayExecutor(Executor):
         with contextlib.ExitStack() as cleanup:
             self._ray = _import_ray(is_embedded=self._address is None)
             self._init_ray(cleanup)
-            cleanup.callback(self._ray.shutdown)
             totals = self._ray.cluster_resources()
             self._slots = slots(
                 int(totals.get("CPU", 0)), int(totals.get("GPU", 0)), self._gpus_per_trial
@@ -172,6 +171,7 @@ class RayExecutor(Executor):
                 "object_store_memory": OBJECT_STORE_BYTES,
                 "_temp_dir": str(cleanup.enter_context(temporary_folder())),
             }
+        cleanup.callback(self._ray.shutdown)  # before, because starting may be interrupted
         try:
             with _import_path_for_children(), _children_without(signal.SIGTERM):
                 self._ray.init(address=self._address or "local", **options)
