@@ -8,6 +8,8 @@ cancels in the ratio. A point whose loss lies outside the losses that both serie
 flagged: one of the two frontiers is extrapolated there.
 """
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -103,6 +105,15 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
     return Comparison(baseline, against, points, curve, exponents, verdict, tuple(cautions))
 
 
+def compare_all(result: FitResult) -> tuple[Comparison, ...]:
+    """Every pair of series, the one with the lower loss at the largest budget as baseline."""
+    budgets = [flops for fit in result.families.values() for flops in fit.points.budgets_K]
+    if not budgets:
+        return ()
+    ranked = sorted(result.families, key=lambda label: _loss_at(result, label, max(budgets)))
+    return tuple(compare(result, *pair) for pair in itertools.combinations(ranked, 2))
+
+
 def to_json(comparison: Comparison) -> Json:
     """The answer of `sweeper compare --json`: numbers are finite or null."""
     return {
@@ -131,6 +142,12 @@ def to_json(comparison: Comparison) -> Json:
         "verdict": comparison.verdict,
         "warnings": [caution.to_json() for caution in comparison.cautions],
     }
+
+
+def _loss_at(result: FitResult, label: str, flops: float) -> float:
+    """Log compute-optimal loss of a series, infinite without a frontier."""
+    found = frontier(result.families[label].isoflop)
+    return math.inf if found is None else float(found.log_loss(math.log(flops))[0])
 
 
 def _budgets(ours: FamilyFit, theirs: FamilyFit) -> list[tuple[float, float]]:

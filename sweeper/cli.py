@@ -5,6 +5,8 @@ each verb, so that `--help` is instant and the verbs that read results never loa
 """
 
 import json
+import math
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
 
     from analysis.fit import FitResult
     from analysis.tidy import TidyTable
+    from sweeper.executors.base import Executor
+    from sweeper.outcome import SweepOutcome
     from sweeper.plan import Plan
+    from sweeper.scheduler import Limits
     from sweeper.spec import LoadedSweep
+    from sweeper.stop_signal import StopSignal
 
 BAD_INPUT = 2
 INTERRUPTED = 3
@@ -32,9 +38,7 @@ Command = Callable[..., Any]
 def main() -> None:
     """Run the command line; every user error is one message and exit code 2."""
     try:
-        cli.main(prog_name="sweeper", standalone_mode=False)
-    except click.exceptions.Exit as ending:
-        sys.exit(ending.exit_code)
+        sys.exit(cli.main(prog_name="sweeper", standalone_mode=False))  # verbs return None or exit
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -137,18 +141,79 @@ def plan(sweep_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     help="Folder of all results; the sweep's own is DIR/<name>.",
 )
 @click.option("--executor", default="ray", show_default=True, type=click.Choice(["ray", "inline"]))
-@click.option("--address", help="Ray cluster to use; without it, Ray is embedded.")
-def run(
-    sweep_file: Path,
-    overrides: tuple[str, ...],
-    results: Path,
-    executor: str,
-    address: str | None,
-) -> None:
+@click.option("--address", metavar="A", help="Ray cluster to use; without it, Ray is embedded.")
+@click.pass_context
+def run(context: click.Context, /, sweep_file: Path, results: Path, **options: Any) -> None:
     """Train what is missing of a sweep. Run it again to resume or to extend.
 
-    Example: sweeper run sweeps/quick.yaml
+    Ctrl-C once: write checkpoints and stop. Twice: stop now.
+
+    Example: sweeper run sweeps/quick.yaml --set train.seeds=[0,1]
     """
+    from rich.console import Console
+
+    from sweeper.driver import Run, run_sweep
+    from sweeper.progress import shown
+    from sweeper.stop_signal import StopSignal
+    from sweeper.store import locked, store_at
+    from sweeper.submission import stored_plan, submit
+
+    loaded, planned = _planned(sweep_file, options["overrides"])
+    for warning in planned.warnings:
+        click.echo(f"warning: {warning.message} [{warning.code}]", err=True)
+    store, stop = store_at(results, loaded.sweep.name), StopSignal()
+    executor = _executor(options["executor"], options["address"], stop, planned, loaded)
+    stored = stored_plan(planned)
+    with locked(store), shown(Console(), store) as on_event:
+        submit(store, stored, loaded.document.as_submitted())
+        limits = _limits(loaded)
+        outcome = run_sweep(Run(store, stored, executor, limits, stop, on_event))
+    _say_what_next(results / loaded.sweep.name, outcome)
+    context.exit(outcome.exit_code)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def status(folder: Path, as_json: bool) -> None:
+    """What of a sweep is done, running, failed and waiting. Needs no running driver.
+
+    Example: sweeper status results/quick
+    """
+    from sweeper.status import status as status_of
+    from sweeper.status import to_json
+    from sweeper.status_view import status_view
+    from sweeper.store import open_store
+
+    found = status_of(open_store(folder))
+    if as_json:
+        _print_json(to_json(found))
+    else:
+        _show(status_view(found))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def verify(context: click.Context, /, folder: Path, as_json: bool) -> None:
+    """Check a results folder: what is torn, orphaned, duplicated or inconsistent is named.
+
+    Exit code 1 when something is found.
+
+    Example: sweeper verify results/quick
+    """
+    from sweeper.verify import to_json
+    from sweeper.verify import verify as verify_folder
+
+    findings = verify_folder(folder)
+    if as_json:
+        click.echo(to_json(findings))
+    else:
+        for finding in findings:
+            click.echo(f"{finding.file}: {finding.message} [{finding.code}]")
+        click.echo(f"{folder}: {len(findings)} findings" if findings else f"{folder}: sound")
+    context.exit(1 if findings else 0)
 
 
 @cli.command()
@@ -195,26 +260,47 @@ def compare(source: Path, baseline: str, against: str, as_json: bool, **options:
 
 
 @cli.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@json_option
-def status(folder: Path, as_json: bool) -> None:
-    """What of a sweep is done, running, failed and waiting. Needs no running driver.
+@fit_options
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder or file.")
+@click.option("--figure", "names", multiple=True, metavar="NAME", help="Only this; repeatable.")
+def plot(source: Path, out: Path, names: tuple[str, ...], **options: Any) -> None:
+    """Draw the figures of a fit as PNG, SVG or PDF.
 
-    Example: sweeper status results/quick
+    Example: sweeper plot results/quick -o figures
     """
+    from analysis.compare import compare_all
+    from analysis.figures import save_figures
+    from analysis.plots import FIGURES
+
+    table, result = _fitted(source, options)
+    saved = save_figures(table, result, compare_all(result), out, names or tuple(FIGURES))
+    for path in saved.paths:
+        click.echo(f"wrote {path}")
+    for name, reason in saved.skipped:
+        click.echo(f"no figure {name}: {reason}")
 
 
 @cli.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@json_option
-def verify(folder: Path, as_json: bool) -> None:
-    """Check a results folder: anything torn, orphaned, duplicated or inconsistent is named.
+@fit_options
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="HTML file.")
+def report(source: Path, out: Path, **options: Any) -> None:
+    """Write one HTML page with answers, curves, comparisons, laws and provenance.
 
-    Example: sweeper verify results/quick
+    Example: sweeper report results/quick -o report.html
     """
+    from analysis.compare import compare_all
+    from analysis.provenance import provenance_of
+    from analysis.report import write_report
+
+    table, result = _fitted(source, options)
+    write_report(source.name, table, result, compare_all(result), provenance_of(source), out)
+    click.echo(f"wrote {out}")
 
 
 def _fitted(source: Path, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":
+    # Before numpy is imported: on matrices this small, threads only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from analysis.fit import FitSettings, fit_table
     from analysis.load import load
 
@@ -254,6 +340,38 @@ def _has_gpu(loaded: "LoadedSweep") -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _executor(
+    name: str, address: str | None, stop: "StopSignal", planned: "Plan", loaded: "LoadedSweep"
+) -> "Executor":
+    from sweeper.worker import run_trial
+
+    if name == "inline":
+        from sweeper.executors.inline import InlineExecutor
+
+        if address is not None:
+            raise click.UsageError("--address is for --executor ray; inline runs in this process")
+        return InlineExecutor(run_trial, stop.is_requested)
+    from sweeper.executors.ray_actors import RayExecutor
+
+    gpus, n_trials = loaded.sweep.resources.gpus, len(planned.trials)
+    return RayExecutor(run_trial, address=address, gpus_per_trial=gpus, max_slots=n_trials)
+
+
+def _limits(loaded: "LoadedSweep") -> "Limits":
+    from sweeper.scheduler import Limits
+
+    limits = loaded.sweep.limits
+    n_trials = math.inf if limits.trials is None else limits.trials
+    return Limits(flops=limits.flops, wall_s=limits.wall_s, n_trials=n_trials)
+
+
+def _say_what_next(folder: Path, outcome: "SweepOutcome") -> None:
+    if outcome.n_left:
+        click.echo("run the same command again to finish what is missing")
+    else:
+        click.echo(f"results in {folder}; next: sweeper fit {folder}")
 
 
 def _show(parts: "Iterable[RenderableType]") -> None:

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sweeper.plan import Plan, PlannedTrial
+from sweeper.progress import count
 
 
 def plan_view(plan: Plan) -> Iterator[RenderableType]:
@@ -30,14 +31,6 @@ def plan_view(plan: Plan) -> Iterator[RenderableType]:
         yield f"[yellow]warning[/yellow] {escape(f'[{warning.code}] {warning.message}')}"
 
 
-def short(count: float) -> str:
-    """A count as people say it: 25.3K, 1.33M, 3B."""
-    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g}{unit}"
-    return f"{count:.0f}"
-
-
 def _trials(trials: tuple[PlannedTrial, ...]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("trial")
@@ -50,15 +43,15 @@ def _trials(trials: tuple[PlannedTrial, ...]) -> Table:
         table.add_row(
             trial.trial_id,
             escape(planned.series) + (f" seed {trial.seed}" if trial.seed else ""),
-            short(planned.params.trunk),
+            count(planned.params.trunk),
             f"{trial.rung.n_layers} × {trial.rung.width}",
-            short(trial.tokens_per_step),
+            count(trial.tokens_per_step),
             f"{trial.optimizer.learning_rate:g}",
             f"{trial.n_steps:,}",
-            short(last.tokens),
+            count(last.tokens),
             f"{last.flops:.3g}",
             " ".join(
-                f"{cell.budget_flops:.3g}" if cell.budget_flops else short(cell.tokens)
+                f"{cell.budget_flops:.3g}" if cell.budget_flops else count(cell.tokens)
                 for cell in planned.cells
             ),
         )
@@ -67,5 +60,5 @@ def _trials(trials: tuple[PlannedTrial, ...]) -> Table:
 
 def _skipped(plan: Plan) -> str:
     sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in plan.skipped)
-    reasons = "; ".join(f"{count} {reason}" for reason, count in sides.most_common())
+    reasons = "; ".join(f"{n} {reason}" for reason, n in sides.most_common())
     return f"left out: {len(plan.skipped)} cells ({escape(reasons)}); --json lists them"

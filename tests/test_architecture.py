@@ -26,6 +26,7 @@ LAYERS = [
     {"scheduler", "outcome"},
     {"events", "status", "verify"},
     {"driver", "progress"},
+    {"example", "plan_view", "status_view"},
     {"cli"},
 ]
 """Modules of `sweeper`, from the ground up; each imports from its own layer or below."""

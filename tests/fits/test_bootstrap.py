@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from planted import isoflop_rows, table, trajectory_rows
+from planted_tables import isoflop_rows, table, trajectory_rows
 
 from analysis.bootstrap import Noise, Resampler, many_runs
 from analysis.points import points_by_family

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from planted import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
+from planted_tables import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
 
 from analysis import compare as comparison
 from analysis.compare import Comparison, compare

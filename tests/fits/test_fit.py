@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from planted import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
+from planted_tables import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
 
 from analysis.compare import compare
 from analysis.errors import SettingsError

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from planted import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
+from planted_tables import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
 
 from analysis.bootstrap import Resampler
 from analysis.isoflop import IsoFlopFit, fit_isoflop

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from planted import BUDGETS, isoflop_rows
-from planted import table as planted_table
+from planted_tables import BUDGETS, isoflop_rows
+from planted_tables import table as planted_table
 
 from analysis.errors import FitError, SettingsError, SourceError, TableError
 from analysis.fit import FitSettings, fit_table, to_json

@@ -6,7 +6,7 @@ The data are not part of the product; without them these tests are skipped.
 import numpy as np
 import pandas as pd
 import pytest
-from planted import SHARED_DATA
+from planted_tables import SHARED_DATA
 
 from analysis.bootstrap import Resampler
 from analysis.compare import compare

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from planted import Surface
+from planted_tables import Surface
 
 from analysis.errors import SettingsError, TableError
 from analysis.fit import FitSettings, fit_table

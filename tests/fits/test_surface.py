@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from planted import Surface, isoflop_rows, table, trajectory_rows
+from planted_tables import Surface, isoflop_rows, table, trajectory_rows
 
 from analysis.bootstrap import Resampler
 from analysis.points import Points, points_by_family

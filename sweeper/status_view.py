@@ -1,0 +1,46 @@
+"""A sweep's status as tables for the terminal. Renders; prints nothing."""
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from sweeper.progress import count, duration, plain
+from sweeper.status import SweepStatus, TrialStatus
+
+STYLES = {"done": "green", "diverged": "magenta", "failed": "red", "running": "cyan"}
+
+
+def status_view(status: SweepStatus) -> Iterator[RenderableType]:
+    """Counts and progress, then one line per trial."""
+    counts = ", ".join(f"{n} {state}" for state, n in status.counts.items() if n)
+    share = status.flops_done / status.flops_planned if status.flops_planned else 1.0
+    driver = "a driver is running" if status.is_driver_alive else "no driver is running"
+    left = f", about {duration(status.time_left_s)} left" if status.time_left_s else ""
+    yield f"{plain(status.name)}: {counts}; {share:.0%} of {status.flops_planned:.3g} FLOPs{left}"
+    yield f"{driver}"
+    yield _trials(status.trials)
+
+
+def _trials(trials: tuple[TrialStatus, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", "series"):
+        table.add_column(name)
+    for name in ("params", "FLOPs", "done", "bound"):
+        table.add_column(name, justify="right")
+    for name in ("state", "error"):
+        table.add_column(name)
+    for trial in trials:
+        bound = trial.bound_nats_per_token
+        table.add_row(
+            trial.trial_id,
+            plain(trial.series),
+            count(trial.params_trunk),
+            f"{trial.train_flops:.2g}",
+            f"{trial.share_done:.0%}",
+            "" if bound is None else f"{bound:.3f}",
+            trial.state + (f" ({trial.n_attempts} attempts)" if trial.n_attempts > 1 else ""),
+            plain(trial.error or ""),
+            style=STYLES.get(trial.state),
+        )
+    return table
