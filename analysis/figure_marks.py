@@ -79,9 +79,8 @@ def columns_for(n: int) -> int:
     return 2 if n == 4 else min(n, 3)
 
 
-def panels(n: int, height_inches: float) -> tuple[Figure, list[Axes]]:
-    """A figure of n small multiples, two or three side by side."""
-    n_columns = columns_for(n)
+def panels(n: int, height_inches: float, n_columns: int) -> tuple[Figure, list[Axes]]:
+    """A figure of n small multiples."""
     n_rows = -(-n // n_columns)
     figure = new_figure(1.0 + height_inches * n_rows)
     grid = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())

@@ -98,9 +98,10 @@ def series_styles(labels: Iterable[str]) -> dict[str, SeriesStyle]:
 
 
 def drawn_label(label: str) -> str:
-    """A label cut to the room, with `?` for what the font lacks."""
+    """A label cut to the room in its middle, with `?` for what the font lacks."""
     shown = "".join(char if ord(char) in _glyphs() else "?" for char in " ".join(label.split()))
-    return shown if len(shown) <= MAX_LABEL else shown[: MAX_LABEL - 1] + "…"
+    half = MAX_LABEL // 2
+    return shown if len(shown) <= MAX_LABEL else f"{shown[:half]}…{shown[1 - half :]}"
 
 
 @cache

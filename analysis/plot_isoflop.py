@@ -38,6 +38,8 @@ from analysis.fit import FamilyFit, FitResult
 from analysis.isoflop import Optimum
 from analysis.points import Points
 
+MAX_LABELLED = 8
+"""Of many budgets."""
 _FLAGS = {"minimum_at_smallest": "←", "minimum_at_largest": "→"}
 """Where the minimum of an unbracketed budget lies."""
 
@@ -49,7 +51,8 @@ def isoflop(fit: FitResult) -> Figure:
         raise NothingToDraw("no series has isoFLOP budgets")
     styles = series_styles(fit.families)
     with house_style():
-        figure, grid = panels(len(shown), 3.4)
+        n_columns = columns_for(len(shown))
+        figure, grid = panels(len(shown), 3.4, n_columns)
         spans = [_loss_range(family) for family in shown]
         widest = max(high - low for low, high in spans)
         labels = {}
@@ -59,7 +62,7 @@ def isoflop(fit: FitResult) -> Figure:
             set_loss_axis(
                 axes, (bottom, max(bottom + 1.16 * widest, high + 0.09 * (high - bottom)))
             )
-            _set_sizes_axis(axes, family, columns_for(len(shown)))
+            _set_sizes_axis(axes, family, n_columns)
             axes.set_xlabel(notation.params_unit(fit.params_convention))
             axes.set_ylabel(f"loss ({notation.LOSS_UNIT})")
             labels[axes] = _panel(axes, family, styles[family.family])
@@ -115,7 +118,7 @@ def _labelled(optima: tuple[Optimum, ...]) -> list[Optimum]:
     if len(optima) <= MANY_BUDGETS:
         return list(optima)
     bracketed = [optimum for optimum in optima if optimum.bracketed]
-    stride = -(-len(bracketed) // MANY_BUDGETS) or 1
+    stride = -(-len(bracketed) // MAX_LABELLED) or 1
     return bracketed[::-stride]
 
 

@@ -33,6 +33,9 @@ from analysis.figure_style import (
 )
 from analysis.fit import FitResult
 
+SHORT_LABEL = 12
+"""Characters that leave room for three panels side by side."""
+
 
 def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
     """One panel per baseline: the compute that each other series needs for its loss, over its own.
@@ -47,11 +50,16 @@ def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
     for comparison in drawable:
         by_baseline.setdefault(comparison.baseline, []).append(comparison)
     with house_style():
-        figure, grid = panels(len(by_baseline), 3.0)
+        longest = max(len(style.label) for style in styles.values())
+        n_columns = min(columns_for(len(by_baseline)), 3 if longest <= SHORT_LABEL else 2)
+        figure, grid = panels(len(by_baseline), 3.0, n_columns)
         labels = {}
         for axes, (baseline, group) in zip(grid, by_baseline.items(), strict=True):
-            _set_axes(axes, group, columns_for(len(by_baseline)))
-            _name_axes(axes, styles[baseline], fit.flops_convention)
+            _set_axes(axes, group, n_columns)
+            style = styles[baseline]
+            axes.set_title(f"against {style.label}", color=style.color, parse_math=False)
+            unit = notation.flops_unit(fit.flops_convention)
+            axes.set_xlabel(f"compute of the baseline ({unit})")
             for comparison in group:
                 _curve(axes, comparison, styles[comparison.against])
             labels[axes] = [_label(comparison, styles[comparison.against]) for comparison in group]
@@ -68,12 +76,6 @@ def _set_axes(axes: Axes, group: Sequence[Comparison], n_columns: int) -> None:
     set_log_axis(axes, "x", limits, notation.flops, 7 - n_columns)
     set_log_axis(axes, "y", widened(seen, 0.08, least=0.08), notation.ratio, 7)
     axes.axhline(1.0, color=INK, linewidth=0.9)
-
-
-def _name_axes(axes: Axes, baseline: SeriesStyle, flops_convention: str) -> None:
-    axes.set_title(f"against {baseline.label}", color=baseline.color, parse_math=False)
-    unit = notation.flops_unit(flops_convention)
-    axes.set_xlabel(f"compute of {baseline.label} ({unit})", parse_math=False)
 
 
 def _extent(point: MultiplierPoint) -> tuple[float, ...]:

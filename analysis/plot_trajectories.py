@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import notation
-from analysis.figure_marks import key_entry, panels
+from analysis.figure_marks import columns_for, key_entry, panels
 from analysis.figure_style import (
     INK,
     MUTED,
@@ -22,13 +22,16 @@ from analysis.figure_style import (
 from analysis.fit import FamilyFit, FitResult
 from analysis.points import FloatArray, Points
 
+MAX_LABELLED = 8
+"""Sizes of a series that are labelled, evenly chosen where there are more."""
+
 
 def trajectories(fit: FitResult) -> Figure:
     """One panel per series: every size's loss against compute, over the lower envelope."""
     shown = list(fit.families.values())
     styles = series_styles(fit.families)
     with house_style():
-        figure, grid = panels(len(shown), 2.9)
+        figure, grid = panels(len(shown), 2.9, columns_for(len(shown)))
         low, high = widened(np.concatenate([family.points.flops_P for family in shown]), 0.04)
         reach = max(0.02, *(float(np.ptp(np.log(family.points.loss_P))) for family in shown))
         labels = {}
@@ -50,16 +53,16 @@ def _panel(axes: Axes, points: Points, style: SeriesStyle) -> list[CurveLabel]:
         *records(points), color=style.color, alpha=0.3, linewidth=6.0,
         solid_capstyle="round", solid_joinstyle="round",
     )  # fmt: skip
-    labels = []
     order = np.argsort(points.flops_P, kind="stable")
+    ends = []
     for params in np.unique(points.params_P):
         mine = points.take(order[points.params_P[order] == params])
         axes.plot(mine.flops_P, mine.loss_P, style.marker, color=INK, markersize=2.2, alpha=0.9)
         _join(axes, mine)
         if len(mine.loss_P) > 1 or points.has_shared_runs:
-            size = notation.count(float(params))
-            labels.append(CurveLabel(float(mine.flops_P[-1]), float(mine.loss_P[-1]), size, INK))
-    return labels
+            ends.append((float(mine.flops_P[-1]), float(mine.loss_P[-1]), float(params)))
+    stride = -(-len(ends) // MAX_LABELLED) or 1
+    return [CurveLabel(x, y, notation.count(params), INK) for x, y, params in ends[::stride]]
 
 
 def _join(axes: Axes, points: Points) -> None:
@@ -81,12 +84,17 @@ def records(points: Points) -> tuple[FloatArray, FloatArray]:
 
 
 def _key(shown: list[FamilyFit]) -> list[Line2D]:
-    key = [
-        Line2D([], [], color=MUTED, alpha=0.5, linewidth=6.0, label="lower envelope"),
-        key_entry("labels: size in parameters"),
-    ]
-    if not all(family.points.has_shared_runs for family in shown):
-        key.insert(0, Line2D([], [], color=INK, linestyle=":", label="separate runs of one size"))
+    key = []
     if any(family.points.has_shared_runs for family in shown):
-        key.insert(0, Line2D([], [], color=INK, marker="o", markersize=2.5, label="one run"))
-    return key
+        key.append(Line2D([], [], color=INK, linewidth=0.9, label="one run"))
+    if any(_repeats_sizes(family.points) for family in shown):
+        label = "separate runs of one size"
+        key.append(Line2D([], [], color=INK, linestyle=":", linewidth=0.9, label=label))
+    envelope = Line2D([], [], color=MUTED, alpha=0.5, linewidth=6.0, label="lower envelope")
+    note = [key_entry("labels: size in parameters")] if key else []
+    return [*key, envelope, *note]
+
+
+def _repeats_sizes(points: Points) -> bool:
+    """Whether separate runs of one size can be joined."""
+    return not points.has_shared_runs and len(np.unique(points.params_P)) < len(points.params_P)

@@ -22,30 +22,10 @@ from analysis.figures import fingerprint, inline_svg
 from analysis.fit import FitResult
 from analysis.output import write_file
 from analysis.plots import NothingToDraw
+from analysis.provenance import ExcludedTrial, Provenance
 from analysis.tidy import TidyTable
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True)
-class ExcludedTrial:
-    """A trial that is in no fit."""
-
-    trial_id: str
-    series: str
-    status: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where the numbers come from, as far as the caller knows."""
-
-    source: str
-    """Path or name of the source, as the user gave it."""
-    facts: tuple[tuple[str, str], ...] = ()
-    """More of it as (name, value): versions, git commit, corpus fingerprint, hardware."""
-    excluded: tuple[ExcludedTrial, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def test_multiplier_has_a_panel_per_baseline_and_leaves_out_what_has_no_frontier
     shown = {axes.get_title(loc="left"): axes for axes in figure.axes}
     assert list(shown) == ["against masked", "against ar"]
     assert [text.get_text() for text in shown["against masked"].texts] == ["masked-ce"]
-    assert shown["against ar"].get_xlabel() == "compute of ar (FLOPs)"
+    assert shown["against ar"].get_xlabel() == "compute of the baseline (FLOPs)"
 
 
 def test_multiplier_without_a_comparable_pair_says_so(fit: FitResult) -> None:
@@ -215,6 +215,12 @@ def test_hostile_labels_are_drawn_as_text_and_cut_to_the_room(tmp_path: Path) ->
     assert "$\\frac{1}{" in shown
     assert "??? ??" in shown
     assert max(len(style.label) for style in series_styles(labels).values()) == MAX_LABEL
+
+
+def test_long_labels_keep_what_tells_them_apart() -> None:
+    long = [f"masked-on-a-very-long-corpus-name-{end}" for end in ("train", "val")]
+    assert len({drawn_label(label) for label in long}) == 2
+    assert all(len(drawn_label(label)) == MAX_LABEL for label in long)
 
 
 def test_drawn_labels_have_no_control_characters() -> None:

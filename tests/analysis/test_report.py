@@ -15,7 +15,8 @@ from analysis.compare import compare
 from analysis.errors import Caution, FitError
 from analysis.fit import FitResult, FitSettings, fit_table, to_json
 from analysis.output import write_file
-from analysis.report import ExcludedTrial, Provenance, render_report, write_report
+from analysis.provenance import ExcludedTrial, Provenance
+from analysis.report import render_report, write_report
 from analysis.tidy import TidyTable
 
 SETTINGS = FitSettings(n_bootstrap=20)
