@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 BAD_INPUT = 2
 INTERRUPTED = 3
 
+PIPE_WIDTH = 140
+"""Columns of tables that go to a file or a pipe."""
+
 Command = Callable[..., Any]
 
 
@@ -378,6 +381,8 @@ def _show(parts: "Iterable[RenderableType]") -> None:
     from rich.console import Console
 
     console = Console(soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
     for part in parts:
         console.print(part)
 

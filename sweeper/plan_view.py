@@ -50,12 +50,16 @@ def _trials(trials: tuple[PlannedTrial, ...]) -> Table:
             f"{trial.n_steps:,}",
             count(last.tokens),
             f"{last.flops:.3g}",
-            " ".join(
-                f"{cell.budget_flops:.3g}" if cell.budget_flops else count(cell.tokens)
-                for cell in planned.cells
-            ),
+            _span(planned),
         )
     return table
+
+
+def _span(planned: PlannedTrial) -> str:
+    """The budgets, or else the tokens, at which a trial is observed."""
+    cells = planned.cells
+    points = [f"{c.budget_flops:.3g}" if c.budget_flops else count(c.tokens) for c in cells]
+    return points[0] if len(points) == 1 else f"{points[0]} … {points[-1]} ({len(points)})"
 
 
 def _skipped(plan: Plan) -> str:
