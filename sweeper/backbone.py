@@ -66,14 +66,17 @@ class Attention(nn.Module):
         # Queries and keys in one go: two norms and two rotations cost as much as one.
         qk_BL2D = self.query_key_norm(qkv_BL3D[:, :, :2])
         q_BHLK, k_BHLK = rotate(self.by_head(qk_BL2D), rotation).chunk(2, dim=1)
-        q_BHLK, v_BHLK = q_BHLK * self.head_width**-0.5, self.by_head(qkv_BL3D[:, :, 2:])
-        logits_BHLL = soft_cap(q_BHLK @ k_BHLK.transpose(-1, -2))
+        v_BHLK = self.by_head(qkv_BL3D[:, :, 2:])
+        q_BHLK = q_BHLK * (
+            self.head_width**-0.5 / LOGIT_CAP
+        )  # the cap's division, on a small tensor
+        logits_BHLL = LOGIT_CAP * torch.tanh(q_BHLK @ k_BHLK.transpose(-1, -2))
         if bias_LL is not None:
             logits_BHLL = logits_BHLL + bias_LL
-        sink_BHL1 = soft_cap((q_BHLK * self.sink_key_bias).sum(dim=-1, keepdim=True))
+        sink_BHL1 = LOGIT_CAP * torch.tanh((q_BHLK * self.sink_key_bias).sum(-1, keepdim=True))
         logits_BHLS = torch.cat([sink_BHL1, logits_BHLL], dim=-1)
         weights_BHLS = at_least_float32(logits_BHLS).softmax(dim=-1).to(v_BHLK.dtype)
-        on_keys_BHLL, on_sink_BHL1 = weights_BHLS[..., 1:], weights_BHLS[..., :1]
+        on_sink_BHL1, on_keys_BHLL = torch.split(weights_BHLS, [1, L], dim=-1)
         mixed_BHLK = on_keys_BHLL @ v_BHLK + on_sink_BHL1 * self.sink_value_bias
         return functional.linear(mixed_BHLK.transpose(1, 2).flatten(2), self.out)
 
@@ -160,11 +163,6 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
 def at_least_float32(x: Tensor) -> Tensor:
     """x in float32, or unchanged if it is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def soft_cap(logits: Tensor) -> Tensor:
-    """Bend logits smoothly into (−LOGIT_CAP, LOGIT_CAP)."""
-    return LOGIT_CAP * torch.tanh(logits / LOGIT_CAP)
 
 
 def rotary_angles(n_positions: int, head_width: int, like: Tensor) -> tuple[Tensor, Tensor]:

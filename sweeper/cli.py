@@ -331,10 +331,12 @@ def _huber_delta(text: str) -> Any:
 
 def _planned(sweep_file: Path, overrides: tuple[str, ...]) -> "tuple[LoadedSweep, Plan]":
     from sweeper.plan import plan_sweep
+    from sweeper.precision import bfloat16_from_width
     from sweeper.spec import load_sweep
 
     loaded = load_sweep(sweep_file, overrides)
-    return loaded, plan_sweep(loaded, has_gpu=_has_gpu(loaded))
+    width = bfloat16_from_width(has_gpu=_has_gpu(loaded))
+    return loaded, plan_sweep(loaded, bfloat16_from_width=width)
 
 
 def _has_gpu(loaded: "LoadedSweep") -> bool:

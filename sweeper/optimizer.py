@@ -1,7 +1,7 @@
 """AdamW with the parameter groups of arXiv 2512.10858 §2.1 and a warmup-then-constant schedule.
 
 With base learning rate eta, weight matrices of a trunk of width d and depth L train at eta / d
-with weight decay times d, everything else at a rate of its own without decay, all with eps
+with weight decay times d, everything else at an auxiliary rate without decay, all with eps
 1e-8 / (d · L): together with the backbone's multipliers, the same rates serve every rung.
 """
 
@@ -10,6 +10,14 @@ from torch import nn
 
 from sweeper.backbone import Backbone, is_matrix
 from sweeper.trial import Optimizer
+
+EMBEDDING_FACTOR = 2.0
+"""Rate of the input table in units of the auxiliary one.
+
+A row moves only at steps that show its token. At 25K parameters, from 1e11 to 1e12 FLOPs, doubling
+its rate lowered the bound of `ar` by 0.03 and of `masked` by 0.015 nats per token and left
+`uniform` where it was; doubling all auxiliary rates instead gained nothing.
+"""
 
 ADAM_EPSILON = 1e-8
 """Before division by width and depth."""
@@ -21,12 +29,16 @@ def build_optimizer(backbone: Backbone, settings: Optimizer) -> torch.optim.Adam
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in backbone.named_parameters():
-        in_trunk = name.startswith("blocks.")
-        (matrices if in_trunk and is_matrix(name, parameter) else others).append(parameter)
-    bulk_rate = settings.learning_rate / width
+        if name.startswith("blocks.") and is_matrix(name, parameter):
+            matrices.append(parameter)
+        elif parameter is not backbone.embedding:
+            others.append(parameter)
+    bulk_rate, other_rate = settings.learning_rate / width, settings.auxiliary_learning_rate
+    embedding_rate = EMBEDDING_FACTOR * other_rate
     groups = [
         {"params": matrices, "peak": bulk_rate, "weight_decay": settings.weight_decay * width},
-        {"params": others, "peak": settings.auxiliary_learning_rate, "weight_decay": 0.0},
+        {"params": [backbone.embedding], "peak": embedding_rate, "weight_decay": 0.0},
+        {"params": others, "peak": other_rate, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         groups,

@@ -71,7 +71,9 @@ class Plan:
     warnings: tuple[PlanWarning, ...]
 
 
-def plan_sweep(loaded: LoadedSweep, *, has_gpu: bool, cache_folder: Path | None = None) -> Plan:
+def plan_sweep(
+    loaded: LoadedSweep, *, bfloat16_from_width: float, cache_folder: Path | None = None
+) -> Plan:
     """Load the corpus and plan; every error names its place in the sweep file."""
     try:
         corpus = load_corpus(loaded.sweep.corpus.source, cache_folder)
@@ -79,21 +81,25 @@ def plan_sweep(loaded: LoadedSweep, *, has_gpu: bool, cache_folder: Path | None 
         problem = Problem(("corpus", "source"), str(error))
         raise DataError(loaded.document.describe([problem])) from error
     try:
-        return make_plan(loaded.sweep, corpus, has_gpu=has_gpu)
+        return make_plan(loaded.sweep, corpus, bfloat16_from_width=bfloat16_from_width)
     except InvalidSweep as error:
         raise ConfigError(loaded.document.describe(error.problems)) from error
 
 
-def make_plan(sweep: Sweep, corpus: Corpus, *, has_gpu: bool) -> Plan:
-    """The plan of a sweep on a corpus; raises InvalidSweep with every problem found."""
+def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> Plan:
+    """The plan of a sweep on a corpus; raises InvalidSweep with every problem found.
+
+    `precision: auto` is bfloat16 for rungs at least `bfloat16_from_width` wide (`precision.py`).
+    """
     facts = _facts(sweep, corpus)
     _refuse(plan_checks.size_problems(sweep))
     _refuse(plan_checks.corpus_problems(sweep, facts))
     runs = _runs(sweep, facts.vocab_size)
     _refuse(plan_checks.run_problems(sweep, runs))
     _refuse(plan_checks.limit_problems(sweep, runs))
-    default: Precision = "bfloat16" if has_gpu else "float32"
-    trials = tuple(trial for run in runs for trial in _trials(sweep, facts, run, default))
+    trials = tuple(
+        trial for run in runs for trial in _trials(sweep, facts, run, bfloat16_from_width)
+    )
     _refuse(_twin_problems(trials))
     return Plan(
         name=sweep.name,
@@ -174,7 +180,7 @@ def _runs(sweep: Sweep, vocab_size: int) -> list[Run]:
 
 
 def _trials(
-    sweep: Sweep, facts: CorpusFacts, run: Run, default: Precision
+    sweep: Sweep, facts: CorpusFacts, run: Run, bfloat16_from_width: float
 ) -> Iterator[PlannedTrial]:
     """The trials of one run, one for each seed; none where the window leaves it no cell."""
     if not run.cells:
@@ -190,7 +196,7 @@ def _trials(
         evaluation=Evaluation(sweep.evaluation.sequences, sweep.evaluation.seed),
         observe_at_steps=tuple(cell.step for cell in run.cells),
         seed=train.seeds[0],
-        precision=default if train.precision == "auto" else train.precision,
+        precision=_precision(run, bfloat16_from_width),
     )
     for seed in train.seeds:
         trial = dataclasses.replace(first, seed=seed)
@@ -208,6 +214,13 @@ def _twin_problems(trials: Iterable[PlannedTrial]) -> Iterator[Problem]:
             expected = f"the same trials as series {label!r}; expected series that differ"
             path = ("series", planned.series)
             yield Problem(path, expected, f"the series {planned.series!r}", at_key=True)
+
+
+def _precision(run: Run, bfloat16_from_width: float) -> Precision:
+    asked = run.series.train.precision
+    if asked == "auto":
+        return "bfloat16" if run.rung.width >= bfloat16_from_width else "float32"
+    return asked
 
 
 def _totals(trials: tuple[PlannedTrial, ...]) -> Totals:

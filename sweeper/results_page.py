@@ -29,8 +29,10 @@ Open a dataset with one call:
 
 ```python
 pandas.read_parquet("results/quick/observations")
-duckdb.sql("select series, budget_flops, min(bound_nats_per_token) "
-           "from 'results/quick/observations/*.parquet' group by all order by all")
+duckdb.sql(
+    "select series, budget_flops, min(bound_nats_per_token) "
+    "from 'results/quick/observations/*.parquet' group by all order by all"
+)
 ```
 
 Nats are natural logarithms; FLOPs count forward and backward passes, additions and

@@ -72,7 +72,7 @@ class Train(_Part):
     weight_decay: Annotated[Number, Field(ge=0, le=100)] = 0.0
     clip_norm: Annotated[Number, Field(gt=0)] = 1.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 autocast on a GPU, float32 elsewhere."""
+    """`auto`: bfloat16 autocast where it is faster, see `precision.py`."""
 
     @model_validator(mode="after")
     def _distinct_seeds(self) -> "Train":

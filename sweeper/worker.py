@@ -6,7 +6,6 @@ resumed trial ends in the same bits as one that was never stopped.
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import functools
 import logging
@@ -264,12 +263,6 @@ def _load_corpus_once(source: str, cache_folder: Path) -> Corpus:
 
 
 def _prepare_process(n_threads: int) -> None:
-    """Threads, denormals and allocator: together they halve the CPU time of a small step."""
     torch.set_num_threads(n_threads)
+    # Gradients that underflow would otherwise double the time of a small step on a CPU.
     torch.set_flush_denormal(True)
-    # glibc returns large blocks to the kernel at each free, and page faults then cost a fifth of
-    # a step. M_TRIM_THRESHOLD = -1 and M_MMAP_THRESHOLD = -3 in malloc.h.
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-1, 1 << 30)
-        mallopt(-3, 1 << 30)

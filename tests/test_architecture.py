@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"errors", "quantities", "ladder", "records", "marked_yaml"},
     {"flops", "results_page", "trial"},
-    {"corpora", "families", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"},
+    {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"},
     {"corpus", "family_options", "backbone", "spec_fields", "spec_errors"},
     {"spec", "optimizer", "evaluation"},
     {"design", "series", "runs", "plan_checks", "trainer"},

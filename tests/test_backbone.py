@@ -28,7 +28,7 @@ def tiny_backbone(attention: str = "bidirectional") -> Backbone:
     rng = torch.Generator().manual_seed(1)
     with torch.no_grad():  # leave the zeros of initialisation, so that everything matters
         for parameter in backbone.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=rng)
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
     return backbone
 
 
@@ -97,7 +97,7 @@ def test_attention_equals_a_dense_reference() -> None:
 
 def dense_attention(attention: Attention, x: torch.Tensor) -> torch.Tensor:
     """One query, one head, one key at a time, straight from the formulas of the study."""
-    d, k = TINY.width, TINY.head_width
+    k = TINY.head_width
 
     def norm(v: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
         return v / (v.square().mean() + 1e-6).sqrt() * (1 + gain)
@@ -111,7 +111,7 @@ def dense_attention(attention: Attention, x: torch.Tensor) -> torch.Tensor:
             turned[i + k // 2] = a * math.sin(angle) + b * math.cos(angle)
         return turned
 
-    w_q, w_k, w_v = attention.qkv.split(d)
+    w_q, w_k, w_v = attention.qkv.chunk(3)
     rows = []
     for i in range(len(x)):
         heads = []

@@ -5,6 +5,7 @@ A case replaces one piece of a working file. `§` marks where the message must p
 out before the file is written.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -211,7 +212,7 @@ def test_every_mistake_is_refused_with_its_place(
     monkeypatch.chdir(tmp_path)
     Path("x.yaml").write_text(text.replace("§", ""))
     with pytest.raises(case.error) as caught:
-        plan_sweep(load_sweep(Path("x.yaml")), has_gpu=False)
+        plan_sweep(load_sweep(Path("x.yaml")), bfloat16_from_width=math.inf)
     message = str(caught.value)
     assert f"x.yaml:{place}" in message
     assert case.found in message
@@ -231,4 +232,4 @@ def where(text: str) -> str:
 def test_the_working_file_works(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(WORKING)
-    assert len(plan_sweep(load_sweep(path), has_gpu=False).trials) == 6
+    assert len(plan_sweep(load_sweep(path), bfloat16_from_width=math.inf).trials) == 6

@@ -18,13 +18,15 @@ SETTINGS = Optimizer(
 def test_every_parameter_is_in_one_group_and_matrices_train_at_eta_over_width() -> None:
     backbone = Backbone(Rung(2, 16, 2), 11, 1, "causal")
     optimizer = build_optimizer(backbone, dataclasses.replace(SETTINGS, weight_decay=0.5))
-    matrices, others = optimizer.param_groups
-    grouped = [*matrices["params"], *others["params"]]
+    matrices, embedding, others = optimizer.param_groups
+    grouped = [p for group in optimizer.param_groups for p in group["params"]]
     assert sorted(map(id, grouped)) == sorted(map(id, backbone.parameters()))
     assert len(matrices["params"]) == 2 * 4  # per layer: qkv, out, up, down
     assert matrices["peak"] == 0.1 / 16
     assert matrices["weight_decay"] == 0.5 * 16
     assert others["peak"] == 6e-3
+    assert embedding["params"] == [backbone.embedding]
+    assert embedding["peak"] == 2 * 6e-3
     assert others["weight_decay"] == 0
 
 

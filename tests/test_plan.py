@@ -57,7 +57,9 @@ def fields(**changes: Any) -> dict[str, Any]:
 
 
 def plan_of(**changes: Any) -> Plan:
-    return make_plan(Sweep.model_validate(fields(**changes)), corpus(), has_gpu=False)
+    return make_plan(
+        Sweep.model_validate(fields(**changes)), corpus(), bfloat16_from_width=math.inf
+    )
 
 
 def problems_of(**changes: Any) -> dict[KeyPath, str]:
@@ -246,16 +248,22 @@ def test_each_seed_is_a_trial() -> None:
     ]
 
 
-def test_precision_is_that_of_the_hardware_unless_named() -> None:
-    def precisions(has_gpu: bool, **train: Any) -> set[str]:
+def test_precision_is_what_is_faster_unless_named() -> None:
+    def precisions(width: float, **train: Any) -> dict[str, set[int]]:
         sweep = Sweep.model_validate(fields(train=train))
-        plan = make_plan(sweep, corpus(), has_gpu=has_gpu)
-        return {planned.trial.precision for planned in plan.trials}
+        plan = make_plan(sweep, corpus(), bfloat16_from_width=width)
+        found: dict[str, set[int]] = {}
+        for planned in plan.trials:
+            found.setdefault(planned.trial.precision, set()).add(planned.trial.rung.width)
+        return found
 
-    assert precisions(has_gpu=False) == {"float32"}
-    assert precisions(has_gpu=True) == {"bfloat16"}
-    assert precisions(has_gpu=True, precision="float32") == {"float32"}
-    assert precisions(has_gpu=False, precision="bfloat16") == {"bfloat16"}
+    assert set(precisions(math.inf)) == {"float32"}
+    assert set(precisions(0)) == {"bfloat16"}
+    assert set(precisions(0, precision="float32")) == {"float32"}
+    assert set(precisions(math.inf, precision="bfloat16")) == {"bfloat16"}
+    widths = sorted(*precisions(math.inf).values())
+    mixed = precisions(widths[1])
+    assert mixed == {"float32": {widths[0]}, "bfloat16": set(widths[1:])}
 
 
 def test_the_id_of_a_trial_is_what_it_always_was() -> None:
@@ -355,7 +363,7 @@ def test_what_changes_the_numbers_changes_every_id(changes: dict[str, Any]) -> N
 
 def test_other_data_are_other_trials() -> None:
     sweep = Sweep.model_validate(fields())
-    other = make_plan(sweep, corpus(fingerprint="beef"), has_gpu=False)
+    other = make_plan(sweep, corpus(fingerprint="beef"), bfloat16_from_width=math.inf)
     assert not set(ids(other)) & set(ids(plan_of()))
 
 
@@ -422,8 +430,8 @@ def test_few_sizes_of_a_budget_are_a_warning() -> None:
 
 def test_data_read_more_than_four_times_are_a_warning() -> None:
     sweep = Sweep.model_validate(fields(design={"grid": {"sizes": ["5K"], "tokens": ["9M", "1M"]}}))
-    assert make_plan(sweep, corpus(n_train=2_500_000), has_gpu=False).warnings == ()
-    (warning,) = make_plan(sweep, corpus(n_train=2_000_000), has_gpu=False).warnings
+    assert make_plan(sweep, corpus(n_train=2_500_000), bfloat16_from_width=math.inf).warnings == ()
+    (warning,) = make_plan(sweep, corpus(n_train=2_000_000), bfloat16_from_width=math.inf).warnings
     assert warning.code == "repeated_data"
     assert "the 5,026-parameter model 4.5 times" in warning.message
 
@@ -516,7 +524,9 @@ def test_json_of_a_plan_says_everything_and_has_no_nan() -> None:
     "path", sorted(Path(__file__).parent.parent.glob("sweeps/*.yaml")), ids=str
 )
 def test_the_sweeps_that_come_along_can_be_planned(path: Path) -> None:
-    plan = make_plan(load_sweep(path).sweep, corpus(n_train=3 * 10**7), has_gpu=False)
+    plan = make_plan(
+        load_sweep(path).sweep, corpus(n_train=3 * 10**7), bfloat16_from_width=math.inf
+    )
     assert plan.trials
 
 
@@ -527,6 +537,6 @@ def test_ten_thousand_trials_are_planned_in_seconds() -> None:
     )
     plan_of()  # loads the families
     start = time.perf_counter()
-    plan = make_plan(sweep, corpus(), has_gpu=False)
+    plan = make_plan(sweep, corpus(), bfloat16_from_width=math.inf)
     assert len(set(ids(plan))) == 10_002
     assert time.perf_counter() - start < 20  # 2 s on a quiet machine
