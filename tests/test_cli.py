@@ -1,0 +1,170 @@
+"""The front door, as a user meets it: separate processes, exit codes, messages, files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+
+from sweeper.records import ROW_TYPES, schema
+
+VERBS = ["init", "plan", "run", "status", "fit", "compare", "plot", "report", "verify"]
+
+SWEEP = """\
+name: pilot
+corpus: {source: "synthetic:markov?vocab=16&tokens=100000", seq_len: 16}
+series:
+  ar: {family: ar}
+  masked: {family: masked}
+design:
+  isoflop: {budgets: [3e8, 6e8], sizes: [1.7K, 2.6K, 3.7K, 5K]}
+train: {batch_tokens: 128, learning_rate: 0.05}
+evaluation: {sequences: 64}
+"""
+
+
+def sweeper(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from sweeper.cli import main; main()", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def pilot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a sweep that has been run in this process's way."""
+    folder = tmp_path_factory.mktemp("pilot")
+    (folder / "pilot.yaml").write_text(SWEEP)
+    done = sweeper("run", "pilot.yaml", "--executor", "inline", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_an_example(verb: str, tmp_path: Path) -> None:
+    shown = sweeper(verb, "--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert f"Example: sweeper {verb} " in " ".join(shown.stdout.split())
+
+
+def test_help_names_exactly_the_verbs_that_work(tmp_path: Path) -> None:
+    shown = sweeper("--help", cwd=tmp_path).stdout
+    commands = shown.split("Commands:")[1].split("\n")
+    assert sorted(line.split()[0] for line in commands if line.strip()) == sorted(VERBS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "broken.yaml"], "broken.yaml:3:16  series.a.family"),
+        (["plan", "broken.yaml"], "did you mean 'masked'"),
+        (["run", "absent.yaml"], "no such sweep file"),
+        (["run", "broken.yaml", "--set", "name=../../etc"], "--set:1:6"),
+        (["fit", "absent"], "no such file or folder"),
+        (["fit", "table.csv"], "column"),
+        (["fit", "good.csv", "--isoflop", "parabel"], "did you mean 'parabola'"),
+        (["fit", "good.csv", "--flops", "6N"], "no ingredients"),
+        (["compare", "good.csv", "--baseline", "a", "--against", "b"], "no series 'b'"),
+        (["status", "."], "not a results folder"),
+        (["verify", "."], "not a results folder"),
+        (["report", "good.csv", "-o", "no/such/folder/report.html"], "report.html"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_mistakes_end_in_code_2_with_a_message_and_no_files(
+    tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    (tmp_path / "broken.yaml").write_text(
+        "name: x\ncorpus: {source: stdlib, seq_len: 8}\nseries: {a: {family: maskd}}\n"
+        "design: {grid: {sizes: [5K], tokens: [1M]}}\n"
+    )
+    (tmp_path / "table.csv").write_text("family,params,tokens,loss\na,1,2,3\n")
+    rows = [f"a,{n},{c / 6 / n},{c},{2 + (n / 1e4 - 1) ** 2}" for c in (1e9,) for n in (5e3, 2e4)]
+    (tmp_path / "good.csv").write_text("family,params,tokens,flops,loss\n" + "\n".join(rows))
+    before = sorted(tmp_path.rglob("*"))
+    result = sweeper(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stdout
+    assert expected in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_reading_verbs_load_neither_torch_nor_ray(pilot: Path) -> None:
+    for arguments in (
+        ["status", "results/pilot"],
+        ["fit", "results/pilot", "--bootstrap", "20"],
+        ["compare", "results/pilot", "--baseline", "ar", "--against", "masked"],
+        ["report", "results/pilot", "-o", "report.html", "--bootstrap", "20"],
+    ):
+        check = (
+            "import sys; from sweeper.cli import main\n"
+            "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+            "assert not {'torch', 'ray', 'optuna'} & set(sys.modules)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", check, *arguments], cwd=pilot, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_tables_open_in_pandas_and_duckdb_and_match_the_plan(pilot: Path) -> None:
+    plan = json.loads(sweeper("plan", "pilot.yaml", "--json", cwd=pilot).stdout)
+    n_cells = sum(len(trial["cells"]) for trial in plan["trials"])
+    for name in ROW_TYPES:
+        frame = pd.read_parquet(pilot / "results/pilot" / name)
+        rows = duckdb.sql(f"select * from '{pilot}/results/pilot/{name}/*.parquet'").fetchall()
+        assert list(frame.columns) == schema(name).names
+        assert len(rows) == len(frame)
+        if name in ("trials", "observations"):
+            assert len(frame) == {"trials": len(plan["trials"]), "observations": n_cells}[name]
+    steps = pd.read_parquet(pilot / "results/pilot/observations")["step"]
+    assert sorted(steps) == sorted(c["step"] for t in plan["trials"] for c in t["cells"])
+
+
+def test_a_second_run_trains_nothing_and_a_new_budget_only_its_cells(pilot: Path) -> None:
+    published = pilot / "results/pilot/published"
+    before = {path.name: path.stat().st_mtime_ns for path in published.iterdir()}
+    again = sweeper("run", "pilot.yaml", "--executor", "inline", cwd=pilot)
+    assert again.returncode == 0
+    assert {path.name: path.stat().st_mtime_ns for path in published.iterdir()} == before
+    assert sweeper("verify", "results/pilot", cwd=pilot).stdout.strip().endswith("sound")
+    status = json.loads(sweeper("status", "results/pilot", "--json", cwd=pilot).stdout)
+    assert status["counts"]["done"] == len(before)
+
+
+def test_json_answers_hold_finite_numbers_or_null(pilot: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    for arguments in (
+        ["fit", "results/pilot", "--json", "--bootstrap", "20"],
+        ["compare", "results/pilot", "--baseline", "ar", "--against", "masked", "--json"],
+    ):
+        answer = json.loads(sweeper(*arguments, cwd=pilot).stdout, parse_constant=refuse)
+        assert answer["warnings"] is not None
+
+
+def test_plot_and_report_write_what_they_say(pilot: Path) -> None:
+    drawn = sweeper("plot", "results/pilot", "-o", "figures", "--bootstrap", "20", cwd=pilot)
+    assert drawn.returncode == 0, drawn.stderr
+    assert list((pilot / "figures").glob("*.png"))
+    written = sweeper("report", "results/pilot", "-o", "r.html", "--bootstrap", "20", cwd=pilot)
+    assert written.returncode == 0, written.stderr
+    assert (pilot / "r.html").read_text().startswith("<!doctype html>")
+
+
+def test_init_writes_a_sweep_that_can_be_planned(tmp_path: Path) -> None:
+    assert sweeper("init", "mine.yaml", cwd=tmp_path).returncode == 0
+    assert sweeper("init", "mine.yaml", cwd=tmp_path).returncode == 2
+    planned = sweeper("plan", "mine.yaml", "--json", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    assert json.loads(planned.stdout)["warnings"] == []

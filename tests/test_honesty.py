@@ -1,0 +1,52 @@
+"""Bounds against the truth: on a source of known entropy no series may read below it."""
+
+import pytest
+
+from sweeper.corpus import load_corpus, validation_sequences
+from sweeper.evaluation import evaluate_bound
+from sweeper.families import load_family
+from sweeper.family_options import encoded_options
+from sweeper.ladder import rung_of_width
+from sweeper.trainer import Trainer
+from sweeper.trial import Data, Evaluation, Optimizer, Trial
+
+torch = pytest.importorskip("torch")
+
+SOURCE = "synthetic:markov?vocab=8&concentration=0.3&tokens=2000000"
+SEQ_LEN, N_STEPS = 64, 1200
+SERIES: list[tuple[str, dict[str, str]]] = [
+    ("ar", {}),
+    ("masked", {}),
+    ("masked", {"objective": "cross_entropy"}),
+    ("uniform", {}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), SERIES, ids=str)
+def test_no_bound_reads_below_the_entropy_and_ar_comes_close(
+    name: str, options: dict[str, str]
+) -> None:
+    corpus = load_corpus(SOURCE)
+    family = load_family(name, vocab_size=corpus.vocab_size, **options)
+    trial = Trial(
+        family=name,
+        family_options=encoded_options(family),
+        rung=rung_of_width(16),
+        data=Data(corpus.fingerprint, corpus.vocab_size, SEQ_LEN),
+        optimizer=Optimizer(16, 0.06, 6e-3, warmup_steps=50),
+        evaluation=Evaluation(1024),
+        observe_at_steps=(N_STEPS,),
+        seed=0,
+        precision="float32",
+    )
+    trainer = Trainer(trial, family, corpus, torch.device("cpu"))
+    for _ in range(N_STEPS):
+        trainer.advance()
+    sequences = validation_sequences(corpus, seq_len=SEQ_LEN, n_sequences=1024)
+    estimate = evaluate_bound(family, trainer.denoise, torch.from_numpy(sequences), seed=0)
+    entropy = corpus.entropy_nats_per_token
+    assert entropy is not None
+    assert estimate.nats_per_token >= entropy - 2 * estimate.stderr
+    if name == "ar":
+        assert estimate.nats_per_token <= 1.03 * entropy
