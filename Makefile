@@ -21,6 +21,7 @@ run: setup  ## the main job: train the quick sweep, fit, compare, report
 	$(BIN)/sweeper fit results/quick
 	$(BIN)/sweeper compare results/quick --baseline masked --against uniform
 	$(BIN)/sweeper report results/quick -o results/quick/report.html
+	@echo "tables: results/quick/{trials,losses,observations,samples} (Parquet; columns in docs/results.md)"
 
 test: setup  ## every test that needs no GPU
 	$(BIN)/python -m pytest -m "not gpu"

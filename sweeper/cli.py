@@ -51,6 +51,12 @@ def main() -> None:
     except (SweeperError, FitError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(BAD_INPUT)
+    except BrokenPipeError:  # whoever read our output has had enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror}; check path, permissions and disk", err=True)
+        sys.exit(BAD_INPUT)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -357,7 +363,7 @@ def _executor(
 
         if address is not None:
             raise click.UsageError("--address is for --executor ray; inline runs in this process")
-        return InlineExecutor(run_trial, stop.is_requested)
+        return InlineExecutor(run_trial, stop.is_requested, "cuda" if _has_gpu(loaded) else "cpu")
     from sweeper.executors.ray_actors import RayExecutor
 
     gpus, n_trials = loaded.sweep.resources.gpus, len(planned.trials)

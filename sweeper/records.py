@@ -20,22 +20,19 @@ def column(doc: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialRow:
-    """One row per trial: its configuration, ingredients, outcome and cost."""
+class _Point:
+    """What trials and observations share: who they are, and the ingredients of conventions."""
 
     trial_id: str = column("Identity: hash of everything that can change the trial's numbers.")
-    trajectory_id: str = column("Identity without the observed steps; shared by extensions.")
+    trajectory_id: str = column(
+        "Identity of the run without its observed steps; points of one run are correlated."
+    )
     sweep: str = column("Name of the sweep.")
     series: str = column("Label of the series in the sweep file.")
     family: str = column("Diffusion family.")
-    family_options: str = column("Options of the family, as JSON.")
-    status: str = column("`done`, `diverged` (a result, never fitted) or `failed`.")
-    error_class: str | None = column("Class of the failure or divergence; null when done.")
-    error_message: str | None = column("One line on the failure or divergence; null when done.")
     seed: int = column("Seed of the trial; all its random streams derive from it.")
     n_layers: int = column("Transformer blocks.")
     width: int = column("Channels of the residual stream.")
-    n_heads: int = column("Attention heads.")
     context_tokens: int = column("Tokens per sequence.")
     vocab_size: int = column("Real tokens; a mask or start token is not counted.")
     params_trunk: int = column("Parameters of blocks and final norm (non-embedding).")
@@ -45,13 +42,26 @@ class TrialRow:
     flops_per_token_trunk: float = column("Training FLOPs per token in projections and MLPs.")
     flops_per_token_attention: float = column("Training FLOPs per token in attention products.")
     flops_per_token_head: float = column("Training FLOPs per token in the output logits.")
+    status: str = column(
+        "`done`, `diverged` (a result, never fitted) or, in `trials` only, `failed`."
+    )
+    tokens: int = column("Tokens trained on.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow(_Point):
+    """One row per trial: its configuration, ingredients, outcome and cost."""
+
+    train_flops: float = column("Training FLOPs spent, convention `full`.")
+    steps: int = column("Optimiser steps taken.")
+    error_class: str | None = column("Class of the failure or divergence; null when done.")
+    error_message: str | None = column("One line on the failure or divergence; null when done.")
+    family_options: str = column("Options of the family, as JSON.")
+    n_heads: int = column("Attention heads.")
     batch_tokens: int = column("Tokens per optimiser step.")
     learning_rate: float = column("Base learning rate; matrices train at learning_rate / width.")
     optimizer: str = column("Optimiser and schedule, as JSON.")
     precision: str = column("Arithmetic of the network: `float32` or `bfloat16` (autocast).")
-    steps: int = column("Optimiser steps taken.")
-    tokens: int = column("Tokens trained on.")
-    train_flops: float = column("Training FLOPs spent, convention `full`.")
     data_source: str = column("Corpus as named in the sweep file.")
     data_fingerprint: str = column("Hash of the train and validation tokens.")
     eval_sequences: int = column("Sequences of the fixed validation set.")
@@ -64,6 +74,24 @@ class TrialRow:
     device: str = column("Device that trained it.")
     n_threads: int = column("CPU threads per worker.")
     torch_version: str = column("Version of PyTorch.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationRow(_Point):
+    """One row per evaluated point of a trial; what every fit reads."""
+
+    flops: float = column("Training FLOPs spent, convention `full`.")
+    budget_flops: float | None = column("Budget this point stands for; null outside isoFLOP plans.")
+    step: int = column("Optimiser steps taken.")
+    bound_nats_per_token: float = column(
+        "Upper bound on the validation negative log-likelihood (exact for `ar`)."
+    )
+    bound_stderr_nats_per_token: float = column(
+        "Standard error of the bound: validation data, noise levels and noise."
+    )
+    bound_bits_per_byte: float | None = column("The bound per byte of text; null without bytes.")
+    eval_tokens: int = column("Validation tokens scored.")
+    train_loss_nats_per_token: float = column("Mean training loss since the previous log row.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,43 +109,6 @@ class LossRow:
     )
     learning_rate: float = column("Base learning rate at this step.")
     grad_norm: float = column("Global gradient norm before clipping, at this step.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObservationRow:
-    """One row per evaluated point of a trial; what every fit reads."""
-
-    trial_id: str = column("Trial.")
-    trajectory_id: str = column("Run this point lies on; points of one run are correlated.")
-    sweep: str = column("Name of the sweep.")
-    series: str = column("Label of the series in the sweep file.")
-    family: str = column("Diffusion family.")
-    seed: int = column("Seed of the trial.")
-    budget_flops: float | None = column("Budget this point stands for; null outside isoFLOP plans.")
-    step: int = column("Optimiser steps taken.")
-    tokens: int = column("Tokens trained on.")
-    flops: float = column("Training FLOPs spent, convention `full`.")
-    bound_nats_per_token: float = column(
-        "Upper bound on the validation negative log-likelihood (exact for `ar`)."
-    )
-    bound_stderr_nats_per_token: float = column(
-        "Standard error of the bound: validation data, noise levels and noise."
-    )
-    bound_bits_per_byte: float | None = column("The bound per byte of text; null without bytes.")
-    eval_tokens: int = column("Validation tokens scored.")
-    train_loss_nats_per_token: float = column("Mean training loss since the previous log row.")
-    n_layers: int = column("Transformer blocks.")
-    width: int = column("Channels of the residual stream.")
-    context_tokens: int = column("Tokens per sequence.")
-    vocab_size: int = column("Real tokens.")
-    params_trunk: int = column("Parameters of blocks and final norm (non-embedding).")
-    params_embedding: int = column("Parameters of the input table.")
-    params_head: int = column("Parameters of the output table.")
-    params_conditioning: int = column("Parameters of time conditioning.")
-    flops_per_token_trunk: float = column("Training FLOPs per token in projections and MLPs.")
-    flops_per_token_attention: float = column("Training FLOPs per token in attention products.")
-    flops_per_token_head: float = column("Training FLOPs per token in the output logits.")
-    status: str = column("Status of the trial: `done` or `diverged`; fits read `done` only.")
 
 
 @dataclass(frozen=True, kw_only=True)
