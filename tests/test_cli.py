@@ -65,7 +65,7 @@ def test_help_names_exactly_the_verbs_that_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["run", "broken.yaml"], "broken.yaml:3:16  series.a.family"),
+        (["run", "broken.yaml"], "broken.yaml:3:22  series.a.family"),
         (["plan", "broken.yaml"], "did you mean 'masked'"),
         (["run", "absent.yaml"], "no such sweep file"),
         (["run", "broken.yaml", "--set", "name=../../etc"], "--set:1:6"),
@@ -76,7 +76,7 @@ def test_help_names_exactly_the_verbs_that_work(tmp_path: Path) -> None:
         (["compare", "good.csv", "--baseline", "a", "--against", "b"], "no series 'b'"),
         (["status", "."], "not a results folder"),
         (["verify", "."], "not a results folder"),
-        (["report", "good.csv", "-o", "no/such/folder/report.html"], "report.html"),
+        (["report", "good.csv", "-o", "good.csv/report.html"], "report.html"),
         (["frobnicate"], "No such command"),
     ],
 )
@@ -159,7 +159,7 @@ def test_plot_and_report_write_what_they_say(pilot: Path) -> None:
     assert list((pilot / "figures").glob("*.png"))
     written = sweeper("report", "results/pilot", "-o", "r.html", "--bootstrap", "20", cwd=pilot)
     assert written.returncode == 0, written.stderr
-    assert (pilot / "r.html").read_text().startswith("<!doctype html>")
+    assert (pilot / "r.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_init_writes_a_sweep_that_can_be_planned(tmp_path: Path) -> None:
