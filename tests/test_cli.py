@@ -12,6 +12,8 @@ import pytest
 
 from sweeper.records import ROW_TYPES, schema
 
+pytestmark = pytest.mark.slow  # one process after another
+
 VERBS = ["init", "plan", "run", "status", "fit", "compare", "plot", "report", "verify"]
 
 SWEEP = """\
@@ -121,7 +123,9 @@ def test_tables_open_in_pandas_and_duckdb_and_match_the_plan(pilot: Path) -> Non
     n_cells = sum(len(trial["cells"]) for trial in plan["trials"])
     for name in ROW_TYPES:
         frame = pd.read_parquet(pilot / "results/pilot" / name)
-        rows = duckdb.sql(f"select * from '{pilot}/results/pilot/{name}/*.parquet'").fetchall()
+        relation = duckdb.sql(f"select * from '{pilot}/results/pilot/{name}/*.parquet'")
+        assert relation is not None
+        rows = relation.fetchall()
         assert list(frame.columns) == schema(name).names
         assert len(rows) == len(frame)
         if name in ("trials", "observations"):

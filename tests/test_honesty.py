@@ -1,6 +1,7 @@
 """Bounds against the truth: on a source of known entropy no series may read below it."""
 
 import pytest
+import torch
 
 from sweeper.corpus import load_corpus, validation_sequences
 from sweeper.evaluation import evaluate_bound
@@ -9,8 +10,6 @@ from sweeper.family_options import encoded_options
 from sweeper.ladder import rung_of_width
 from sweeper.trainer import Trainer
 from sweeper.trial import Data, Evaluation, Optimizer, Trial
-
-torch = pytest.importorskip("torch")
 
 SOURCE = "synthetic:markov?vocab=8&concentration=0.3&tokens=2000000"
 SEQ_LEN, N_STEPS = 64, 1200
