@@ -117,7 +117,7 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Ids (B, L) to float32 logits (B, L, V)."""
+    """Ids (B, L) to logits (B, L, V), float32 or wider."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class Backbone(nn.Module):
         for block in self.blocks:
             h_BLD = block(h_BLD, rotation, bias_LL)
         h_BLD = self.final_norm(h_BLD) * (HEAD_SCALE / self.rung.width)
-        return functional.linear(h_BLD, self.head).float()
+        return at_least_float32(functional.linear(h_BLD, self.head))
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
