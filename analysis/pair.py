@@ -226,7 +226,7 @@ def _step(
     ab = np.where(outward.any(axis=1), 0.0, (by_alpha * by_beta) @ weight_P)
     tiny = np.finfo(float).tiny
     aa, bb = aa * (1 + damping_R) + tiny, bb * (1 + damping_R) + tiny
-    determinant = aa * bb - ab**2
+    determinant = np.maximum(aa * bb - ab**2, tiny)  # zero where nothing depends on exponents
     step_R2 = np.stack(
         [
             (bb * gradient_R2[:, 0] - ab * gradient_R2[:, 1]) / determinant,

@@ -152,3 +152,9 @@ def test_short_counts() -> None:
         "5.99B",
         "2T",
     ]
+
+
+def test_constant_losses_give_nulls_and_a_named_warning() -> None:
+    result = fit_table(table(isoflop_rows().assign(loss=2.0)))
+    assert "constant_loss" in {caution.code for caution in result.cautions}
+    assert all(fit.surface is None for fit in result.families.values())
