@@ -89,7 +89,8 @@ def rung_of_width(width: int) -> Rung:
     Layers follow the five sizes of arXiv 2512.10858 (8 × 512 … 16 × 1024, 20 × 1536): one per 64
     channels up to width 1024, one per 128 beyond; at least two. Heads have 16 channels below
     width 128, 32 below 256, 64 up to 1024 and 128 beyond, or the nearest even number that divides
-    the width. (At width 32 two heads of 16 end 0.025 nats per token below one of 32.)
+    the width. (At width 32 two heads of 16 ended 0.024 nats per token below one of 32; one
+    seed.)
     """
     if width <= 1024:
         n_layers = max(2, round(width / 64))
