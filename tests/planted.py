@@ -211,3 +211,17 @@ def run_and_die_midway(assignment: Assignment, *, stop: StopRequested) -> Outcom
         return stop()
 
     return run_planted_slowly(assignment, stop=die_or_stop, step_time_s=0.001)
+
+
+def run_until_stopped(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    """Stay at mid-trial, with a checkpoint behind, until asked to stop."""
+    n_calls = 0
+
+    def wait_at_half() -> bool:
+        nonlocal n_calls
+        n_calls += 1
+        while n_calls > assignment.trial.n_steps // 2 and not stop():
+            time.sleep(0.01)
+        return stop()
+
+    return run_planted_slowly(assignment, stop=wait_at_half, step_time_s=0.001)

@@ -204,7 +204,7 @@ def _checkpointed(folder: Path) -> bool:
 
 def _interrupt_then_finish(folder: Path, executor: str, number: signal.Signals) -> str:
     """Signal a driver's whole process group, as a terminal does; return its output."""
-    driver = _driver(folder, executor, "run_planted_slowly")
+    driver = _driver(folder, executor, "run_until_stopped")
     _wait_until(lambda: _checkpointed(folder))
     os.killpg(driver.pid, number)
     output, errors = driver.communicate(timeout=60)
