@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 from sweeper import plan_checks
 from sweeper.corpus import Corpus, load_corpus
-from sweeper.design import targets_by_rung
+from sweeper.design import targets_by_variant
 from sweeper.errors import ConfigError, DataError
 from sweeper.flops import BACKWARD_FACTOR, FlopsPerToken
 from sweeper.ladder import ParameterGroups, parameter_groups, trunk_params
 from sweeper.plan_checks import CorpusFacts, PlanWarning
 from sweeper.runs import Cell as Cell  # a word of plans, for whoever reads them
 from sweeper.runs import Run, Setting, SkippedCell, optimizer_for, plan_run
-from sweeper.series import resolve_series
+from sweeper.series import misfit_batches, resolve_series
 from sweeper.spec import LoadedSweep, Sweep
 from sweeper.sweep_yaml import InvalidSweep, Problem
 from sweeper.trial import Data, Evaluation, Trial
@@ -95,6 +95,7 @@ def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> Pl
     _refuse(plan_checks.size_problems(sweep))
     _refuse(plan_checks.corpus_problems(sweep, facts))
     runs = _runs(sweep, facts.vocab_size)
+    _refuse(misfit_batches(sweep, [run.series for run in runs]))
     _refuse(plan_checks.run_problems(sweep, runs))
     _refuse(plan_checks.limit_problems(sweep, runs))
     trials = tuple(
@@ -170,12 +171,13 @@ def _facts(sweep: Sweep, corpus: Corpus) -> CorpusFacts:
 def _runs(sweep: Sweep, vocab_size: int) -> list[Run]:
     window = sweep.design.isoflop.tokens_per_param if sweep.design.isoflop else (0.0, math.inf)
     setting = Setting(sweep.corpus.seq_len, vocab_size, window)
-    all_targets = targets_by_rung(sweep.design)
+    all_targets = targets_by_variant(sweep.design)
     runs = []
     for series in resolve_series(sweep, vocab_size):
-        for rung, targets in targets_by_rung(sweep.design, series.label).items():
-            optimizer = optimizer_for(series.train, rung, all_targets[rung], setting)
-            runs.append(plan_run(series, rung, targets, optimizer, setting))
+        for variant, targets in targets_by_variant(sweep.design, series.label).items():
+            own = series.varied(variant)
+            optimizer = optimizer_for(own.train, variant.rung, all_targets[variant], setting)
+            runs.append(plan_run(own, variant.rung, targets, optimizer, setting))
     return runs
 
 

@@ -96,13 +96,20 @@ def plan_run(
     skipped: list[SkippedCell] = []
     problems: list[Problem] = []
     for target in targets:
-        tokens = target.tokens(flops.total)
-        budget = target.amount if target.is_budget else None
+        tokens = target.tokens(flops.total, tokens_per_step)
+        budget = target.budget_flops
         if reason := setting.why_outside(rung, tokens):
             skipped.append(SkippedCell(series.label, rung, budget, tokens, reason))
             continue
         step = max(1, round(tokens / tokens_per_step))
-        if expected := _objection(target, rung, tokens, tokens_per_step):
+        if target.unit == "steps" and series.train.batch_tokens == "auto":
+            problems.append(
+                Problem(
+                    target.path,
+                    "expected train.batch_tokens as a number: it says how many tokens a step has",
+                )
+            )
+        elif expected := _objection(target, rung, tokens, tokens_per_step):
             problems.append(Problem(target.path, expected))
         elif step in cells:
             expected = f"the same {step:,} steps as another for {_model(rung)}; leave one out"
@@ -122,7 +129,9 @@ def optimizer_for(
     so that all series share it.
     """
     per_token = flops_per_token(rung, setting.seq_len, setting.vocab_size).total
-    asked = [target.tokens(per_token) for target in targets]
+    least = recipe.MIN_BATCH_SEQUENCES * setting.seq_len
+    given = least if train.batch_tokens == "auto" else train.batch_tokens
+    asked = sorted(target.tokens(per_token, given) for target in targets)
     kept = [tokens for tokens in asked if not setting.why_outside(rung, tokens)] or asked
     batch = _batch_sequences(train, math.sqrt(kept[0]) * math.sqrt(kept[-1]), setting.seq_len)
     tokens_per_step = batch * setting.seq_len
@@ -170,7 +179,10 @@ def _objection(target: Target, rung: Rung, tokens: float, tokens_per_step: int) 
     if n_steps >= MIN_STEPS:
         return ""
     least = target.amount / tokens * MIN_STEPS * tokens_per_step
-    other = "narrow tokens_per_param to leave it out" if target.is_budget else "leave it out"
+    if target.unit == "steps":
+        return f"{n_steps} steps for {_model(rung)} — expected at least {MIN_STEPS}"
+    is_isoflop = target.unit == "flops"
+    other = "narrow tokens_per_param to leave it out" if is_isoflop else "leave it out"
     return (
         f"{n_steps} steps of {tokens_per_step:,} tokens for {_model(rung)} — expected at least "
         f"{MIN_STEPS}: raise it to {least:.3g}, lower train.batch_tokens or {other}"

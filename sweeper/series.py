@@ -3,10 +3,12 @@
 Asks each family for its options and needs, so it loads torch; the schema does not.
 """
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sweeper.design import Variant
 from sweeper.errors import ConfigError
 from sweeper.families import load_family
 from sweeper.family_options import decoded_option, encoded_options
@@ -30,9 +32,18 @@ class ResolvedSeries:
     """All options of the family as a trial keeps them."""
     needs: "Needs"
     train: Train
+    variant: Variant | None = None
+    """What overrides the series' training settings for some of its runs."""
+
+    def varied(self, variant: Variant) -> "ResolvedSeries":
+        """The series with the training settings of one of its variants."""
+        train = self.train.model_copy(update=dict(variant.train))
+        return dataclasses.replace(self, train=train, variant=variant)
 
     def train_path(self, sweep: Sweep, key: str) -> KeyPath:
         """Where the sweep file sets a training key for this series."""
+        if self.variant and key in dict(self.variant.train):
+            return (*self.variant.train_path, key)
         if key in sweep.series[self.label].train.model_fields_set:
             return ("series", self.label, "train", key)
         return ("train", key)
@@ -47,7 +58,6 @@ def resolve_series(sweep: Sweep, vocab_size: int) -> tuple[ResolvedSeries, ...]:
             resolved.append(_resolve(label, series, sweep.train, vocab_size))
         except InvalidSweep as error:
             problems.extend(error.problems)
-    problems.extend(_misfit_batches(sweep, resolved))
     if problems:
         raise InvalidSweep(problems)
     return tuple(resolved)
@@ -94,7 +104,8 @@ def _option_names(family: str, vocab_size: int) -> list[str] | None:
         return None
 
 
-def _misfit_batches(sweep: Sweep, series: list[ResolvedSeries]) -> Iterator[Problem]:
+def misfit_batches(sweep: Sweep, series: Iterable[ResolvedSeries]) -> Iterator[Problem]:
+    """Batches that are not near a whole number of sequences."""
     seq_len = sweep.corpus.seq_len
     checked: set[KeyPath] = set()
     for one in series:

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from sweeper.errors import ConfigError
 from sweeper.families import family_names
+from sweeper.ladder import Rung
 from sweeper.spec_errors import problems
 from sweeper.spec_fields import (
     MAX_SEQ_LEN,
@@ -25,6 +26,7 @@ from sweeper.spec_fields import (
     Budget,
     Count,
     Number,
+    OneOrSeveral,
     Pair,
     Seconds,
     Seed,
@@ -32,6 +34,7 @@ from sweeper.spec_fields import (
     Share,
     Size,
     Slug,
+    StepsBySize,
     Tokens,
     refuse_duplicates,
     wrong,
@@ -79,10 +82,14 @@ class Train(_Part):
         refuse_duplicates(self.seeds, "seeds")
         return self
 
+    @property
+    def named(self) -> tuple[tuple[str, Any], ...]:
+        """What is named explicitly, as sorted (key, value) pairs."""
+        return tuple((key, getattr(self, key)) for key in sorted(self.model_fields_set))
+
     def overridden_by(self, other: "Train") -> "Train":
         """This, with what `other` names explicitly taken from it."""
-        named = {key: getattr(other, key) for key in other.model_fields_set}
-        return self.model_copy(update=named)
+        return self.model_copy(update=dict(other.named))
 
 
 class Series(_Part):
@@ -154,13 +161,46 @@ class Zip(_Part):
         return self
 
 
-class ListedTrial(_Part):
-    """One entry of a list design."""
+class ListedRuns(_Part):
+    """Runs of given lengths: one size or several, of one series, several or all."""
 
-    size: Size
-    tokens: Tokens
-    series: str | None = None
-    """Label; absent: every series."""
+    series: Annotated[tuple[str, ...], OneOrSeveral] = ()
+    """Labels; absent: every series."""
+    size: Size | None = None
+    sizes: Annotated[tuple[Size, ...], Several] = ()
+    tokens: Annotated[tuple[Tokens, ...], OneOrSeveral] | None = None
+    """Training tokens at which each size is observed."""
+    steps: Annotated[tuple[Tokens, ...], OneOrSeveral] | None = None
+    """Optimiser steps at which each size is observed."""
+    steps_by_size: StepsBySize | None = None
+    """Sizes, each with the optimiser steps at which it is observed."""
+    budget: Budget | None = None
+    """Training FLOPs that the runs stand for, in whatever convention they were chosen by."""
+    train: Train = Train()
+    """Training settings of these runs only."""
+
+    @property
+    def all_sizes(self) -> tuple[Rung, ...]:
+        """Sizes that share `tokens` or `steps`."""
+        return self.sizes if self.size is None else (self.size,)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "ListedRuns":
+        lengths = [key for key in ("tokens", "steps", "steps_by_size") if getattr(self, key)]
+        if not lengths:
+            raise wrong("expected one of the keys 'tokens', 'steps' and 'steps_by_size'")
+        sizes = [key for key in ("size", "sizes") if getattr(self, key)]
+        if self.steps_by_size:
+            sizes.append("steps_by_size")
+        for key, other in (
+            *zip(lengths[1:], lengths, strict=False),
+            *zip(sizes[1:], sizes, strict=False),
+        ):
+            raise wrong(f"a second choice beside {other}; expected exactly one", key, at_key=True)
+        if not sizes:
+            raise wrong("expected the key 'size' or 'sizes'")
+        refuse_duplicates(self.sizes, "sizes")
+        return self
 
 
 class Design(_Part):
@@ -169,7 +209,7 @@ class Design(_Part):
     isoflop: IsoFlop | None = None
     grid: Grid | None = None
     zipped: Zip | None = Field(default=None, alias="zip")
-    listed: Annotated[tuple[ListedTrial, ...], Several] | None = Field(default=None, alias="list")
+    listed: Annotated[tuple[ListedRuns, ...], Several] | None = Field(default=None, alias="list")
 
     @model_validator(mode="before")
     @classmethod
@@ -238,9 +278,11 @@ class Sweep(_Part):
         if not self.series:
             raise wrong("expected at least one label: {family: …}", "series")
         for i, entry in enumerate(self.design.listed or ()):
-            if entry.series is not None and entry.series not in self.series:
-                hint = did_you_mean(entry.series, self.series)
-                raise wrong(hint, "design", "list", i, "series")
+            for j, label in enumerate(entry.series):
+                if label not in self.series:
+                    below = (j,) if len(entry.series) > 1 else ()
+                    hint = did_you_mean(label, self.series)
+                    raise wrong(hint, "design", "list", i, "series", *below)
         return self
 
 

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from sweeper import ladder
 from sweeper.ladder import Rung
+from sweeper.published_ladders import PUBLISHED_RUNGS
 from sweeper.quantities import parse_count, parse_number, parse_seconds
 from sweeper.sweep_yaml import did_you_mean
 
@@ -24,6 +25,8 @@ MAX_SEQ_LEN = 1_000_000
 MAX_EXPLICIT_PARAMS = 1e13
 MAX_LEARNING_RATE = 1e3
 MAX_SEED = 2**31 - 1
+
+_LADDER_PREFIXES = ("sahoo-", "gidd-")
 
 _SLUG = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
@@ -98,10 +101,19 @@ def _size(value: object) -> Rung:
         return value
     if isinstance(value, Mapping):
         return _explicit_size(value)
+    if isinstance(value, str) and value.startswith(_LADDER_PREFIXES):
+        return _published_size(value)
     try:
         return _rung_of_size(parse_number(value))
     except ValueError as error:
         raise wrong(f"{error}; or {{layers, width, heads}}") from error
+
+
+def _published_size(name: str) -> Rung:
+    if name not in PUBLISHED_RUNGS:
+        prefix = name.partition("-")[0]
+        raise wrong(did_you_mean(name, [n for n in PUBLISHED_RUNGS if n.startswith(prefix)]))
+    return PUBLISHED_RUNGS[name]
 
 
 def _explicit_size(value: Mapping[str, object]) -> Rung:
@@ -158,6 +170,31 @@ def _several(value: object) -> object:
     return value
 
 
+def _one_or_several(value: object) -> object:
+    return _several(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _steps_by_size(value: object) -> tuple[tuple[str, Rung, int], ...]:
+    if not isinstance(value, Mapping) or not value:
+        raise wrong("expected a mapping from sizes to optimiser steps, such as {20K: 1000}")
+    entries = []
+    for key, steps in value.items():
+        try:
+            rung = _size(key)
+        except PydanticCustomError as error:
+            expected = (error.context or {})["expected"]
+            raise wrong(expected, key, at_key=True) from error
+        try:
+            entries.append((key, rung, _positive_count(steps)))
+        except ValueError as error:
+            raise wrong(str(error), key) from error
+    first: dict[Rung, str] = {}
+    for key, rung, _ in entries:
+        if first.setdefault(rung, key) != key:
+            raise wrong(f"the same model as {first[rung]}; expected distinct sizes", key)
+    return tuple(entries)
+
+
 def refuse_duplicates(values: Sequence[object], key: str) -> None:
     """Refuse a value that occurs twice under a key of the mapping being validated."""
     first: dict[object, int] = {}
@@ -179,6 +216,8 @@ Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 Pair = BeforeValidator(_pair)
 Several = BeforeValidator(_several)
+OneOrSeveral = BeforeValidator(_one_or_several)
+StepsBySize = Annotated[tuple[tuple[str, Rung, int], ...], BeforeValidator(_steps_by_size)]
 AutoCount = Annotated[int | Literal["auto"], BeforeValidator(_or_auto(_positive_count))]
 AutoRate = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_positive_rate))]
 AutoShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_whole_or_share))]

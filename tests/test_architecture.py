@@ -11,11 +11,13 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS = [
     {"errors", "quantities", "ladder", "records", "marked_yaml"},
-    {"flops", "results_page", "trial"},
+    {"flops", "published_ladders", "results_page", "trial"},
     {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"},
     {"corpus", "family_options", "backbone", "spec_fields", "spec_errors"},
     {"spec", "optimizer", "evaluation"},
-    {"design", "series", "runs", "plan_checks", "trainer"},
+    {"design", "trainer"},
+    {"series"},
+    {"runs", "plan_checks"},
     {"plan"},
     {"plan_file", "store"},
     {"assignment", "manifest", "submission"},

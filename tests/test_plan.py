@@ -157,7 +157,7 @@ def test_every_series_of_a_rung_has_the_same_batch_rate_warmup_and_steps() -> No
 
 def test_a_family_that_reads_longer_sequences_takes_fewer_steps_at_the_same_batch() -> None:
     needs = Needs(attention="bidirectional", extra_input_ids=1, sequence_multiplier=2.0)
-    targets = [Target(("budget",), 1e11, is_budget=True), Target(("budget",), 1e12, is_budget=True)]
+    targets = [Target(("budget",), 1e11, "flops"), Target(("budget",), 1e12, "flops")]
     setting = Setting(seq_len=64, vocab_size=256)
     optimizer = optimizer_for(Train(), RUNG, targets, setting)
     series = ResolvedSeries("long", "any", (), needs, Train())
@@ -540,3 +540,29 @@ def test_ten_thousand_trials_are_planned_in_seconds() -> None:
     plan = make_plan(sweep, corpus(), bfloat16_from_width=math.inf)
     assert len(set(ids(plan))) == 10_002
     assert time.perf_counter() - start < 20  # 2 s on a quiet machine
+
+
+def test_listed_runs_that_differ_in_training_are_runs_of_their_own() -> None:
+    entries = [
+        {"sizes": ["5K", SIZE], "steps": [100, 400], "train": {"batch_tokens": 512}},
+        {"size": SIZE, "steps": 400, "train": {"learning_rate": 0.1}, "series": "ar"},
+        {"size": SIZE, "steps": 800, "train": {"batch_tokens": 512}, "series": ["ar"]},
+    ]
+    plan = plan_of(design={"list": entries})
+    runs = {
+        (p.series, p.trial.rung, p.trial.optimizer.batch_sequences): p.trial for p in plan.trials
+    }
+    assert len(runs) == len(plan.trials) == 5
+    small = nearest_rung(5000)
+    assert runs["ar", small, 8].observe_at_steps == (100, 400)
+    assert runs["masked", RUNG, 8].observe_at_steps == (100, 400)
+    # The third entry has the settings of the first: the same run, observed once more.
+    assert runs["ar", RUNG, 8].observe_at_steps == (100, 400, 800)
+    assert runs["ar", RUNG, 16].optimizer.learning_rate == 0.1
+
+
+def test_published_sizes_are_planned_at_their_own_steps_and_budget() -> None:
+    entry = {"budget": "6e18", "steps_by_size": {"sahoo-34M": 300, "sahoo-6M": "1K"}}
+    plan = plan_of(design={"list": [entry]}, series={"ar": {"family": "ar"}})
+    found = {p.trial.rung: (p.trial.n_steps, p.cells[0].budget_flops) for p in plan.trials}
+    assert found == {Rung(8, 512, 8): (300, 6e18), Rung(6, 256, 4): (1000, 6e18)}

@@ -78,7 +78,7 @@ def test_a_minimal_file_takes_its_defaults(tmp_path: Path) -> None:
         (
             "grid: {sizes: [10K], tokens: [1M]}",
             "list: [{size: 10K, tokens: 1M}, {size: 20K, tokens: 1M, series: ar}]",
-            lambda s: [entry.series for entry in s.design.listed] == [None, "ar"],
+            lambda s: [entry.series for entry in s.design.listed] == [(), ("ar",)],
         ),
     ],
 )
