@@ -58,9 +58,9 @@ class Attention(nn.Module):
         self.sink_value_bias = nn.Parameter(torch.zeros(rung.n_heads, 1, rung.head_width))
 
     def forward(
-        self, x_BLD: Tensor, rotation: tuple[Tensor, Tensor], bias_LL: Tensor | None
+        self, x_BLD: Tensor, rotation: tuple[Tensor, Tensor], bias_BHLL: Tensor | None
     ) -> Tensor:
-        """Attend; `bias_LL` is added to the logits, −inf where a key is hidden from a query."""
+        """Attend; the bias is added to the logits, −inf where a key is hidden from a query."""
         B, L, D = x_BLD.shape
         qkv_BL3D = functional.linear(x_BLD, self.qkv).view(B, L, 3, D)
         # Queries and keys in one go: two norms and two rotations cost as much as one.
@@ -71,8 +71,8 @@ class Attention(nn.Module):
             self.head_width**-0.5 / LOGIT_CAP
         )  # the cap's division, on a small tensor
         logits_BHLL = LOGIT_CAP * torch.tanh(q_BHLK @ k_BHLK.transpose(-1, -2))
-        if bias_LL is not None:
-            logits_BHLL = logits_BHLL + bias_LL
+        if bias_BHLL is not None:
+            logits_BHLL = logits_BHLL + bias_BHLL
         sink_BHL1 = LOGIT_CAP * torch.tanh((q_BHLK * self.sink_key_bias).sum(-1, keepdim=True))
         logits_BHLS = torch.cat([sink_BHL1, logits_BHLL], dim=-1)
         weights_BHLS = at_least_float32(logits_BHLS).softmax(dim=-1).to(v_BHLK.dtype)
@@ -105,10 +105,10 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, h_BLD: Tensor, rotation: tuple[Tensor, Tensor], bias_LL: Tensor | None
+        self, h_BLD: Tensor, rotation: tuple[Tensor, Tensor], bias_BHLL: Tensor | None
     ) -> Tensor:
         """h + scale · attention, then h + scale · mlp."""
-        attended = self.attention(self.attention_norm(h_BLD), rotation, bias_LL)
+        attended = self.attention(self.attention_norm(h_BLD), rotation, bias_BHLL)
         h_BLD = h_BLD + self.scale * attended
         hidden = functional.linear(self.mlp_norm(h_BLD), self.up, self.up_bias)
         return h_BLD + self.scale * functional.linear(
@@ -142,15 +142,29 @@ class Backbone(nn.Module):
                     if is_matrix(name, parameter):
                         parameter.normal_(0, INIT_SCALE / math.sqrt(self.rung.width), generator=rng)
 
-    def forward(self, z_BL: Tensor, t_B: Tensor) -> Tensor:
-        """Logits of every position; the noise level is not used by this backbone."""
+    def forward(
+        self,
+        z_BL: Tensor,
+        t_B: Tensor,
+        *,
+        positions_BL: Tensor | None = None,
+        visible_BLL: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of every input; the noise level is not used by this backbone.
+
+        `positions_BL` and `visible_BLL` are those of `Denoiser`.
+        """
         del t_B
-        n_positions = z_BL.shape[1]
+        n_inputs = z_BL.shape[1]
         h_BLD = functional.embedding(z_BL, self.embedding)
-        rotation = rotary_angles(n_positions, self.rung.head_width, h_BLD)
-        bias_LL = causal_bias(n_positions, h_BLD) if self.is_causal else None
+        if positions_BL is None:
+            positions_BL = torch.arange(n_inputs, device=z_BL.device)
+        if visible_BLL is None and self.is_causal:
+            visible_BLL = causal_visibility(n_inputs, z_BL.device)
+        rotation = rotary_angles(positions_BL, self.rung.head_width)
+        bias_BHLL = None if visible_BLL is None else visibility_bias(visible_BLL, h_BLD.dtype)
         for block in self.blocks:
-            h_BLD = block(h_BLD, rotation, bias_LL)
+            h_BLD = block(h_BLD, rotation, bias_BHLL)
         h_BLD = self.final_norm(h_BLD) * (HEAD_SCALE / self.rung.width)
         return at_least_float32(functional.linear(h_BLD, self.head))
 
@@ -165,12 +179,17 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def rotary_angles(n_positions: int, head_width: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (L, K/2) of position times frequency, float32."""
+def rotary_angles(positions_BL: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of position times frequency, float32, ready to broadcast over heads.
+
+    (L, K/2) for positions (L,) that all sequences share, (B, 1, L, K/2) for (B, L).
+    """
     half = head_width // 2
-    frequencies = ROPE_BASE ** (-torch.arange(half, device=like.device) / half)
-    angles_LK = torch.arange(n_positions, device=like.device)[:, None] * frequencies
-    return angles_LK.cos(), angles_LK.sin()
+    frequencies = ROPE_BASE ** (-torch.arange(half, device=positions_BL.device) / half)
+    angles = positions_BL[..., None] * frequencies
+    if positions_BL.dim() > 1:
+        angles = angles[:, None]
+    return angles.cos(), angles.sin()
 
 
 def rotate(x_BHLK: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
@@ -180,7 +199,16 @@ def rotate(x_BHLK: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
-def causal_bias(n_positions: int, like: Tensor) -> Tensor:
-    """(L, L): zero where a query may see a key, −inf elsewhere."""
-    hidden_LL = torch.full((n_positions, n_positions), -math.inf, device=like.device)
-    return hidden_LL.triu(1)
+def causal_visibility(n_inputs: int, device: torch.device) -> Tensor:
+    """(L, L): each input reads itself and those before it."""
+    return torch.ones(n_inputs, n_inputs, dtype=torch.bool, device=device).tril()
+
+
+def visibility_bias(visible_BLL: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zero where a query (row) may see a key (column), −inf elsewhere; one for all heads.
+
+    (L, L) for a mask that all sequences share, (B, 1, L, L) for (B, L, L).
+    """
+    bias = torch.zeros(visible_BLL.shape, dtype=dtype, device=visible_BLL.device)
+    bias = bias.masked_fill(~visible_BLL, -math.inf)
+    return bias if bias.dim() == 2 else bias[:, None]

@@ -58,11 +58,21 @@ class Trainer:
         self._steps_summed = 0
         self._grad_norm = torch.zeros((), device=device)
 
-    def denoise(self, z_BL: Tensor, t_B: Tensor) -> Tensor:
+    def denoise(
+        self,
+        z_BL: Tensor,
+        t_B: Tensor,
+        /,
+        *,
+        positions_BL: Tensor | None = None,
+        visible_BLL: Tensor | None = None,
+    ) -> Tensor:
         """The backbone in the trial's precision; float32 logits (B, L, V)."""
         autocast = self.trial.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
-            logits_BLV: Tensor = self.backbone(z_BL, t_B)
+            logits_BLV: Tensor = self.backbone(
+                z_BL, t_B, positions_BL=positions_BL, visible_BLL=visible_BLL
+            )
         return logits_BLV
 
     def advance(self) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sweeper.backbone import LOGIT_CAP, Attention, Backbone, rotary_angles
+from sweeper.families.esolm import diffusion_logits, sequential_logits
 from sweeper.flops import flops_per_token
 from sweeper.ladder import Rung, parameter_groups, rung_of_width, trunk_params
 
@@ -82,6 +83,70 @@ def test_causal_logits_ignore_later_tokens_and_bidirectional_ones_do_not() -> No
         assert not torch.equal(before[5:], after[5:])
 
 
+def test_logits_of_a_masked_position_depend_on_both_sides() -> None:
+    """(T21)"""
+    backbone, ids, t = tiny_backbone(), torch.tensor([[3, 1, 11, 7, 2]]), torch.zeros(1)
+    before = backbone(ids, t)[0, 2]
+    for other_side in (0, 4):
+        changed = ids.clone()
+        changed[0, other_side] = 9
+        assert not torch.equal(backbone(changed, t)[0, 2], before)
+
+
+def test_inputs_and_positions_permuted_together_permute_the_logits() -> None:
+    """(T20): what is read does not depend on how it is stored."""
+    backbone, t, rng = tiny_backbone().double(), torch.zeros(3), torch.Generator().manual_seed(2)
+    ids_BL = torch.randint(12, (3, 8), generator=rng)
+    visible_LL = torch.rand(8, 8, generator=rng) < 0.5
+    visible_LL.fill_diagonal_(True)
+    order_BL = torch.rand(3, 8, generator=rng).argsort(dim=1)
+    visible_BLL = visible_LL[order_BL[:, :, None], order_BL[:, None, :]]
+    stored = backbone(ids_BL, t, visible_BLL=visible_LL)
+    found = backbone(ids_BL.gather(1, order_BL), t, positions_BL=order_BL, visible_BLL=visible_BLL)
+    # Sums in another order, of float64 numbers: rounding only.
+    torch.testing.assert_close(found, stored.gather(1, order_BL[..., None].expand_as(stored)))
+
+
+def test_logits_ignore_tokens_later_in_the_order() -> None:
+    """(T20): causal in the order given, wherever the inputs stand in the sequence."""
+    backbone, order_BL = tiny_backbone("causal"), torch.tensor([[4, 0, 7, 2, 5, 1, 6, 3]])
+    x_BL, t_B = torch.arange(8)[None], torch.zeros(1)
+    z_BL = torch.where(x_BL < 3, x_BL, 11)
+    changed_z_BL, changed_x_BL = z_BL.clone(), x_BL.clone()
+    changed_z_BL[0, 5] = changed_x_BL[0, 5] = 9
+    order = t_B, order_BL
+    before = diffusion_logits(backbone, x_BL, z_BL, *order)[0]
+    after = diffusion_logits(backbone, x_BL, changed_z_BL, *order)[0]
+    assert (before == after).all(dim=-1).tolist() == [True] * 5 + [False] * 3
+    # In a doubled sequence no token but its own logits sees z, and only later ones see x.
+    before = sequential_logits(backbone, x_BL, z_BL, *order)[0]
+    after = sequential_logits(backbone, x_BL, changed_z_BL, *order)[0]
+    assert (before == after).all(dim=-1).tolist() == [True] * 5 + [False] + [True] * 2
+    after = sequential_logits(backbone, changed_x_BL, z_BL, *order)[0]
+    assert (before == after).all(dim=-1).tolist() == [True] * 6 + [False] * 2
+
+
+def test_a_doubled_sequence_scores_each_token_as_generation_does() -> None:
+    """One pass over [z ; x] gives what reading x up to l, then a mask at l, gives one by one."""
+    backbone, order_BL = tiny_backbone("causal").double(), torch.tensor([[4, 0, 5, 2, 1, 3]])
+    x_BL, mask_BL, t_B = torch.tensor([[8, 3, 1, 0, 5, 2]]), torch.full((1, 6), 11), torch.zeros(1)
+    together = sequential_logits(backbone, x_BL, mask_BL, t_B, order_BL)[0]
+    for n_known in range(6):
+        ids_BL = torch.cat([x_BL[:, :n_known], mask_BL[:, :1]], dim=1)
+        alone = backbone(ids_BL, t_B, positions_BL=order_BL[:, : n_known + 1])[0, -1]
+        torch.testing.assert_close(together[n_known], alone)
+
+
+def test_visibility_of_each_sequence_is_its_own() -> None:
+    backbone, t_B = tiny_backbone().double(), torch.zeros(2)
+    ids_BL = torch.arange(10).reshape(2, 5)
+    visible_BLL = torch.stack([torch.eye(5), torch.ones(5, 5)]).bool()
+    logits_BLV = backbone(ids_BL, t_B, visible_BLL=visible_BLL)
+    for row in range(2):
+        alone = backbone(ids_BL[row, None], t_B[:1], visible_BLL=visible_BLL[row])
+        torch.testing.assert_close(logits_BLV[row, None], alone)
+
+
 def test_attention_equals_a_dense_reference() -> None:
     attention = Attention(TINY).double()
     rng = torch.Generator().manual_seed(2)
@@ -89,7 +154,7 @@ def test_attention_equals_a_dense_reference() -> None:
         for parameter in attention.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=rng))
     x = torch.randn(1, 4, TINY.width, generator=rng, dtype=torch.float64)
-    cos, sin = rotary_angles(4, TINY.head_width, x)
+    cos, sin = rotary_angles(torch.arange(4), TINY.head_width)
     expected = dense_attention(attention, x[0])
     # Angles are float32, hence the tolerance.
     torch.testing.assert_close(attention(x, (cos, sin), None)[0], expected, rtol=1e-6, atol=1e-6)

@@ -14,12 +14,12 @@ SEQUENCES_NL = torch.randint(VOCAB_SIZE, (512, 12), generator=torch.Generator().
 PROBABILITIES = torch.tensor([0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
 
 
-def blind(z_BL: Tensor, t_B: Tensor) -> Tensor:
+def blind(z_BL: Tensor, t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
     """Predicts the same distribution everywhere."""
     return PROBABILITIES.log().expand(*z_BL.shape, VOCAB_SIZE)
 
 
-def by_neighbour(z_BL: Tensor, t_B: Tensor) -> Tensor:
+def by_neighbour(z_BL: Tensor, t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
     """Predicts something that depends on the input, so that noise matters."""
     left_BL = z_BL.roll(1, dims=1) % VOCAB_SIZE
     return torch.nn.functional.one_hot(left_BL, VOCAB_SIZE) * 1.5

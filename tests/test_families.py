@@ -18,6 +18,7 @@ from sweeper.families.base import AbstractDiffusion, AbstractFamily, stratified
 torch.set_num_threads(1)
 V = 11
 OPTIONS: dict[str, list[dict[str, object]]] = {
+    "esolm": [{}, {"alpha_0": 0.0}, {"alpha_0": 0.5}, {"objective": "cross_entropy"}],
     "masked": [{}, {"objective": "cross_entropy"}],
     "hybrid": [
         {"shift": -math.inf, "objective": "unweighted"},
@@ -54,7 +55,7 @@ class Blind:
 
     logits_V: Tensor
 
-    def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor) -> Tensor:
+    def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
         return self.logits_V.expand(*z_BL.shape, -1)
 
     def cross_entropy(self, x0_BL: Tensor) -> float:
@@ -63,12 +64,13 @@ class Blind:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Answers the same logits to every call."""
+    """Answers the same logits to every call, as many as it reads inputs."""
 
     logits_BLV: Tensor
 
-    def __call__(self, _z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor) -> Tensor:
-        return self.logits_BLV
+    def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
+        n_sequences, n_inputs = z_BL.shape  # a family may read a doubled sequence, or call twice
+        return self.logits_BLV.repeat(1, 2, 1)[:n_sequences, :n_inputs]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Causal:
 
     table_EV: Tensor
 
-    def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor) -> Tensor:
+    def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
         seen_BLV = torch.zeros(*z_BL.shape, self.table_EV.shape[1])
         state_BV = torch.zeros_like(seen_BLV[:, 0])
         for position in range(z_BL.shape[1]):

@@ -57,7 +57,7 @@ class Blind:
     logits_V: Tensor
     seen: list[Tensor] = field(default_factory=list)
 
-    def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor) -> Tensor:
+    def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
         self.seen.append(z_BL)
         return self.logits_V.expand(*z_BL.shape, -1)
 
@@ -68,7 +68,7 @@ class PerfectPrefixDenoiser:
 
     joint: TinyJoint
 
-    def __call__(self, z_BL: Tensor, _t_B: Tensor) -> Tensor:
+    def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
         joint, logits = self.joint, []
         for position in range(z_BL.shape[1]):
             prefix_B1L, x_XL = z_BL[:, None, 1 : position + 1], joint.x_XL
@@ -224,7 +224,7 @@ def test_confidence_reveals_the_surest_position_first() -> None:
     surest = max((0, 1), key=lambda i: p_VV.sum(1 - i).max().item())
     shown: list[Tensor] = []
 
-    def recording(z_BL: Tensor, t_B: Tensor) -> Tensor:
+    def recording(z_BL: Tensor, t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
         shown.append(z_BL)
         return denoiser(z_BL, t_B)
 

@@ -33,7 +33,7 @@ class MarkovDenoiser:
     step_VV: Tensor
     share: Share
 
-    def __call__(self, z_BL: Tensor, t_B: Tensor) -> Tensor:
+    def __call__(self, z_BL: Tensor, t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
         q_BEV = kernel(self.share, t_B, V)
         q_BLV = q_BEV[torch.arange(len(z_BL))[:, None], z_BL]
         past_BLV, future_BLV = torch.ones_like(q_BLV), torch.ones_like(q_BLV)

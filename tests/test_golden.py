@@ -15,6 +15,7 @@ from torch import Tensor
 from sweeper.families import load_family
 from sweeper.families._mixing import AbstractMixing
 from sweeper.families.base import AbstractDiffusion
+from sweeper.families.esolm import Family as EsoLM
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "shared" / "golden"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no reference vectors in {GOLDEN}")
@@ -65,6 +66,16 @@ def test_hybrid_densities_are_those_of_gidd(file: str) -> None:
     assert_matches(nats_BL, v["nelbo_integrand"])
     unweighted = diffusion("hybrid", v, shift=shift, objective="unweighted")
     assert_matches(unweighted.loss_density(*inputs), v["training_loss"])
+
+
+@both_sahoo_files
+def test_esolm_density_is_that_of_the_reference(file: str) -> None:
+    v = vectors(file)
+    alpha_0 = float(v["esolm_alpha0"])
+    family = load_family("esolm", vocab_size=v["logits"].shape[-1], alpha_0=alpha_0)
+    assert isinstance(family, EsoLM)
+    nats_BL = family.nelbo_density(v["logits"], v["x0"], v["masked_zt"], v["t"])
+    assert_matches(nats_BL, v["esolm_nelbo_integrand"])
 
 
 @both_sahoo_files

@@ -75,7 +75,7 @@ class PerfectDenoiser:
     sees_own_position: bool = False
     """Predict p(x_l | z) instead: better for a sampler's eye, worse for the bound."""
 
-    def __call__(self, z_BL: Tensor, t_B: Tensor) -> Tensor:
+    def __call__(self, z_BL: Tensor, t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
         n_tokens, x_XL = self.joint.n_tokens, self.joint.x_XL
         t_B1 = t_B[:, None] if t_B.dim() == 1 else t_B
         q_BLEV = kernel(self.share, t_B1, n_tokens).expand(*z_BL.shape, -1, -1)
@@ -104,17 +104,17 @@ class PerfectReader:
         /,
         *,
         positions_BL: Tensor | None = None,
-        visible_LL: Tensor | None = None,
+        visible_BLL: Tensor | None = None,
     ) -> Tensor:
         assert positions_BL is not None
         n_inputs, x_XL = z_BL.shape[1], self.joint.x_XL
-        if visible_LL is None:
-            visible_LL = torch.ones(n_inputs, n_inputs, dtype=torch.bool).tril()
+        if visible_BLL is None:
+            visible_BLL = torch.ones(n_inputs, n_inputs, dtype=torch.bool).tril()
         x_BLX = x_XL.T[positions_BL]
         fits_BLX = (z_BL[..., None] == self.joint.n_tokens) | (z_BL[..., None] == x_BLX)
         logits = []
         for reader in range(n_inputs):
-            fits_BX = (fits_BLX | ~visible_LL[reader][None, :, None]).all(dim=1)
+            fits_BX = (fits_BLX | ~visible_BLL[reader][None, :, None]).all(dim=1)
             is_token_BXV = torch.nn.functional.one_hot(x_BLX[:, reader], self.joint.n_tokens)
             weight_BX = fits_BX * self.joint.p_X
             logits.append(torch.einsum("bx,bxv->bv", weight_BX, is_token_BXV.double()).log())

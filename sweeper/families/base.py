@@ -22,14 +22,7 @@ from sweeper.errors import ConfigError
 
 
 class Denoiser(Protocol):
-    """The network as a family sees it."""
-
-    def __call__(self, z_BL: Tensor, t_B: Tensor, /) -> Tensor:
-        """Float logits (B, L, V) from input ids (B, L) and noise levels, (B,) or (B, L)."""
-
-
-class OrderedDenoiser(Denoiser, Protocol):
-    """A network that can read tokens in any order, for families that ask for it."""
+    """The network as a family sees it: it can read tokens in any order."""
 
     def __call__(
         self,
@@ -38,11 +31,14 @@ class OrderedDenoiser(Denoiser, Protocol):
         /,
         *,
         positions_BL: Tensor | None = None,
-        visible_LL: Tensor | None = None,
+        visible_BLL: Tensor | None = None,
     ) -> Tensor:
-        """Logits as above. `positions_BL`: where each input stands in the sequence, 0 … L − 1 with
-        repeats allowed (default: as they come). `visible_LL`: which input (row) reads which
-        (column), in place of the declared attention pattern."""
+        """Float logits (B, L, V) from input ids (B, L) and noise levels, (B,) or (B, L).
+
+        `positions_BL`: where each input stands in the sequence, repeats allowed (default: as they
+        come, 0 … L − 1). `visible_BLL`, (L, L) or (B, L, L): which input (row) reads which
+        (column), in place of the declared attention pattern; each reads at least itself.
+        """
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Needs:
     sequence_multiplier: float = 1.0
     """Tokens the network reads per token of data."""
     explicit_order: bool = False
-    """Whether it calls an OrderedDenoiser."""
+    """Whether it tells the denoiser where its inputs stand."""
 
 
 @dataclass(frozen=True)

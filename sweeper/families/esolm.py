@@ -12,14 +12,12 @@ For the diffusion term it reads the clean tokens, then the masked ones, each in 
 the sequential term it reads the clean tokens in random order, then the masked ones from left to
 right, as a doubled sequence [z_0 ; x]: a token of the first half sees itself and those tokens of
 the second half that come before it.
-
-Not registered (the leading underscore) until the backbone is an OrderedDenoiser.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,7 +28,6 @@ from sweeper.families.base import (
     Denoiser,
     Needs,
     NoisyBatch,
-    OrderedDenoiser,
     Sampler,
     Samples,
     SamplingPlan,
@@ -50,8 +47,8 @@ class Family(AbstractFamily):
 
     alpha_0: float = 1.0
     """Share of tokens that the diffusion decides, in [0, 1]; 1 in the study."""
-    batch_split: float = 1.0
-    """Share of training sequences for the diffusion term: 1 at alpha_0 = 1, 0 at alpha_0 = 0."""
+    batch_split: float = 0.5
+    """Share of training sequences for the diffusion term where both terms exist, in (0, 1)."""
     objective: Literal["nelbo", "cross_entropy"] = "nelbo"
     """`cross_entropy` drops the weight alpha_0 / m in training, as the study does."""
 
@@ -60,13 +57,10 @@ class Family(AbstractFamily):
             raise ValueError(f"alpha_0 {self.alpha_0}: expected 0 to 1")
         if self.objective not in ("nelbo", "cross_entropy"):
             raise ValueError(f"objective {self.objective!r}: expected nelbo or cross_entropy")
-        if self.alpha_0 in (0, 1):
-            if self.batch_split != self.alpha_0:
-                raise ValueError(f"batch_split must be {self.alpha_0:g} at this alpha_0")
-        elif not 0 < self.batch_split < 1:
+        if not 0 < self.batch_split < 1:
             raise ValueError(
-                f"batch_split {self.batch_split}: alpha_0 {self.alpha_0} has both terms, so "
-                "expected a number between 0 and 1 (0.5 in the paper)"
+                f"batch_split {self.batch_split}: expected a number between 0 and 1 (0.5 in the "
+                "paper); at alpha_0 of 0 or 1 there is one term, and every sequence trains it"
             )
 
     @property
@@ -74,9 +68,15 @@ class Family(AbstractFamily):
         return Needs(
             attention="causal",
             extra_input_ids=1,
-            sequence_multiplier=2 - self.batch_split,
+            sequence_multiplier=2 - self.diffusion_share,
             explicit_order=True,
         )
+
+    @property
+    def diffusion_share(self) -> float:
+        """Share of training sequences for the diffusion term: all or none where it is the only
+        term or does not exist."""
+        return self.alpha_0 if self.alpha_0 in (0, 1) else self.batch_split
 
     def corrupt(self, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
         """Draw z_t given x_0; t = 0 masks a share 1 − alpha_0."""
@@ -96,8 +96,8 @@ class Family(AbstractFamily):
         return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
 
     def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
-        """The first `batch_split` of the sequences at stratified t, the others at t = 0."""
-        n_diffusion = round(self.batch_split * x0_BL.shape[0])
+        """The first `diffusion_share` of the sequences at stratified t, the others at t = 0."""
+        n_diffusion = round(self.diffusion_share * x0_BL.shape[0])
         t_B = torch.zeros(x0_BL.shape[0], device=rng.device)
         if n_diffusion:
             t_B[:n_diffusion] = T_MIN + (1 - T_MIN) * stratified(n_diffusion, rng)
@@ -108,7 +108,7 @@ class Family(AbstractFamily):
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
         """Each term averages over its own sequences, and the two add up."""
         is_sequential_B = batch.t_B == 0
-        share_B = torch.where(is_sequential_B, 1 - self.batch_split, self.batch_split)
+        share_B = torch.where(is_sequential_B, 1 - self.diffusion_share, self.diffusion_share)
         weight_B = torch.ones_like(batch.t_B)
         if self.objective == "nelbo":
             weight_B = self.alpha_0 / self._masked_share(batch.t_B)
@@ -162,8 +162,7 @@ class Family(AbstractFamily):
                     a[is_row_B] for a in (batch.x0_BL, batch.zt_BL, batch.order_BL)
                 )
                 x_BL, z_BL = x_BL.gather(1, order_BL), z_BL.gather(1, order_BL)
-                ordered = cast(OrderedDenoiser, denoiser)
-                logits_BLV = logits_of(ordered, x_BL, z_BL, batch.t_B[is_row_B], order_BL)
+                logits_BLV = logits_of(denoiser, x_BL, z_BL, batch.t_B[is_row_B], order_BL)
                 read_BL = token_nll(logits_BLV, x_BL) * (z_BL == self.vocab_size)
                 rows_BL = torch.zeros_like(read_BL).scatter(1, order_BL, read_BL)
                 nll_BL = nll_BL.to(read_BL.dtype).index_put((is_row_B,), rows_BL)
@@ -212,7 +211,7 @@ class Family(AbstractFamily):
             masks_BN = torch.full_like(order_BL[:, :count], self.vocab_size)
             z_BL = torch.cat([known_BL, masks_BN], dim=1)
             share_B = torch.full(order_BL.shape[:1], 1 - known_BL.shape[1] / plan.seq_len)
-            logits_BLV = cast(OrderedDenoiser, denoiser)(
+            logits_BLV = denoiser(
                 z_BL, share_B.to(z_BL.device), positions_BL=order_BL[:, : z_BL.shape[1]]
             )
             tokens_BN = draw(tempered(logits_BLV[:, -count:], plan), rng)
@@ -221,14 +220,14 @@ class Family(AbstractFamily):
 
 
 def diffusion_logits(
-    denoiser: OrderedDenoiser, _x_BL: Tensor, z_BL: Tensor, t_B: Tensor, order_BL: Tensor
+    denoiser: Denoiser, _x_BL: Tensor, z_BL: Tensor, t_B: Tensor, order_BL: Tensor
 ) -> Tensor:
     """x_theta(. | clean tokens), causal in the order given."""
     return denoiser(z_BL, t_B, positions_BL=order_BL)
 
 
 def sequential_logits(
-    denoiser: OrderedDenoiser, x_BL: Tensor, z_BL: Tensor, t_B: Tensor, order_BL: Tensor
+    denoiser: Denoiser, x_BL: Tensor, z_BL: Tensor, t_B: Tensor, order_BL: Tensor
 ) -> Tensor:
     """x_theta(. | true tokens earlier in the order), from the doubled sequence [z ; x]."""
     length = z_BL.shape[1]
@@ -236,7 +235,7 @@ def sequential_logits(
         torch.cat([z_BL, x_BL], dim=1),
         t_B,
         positions_BL=torch.cat([order_BL, order_BL], dim=1),
-        visible_LL=doubled_visibility(length, z_BL.device),
+        visible_BLL=doubled_visibility(length, z_BL.device),
     )
     return logits_BLV[:, :length]
 
