@@ -119,6 +119,9 @@ class Block(nn.Module):
 class Backbone(nn.Module):
     """Ids (B, L) to logits (B, L, V), float32 or wider."""
 
+    parametrization: Literal["complete_p", "standard"] = "complete_p"
+    """How the optimiser's rates depend on width and depth, see `optimizer.py`."""
+
     def __init__(
         self,
         rung: Rung,

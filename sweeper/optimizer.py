@@ -1,14 +1,22 @@
-"""AdamW with the parameter groups of arXiv 2512.10858 §2.1 and a warmup-then-constant schedule.
+"""The optimiser of a network: its parameter groups, their peak rates, decay and epsilon.
 
-With base learning rate eta, weight matrices of a trunk of width d and depth L train at eta / d
-with weight decay times d, everything else at an auxiliary rate without decay, all with eps
-1e-8 / (d · L): together with the backbone's multipliers, the same rates serve every rung.
+A network says how it is parametrised. `complete_p` is arXiv 2512.10858 §2.1: with base learning
+rate eta, weight matrices of a trunk of width d and depth L train at eta / d with weight decay
+times d, everything else at an auxiliary rate without decay, all with eps 1e-8 / (d · L): together
+with the backbone's multipliers, the same rates serve every rung. `standard` is arXiv 2602.15014
+§6.1: one rate, one decay and eps 1e-8 for all tensors. What share of these peak rates a step
+trains at is `schedules.py`.
 """
+
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
 
-from sweeper.backbone import Backbone, is_matrix
+from sweeper.backbone import is_matrix
+from sweeper.ladder import Rung
+from sweeper.laprop import LaProp
 from sweeper.trial import Optimizer
 
 EMBEDDING_FACTOR = 2.0
@@ -19,42 +27,68 @@ its rate lowered the bound of `ar` by 0.01 to 0.03 and of `masked` (cross-entrop
 token and left `uniform` where it was: one seed each, so little more than the noise of 0.01 to 0.02.
 """
 
-ADAM_EPSILON = 1e-8
-"""Before division by width and depth."""
+EPSILON = 1e-8
+"""Added to the root of the mean square; `complete_p` divides it by width and depth."""
 
 
-def build_optimizer(backbone: Backbone, settings: Optimizer) -> torch.optim.AdamW:
+class Network(Protocol):
+    """What of a network the optimiser asks."""
+
+    embedding: nn.Parameter
+
+    @property
+    def parametrization(self) -> Literal["complete_p", "standard"]:
+        """How rates, decay and epsilon depend on width and depth."""
+
+    @property
+    def rung(self) -> Rung:
+        """Its size."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All parameters with their names; those of the trunk's layers begin with `blocks.`."""
+
+
+def build_optimizer(network: Network, settings: Optimizer) -> torch.optim.Optimizer:
     """The optimiser; each group remembers its full rate as `peak`."""
-    width, n_layers = backbone.rung.width, backbone.rung.n_layers
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in backbone.named_parameters():
-        if name.startswith("blocks.") and is_matrix(name, parameter):
-            matrices.append(parameter)
-        elif parameter is not backbone.embedding:
-            others.append(parameter)
-    bulk_rate, other_rate = settings.learning_rate / width, settings.auxiliary_learning_rate
-    embedding_rate = EMBEDDING_FACTOR * other_rate
-    groups = [
-        {"params": matrices, "peak": bulk_rate, "weight_decay": settings.weight_decay * width},
-        {"params": [backbone.embedding], "peak": embedding_rate, "weight_decay": 0.0},
-        {"params": others, "peak": other_rate, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups,
-        lr=bulk_rate,
-        betas=settings.betas,
-        eps=ADAM_EPSILON / (width * n_layers),
-        fused=True,
-    )
-
-
-def rate_factor(step: int, settings: Optimizer) -> float:
-    """Share of the peak rate at a step counted from 1: linear warmup, then constant."""
-    return min(1.0, step / settings.warmup_steps)
+    match network.parametrization:
+        case "complete_p":
+            groups = _complete_p_groups(network, settings)
+            epsilon = EPSILON / (network.rung.width * network.rung.n_layers)
+        case "standard":
+            groups, epsilon = _one_group(network, settings), EPSILON
+    rate = groups[0]["peak"]
+    match settings.name:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
+        case "laprop":
+            return LaProp(groups, lr=rate, betas=settings.betas, eps=epsilon)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Give every group its share of its peak rate."""
     for group in optimizer.param_groups:
         group["lr"] = factor * group["peak"]
+
+
+def _complete_p_groups(network: Network, settings: Optimizer) -> list[dict[str, Any]]:
+    width = network.rung.width
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if name.startswith("blocks.") and is_matrix(name, parameter):
+            matrices.append(parameter)
+        elif parameter is not network.embedding:
+            others.append(parameter)
+    bulk_rate, other_rate = settings.learning_rate / width, settings.auxiliary_learning_rate
+    embedding_rate = EMBEDDING_FACTOR * other_rate
+    return [
+        {"params": matrices, "peak": bulk_rate, "weight_decay": settings.weight_decay * width},
+        {"params": [network.embedding], "peak": embedding_rate, "weight_decay": 0.0},
+        {"params": others, "peak": other_rate, "weight_decay": 0.0},
+    ]
+
+
+def _one_group(network: Network, settings: Optimizer) -> list[dict[str, Any]]:
+    parameters = [parameter for _, parameter in network.named_parameters()]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    return [{"params": parameters, "peak": rate, "weight_decay": decay}]

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sweeper.backbone import Backbone
 from sweeper.corpus import Corpus, train_batch
-from sweeper.families.base import AbstractFamily
-from sweeper.optimizer import build_optimizer, rate_factor, set_rates
+from sweeper.families.base import AbstractFamily, NoisyBatch
+from sweeper.optimizer import build_optimizer, set_rates
+from sweeper.schedules import rate_factor
 from sweeper.seeds import generator
 from sweeper.trial import Trial
 
@@ -78,35 +79,50 @@ class Trainer:
     def advance(self) -> None:
         """One optimiser step."""
         self.step += 1
-        settings = self.trial.optimizer
-        set_rates(self.optimizer, rate_factor(self.step, settings))
+        set_rates(self.optimizer, rate_factor(self.step, self.trial.optimizer))
         self._loss_sum += self.accumulate_gradients(self.step)
         self._steps_summed += 1
-        self._grad_norm = torch.nn.utils.clip_grad_norm_(
-            self.backbone.parameters(), settings.clip_norm
-        )
+        self._grad_norm = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def accumulate_gradients(self, step: int) -> Tensor:
-        """Add the gradient of the global batch of a step; returns its mean loss, detached."""
-        n_sequences, seq_len = self.trial.optimizer.batch_sequences, self.trial.data.seq_len
+    def global_batch(self, step: int) -> NoisyBatch:
+        """Data and noise of a step, on the CPU: the same whoever trains which rows of it."""
         ids = train_batch(
             self.corpus,
-            seq_len=seq_len,
-            n_sequences=n_sequences,
+            seq_len=self.trial.data.seq_len,
+            n_sequences=self.trial.optimizer.batch_sequences,
             seed=self.trial.seed,
             step=step,
         )
         noise = generator(self.trial.seed, "corruption", step)
-        batch = self.family.noisy_batch(torch.from_numpy(ids), noise)
+        return self.family.noisy_batch(torch.from_numpy(ids), noise)
+
+    def accumulate_gradients(self, step: int, share: range | None = None) -> Tensor:
+        """Add the gradient of the global batch of a step; returns its mean loss, detached.
+
+        `share` is the rows that one of several ranks trains, default all. Gradients and losses of
+        shares that cover the batch add up to those of the whole.
+        """
+        if share is None:
+            share = range(self.trial.optimizer.batch_sequences)
+        batch = self.global_batch(step)
         total = torch.zeros((), device=self.device)
-        for start in range(0, n_sequences, self.micro_batch_sequences):
-            rows = batch.rows(start, start + self.micro_batch_sequences).to(self.device)
-            loss = self.family.loss(self.denoise, rows).sum() / (n_sequences * seq_len)
+        for start in range(share.start, share.stop, self.micro_batch_sequences):
+            stop = min(start + self.micro_batch_sequences, share.stop)
+            rows = batch.rows(start, stop).to(self.device)
+            loss = self.family.loss(self.denoise, rows).sum() / self.trial.tokens_per_step
             torch.autograd.backward(loss)
             total += loss.detach()
         return total
+
+    def _clip(self) -> Tensor:
+        """Scale the gradient down to the largest norm allowed; returns its norm before."""
+        parameters, largest = [*self.backbone.parameters()], self.trial.optimizer.clip_norm
+        if largest is not None:
+            return torch.nn.utils.clip_grad_norm_(parameters, largest)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
 
     def log_entry(self) -> LogEntry:
         """Summarise the steps since the previous entry; raises Diverged if they are not finite."""

@@ -18,6 +18,13 @@ TRAINER_VERSION = 1
 """Bumped by hand whenever a change alters the numbers of the same trial."""
 
 
+Schedule = Literal["constant", "cosine", "wsd"]
+"""Course of the learning rate, see `schedules.py`."""
+
+ENDLESS_SCHEDULES: tuple[Schedule, ...] = ("constant",)
+"""Those that do not depend on the length of the run: every shorter run is the start of it."""
+
+
 @dataclass(frozen=True)
 class Data:
     """What a trial reads, independent of where the files lie."""
@@ -36,16 +43,24 @@ class Optimizer:
     batch_sequences: int
     """Sequences per step, over all devices and micro-batches."""
     learning_rate: float
-    """Base learning rate eta of arXiv 2512.10858 §2.1: matrices train at eta / width."""
+    """Peak of the base rate eta of arXiv 2512.10858 §2.1: matrices train at eta / width."""
     auxiliary_learning_rate: float
-    """Learning rate of everything else: embeddings, head, norms, biases, sinks."""
+    """Peak learning rate of everything else: embeddings, head, norms, biases, sinks."""
     warmup_steps: int
-    schedule: Literal["constant"] = "constant"
-    name: Literal["adamw"] = "adamw"
+    schedule: Schedule = "constant"
+    name: Literal["adamw", "laprop"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    """Largest global gradient norm; larger gradients are scaled down to it."""
+    clip_norm: float | None = 1.0
+    """Largest global gradient norm; larger gradients are scaled down to it. None: no clipping."""
+    schedule_steps: int = 0
+    """Length of the run for a schedule that depends on it; 0 for one that does not."""
+    cooldown_steps: int = 0
+    """Last steps of `wsd`, over which the rate falls to zero."""
+    min_learning_rate_ratio: float = 0.0
+    """Where `cosine` ends, in units of the peak."""
+    ema_decay: float = 0.0
+    """What an average of the weights, used for evaluation, keeps each step; 0: the weights."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Trial:
-    """One training run: a trajectory at constant learning rate, observed at given steps."""
+    """One training run: a trajectory observed at given steps."""
 
     family: str
     family_options: tuple[tuple[str, Any], ...]
@@ -77,6 +92,9 @@ class Trial:
         steps = self.observe_at_steps
         if not steps or steps[0] < 1 or any(a >= b for a, b in itertools.pairwise(steps)):
             raise ValueError(f"observe_at_steps must increase from at least 1, got {steps}")
+        schedule, length = self.optimizer.schedule, self.optimizer.schedule_steps
+        if length != (0 if schedule in ENDLESS_SCHEDULES else steps[-1]):
+            raise ValueError(f"a run of {steps[-1]} steps has a {schedule} schedule of {length}")
 
     @property
     def trial_id(self) -> str:

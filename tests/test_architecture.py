@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"errors", "quantities", "ladder", "records", "marked_yaml"},
     {"flops", "published_ladders", "results_page", "trial"},
-    {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"},
+    {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"}
+    | {"laprop", "schedules"},
     {"corpus", "family_options", "backbone", "spec_fields", "spec_errors"},
     {"spec", "optimizer", "evaluation"},
     {"design", "trainer"},

@@ -1,13 +1,16 @@
-"""Parameter groups, schedule and their meaning across widths."""
+"""Parameter groups and their meaning across widths."""
 
 import dataclasses
+from typing import Literal
 
 import pytest
 import torch
+from torch import nn
 
 from sweeper.backbone import Backbone
 from sweeper.ladder import Rung, rung_of_width
-from sweeper.optimizer import build_optimizer, rate_factor, set_rates
+from sweeper.laprop import LaProp
+from sweeper.optimizer import build_optimizer, set_rates
 from sweeper.trial import Optimizer
 
 SETTINGS = Optimizer(
@@ -30,13 +33,57 @@ def test_every_parameter_is_in_one_group_and_matrices_train_at_eta_over_width() 
     assert others["weight_decay"] == 0
 
 
-def test_warmup_is_linear_then_constant() -> None:
-    assert [rate_factor(step, SETTINGS) for step in (1, 5, 10, 11, 1000)] == [0.1, 0.5, 1, 1, 1]
+def test_every_group_trains_at_its_share_of_its_peak() -> None:
     optimizer = build_optimizer(Backbone(Rung(2, 16, 2), 11, 1, "causal"), SETTINGS)
     set_rates(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [
         0.5 * group["peak"] for group in optimizer.param_groups
     ]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("laprop", LaProp)])
+def test_both_optimisers_take_the_same_groups(
+    name: Literal["adamw", "laprop"], kind: type[torch.optim.Optimizer]
+) -> None:
+    backbone = Backbone(Rung(2, 16, 2), 11, 1, "causal")
+    settings = dataclasses.replace(SETTINGS, name=name, weight_decay=0.5, betas=(0.8, 0.9))
+    optimizer = build_optimizer(backbone, settings)
+    assert type(optimizer) is kind
+    assert [g["peak"] for g in optimizer.param_groups] == [0.1 / 16, 2 * 6e-3, 6e-3]
+    assert [g["weight_decay"] for g in optimizer.param_groups] == [0.5 * 16, 0, 0]
+    for group in optimizer.param_groups:
+        assert group["betas"] == (0.8, 0.9)
+        assert group["eps"] == 1e-8 / (16 * 2)
+
+
+class Plain(nn.Module):
+    """A stand-in for a network of the standard parametrisation."""
+
+    parametrization: Literal["complete_p", "standard"] = "standard"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rung = Rung(2, 16, 2)
+        self.embedding = nn.Parameter(torch.ones(11, 16))
+        self.norm = nn.Parameter(torch.ones(16))
+
+
+@pytest.mark.parametrize("name", ["adamw", "laprop"])
+def test_the_standard_parametrisation_is_one_group_with_decay_on_all_tensors(
+    name: Literal["adamw", "laprop"],
+) -> None:
+    plain = Plain()
+    settings = dataclasses.replace(SETTINGS, name=name, learning_rate=2e-4, weight_decay=0.1)
+    optimizer = build_optimizer(plain, settings)
+    (group,) = optimizer.param_groups
+    assert [*map(id, group["params"])] == [*map(id, plain.parameters())]
+    assert (group["peak"], group["weight_decay"], group["eps"]) == (2e-4, 0.1, 1e-8)
+    for parameter in plain.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    set_rates(optimizer, 1.0)
+    optimizer.step()
+    for parameter in plain.parameters():  # nothing but decay; float32 rounds at 6e-8
+        torch.testing.assert_close(parameter, torch.full_like(parameter, 1 - 2e-5))
 
 
 @pytest.mark.parametrize("widths", [(16, 128)])
