@@ -12,7 +12,6 @@ import numpy as np
 
 from sweeper.corpora.cache import cached
 from sweeper.corpora.sources import find_source
-from sweeper.corpora.tokens import fingerprint
 from sweeper.errors import DataError
 
 _DATA_ORDER = 0x0DA7A
@@ -33,7 +32,7 @@ class Corpus:
     bytes_per_token: float | None
     """Bytes of text per token; None where there is no text."""
     fingerprint: str
-    """Hex digest of the tokens and the vocabulary, independent of paths."""
+    """Hex digest of the tokens (of a sample, where they are many) and the vocabulary alone."""
     entropy_nats_per_token: float | None
     """Known entropy rate of a synthetic source."""
 
@@ -44,9 +43,9 @@ def load_corpus(source: str, cache_folder: Path | None = None) -> Corpus:
     Raises DataError where the source is unknown, missing, unreadable or not text.
     """
     found = find_source(source)
-    if cache_folder is None:
+    if cache_folder is None or found.is_mapped:
         tokens = found.read()
-        digest = fingerprint(tokens)
+        digest = found.fingerprint(tokens)
     else:
         tokens, digest = cached(cache_folder, found.key, found.read)
     return Corpus(

@@ -7,8 +7,10 @@ so everything that depends on renaming or linking is in this module.
 """
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +57,26 @@ def replace_with(path: Path, write: Callable[[Path], object]) -> None:
     _flush_folder(path.parent)
 
 
+def create_folder_with(path: Path, write: Callable[[Path], object]) -> bool:
+    """Create the folder `path` with what `write` leaves in the folder it is given, durably.
+
+    Returns False, keeping what is there, when a folder that is not empty has the name by then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    temporary.mkdir()
+    try:
+        write(temporary)
+        for written in temporary.iterdir():
+            _flush(written, os.O_RDONLY)
+        _flush_folder(temporary)
+        is_created = _rename_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _flush_folder(path.parent)
+    return is_created
+
+
 def replace_lightly(path: Path, data: bytes) -> None:
     """Replace `path` by `data` at once for all readers, without waiting for the disk.
 
@@ -94,6 +116,16 @@ def _rename(temporary: Path, path: Path) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _rename_folder(temporary: Path, path: Path) -> bool:
+    try:
+        temporary.rename(path)  # refuses to replace a folder that is not empty
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _temporary(path: Path) -> Path:

@@ -2,7 +2,9 @@
 
     SweeperError                 shown as one message, never as a traceback
     ├── ConfigError              a sweep file, a --set override or a command-line argument
+    │   └── MissingPackage       an optional package that is not installed here
     ├── DataError                a corpus that is missing, too small or unreadable
+    │   └── UnavailableData      a corpus that is not here, but may be elsewhere
     └── StoreError               a results folder that is missing, foreign or damaged
 
 A message says where, what was found, what was expected and what to do.
@@ -17,8 +19,16 @@ class ConfigError(SweeperError):
     """A sweep file, an override or an argument that cannot be planned."""
 
 
+class MissingPackage(ConfigError):
+    """A sweep that needs an optional package which is not installed on this machine."""
+
+
 class DataError(SweeperError):
     """A corpus that cannot be read or does not suffice."""
+
+
+class UnavailableData(DataError):
+    """A corpus that cannot be reached from this machine; another one may have it."""
 
 
 class StoreError(SweeperError):

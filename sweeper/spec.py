@@ -52,7 +52,7 @@ class CorpusChoice(_Part):
     """What to read."""
 
     source: Annotated[str, Field(min_length=1)]
-    """`stdlib`, `installed`, `path:…` or `synthetic:…`; see `corpus.py`."""
+    """`stdlib`, `installed`, `path:…`, `tokens:…` or `synthetic:…`; see `corpora/sources.py`."""
     seq_len: Annotated[Count, Field(ge=2, le=MAX_SEQ_LEN)]
     """Tokens per sequence."""
 

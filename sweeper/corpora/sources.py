@@ -19,17 +19,17 @@ from sweeper.corpora.text_files import (
     read_texts,
     stdlib_folder,
 )
-from sweeper.corpora.tokens import SplitTokens
+from sweeper.corpora.token_files import read_token_folder
+from sweeper.corpora.tokens import SplitTokens, fingerprint, sampled_fingerprint
 from sweeper.errors import DataError
 
 FORMAT = 1
 """Bumped by hand whenever the same source would give other tokens: it ends old caches."""
 
-SOURCES = "stdlib, installed, path:FILE_OR_FOLDER, synthetic:markov or synthetic:iid"
-_KNOWN = ("stdlib", "installed", "path:", "synthetic:markov", "synthetic:iid")
+SOURCES = "stdlib, installed, path:FILE_OR_FOLDER, tokens:FOLDER, synthetic:markov or synthetic:iid"
+_KNOWN = ("stdlib", "installed", "path:", "tokens:", "synthetic:markov", "synthetic:iid")
 _LATER = {
     "hf": "Hugging Face datasets are",
-    "tokens": "pre-tokenised files are",
 }
 
 
@@ -40,6 +40,9 @@ class FoundSource:
     key: str
     """Changes whenever reading would give other tokens; may also change when it would not."""
     read: Callable[[], SplitTokens]
+    fingerprint: Callable[[SplitTokens], str] = fingerprint
+    is_mapped: bool = False
+    """The tokens lie on disk as they are: there is nothing to keep."""
 
 
 def find_source(source: str) -> FoundSource:
@@ -50,7 +53,9 @@ def find_source(source: str) -> FoundSource:
     if source == "installed":
         return _text(source, installed_folder(), PYTHON_SOURCES)
     if kind == "path":
-        return _text(source, _path(source, rest), ANY_TEXT)
+        return _text(source, _path(source, rest, "a text file or folder"), ANY_TEXT)
+    if kind == "tokens":
+        return _tokens(source, _path(source, rest, "a folder of tokens"))
     if source.startswith("synthetic:"):
         synthetic = parse_synthetic(source)
         return FoundSource(_key(repr(synthetic)), partial(generate, synthetic))
@@ -67,6 +72,11 @@ def _text(source: str, root: Path, rule: FileRule) -> FoundSource:
     return FoundSource(_key(*_listing(root, files)), partial(_read, source, files))
 
 
+def _tokens(source: str, folder: Path) -> FoundSource:
+    read = partial(read_token_folder, source, folder)
+    return FoundSource(_key(str(folder.resolve())), read, sampled_fingerprint, is_mapped=True)
+
+
 def _read(source: str, files: list[ListedFile]) -> SplitTokens:
     return split_texts(source, read_texts(source, files))
 
@@ -81,11 +91,10 @@ def _key(*parts: str) -> str:
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=10).hexdigest()
 
 
-def _path(source: str, text: str) -> Path:
+def _path(source: str, text: str, wanted: str) -> Path:
     if not text:
-        raise DataError(
-            f"corpus {source!r}: no path; expected a text file or folder, such as path:data/books"
-        )
+        kind = source.partition(":")[0]
+        raise DataError(f"corpus {source!r}: no path; expected {wanted}, such as {kind}:data/books")
     if "\0" in text:
         raise DataError(f"corpus {source!r}: a path cannot hold a zero byte: remove it")
     try:

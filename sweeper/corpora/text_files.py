@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.errors import DataError
+from sweeper.errors import DataError, UnavailableData
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def list_files(source: str, root: Path, rule: FileRule) -> list[ListedFile]:
     try:
         files = _listed_under(root, rule)
     except OSError as error:
-        raise DataError(
+        raise UnavailableData(
             f"corpus {source!r}: cannot list {_quoted(error.filename or root)}: {error.strerror}; "
             "expected a readable text file or folder: check the path and its permissions"
         ) from error
