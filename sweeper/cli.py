@@ -128,12 +128,14 @@ def init(sweep_file: Path) -> None:
 def plan(sweep_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """List every trial of a sweep, with its cost, and what is left out and why.
 
+    Where the corpus is not at hand, corpus.assume of the sweep file stands in for it.
+
     Example: sweeper plan sweeps/quick.yaml --set train.seeds=[0,1]
     """
-    from sweeper.plan import plan_to_json
+    from sweeper.plan import plan_to_json, preview_sweep
     from sweeper.plan_view import plan_view
 
-    _, planned = _planned(sweep_file, overrides)
+    _, planned = _planned(sweep_file, overrides, preview_sweep)
     if as_json:
         _print_json(plan_to_json(planned))
     else:
@@ -162,12 +164,13 @@ def run(context: click.Context, /, sweep_file: Path, results: Path, **options: A
     from rich.console import Console
 
     from sweeper.driver import Run, run_sweep
+    from sweeper.plan import plan_sweep
     from sweeper.progress import shown
     from sweeper.stop_signal import StopSignal
     from sweeper.store import locked, store_at
     from sweeper.submission import stored_plan, submit
 
-    loaded, planned = _planned(sweep_file, options["overrides"])
+    loaded, planned = _planned(sweep_file, options["overrides"], plan_sweep)
     for warning in planned.warnings:
         click.echo(f"warning: {warning.message} [{warning.code}]", err=True)
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
@@ -335,14 +338,15 @@ def _huber_delta(text: str) -> Any:
         ) from None
 
 
-def _planned(sweep_file: Path, overrides: tuple[str, ...]) -> "tuple[LoadedSweep, Plan]":
-    from sweeper.plan import plan_sweep
+def _planned(
+    sweep_file: Path, overrides: tuple[str, ...], planner: "Callable[..., Plan]"
+) -> "tuple[LoadedSweep, Plan]":
     from sweeper.precision import bfloat16_from_width
     from sweeper.spec import load_sweep
 
     loaded = load_sweep(sweep_file, overrides)
     width = bfloat16_from_width(has_gpu=_has_gpu(loaded))
-    return loaded, plan_sweep(loaded, bfloat16_from_width=width)
+    return loaded, planner(loaded, bfloat16_from_width=width)
 
 
 def _has_gpu(loaded: "LoadedSweep") -> bool:

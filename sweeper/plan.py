@@ -1,9 +1,10 @@
 """From a sweep to the trials that realise it: which runs, observed where, at what cost.
 
-Pure apart from `plan_sweep`, which also loads the corpus. Everything derived (batch, learning rate,
-warmup, steps) is resolved before a trial gets its identity.
+Pure apart from `plan_sweep` and `preview_sweep`, which also load the corpus. Everything derived
+(batch, learning rate, warmup, steps) is resolved before a trial gets its identity.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator
@@ -14,15 +15,15 @@ from typing import Any, Literal
 from sweeper import plan_checks
 from sweeper.corpus import Corpus, load_corpus
 from sweeper.design import targets_by_variant
-from sweeper.errors import ConfigError, DataError
+from sweeper.errors import ConfigError, DataError, MissingPackage, UnavailableData
 from sweeper.flops import BACKWARD_FACTOR, FlopsPerToken
 from sweeper.ladder import ParameterGroups, parameter_groups, trunk_params
 from sweeper.plan_checks import CorpusFacts, PlanWarning
 from sweeper.runs import Cell as Cell  # a word of plans, for whoever reads them
 from sweeper.runs import Run, Setting, SkippedCell, optimizer_for, plan_run
 from sweeper.series import misfit_batches, resolve_series
-from sweeper.spec import LoadedSweep, Sweep
-from sweeper.sweep_yaml import InvalidSweep, Problem
+from sweeper.spec import AssumedCorpus, CorpusChoice, LoadedSweep, Sweep
+from sweeper.sweep_yaml import Document, InvalidSweep, Problem
 from sweeper.trial import Data, Evaluation, Trial
 
 Precision = Literal["float32", "bfloat16"]
@@ -39,6 +40,11 @@ class PlannedTrial:
     flops_per_token: FlopsPerToken
     source: str
     """Corpus as named in the sweep file."""
+
+    @property
+    def trial_id(self) -> str | None:
+        """The trial's id; None where the corpus is assumed, as it depends on the tokens."""
+        return self.trial.trial_id if self.trial.data.fingerprint else None
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,30 @@ def plan_sweep(
     """Load the corpus and plan; every error names its place in the sweep file."""
     try:
         corpus = load_corpus(loaded.sweep.corpus.source, cache_folder)
-    except DataError as error:
-        problem = Problem(("corpus", "source"), str(error))
-        raise DataError(loaded.document.describe([problem])) from error
-    try:
+    except (ConfigError, DataError) as error:
+        hint = "; corpus.assume serves `sweeper plan` alone" if loaded.sweep.corpus.assume else ""
+        problem = Problem(("corpus", "source"), f"{error}{hint}")
+        raise type(error)(loaded.document.describe([problem])) from error
+    with _placed(loaded.document):
         return make_plan(loaded.sweep, corpus, bfloat16_from_width=bfloat16_from_width)
-    except InvalidSweep as error:
-        raise ConfigError(loaded.document.describe(error.problems)) from error
+
+
+def preview_sweep(
+    loaded: LoadedSweep, *, bfloat16_from_width: float, cache_folder: Path | None = None
+) -> Plan:
+    """Like `plan_sweep`, but a corpus that is not at hand is what `corpus.assume` says of it."""
+    try:
+        return plan_sweep(
+            loaded, bfloat16_from_width=bfloat16_from_width, cache_folder=cache_folder
+        )
+    except (UnavailableData, MissingPackage) as error:
+        if loaded.sweep.corpus.assume is None:
+            raise
+        facts = _assumed_facts(loaded.sweep.corpus, loaded.sweep.corpus.assume)
+        warning = plan_checks.assumed_corpus(facts, str(error.__cause__))
+    with _placed(loaded.document):
+        plan = _plan_on(loaded.sweep, facts, bfloat16_from_width)
+    return dataclasses.replace(plan, warnings=(warning, *plan.warnings))
 
 
 def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> Plan:
@@ -92,6 +115,11 @@ def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> Pl
     `precision: auto` is bfloat16 for rungs at least `bfloat16_from_width` wide (`precision.py`).
     """
     facts = _facts(sweep, corpus)
+    _refuse(plan_checks.assumption_problems(sweep, facts))
+    return _plan_on(sweep, facts, bfloat16_from_width)
+
+
+def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Plan:
     _refuse(plan_checks.size_problems(sweep))
     _refuse(plan_checks.corpus_problems(sweep, facts))
     runs = _runs(sweep, facts.vocab_size)
@@ -134,10 +162,19 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def _placed(document: Document) -> Iterator[None]:
+    """Give every problem of a plan its place in the sweep file."""
+    try:
+        yield
+    except InvalidSweep as error:
+        raise ConfigError(document.describe(error.problems)) from error
+
+
 def _trial_to_json(planned: PlannedTrial) -> dict[str, Any]:
     trial, params = planned.trial, planned.params
     return {
-        "trial_id": trial.trial_id,
+        "trial_id": planned.trial_id,
         "series": planned.series,
         "family": trial.family,
         "family_options": dict(trial.family_options),
@@ -168,6 +205,18 @@ def _facts(sweep: Sweep, corpus: Corpus) -> CorpusFacts:
     )
 
 
+def _assumed_facts(choice: CorpusChoice, assumed: AssumedCorpus) -> CorpusFacts:
+    return CorpusFacts(
+        source=choice.source,
+        fingerprint=None,
+        vocab_size=assumed.vocab_size,
+        seq_len=choice.seq_len,
+        train_tokens=assumed.train_tokens,
+        validation_tokens=assumed.validation_tokens,
+        bytes_per_token=assumed.bytes_per_token,
+    )
+
+
 def _runs(sweep: Sweep, vocab_size: int) -> list[Run]:
     window = sweep.design.isoflop.tokens_per_param if sweep.design.isoflop else (0.0, math.inf)
     setting = Setting(sweep.corpus.seq_len, vocab_size, window)
@@ -193,7 +242,7 @@ def _trials(
         family=run.series.family,
         family_options=run.series.options,
         rung=run.rung,
-        data=Data(facts.fingerprint, facts.vocab_size, facts.seq_len),
+        data=Data(facts.fingerprint or "", facts.vocab_size, facts.seq_len),
         optimizer=run.optimizer,
         evaluation=Evaluation(sweep.evaluation.sequences, sweep.evaluation.seed),
         observe_at_steps=tuple(cell.step for cell in run.cells),

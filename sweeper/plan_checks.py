@@ -22,12 +22,17 @@ MAX_EPOCHS = 4
 """Beyond, repeated data are worth visibly less than fresh ones (arXiv 2305.16264)."""
 
 
+MAX_ASSUMPTION_ERROR = 0.05
+"""Of assumed counts, relative: steps and budgets hardly move; more is another corpus."""
+
+
 @dataclass(frozen=True)
 class CorpusFacts:
     """What a plan knows about its corpus."""
 
     source: str
-    fingerprint: str
+    fingerprint: str | None
+    """None where the facts are assumed, as the corpus is not at hand."""
     vocab_size: int
     seq_len: int
     train_tokens: int
@@ -66,6 +71,35 @@ def corpus_problems(sweep: Sweep, facts: CorpusFacts) -> Iterator[Problem]:
             "take a larger corpus"
         )
         yield Problem(("evaluation", "sequences"), expected)
+
+
+def assumption_problems(sweep: Sweep, facts: CorpusFacts) -> Iterator[Problem]:
+    """Assumed facts that the corpus, now at hand, contradicts."""
+    assumed = sweep.corpus.assume
+    if assumed is None:
+        return
+    if assumed.vocab_size != facts.vocab_size:
+        expected = f"the corpus {facts.source!r} has a vocabulary of {facts.vocab_size:,}"
+        yield Problem(("corpus", "assume", "vocab_size"), f"{expected}: expected the same")
+    for name in ("train_tokens", "validation_tokens", "bytes_per_token"):
+        told, found = getattr(assumed, name), getattr(facts, name)
+        if told is None or (found and abs(told - found) <= MAX_ASSUMPTION_ERROR * found):
+            continue
+        expected = (
+            f"the corpus {facts.source!r} has {found or 'no'} {name}: expected the same "
+            f"within {MAX_ASSUMPTION_ERROR:.0%}"
+        )
+        yield Problem(("corpus", "assume", name), expected)
+
+
+def assumed_corpus(facts: CorpusFacts, reason: str) -> PlanWarning:
+    """The warning of a plan whose facts are assumed."""
+    return PlanWarning(
+        "assumed_corpus",
+        f"planned for the corpus that corpus.assume describes, {facts.train_tokens:,} training "
+        f"tokens of {facts.vocab_size:,}, as {facts.source!r} is not at hand: trials have no ids "
+        f"and cannot be run here ({reason})",
+    )
 
 
 def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:

@@ -22,7 +22,8 @@ def plan_view(plan: Plan) -> Iterator[RenderableType]:
     yield (
         f"corpus {escape(corpus.source)}: {corpus.train_tokens / 1e6:,.1f}M training and "
         f"{corpus.validation_tokens / 1e6:,.2f}M validation tokens, vocabulary "
-        f"{corpus.vocab_size}, fingerprint {corpus.fingerprint[:12]}"
+        f"{corpus.vocab_size}, "
+        + (f"fingerprint {corpus.fingerprint[:12]}" if corpus.fingerprint else "all assumed")
     )
     yield _trials(plan.trials)
     if plan.skipped:
@@ -41,7 +42,7 @@ def _trials(trials: tuple[PlannedTrial, ...]) -> Table:
     for planned in trials:
         trial, last = planned.trial, planned.cells[-1]
         table.add_row(
-            trial.trial_id,
+            planned.trial_id or "–",
             escape(planned.series) + (f" seed {trial.seed}" if trial.seed else ""),
             count(planned.params.trunk),
             f"{trial.rung.n_layers} × {trial.rung.width}",

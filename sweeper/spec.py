@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field, model_validator
 
+from sweeper.corpora.tokens import MAX_VOCAB_SIZE
 from sweeper.errors import ConfigError
 from sweeper.families import family_names
 from sweeper.ladder import Rung
@@ -48,6 +49,16 @@ class _Part(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class AssumedCorpus(_Part):
+    """What a corpus is taken to be by `sweeper plan` on a machine that does not have it."""
+
+    vocab_size: Annotated[Count, Field(ge=2, le=MAX_VOCAB_SIZE)]
+    train_tokens: Tokens
+    validation_tokens: Tokens
+    bytes_per_token: Annotated[Number, Field(gt=0)] | None = None
+    """Bytes of text per token; None where there is no text, or nobody knows."""
+
+
 class CorpusChoice(_Part):
     """What to read."""
 
@@ -55,6 +66,8 @@ class CorpusChoice(_Part):
     """`stdlib`, `installed`, `path:…`, `tokens:…` or `synthetic:…`; see `corpora/sources.py`."""
     seq_len: Annotated[Count, Field(ge=2, le=MAX_SEQ_LEN)]
     """Tokens per sequence."""
+    assume: AssumedCorpus | None = None
+    """Checked against the corpus where it is at hand."""
 
 
 class Train(_Part):

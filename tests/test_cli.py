@@ -172,3 +172,19 @@ def test_init_writes_a_sweep_that_can_be_planned(tmp_path: Path) -> None:
     planned = sweeper("plan", "mine.yaml", "--json", cwd=tmp_path)
     assert planned.returncode == 0, planned.stderr
     assert json.loads(planned.stdout)["warnings"] == []
+
+
+def test_a_sweep_is_planned_and_not_run_where_its_corpus_is_not(tmp_path: Path) -> None:
+    assumed = "assume: {vocab_size: 16, train_tokens: 95K, validation_tokens: 5K}"
+    text = SWEEP.replace('"synthetic:markov?vocab=16&tokens=100000"', f"tokens:/no/such, {assumed}")
+    (tmp_path / "far.yaml").write_text(text)
+    planned = sweeper("plan", "far.yaml", "--json", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    fields = json.loads(planned.stdout)
+    assert {trial["trial_id"] for trial in fields["trials"]} == {None}
+    assert fields["warnings"][0]["code"] == "assumed_corpus"
+    ran = sweeper("run", "far.yaml", "--executor", "inline", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "far.yaml:2:18  corpus.source" in ran.stderr
+    assert "No such file or directory" in ran.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["far.yaml"]
