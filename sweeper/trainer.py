@@ -15,6 +15,7 @@ from sweeper.backbone import Backbone
 from sweeper.corpus import Corpus, train_batch
 from sweeper.families.base import AbstractFamily, NoisyBatch
 from sweeper.optimizer import build_optimizer, set_rates
+from sweeper.prefixes import clean_prefixes, conditional_loss, with_prefixes
 from sweeper.schedules import rate_factor
 from sweeper.seeds import generator
 from sweeper.trial import Trial
@@ -96,7 +97,14 @@ class Trainer:
             step=step,
         )
         noise = generator(self.trial.seed, "corruption", step)
-        return self.family.noisy_batch(torch.from_numpy(ids), noise)
+        batch = self.family.noisy_batch(torch.from_numpy(ids), noise)
+        if not self.trial.prefix_share:
+            return batch
+        rng = generator(self.trial.seed, "prefixes", step)
+        n_sequences, seq_len = ids.shape
+        return with_prefixes(
+            batch, clean_prefixes(n_sequences, seq_len, self.trial.prefix_share, rng)
+        )
 
     def accumulate_gradients(self, step: int, share: range | None = None) -> Tensor:
         """Add the gradient of the global batch of a step; returns its mean loss, detached.
@@ -111,10 +119,15 @@ class Trainer:
         for start in range(share.start, share.stop, self.micro_batch_sequences):
             stop = min(start + self.micro_batch_sequences, share.stop)
             rows = batch.rows(start, stop).to(self.device)
-            loss = self.family.loss(self.denoise, rows).sum() / self.trial.tokens_per_step
+            loss = self._loss(rows).sum() / self.trial.tokens_per_step
             torch.autograd.backward(loss)
             total += loss.detach()
         return total
+
+    def _loss(self, batch: NoisyBatch) -> Tensor:
+        if batch.clean_BL is None:
+            return self.family.loss(self.denoise, batch)
+        return conditional_loss(self.family, self.denoise, batch)
 
     def _clip(self) -> Tensor:
         """Scale the gradient down to the largest norm allowed; returns its norm before."""

@@ -86,6 +86,8 @@ class Trial:
     """Increasing optimiser steps after which the bound is evaluated; the last ends the run."""
     seed: int
     precision: Literal["float32", "bfloat16"]
+    prefix_share: float = 0.0
+    """Share of training sequences that keep a clean prefix (`prefixes.py`)."""
     trainer_version: int = TRAINER_VERSION
 
     def __post_init__(self) -> None:

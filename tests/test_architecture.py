@@ -14,7 +14,7 @@ LAYERS = [
     {"flops", "published_ladders", "results_page", "trial"},
     {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"}
     | {"laprop", "schedules"},
-    {"corpus", "family_options", "backbone", "spec_fields", "spec_errors"},
+    {"corpus", "family_options", "backbone", "prefixes", "spec_fields", "spec_errors"},
     {"spec", "optimizer", "evaluation"},
     {"design", "trainer"},
     {"series"},

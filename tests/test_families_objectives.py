@@ -93,7 +93,11 @@ def test_a_zero_head_starts_cross_entropy_at_half_of_log_v() -> None:
     n_tokens, family = 32, masked(32, "cross_entropy")
     x0_BL = torch.zeros(4096, 64, dtype=torch.int64)
     batch = family.noisy_batch(x0_BL, torch.Generator().manual_seed(0))
-    loss_BL = family.loss(lambda z_BL, _t_B: torch.zeros(*z_BL.shape, n_tokens), batch)
+
+    def zero_head(z_BL: Tensor, _t_B: Tensor, /, **_: Tensor | None) -> Tensor:
+        return torch.zeros(*z_BL.shape, n_tokens)
+
+    loss_BL = family.loss(zero_head, batch)
     expected = (1 + family.t_min) / 2 * math.log(n_tokens)
     # Levels are stratified, so what is left is which of 262,144 tokens are masked: at most
     # 0.5 / sqrt(262,144) = 0.1 % of ln V, 0.2 % of the mean; 1 % is 5 of those.

@@ -64,6 +64,8 @@ class NoisyBatch:
     """Noise levels, (B,) or (B, L)."""
     order_BL: Tensor | None = None
     """Positions in the order in which the network reads them; none: as they come."""
+    clean_BL: Tensor | None = None
+    """Positions that carry no noise and no loss; none: there are none."""
 
     def rows(self, start: int, stop: int) -> "NoisyBatch":
         """The sequences start … stop − 1, for a micro-batch or a rank."""
@@ -74,8 +76,8 @@ class NoisyBatch:
         return self._map(lambda x: x.to(device))
 
     def _map(self, f: Callable[[Tensor], Tensor]) -> "NoisyBatch":
-        order_BL = None if self.order_BL is None else f(self.order_BL)
-        return NoisyBatch(f(self.x0_BL), f(self.zt_BL), f(self.t_B), order_BL)
+        order_BL, clean_BL = (a if a is None else f(a) for a in (self.order_BL, self.clean_BL))
+        return NoisyBatch(f(self.x0_BL), f(self.zt_BL), f(self.t_B), order_BL, clean_BL)
 
 
 @dataclass(frozen=True)
