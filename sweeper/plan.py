@@ -20,7 +20,7 @@ from sweeper.flops import BACKWARD_FACTOR, FlopsPerToken
 from sweeper.ladder import ParameterGroups, parameter_groups, trunk_params
 from sweeper.plan_checks import CorpusFacts, PlanWarning
 from sweeper.runs import Cell as Cell  # a word of plans, for whoever reads them
-from sweeper.runs import Run, Setting, SkippedCell, optimizer_for, plan_run
+from sweeper.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.series import misfit_batches, resolve_series
 from sweeper.spec import AssumedCorpus, CorpusChoice, LoadedSweep, Sweep
 from sweeper.sweep_yaml import Document, InvalidSweep, Problem
@@ -183,6 +183,8 @@ def _trial_to_json(planned: PlannedTrial) -> dict[str, Any]:
         "params_trunk": params.trunk,
         "params_total": params.total,
         "batch_tokens": trial.tokens_per_step,
+        "optimizer": trial.optimizer.name,
+        "schedule": trial.optimizer.schedule,
         "learning_rate": trial.optimizer.learning_rate,
         "warmup_steps": trial.optimizer.warmup_steps,
         "precision": trial.precision,
@@ -221,12 +223,11 @@ def _runs(sweep: Sweep, vocab_size: int) -> list[Run]:
     window = sweep.design.isoflop.tokens_per_param if sweep.design.isoflop else (0.0, math.inf)
     setting = Setting(sweep.corpus.seq_len, vocab_size, window)
     all_targets = targets_by_variant(sweep.design)
-    runs = []
+    runs: list[Run] = []
     for series in resolve_series(sweep, vocab_size):
         for variant, targets in targets_by_variant(sweep.design, series.label).items():
             own = series.varied(variant)
-            optimizer = optimizer_for(own.train, variant.rung, all_targets[variant], setting)
-            runs.append(plan_run(own, variant.rung, targets, optimizer, setting))
+            runs += plan_runs(own, variant.rung, targets, all_targets[variant], setting)
     return runs
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from sweeper.design import n_targets
-from sweeper.ladder import trunk_params
-from sweeper.runs import Cell, Run, warmup_problem
+from sweeper.ladder import Rung, trunk_params
+from sweeper.runs import Cell, Run, schedule_problem
 from sweeper.spec import Sweep
+from sweeper.spec_fields import AUTO
 from sweeper.sweep_yaml import Problem
+from sweeper.trial import Schedule
 
 MAX_CELLS = 1_000_000
 """Observations of all series and seeds; a plan of more would fill the memory."""
@@ -20,6 +22,9 @@ MIN_SIZES_PER_BUDGET = 5
 
 MAX_EPOCHS = 4
 """Beyond, repeated data are worth visibly less than fresh ones (arXiv 2305.16264)."""
+
+SCHEDULE_OF_KEY: dict[str, Schedule] = {"cooldown": "wsd", "min_learning_rate_ratio": "cosine"}
+"""Training keys that mean something for one schedule only."""
 
 
 MAX_ASSUMPTION_ERROR = 0.05
@@ -103,11 +108,12 @@ def assumed_corpus(facts: CorpusFacts, reason: str) -> PlanWarning:
 
 
 def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
-    """Cells that cannot be trained, warmups that are too long, or no cell at all."""
+    """Cells that cannot be trained, schedules that do not fit their run, or no cell at all."""
     for run in runs:
         yield from run.problems
-        path = run.series.train_path(sweep, "warmup")
-        if not run.problems and (problem := warmup_problem(run, path)):
+        yield from _idle_keys(sweep, run)
+        path_of = partial(run.series.train_path, sweep)
+        if not run.problems and (problem := schedule_problem(run, path_of)):
             yield problem
     if not any(run.cells or run.problems for run in runs):
         ratios = [cell.tokens / trunk_params(cell.rung) for run in runs for cell in run.skipped]
@@ -116,6 +122,18 @@ def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
             f"{min(ratios):.3g} to {max(ratios):.3g} tokens per parameter"
         )
         yield Problem(("design", "isoflop", "tokens_per_param"), expected)
+
+
+def _idle_keys(sweep: Sweep, run: Run) -> Iterator[Problem]:
+    """Keys of another schedule than the run's."""
+    train = run.series.train
+    for key, schedule in SCHEDULE_OF_KEY.items():
+        if getattr(train, key) != AUTO and train.schedule != schedule:
+            expected = (
+                f"for series {run.series.label!r} of schedule {train.schedule} — expected auto or "
+                f"nothing there: only {schedule} has a {key}"
+            )
+            yield Problem(run.series.train_path(sweep, key), expected)
 
 
 def limit_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
@@ -180,10 +198,11 @@ def _thin_budgets(sweep: Sweep, runs: Sequence[Run]) -> Iterator[PlanWarning]:
 
 
 def _idle_sizes(runs: Sequence[Run]) -> Iterator[PlanWarning]:
-    idle: dict[int, list[str]] = {}
+    trained = {(run.series.label, run.rung) for run in runs if run.cells}
+    idle: dict[int, dict[str, None]] = {}  # labels in order, each once
     for run in runs:
-        if not run.cells:
-            idle.setdefault(trunk_params(run.rung), []).append(run.series.label)
+        if (run.series.label, run.rung) not in trained:
+            idle.setdefault(trunk_params(run.rung), {})[run.series.label] = None
     for params, labels in idle.items():
         yield PlanWarning(
             "idle_size",
@@ -193,7 +212,11 @@ def _idle_sizes(runs: Sequence[Run]) -> Iterator[PlanWarning]:
 
 
 def _repeated_data(facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[PlanWarning]:
-    epochs = {run.rung: run.cells[-1].tokens / facts.train_tokens for run in runs if run.cells}
+    epochs: dict[Rung, float] = {}
+    for run in runs:
+        if run.cells:
+            longest = run.cells[-1].tokens / facts.train_tokens
+            epochs[run.rung] = max(longest, epochs.get(run.rung, 0.0))
     many = {rung: n for rung, n in epochs.items() if n > MAX_EPOCHS}
     if many:
         rung, most = max(many.items(), key=lambda item: item[1])

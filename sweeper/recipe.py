@@ -1,4 +1,4 @@
-"""What `auto` means for batch size, learning rates and warmup.
+"""What `auto` means for batch size, learning rates, warmup and the end of a schedule.
 
 The laws are the pooled ones of arXiv 2512.10858 (§5.6 and §5.7 of our specification), fitted over
 10^9 to 10^11 tokens with batches of 16 thousand to 2 million. Below that range they extrapolate;
@@ -21,6 +21,12 @@ WARMUP_STEPS = 2000
 
 WARMUP_SHARE = 0.1
 """Largest share of the steps before the first observation that warmup may take."""
+
+COOLDOWN_SHARE = 0.2
+"""Share of the run in the cooldowns of arXiv 2512.10858."""
+
+MIN_LEARNING_RATE_RATIO = 0.1
+"""End of the cosine of arXiv 2602.15014, in units of its peak."""
 
 
 def batch_sequences(tokens: float, seq_len: int) -> int:

@@ -59,7 +59,9 @@ class TrialRow(_Point):
     family_options: str = column("Options of the family, as JSON.")
     n_heads: int = column("Attention heads.")
     batch_tokens: int = column("Tokens per optimiser step.")
-    learning_rate: float = column("Base learning rate; matrices train at learning_rate / width.")
+    learning_rate: float = column(
+        "Peak base learning rate; matrices train at learning_rate / width."
+    )
     optimizer: str = column("Optimiser and schedule, as JSON.")
     precision: str = column("Arithmetic of the network: `float32` or `bfloat16` (autocast).")
     data_source: str = column("Corpus as named in the sweep file.")

@@ -1,11 +1,12 @@
-"""One rung of one series as a run: its batch, learning rates and warmup, and the cells it passes.
+"""One rung of one series as runs: batch, learning rates and schedule, and the cells they pass.
 
 What is `auto` is resolved from the rung and the design alone, never from the series: the runs of
 two series on one rung see the same batches in the same order at the same learning rate.
 """
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sweeper import recipe
@@ -15,7 +16,7 @@ from sweeper.ladder import Rung, trunk_params
 from sweeper.series import ResolvedSeries
 from sweeper.spec import Train
 from sweeper.sweep_yaml import KeyPath, Problem
-from sweeper.trial import Optimizer
+from sweeper.trial import ENDLESS_SCHEDULES, Optimizer
 
 MIN_STEPS = 50
 """Fewest steps of an observation: rounding to whole steps then moves its tokens by at most 1 %, and
@@ -69,7 +70,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run:
-    """One rung of one series: what all its seeds share."""
+    """One rung of one series, or one observation of it: what all its seeds share."""
 
     series: ResolvedSeries
     rung: Rung
@@ -78,6 +79,33 @@ class Run:
     cells: tuple[Cell, ...]
     skipped: tuple[SkippedCell, ...]
     problems: tuple[Problem, ...]
+
+
+def plan_runs(
+    series: ResolvedSeries,
+    rung: Rung,
+    targets: Sequence[Target],
+    all_targets: Sequence[Target],
+    setting: Setting,
+) -> list[Run]:
+    """The runs that reach the targets of a rung.
+
+    One that passes them all, with settings that suit `all_targets`, those of every series. Where
+    the schedule depends on the length of the run, the points that a run passes are not the ends of
+    shorter ones: then one for each target, with settings of its own.
+    """
+    if series.train.schedule in ENDLESS_SCHEDULES:
+        optimizer = optimizer_for(series.train, rung, all_targets, setting)
+        return [plan_run(series, rung, targets, optimizer, setting)]
+    runs: list[Run] = []
+    for target in targets:
+        optimizer = optimizer_for(series.train, rung, [target], setting)
+        run = plan_run(series, rung, [target], optimizer, setting)
+        if run.cells and any(run.optimizer == other.optimizer for other in runs if other.cells):
+            problem = Problem(target.path, _repeated(run.cells[0].step, rung))
+            run = dataclasses.replace(run, problems=(*run.problems, problem))
+        runs.append(run)
+    return runs
 
 
 def plan_run(
@@ -112,19 +140,19 @@ def plan_run(
         elif expected := _objection(target, rung, tokens, tokens_per_step):
             problems.append(Problem(target.path, expected))
         elif step in cells:
-            expected = f"the same {step:,} steps as another for {_model(rung)}; leave one out"
-            problems.append(Problem(target.path, expected))
+            problems.append(Problem(target.path, _repeated(step, rung)))
         n_tokens = step * tokens_per_step
         cells[step] = Cell(budget, step, n_tokens, n_tokens * flops.total)
+    optimizer = _over_its_length(optimizer, series.train, max(cells, default=0))
     return Run(series, rung, optimizer, flops, (*cells.values(),), (*skipped,), (*problems,))
 
 
 def optimizer_for(
     train: Train, rung: Rung, targets: Sequence[Target], setting: Setting
 ) -> Optimizer:
-    """Optimiser settings of a rung, `auto` resolved.
+    """Optimiser settings of a run, `auto` resolved, but for what its length in steps decides.
 
-    `targets` are those of the whole design, smallest first. The batch suits the geometric middle
+    `targets` are those of all series, smallest first. The batch suits the geometric middle
     of the first and last observation; FLOPs are counted for a network that reads each token once,
     so that all series share it.
     """
@@ -148,21 +176,49 @@ def optimizer_for(
         auxiliary_learning_rate=auxiliary_rate,
         warmup_steps=warmup,
         schedule=train.schedule,
+        name=train.optimizer,
         betas=train.betas,
         weight_decay=train.weight_decay,
         clip_norm=train.clip_norm,
+        ema_decay=train.ema,
     )
 
 
-def warmup_problem(run: Run, path: KeyPath) -> Problem | None:
-    """A warmup that is not over by the first observation."""
-    first = run.cells[0].step if run.cells else math.inf
-    if run.optimizer.warmup_steps < first:
+def schedule_problem(run: Run, path_of: Callable[[str], KeyPath]) -> Problem | None:
+    """A warmup that is not over by the first observation, or that leaves no room for a cooldown.
+
+    `path_of` says where the sweep file sets a training key.
+    """
+    if not run.cells:
         return None
-    expected = (
-        f"expected fewer steps than the {first:,} before {_model(run.rung)} is first observed"
-    )
-    return Problem(path, expected)
+    first, optimizer = run.cells[0].step, run.optimizer
+    before = f"before {_model(run.rung)} is first observed"
+    if optimizer.warmup_steps >= first:
+        return Problem(path_of("warmup"), f"expected fewer steps than the {first:,} {before}")
+    if optimizer.warmup_steps + optimizer.cooldown_steps > first:
+        expected = (
+            f"{optimizer.cooldown_steps:,} steps of cooldown after {optimizer.warmup_steps:,} of "
+            f"warmup — expected no more than the {first:,} {before}"
+        )
+        return Problem(path_of("cooldown"), expected)
+    return None
+
+
+def _over_its_length(optimizer: Optimizer, train: Train, n_steps: int) -> Optimizer:
+    """The settings with a schedule that depends on the length of the run fitted to it."""
+    match train.schedule:
+        case "constant":
+            return optimizer
+        case "cosine":
+            lowest = train.min_learning_rate_ratio
+            lowest = recipe.MIN_LEARNING_RATE_RATIO if lowest == "auto" else lowest
+            return dataclasses.replace(
+                optimizer, schedule_steps=n_steps, min_learning_rate_ratio=lowest
+            )
+        case "wsd":
+            share = recipe.COOLDOWN_SHARE if train.cooldown == "auto" else train.cooldown
+            n_cooled = max(1, round(share * n_steps))
+            return dataclasses.replace(optimizer, schedule_steps=n_steps, cooldown_steps=n_cooled)
 
 
 def _batch_sequences(train: Train, tokens: float, seq_len: int) -> int:
@@ -187,6 +243,10 @@ def _objection(target: Target, rung: Rung, tokens: float, tokens_per_step: int) 
         f"{n_steps} steps of {tokens_per_step:,} tokens for {_model(rung)} — expected at least "
         f"{MIN_STEPS}: raise it to {least:.3g}, lower train.batch_tokens or {other}"
     )
+
+
+def _repeated(n_steps: int, rung: Rung) -> str:
+    return f"the same {n_steps:,} steps as another for {_model(rung)}; leave one out"
 
 
 def _model(rung: Rung) -> str:

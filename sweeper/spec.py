@@ -21,11 +21,14 @@ from sweeper.spec_errors import problems
 from sweeper.spec_fields import (
     MAX_SEQ_LEN,
     AutoCount,
+    AutoLengthShare,
+    AutoMinimumShare,
     AutoPositiveShare,
     AutoRate,
     AutoShare,
     Budget,
     Count,
+    NormOrNone,
     Number,
     OneOrSeveral,
     Pair,
@@ -41,6 +44,7 @@ from sweeper.spec_fields import (
     wrong,
 )
 from sweeper.sweep_yaml import Document, apply_overrides, did_you_mean, read_document
+from sweeper.trial import Schedule
 
 
 class _Part(pydantic.BaseModel):
@@ -79,14 +83,24 @@ class Train(_Part):
     """Base learning rate; matrices train at it divided by width."""
     auxiliary_learning_rate: AutoRate = "auto"
     """Learning rate of embeddings, head, norms, biases and sinks."""
-    schedule: Literal["constant"] = "constant"
+    optimizer: Literal["adamw", "laprop"] = "adamw"
+    schedule: Schedule = "constant"
+    """Course of the learning rate after warmup. `cosine` and `wsd` (a cooldown at the end) depend
+    on the length of the run, so that every observation takes a run of its own."""
     warmup: AutoCount = "auto"
     """Optimiser steps of linear warmup; 1 means none."""
+    cooldown: AutoLengthShare = "auto"
+    """Share of the run over which `wsd` brings the rate down to zero."""
+    min_learning_rate_ratio: AutoMinimumShare = "auto"
+    """Where `cosine` ends, in units of the peak rate."""
     seeds: Annotated[tuple[Seed, ...], Several] = (0,)
     """One run of every design point for each."""
     betas: Annotated[tuple[Share, Share], Pair] = (0.9, 0.99)
     weight_decay: Annotated[Number, Field(ge=0, le=100)] = 0.0
-    clip_norm: Annotated[Number, Field(gt=0)] = 1.0
+    clip_norm: NormOrNone = 1.0
+    """Largest global gradient norm; `none`: gradients are taken as they are."""
+    ema: Share = 0.0
+    """What the average of the weights that is evaluated keeps each step; 0: no averaging."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 autocast where it is faster, see `precision.py`."""
 

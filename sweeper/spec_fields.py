@@ -21,6 +21,9 @@ from sweeper.sweep_yaml import did_you_mean
 AUTO = "auto"
 """Chosen by the planner (`recipe.py`) or the machine."""
 
+NONE = "none"
+"""Switched off."""
+
 MAX_SEQ_LEN = 1_000_000
 MAX_EXPLICIT_PARAMS = 1e13
 MAX_LEARNING_RATE = 1e3
@@ -94,6 +97,32 @@ def _positive_share(value: object) -> float:
     if number == 0:
         raise ValueError("expected more than 0")
     return number
+
+
+def _share(value: object) -> float:
+    number = parse_number(value)
+    if not 0 <= number < 1:
+        raise ValueError("expected a share of at least 0 and less than 1, such as 20%")
+    return number
+
+
+def _share_above_zero(value: object) -> float:
+    number = parse_number(value)
+    if not 0 < number < 1:
+        raise ValueError("expected a share of more than 0 and less than 1, such as 20%")
+    return number
+
+
+def _norm_or_none(value: object) -> float | None:
+    if value == NONE:
+        return None
+    try:
+        norm = parse_number(value)
+    except ValueError as error:
+        raise wrong(f"{error}, or none") from error
+    if norm <= 0:
+        raise wrong("expected more than 0, or none")
+    return norm
 
 
 def _size(value: object) -> Rung:
@@ -222,3 +251,6 @@ AutoCount = Annotated[int | Literal["auto"], BeforeValidator(_or_auto(_positive_
 AutoRate = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_positive_rate))]
 AutoShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_whole_or_share))]
 AutoPositiveShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_positive_share))]
+AutoMinimumShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_share))]
+AutoLengthShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_share_above_zero))]
+NormOrNone = Annotated[float | None, BeforeValidator(_norm_or_none)]

@@ -4,6 +4,7 @@ Data and noise of a step are pure functions of seed and step, drawn for the whol
 before it is cut into micro-batches, so neither micro-batches nor restarts change them.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from sweeper.prefixes import clean_prefixes, conditional_loss, with_prefixes
 from sweeper.schedules import rate_factor
 from sweeper.seeds import generator
 from sweeper.trial import Trial
+from sweeper.weight_average import WeightAverage
 
 
 class Diverged(Exception):
@@ -55,6 +57,8 @@ class Trainer:
         self.backbone.initialize(generator(trial.seed, "weights"))
         self.backbone.to(device)
         self.optimizer = build_optimizer(self.backbone, trial.optimizer)
+        decay = trial.optimizer.ema_decay
+        self.average = WeightAverage(self.backbone.parameters(), decay) if decay else None
         self.step = 0
         self._loss_sum = torch.zeros((), device=device)
         self._steps_summed = 0
@@ -86,6 +90,12 @@ class Trainer:
         self._grad_norm = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update()
+
+    def evaluation_weights(self) -> contextlib.AbstractContextManager[None]:
+        """Within it `denoise` uses the averaged weights, if the trial averages them."""
+        return self.average.in_place() if self.average else contextlib.nullcontext()
 
     def global_batch(self, step: int) -> NoisyBatch:
         """Data and noise of a step, on the CPU: the same whoever trains which rows of it."""
@@ -158,6 +168,7 @@ class Trainer:
             "step": self.step,
             "backbone": self.backbone.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
             "loss_sum": self._loss_sum,
             "steps_summed": self._steps_summed,
             "grad_norm": self._grad_norm,
@@ -168,6 +179,8 @@ class Trainer:
         self.step = state["step"]
         self.backbone.load_state_dict(state["backbone"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self._loss_sum = state["loss_sum"].to(self.device)
         self._steps_summed = state["steps_summed"]
         self._grad_norm = state["grad_norm"].to(self.device)

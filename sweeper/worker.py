@@ -128,12 +128,13 @@ class _Run:
 
     def observe(self) -> None:
         """Evaluate the bound; raises Diverged if it is not finite."""
-        estimate = evaluate_bound(
-            self.trainer.family,
-            self.trainer.denoise,
-            self.validation_NL,
-            self.trial.evaluation.seed,
-        )
+        with self.trainer.evaluation_weights():
+            estimate = evaluate_bound(
+                self.trainer.family,
+                self.trainer.denoise,
+                self.validation_NL,
+                self.trial.evaluation.seed,
+            )
         if not math.isfinite(estimate.nats_per_token + estimate.stderr):
             raise Diverged(f"bound {estimate.nats_per_token} at step {self.trainer.step}")
         in_bits = self.bytes_per_token and 1 / (math.log(2) * self.bytes_per_token)

@@ -18,9 +18,12 @@ from sweeper.families.base import Needs
 from sweeper.family_options import encoded_options, family_of
 from sweeper.ladder import Rung, nearest_rung, trunk_params
 from sweeper.plan import Plan, make_plan, plan_to_json
+from sweeper.publication import Published
+from sweeper.remaining import missing
 from sweeper.runs import MIN_STEPS, Setting, optimizer_for, plan_run
 from sweeper.series import ResolvedSeries
 from sweeper.spec import Sweep, Train, load_sweep
+from sweeper.submission import stored_plan
 from sweeper.sweep_yaml import InvalidSweep, KeyPath
 from sweeper.trial import Optimizer, canonical, from_canonical
 
@@ -319,7 +322,9 @@ SAME: dict[str, dict[str, Any]] = {
             "ar": {"family": "ar", "train": {"seeds": [0]}},
             "masked": {"family": "masked", "objective": "nelbo"},
         },
-        "train": {"batch_tokens": 1024, "betas": [0.9, "99%"], "precision": "float32"},
+        "train": {"batch_tokens": 1024, "betas": [0.9, "99%"], "precision": "float32",
+                  "clip_norm": 1, "schedule": "constant", "optimizer": "adamw",
+                  "cooldown": "auto", "ema": 0},
         "evaluation": {"sequences": "1024", "seed": 0},
     },
 }  # fmt: skip
@@ -350,6 +355,10 @@ OTHER: dict[str, dict[str, Any]] = {
     "betas": {"train": {"batch_tokens": 1024, "betas": [0.9, 0.95]}},
     "weight decay": {"train": {"batch_tokens": 1024, "weight_decay": 0.1}},
     "clipping": {"train": {"batch_tokens": 1024, "clip_norm": 2}},
+    "no clipping": {"train": {"batch_tokens": 1024, "clip_norm": "none"}},
+    "optimiser": {"train": {"batch_tokens": 1024, "optimizer": "laprop"}},
+    "schedule": {"train": {"batch_tokens": 1024, "schedule": "cosine"}},
+    "averaging": {"train": {"batch_tokens": 1024, "ema": 0.999}},
     "precision": {"train": {"batch_tokens": 1024, "precision": "bfloat16"}},
     "evaluation size": {"evaluation": {"sequences": 512}},
     "evaluation seed": {"evaluation": {"seed": 1}},
@@ -566,3 +575,129 @@ def test_published_sizes_are_planned_at_their_own_steps_and_budget() -> None:
     plan = plan_of(design={"list": [entry]}, series={"ar": {"family": "ar"}})
     found = {p.trial.rung: (p.trial.n_steps, p.cells[0].budget_flops) for p in plan.trials}
     assert found == {Rung(8, 512, 8): (300, 6e18), Rung(6, 256, 4): (1000, 6e18)}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_a_schedule_that_ends_takes_a_run_for_each_observation(schedule: str) -> None:
+    train = {"batch_tokens": 1024, "schedule": schedule}
+    plan, flat = plan_of(train=train), plan_of()
+    assert len(flat.trials) == 2 * 3
+    assert len(plan.trials) == plan.totals.n_cells == 2 * 3 * 3
+    for planned in plan.trials:
+        (cell,) = planned.cells
+        assert planned.trial.observe_at_steps == (cell.step,)
+        assert planned.trial.optimizer.schedule_steps == cell.step
+        assert planned.trial.optimizer.warmup_steps == recipe.warmup_steps(cell.step)
+    cells = {(p.series, p.trial.rung, cell) for p in flat.trials for cell in p.cells}
+    assert {(p.series, p.trial.rung, p.cells[0]) for p in plan.trials} == cells
+    # Other weights at every step: no run may stand in for another, or be mistaken for its start.
+    assert len({planned.trial.trajectory_id for planned in plan.trials}) == len(plan.trials)
+    all_cells = math.fsum(cell.flops for _, _, cell in cells)
+    assert plan.totals.train_flops == pytest.approx(all_cells, rel=1e-12)
+    assert [row["schedule"] for row in plan_to_json(plan)["trials"]] == [schedule] * 18
+
+
+def test_ends_of_schedules_are_resolved_from_the_length_of_each_run() -> None:
+    cosine = plan_of(design=isoflop(), train={"batch_tokens": 1024, "schedule": "cosine"})
+    assert {p.trial.optimizer.min_learning_rate_ratio for p in cosine.trials} == {0.1}
+    assert {p.trial.optimizer.cooldown_steps for p in cosine.trials} == {0}
+    train = {"batch_tokens": 1024, "schedule": "wsd"}
+    wsd = plan_of(design=isoflop(), train=train)
+    assert [p.trial.optimizer.cooldown_steps for p in wsd.trials[:2]] == [227, 2271]  # 20 %
+    longer = plan_of(design=isoflop(), train={**train, "cooldown": "40%"})
+    assert [p.trial.optimizer.cooldown_steps for p in longer.trials[:2]] == [454, 4541]
+    low = {"batch_tokens": 1024, "schedule": "cosine", "min_learning_rate_ratio": 0}
+    assert plan_of(design=isoflop(), train=low).trials[0].trial.optimizer == dataclasses.replace(
+        cosine.trials[0].trial.optimizer, min_learning_rate_ratio=0.0
+    )
+
+
+def test_automatic_settings_of_a_run_that_ends_suit_its_own_length() -> None:
+    budgets = ["1e13", "1e15"]
+    plan = plan_of(design=isoflop(budgets=budgets), train={"schedule": "cosine"})
+    for budget, planned in zip([1e13, 1e15], plan.trials[:2], strict=True):
+        batch = recipe.batch_sequences(budget / 86_016, 64)
+        assert planned.trial.optimizer.batch_sequences == batch
+        assert planned.trial.optimizer.learning_rate == recipe.learning_rate(batch * 64)
+    # So another budget leaves the runs that are there alone.
+    more = plan_of(design=isoflop(budgets=[*budgets, "1e14"]), train={"schedule": "cosine"})
+    assert set(ids(plan)) < set(ids(more))
+
+
+def test_series_stay_paired_when_their_schedule_ends() -> None:
+    plan = plan_of(train={"schedule": "wsd"})
+    settings = [(p.trial.rung, p.cells[0].budget_flops, p.trial.optimizer) for p in plan.trials]
+    assert len(set(settings)) == len(settings) / 2
+
+
+def test_series_may_follow_different_schedules() -> None:
+    train = {"schedule": "wsd", "cooldown": "10%"}
+    series = {"flat": {"family": "ar"}, "cooled": {"family": "ar", "train": train}}
+    plan = plan_of(series=series)
+    n_trials = {label: sum(p.series == label for p in plan.trials) for label in series}
+    assert n_trials == {"flat": 3, "cooled": 9}
+
+
+def test_limits_count_every_run_of_a_schedule_that_ends() -> None:
+    train = {"batch_tokens": 1024, "schedule": "wsd"}
+    cost = plan_of(train=train).totals.train_flops
+    assert plan_of(train=train, limits={"flops": cost, "trials": 18}).totals.train_flops == cost
+    assert problems_of(train=train, limits={"trials": 17})["limits", "trials"].startswith(
+        "the plan has 18"
+    )
+    # Six runs of each budget: up to 3e11 they cost 6 · 4e11, to a rounding of steps.
+    message = problems_of(train=train, limits={"flops": cost * 0.99})["limits", "flops"]
+    assert "keep budgets up to 3e+11, which cost 2.4e+12" in message
+
+
+def test_a_window_leaves_out_runs_of_their_own_as_it_does_cells() -> None:
+    keys = {"sizes": ["5K", "10K", "40K"], "tokens_per_param": [50, 400]}
+    flat = plan_of(design=isoflop(**keys))
+    plan = plan_of(design=isoflop(**keys), train={"batch_tokens": 1024, "schedule": "cosine"})
+    assert {dataclasses.astuple(cell) for cell in plan.skipped} == {
+        dataclasses.astuple(cell) for cell in flat.skipped
+    }
+    assert plan.skipped
+    assert plan.totals.n_cells == flat.totals.n_cells == len(plan.trials)
+    # A size is idle, or its data repeated, by all of its runs and not by one of them.
+    assert plan.warnings == flat.warnings
+
+
+def test_what_is_left_of_runs_that_end_is_each_run_by_itself() -> None:
+    plan = stored_plan(plan_of(train={"batch_tokens": 1024, "schedule": "cosine"}))
+    first = plan.trials[0]
+    record = Published(
+        trial_id=first.trial_id,
+        trajectory_id=first.trajectory_id,
+        attempt=1,
+        is_diverged=False,
+        steps=first.trial.n_steps,
+        observed_steps=first.trial.observe_at_steps,
+        train_flops=first.cells[-1].flops,
+        last_bound_nats_per_token=3.0,
+        work_time_s=1.0,
+    )
+    left = missing(plan.trials, [record])
+    assert [each.trial for each in left] == [planned.trial for planned in plan.trials[1:]]
+    assert [each.train_flops for each in left] == [p.cells[-1].flops for p in plan.trials[1:]]
+
+
+def test_settings_survive_json() -> None:
+    for train in (
+        {"optimizer": "laprop", "clip_norm": "none", "ema": 0.9999},
+        {"schedule": "cosine", "min_learning_rate_ratio": "10%"},
+        {"schedule": "wsd", "cooldown": "20%"},
+    ):
+        plan = plan_of(design=isoflop(), train={"batch_tokens": 1024, **train})
+        trial = plan.trials[-1].trial
+        again = from_canonical(json.loads(json.dumps(canonical(trial), allow_nan=False)))
+        assert again == trial
+        assert again.trial_id == trial.trial_id
+    settings = plan_of(train={"clip_norm": "none", "optimizer": "laprop"}).trials[0].trial.optimizer
+    assert (settings.clip_norm, settings.name) == (None, "laprop")
+
+
+def test_a_trial_ends_where_its_schedule_does() -> None:
+    trial = plan_of(design=isoflop(), train={"schedule": "wsd"}).trials[0].trial
+    with pytest.raises(ValueError, match="has a wsd schedule of"):
+        dataclasses.replace(trial, observe_at_steps=(trial.n_steps + 1,))

@@ -96,7 +96,11 @@ train:
   seeds: [2, 0, 1]
   betas: [90%, 0.95]
   weight_decay: 10%
-  clip_norm: 1
+  clip_norm: none
+  optimizer: laprop
+  schedule: wsd
+  cooldown: 15%
+  ema: 99.99%
   precision: bfloat16
 evaluation: {sequences: 2K, seed: 7}
 resources: {gpus: 25%, cpus: 2}
@@ -112,6 +116,9 @@ def test_every_number_may_be_written_as_people_do(tmp_path: Path) -> None:
     assert sweep.train.seeds == (2, 0, 1)
     assert sweep.train.betas == (0.9, 0.95)
     assert sweep.train.weight_decay == 0.1
+    assert sweep.train.clip_norm is None
+    assert (sweep.train.optimizer, sweep.train.schedule) == ("laprop", "wsd")
+    assert (sweep.train.cooldown, sweep.train.ema) == (0.15, 0.9999)
     assert sweep.evaluation.sequences == 2000
     assert (sweep.resources.gpus, sweep.resources.cpus) == (0.25, 2)
     assert sweep.limits.wall_s == 36 * 3600

@@ -9,15 +9,17 @@ import torch
 from sweeper import worker
 from sweeper.assignment import Assignment
 from sweeper.attempts import begin_attempt
-from sweeper.corpus import load_corpus
+from sweeper.corpus import load_corpus, validation_sequences
 from sweeper.errors import DataError
+from sweeper.evaluation import evaluate_bound
 from sweeper.families import load_family
-from sweeper.family_options import encoded_options
+from sweeper.family_options import encoded_options, family_of
 from sweeper.flops import flops_per_token
 from sweeper.ladder import Rung, parameter_groups
 from sweeper.plan_file import StoredCell
 from sweeper.publication import read_record
 from sweeper.store import Store
+from sweeper.trainer import Trainer
 from sweeper.trial import Data, Evaluation, Optimizer, Trial
 from sweeper.worker import run_trial
 
@@ -110,6 +112,40 @@ def test_a_stopped_trial_resumes_to_the_same_numbers(tmp_path: Path, stop_at_ste
     assert run_trial(assignment_of(cut, trial), stop=never) == "published"
     assert numbers(cut, trial) == numbers(tmp_path / "whole", trial)
     assert not checkpoints.exists()
+
+
+def test_a_stopped_trial_resumes_with_its_averages_and_in_the_middle_of_its_cooldown(
+    tmp_path: Path,
+) -> None:
+    settings = Optimizer(
+        8, 0.1, 6e-3, 2, "wsd", "laprop", schedule_steps=10, cooldown_steps=5, ema_decay=0.9
+    )
+    trial = trial_of(optimizer=settings)
+    assert run_trial(assignment_of(tmp_path / "whole", trial), stop=never) == "published"
+    cut = tmp_path / "cut"
+    assert run_trial(assignment_of(cut, trial), stop=StopAfter(2 * 8)) == "interrupted"
+    assert run_trial(assignment_of(cut, trial), stop=never) == "published"
+    assert numbers(cut, trial) == numbers(tmp_path / "whole", trial)
+
+
+def test_a_trial_that_averages_its_weights_is_scored_by_their_average(tmp_path: Path) -> None:
+    plain = trial_of()
+    averaged = trial_of(optimizer=dataclasses.replace(plain.optimizer, ema_decay=0.9))
+    assert run_trial(assignment_of(tmp_path / "plain", plain), stop=never) == "published"
+    assert run_trial(assignment_of(tmp_path, averaged), stop=never) == "published"
+    _, plain_bounds, plain_losses = numbers(tmp_path / "plain", plain)
+    _, bounds, losses = numbers(tmp_path, averaged)
+    assert losses == plain_losses
+    assert bounds != plain_bounds
+    corpus = load_corpus(SOURCE)
+    trainer = Trainer(averaged, family_of(averaged), corpus, torch.device("cpu"))
+    for _ in range(10):
+        trainer.advance()
+    sequences = torch.from_numpy(validation_sequences(corpus, seq_len=SEQ_LEN, n_sequences=20))
+    with trainer.evaluation_weights():
+        estimate = evaluate_bound(trainer.family, trainer.denoise, sequences, seed=0)
+    assert isinstance(bounds, list)
+    assert bounds[-1]["bound_nats_per_token"] == estimate.nats_per_token
 
 
 def test_a_torn_checkpoint_costs_time_and_nothing_else(
