@@ -282,7 +282,7 @@ def test_the_id_of_a_trial_is_what_it_always_was() -> None:
         },
         evaluation={"sequences": 1024},
     )
-    assert ids(plan) == ["6e39f7298fa3"]
+    assert ids(plan) == ["c928c7172ab7"]
 
 
 SAME: dict[str, dict[str, Any]] = {
