@@ -4,8 +4,9 @@ Torch-free, so that plans and analyses can count without loading a network. `bac
 what is counted here; a test holds the two together.
 """
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LARGEST_SIZE_MISMATCH = 0.15
 """A size asked for may differ from its nearest rung by this share of itself, not more."""
@@ -84,7 +85,7 @@ def parameter_groups(rung: Rung, vocab_size: int, extra_input_ids: int) -> Param
 
 
 def rung_of_width(width: int) -> Rung:
-    """The ladder's rung of a given even width.
+    """The ladder's best-proportioned rung of a given even width.
 
     Layers follow the five sizes of arXiv 2512.10858 (8 × 512 … 16 × 1024, 20 × 1536): one per 64
     channels up to width 1024, one per 128 beyond; at least two. Heads have 16 channels below
@@ -102,10 +103,23 @@ def rung_of_width(width: int) -> Rung:
     return Rung(n_layers=n_layers, width=width, n_heads=n_heads)
 
 
-def ladder() -> list[Rung]:
-    """All rungs of the formula ladder, from about 2 thousand to 11 billion trunk parameters."""
-    steps = [(8, 64, 2), (64, 128, 8), (128, 256, 16), (256, 512, 32), (512, 4609, 128)]
-    return [rung_of_width(width) for step in steps for width in range(*step)]
+@functools.cache
+def ladder() -> tuple[Rung, ...]:
+    """All rungs of the formula ladder, from about 2 thousand to 11 billion trunk parameters.
+
+    From width 128 on each width also comes with one layer more and one less: widths alone would
+    leave steps of up to a factor of two.
+    """
+    steps = [(8, 64, 2), (64, 128, 8), (128, 256, 16), (256, 512, 32), (512, 1024, 64)]
+    steps.append((1024, 4609, 128))
+    best = [rung_of_width(width) for step in steps for width in range(*step)]
+    others = [
+        replace(rung, n_layers=rung.n_layers + more)
+        for rung in best
+        for more in (-1, 1)
+        if rung.width >= 128 and rung.n_layers + more >= 2
+    ]
+    return tuple(sorted([*best, *others], key=trunk_params))
 
 
 def trunk_params(rung: Rung) -> int:

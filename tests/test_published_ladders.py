@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeper.ladder import trunk_params
+from sweeper.ladder import ladder, nearest_rung, rung_of_width, trunk_params
 from sweeper.published_ladders import GIDD, PUBLISHED_RUNGS, SAHOO, sahoo_steps
 
 SAHOO_BUDGETS = (6e18, 1e19, 3e19, 6e19, 1e20)
@@ -79,3 +79,18 @@ def test_scaled_up_sizes_have_the_parameters_of_the_study() -> None:
     published = {"gidd-3B-masked": 2.039e9, "gidd-3B-uniform": 2.152e9, "gidd-10B": 8.666e9}
     for name, params in published.items():
         assert trunk_params(GIDD[name]) == pytest.approx(params, rel=5e-4)  # printed to 4 digits
+
+
+def test_every_size_from_5_thousand_to_10_billion_has_a_rung() -> None:
+    for tenth in range(37, 101):
+        for digit in (1.0, 1.1, 1.2, 1.5, 1.8):
+            size = digit * 10 ** (tenth / 10)
+            if size <= 1e10:
+                assert trunk_params(nearest_rung(size)) == pytest.approx(size, rel=0.15)
+
+
+def test_round_sizes_of_the_gidd_study_are_its_own_rungs() -> None:
+    for name, size in {"gidd-25M": 25.2e6, "gidd-85M": 85e6, "gidd-200M": 200e6}.items():
+        assert nearest_rung(size) == GIDD[name]
+    # Each size that has the ladder's proportions is in it.
+    assert {rung_of_width(GIDD[name].width) for name in GIDD_PARAMS} <= set(ladder())
