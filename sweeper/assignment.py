@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from sweeper.corpora.reading import AS_BYTES, Reading
 from sweeper.flops import FlopsPerToken
 from sweeper.ladder import ParameterGroups
 from sweeper.plan_file import StoredCell
@@ -42,6 +43,7 @@ class Assignment:
     n_threads: int
     """CPU threads of the worker. Sums differ in the last bit with their number."""
     device: Device
+    reading: Reading = AS_BYTES
 
     @property
     def train_flops(self) -> float:

@@ -84,6 +84,17 @@ def sweep_arguments(command: Command) -> Command:
     )(command)
 
 
+def results_option(command: Command) -> Command:
+    """Where results, and corpora that were costly to read, are kept."""
+    return click.option(
+        "--results",
+        default=Path("results"),
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="Folder of all results; the sweep's own is DIR/<name>.",
+    )(command)
+
+
 def json_option(command: Command) -> Command:
     """Print JSON for scripts."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
@@ -124,8 +135,9 @@ def init(sweep_file: Path) -> None:
 
 @cli.command()
 @sweep_arguments
+@results_option
 @json_option
-def plan(sweep_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+def plan(sweep_file: Path, overrides: tuple[str, ...], results: Path, as_json: bool) -> None:
     """List every trial of a sweep, with its cost, and what is left out and why.
 
     Where the corpus is not at hand, corpus.assume of the sweep file stands in for it.
@@ -135,7 +147,7 @@ def plan(sweep_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     from sweeper.plan import plan_to_json, preview_sweep
     from sweeper.plan_view import plan_view
 
-    _, planned = _planned(sweep_file, overrides, preview_sweep)
+    _, planned = _planned(sweep_file, overrides, results, preview_sweep)
     if as_json:
         _print_json(plan_to_json(planned))
     else:
@@ -144,13 +156,7 @@ def plan(sweep_file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 @cli.command()
 @sweep_arguments
-@click.option(
-    "--results",
-    default=Path("results"),
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder of all results; the sweep's own is DIR/<name>.",
-)
+@results_option
 @click.option("--executor", default="ray", show_default=True, type=click.Choice(["ray", "inline"]))
 @click.option("--address", metavar="A", help="Ray cluster to use; without it, Ray is embedded.")
 @click.pass_context
@@ -170,7 +176,7 @@ def run(context: click.Context, /, sweep_file: Path, results: Path, **options: A
     from sweeper.store import locked, store_at
     from sweeper.submission import stored_plan, submit
 
-    loaded, planned = _planned(sweep_file, options["overrides"], plan_sweep)
+    loaded, planned = _planned(sweep_file, options["overrides"], results, plan_sweep)
     for warning in planned.warnings:
         click.echo(f"warning: {warning.message} [{warning.code}]", err=True)
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
@@ -339,14 +345,16 @@ def _huber_delta(text: str) -> Any:
 
 
 def _planned(
-    sweep_file: Path, overrides: tuple[str, ...], planner: "Callable[..., Plan]"
+    sweep_file: Path, overrides: tuple[str, ...], results: Path, planner: "Callable[..., Plan]"
 ) -> "tuple[LoadedSweep, Plan]":
+    from sweeper.corpus import CACHE
     from sweeper.precision import bfloat16_from_width
     from sweeper.spec import load_sweep
 
     loaded = load_sweep(sweep_file, overrides)
     width = bfloat16_from_width(has_gpu=_has_gpu(loaded))
-    return loaded, planner(loaded, bfloat16_from_width=width)
+    cache_folder = results / CACHE if loaded.sweep.corpus.is_costly_to_read else None
+    return loaded, planner(loaded, bfloat16_from_width=width, cache_folder=cache_folder)
 
 
 def _has_gpu(loaded: "LoadedSweep") -> bool:

@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from sweeper.corpora.cache import cached
+from sweeper.corpora.reading import AS_BYTES, Reading
 from sweeper.corpora.sources import find_source
 from sweeper.errors import DataError
+
+CACHE = ".corpora"
+"""Folder beside the sweeps' results where tokens are kept between runs."""
 
 _DATA_ORDER = 0x0DA7A
 """Separates the stream of the data order from other uses of the same seed."""
@@ -37,12 +41,15 @@ class Corpus:
     """Known entropy rate of a synthetic source."""
 
 
-def load_corpus(source: str, cache_folder: Path | None = None) -> Corpus:
+def load_corpus(
+    source: str, cache_folder: Path | None = None, reading: Reading = AS_BYTES
+) -> Corpus:
     """The corpus a sweep file names, kept in `cache_folder` where one is given.
 
-    Raises DataError where the source is unknown, missing, unreadable or not text.
+    Raises DataError where the source is unknown, missing, unreadable or not text, and
+    MissingPackage where reading it takes a package that is not installed.
     """
-    found = find_source(source)
+    found = find_source(source, reading)
     if cache_folder is None or found.is_mapped:
         tokens = found.read()
         digest = found.fingerprint(tokens)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweeper import plan_checks
+from sweeper.corpora.reading import Reading
 from sweeper.corpus import Corpus, load_corpus
 from sweeper.design import targets_by_variant
 from sweeper.errors import ConfigError, DataError, MissingPackage, UnavailableData
@@ -40,6 +41,7 @@ class PlannedTrial:
     flops_per_token: FlopsPerToken
     source: str
     """Corpus as named in the sweep file."""
+    reading: Reading
 
     @property
     def trial_id(self) -> str | None:
@@ -82,7 +84,8 @@ def plan_sweep(
 ) -> Plan:
     """Load the corpus and plan; every error names its place in the sweep file."""
     try:
-        corpus = load_corpus(loaded.sweep.corpus.source, cache_folder)
+        choice = loaded.sweep.corpus
+        corpus = load_corpus(choice.source, cache_folder, choice.reading)
     except (ConfigError, DataError) as error:
         hint = "; corpus.assume serves `sweeper plan` alone" if loaded.sweep.corpus.assume else ""
         problem = Problem(("corpus", "source"), f"{error}{hint}")
@@ -253,7 +256,13 @@ def _trials(
     for seed in train.seeds:
         trial = dataclasses.replace(first, seed=seed)
         yield PlannedTrial(
-            run.series.label, trial, run.cells, params, run.flops_per_token, facts.source
+            series=run.series.label,
+            trial=trial,
+            cells=run.cells,
+            params=params,
+            flops_per_token=run.flops_per_token,
+            source=facts.source,
+            reading=sweep.corpus.reading,
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper import durable
+from sweeper.corpora.reading import AS_BYTES, Reading
 from sweeper.errors import StoreError
 from sweeper.flops import FlopsPerToken
 from sweeper.ladder import ParameterGroups
@@ -44,6 +45,7 @@ class StoredTrial:
     cells: tuple[StoredCell, ...]
     params: ParameterGroups
     flops_per_token: FlopsPerToken
+    reading: Reading = AS_BYTES
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def _fields_of(planned: StoredTrial) -> dict[str, Any]:
         "trial_id": planned.trial_id,
         "trajectory_id": planned.trajectory_id,
         "source": planned.source,
+        "reading": dataclasses.asdict(planned.reading),
         "cells": [dataclasses.asdict(cell) for cell in planned.cells],
         "params": dataclasses.asdict(planned.params),
         "flops_per_token": dataclasses.asdict(planned.flops_per_token),
@@ -108,4 +111,5 @@ def _trial(entry: dict[str, Any]) -> StoredTrial:
         cells=tuple(StoredCell(**cell) for cell in entry["cells"]),
         params=ParameterGroups(**entry["params"]),
         flops_per_token=FlopsPerToken(**entry["flops_per_token"]),
+        reading=Reading(**entry.get("reading", {})),  # plans were once of bytes alone
     )

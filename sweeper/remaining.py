@@ -76,6 +76,7 @@ def assignment(
         sweep=plan.name,
         series=remaining.planned.series,
         source=remaining.planned.source,
+        reading=remaining.planned.reading,
         trial=remaining.trial,
         cells=remaining.cells,
         params=remaining.planned.params,

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field, model_validator
 
+from sweeper.corpora.reading import AS_BYTES, KEYS, READING_KEYS, Reading
 from sweeper.corpora.tokens import MAX_VOCAB_SIZE
 from sweeper.errors import ConfigError
 from sweeper.families import family_names
@@ -70,8 +71,31 @@ class CorpusChoice(_Part):
     """`stdlib`, `installed`, `path:…`, `tokens:…` or `synthetic:…`; see `corpora/sources.py`."""
     seq_len: Annotated[Count, Field(ge=2, le=MAX_SEQ_LEN)]
     """Tokens per sequence."""
+    tokenizer: Annotated[str, Field(min_length=1)] = AS_BYTES.tokenizer
+    """`bytes`, the path of a Hugging Face `tokenizer.json`, or a name on the hub."""
+    text_column: Annotated[str, Field(min_length=1)] = AS_BYTES.text_column
+    """Column of JSONL and Parquet files that holds the documents."""
     assume: AssumedCorpus | None = None
     """Checked against the corpus where it is at hand."""
+
+    @model_validator(mode="after")
+    def _keys_of_the_source(self) -> "CorpusChoice":
+        known = KEYS.get(self.source.partition(":")[0], READING_KEYS)
+        for key in READING_KEYS:
+            if key in self.model_fields_set and key not in known:
+                takers = " or ".join(f"{kind}:" for kind, keys in KEYS.items() if key in keys)
+                raise wrong(f"expected it for {takers} alone: leave it out", key, at_key=True)
+        return self
+
+    @property
+    def is_costly_to_read(self) -> bool:
+        """Whether planning, too, should keep the tokens once they are made."""
+        return self.tokenizer != AS_BYTES.tokenizer
+
+    @property
+    def reading(self) -> Reading:
+        """How the source is read."""
+        return Reading(**{key: getattr(self, key) for key in READING_KEYS})
 
 
 class Train(_Part):

@@ -44,6 +44,7 @@ def _stored(planned: "PlannedTrial") -> StoredTrial:
         trial_id=planned.trial.trial_id,
         trajectory_id=planned.trial.trajectory_id,
         source=planned.source,
+        reading=planned.reading,
         trial=planned.trial,
         cells=tuple(
             StoredCell(cell.budget_flops, cell.step, cell.tokens, cell.flops)

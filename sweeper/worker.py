@@ -23,7 +23,8 @@ from torch import Tensor
 from sweeper import durable
 from sweeper.assignment import Assignment, Outcome, StopRequested
 from sweeper.attempts import Progress, attempts, progress_reporter, utc_now
-from sweeper.corpus import Corpus, load_corpus, validation_sequences
+from sweeper.corpora.reading import Reading
+from sweeper.corpus import CACHE, Corpus, load_corpus, validation_sequences
 from sweeper.errors import DataError
 from sweeper.evaluation import evaluate_bound
 from sweeper.family_options import family_of
@@ -42,9 +43,6 @@ LOG_EVERY_STEPS = 25
 
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, UnpicklingError)
 """What loading a torn or foreign checkpoint may raise."""
-
-CORPUS_CACHE = ".corpora"
-"""Folder beside the sweeps' results where tokens are kept between runs."""
 
 
 @dataclass
@@ -247,7 +245,8 @@ def _measured_from(fields: dict[str, Any]) -> Measured:
 
 
 def _planned_corpus(assignment: Assignment) -> Corpus:
-    corpus = _load_corpus_once(assignment.source, assignment.store_folder.parent / CORPUS_CACHE)
+    cache_folder = assignment.store_folder.parent / CACHE
+    corpus = _load_corpus_once(assignment.source, cache_folder, assignment.reading)
     planned = assignment.trial.data.fingerprint
     if corpus.fingerprint != planned:
         raise DataError(
@@ -259,8 +258,8 @@ def _planned_corpus(assignment: Assignment) -> Corpus:
 
 
 @functools.lru_cache(maxsize=1)
-def _load_corpus_once(source: str, cache_folder: Path) -> Corpus:
-    return load_corpus(source, cache_folder)
+def _load_corpus_once(source: str, cache_folder: Path, reading: Reading) -> Corpus:
+    return load_corpus(source, cache_folder, reading)
 
 
 def _prepare_process(n_threads: int) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import multiprocessing
 from multiprocessing.sharedctypes import Synchronized
@@ -16,8 +17,9 @@ from planted import (
 from sweeper import durable
 from sweeper.assignment import Assignment
 from sweeper.attempts import attempts, begin_attempt, end_attempt
+from sweeper.corpora.reading import Reading
 from sweeper.errors import StoreError
-from sweeper.plan_file import StoredPlan, read_plan
+from sweeper.plan_file import StoredPlan, read_plan, write_plan
 from sweeper.publication import publish, published, read_head
 from sweeper.remaining import missing
 from sweeper.store import Store, locked, open_store, store_at
@@ -35,6 +37,17 @@ def _begin(store: Store, trial_id: str) -> int:
 
 def test_plan_survives_its_file(store: Store) -> None:
     assert read_plan(store) == planned_sweep()
+
+
+def test_a_plan_keeps_how_its_corpus_is_read_and_older_plans_are_of_bytes(store: Store) -> None:
+    planned = dataclasses.replace(planned_trial(), reading=Reading(tokenizer="a.json"))
+    plan = StoredPlan("planted", (planned,))
+    write_plan(store, plan)
+    assert read_plan(store) == plan
+    fields = durable.read_json(store.plan)
+    del fields["trials"][0]["reading"]
+    durable.replace(store.plan, durable.to_json(fields))
+    assert read_plan(store).trials == (planned_trial(),)
 
 
 def test_only_the_first_of_two_publishers_wins(store: Store) -> None:

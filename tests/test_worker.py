@@ -1,6 +1,7 @@
 """One attempt at one trial, from corpus to published record."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from sweeper import worker
 from sweeper.assignment import Assignment
 from sweeper.attempts import begin_attempt
+from sweeper.corpora.reading import Reading
 from sweeper.corpus import load_corpus, validation_sequences
 from sweeper.errors import DataError
 from sweeper.evaluation import evaluate_bound
@@ -202,3 +204,18 @@ def test_checkpoints_are_written_on_time(tmp_path: Path, monkeypatch: pytest.Mon
 
     assert run_trial(assignment_of(tmp_path, trial), stop=watch) == "published"
     assert any(seen)
+
+
+def test_a_worker_reads_the_corpus_as_it_was_planned(tmp_path: Path) -> None:
+    rows = [json.dumps({"body": f"document {i} " * 20}) for i in range(60)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(rows))
+    source, reading = f"path:{path}", Reading(text_column="body")
+    corpus = load_corpus(source, reading=reading)
+    trial = trial_of()
+    data = dataclasses.replace(
+        trial.data, fingerprint=corpus.fingerprint, vocab_size=corpus.vocab_size
+    )
+    trial = dataclasses.replace(trial, data=data)
+    assigned = dataclasses.replace(assignment_of(tmp_path, trial), source=source, reading=reading)
+    assert run_trial(assigned, stop=never) == "published"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from sweeper.corpora.documents import holds_documents, read_documents
+from sweeper.corpora.reading import AS_BYTES, Reading
 from sweeper.corpora.split import split_texts
 from sweeper.corpora.synthetic import did_you_mean, generate, parse_synthetic
 from sweeper.corpora.text_files import (
@@ -20,6 +22,7 @@ from sweeper.corpora.text_files import (
     stdlib_folder,
 )
 from sweeper.corpora.token_files import read_token_folder
+from sweeper.corpora.tokenizer import encode_split, load_tokenizer, tokenizer_identity
 from sweeper.corpora.tokens import SplitTokens, fingerprint, sampled_fingerprint
 from sweeper.errors import DataError
 
@@ -45,15 +48,15 @@ class FoundSource:
     """The tokens lie on disk as they are: there is nothing to keep."""
 
 
-def find_source(source: str) -> FoundSource:
+def find_source(source: str, reading: Reading = AS_BYTES) -> FoundSource:
     """Look up what a source names; raises DataError where there is no such thing."""
     kind, _, rest = source.partition(":")
     if source == "stdlib":
-        return _text(source, stdlib_folder(), STDLIB_SOURCES)
+        return _text(source, stdlib_folder(), STDLIB_SOURCES, AS_BYTES)
     if source == "installed":
-        return _text(source, installed_folder(), PYTHON_SOURCES)
+        return _text(source, installed_folder(), PYTHON_SOURCES, AS_BYTES)
     if kind == "path":
-        return _text(source, _path(source, rest, "a text file or folder"), ANY_TEXT)
+        return _text(source, _path(source, rest, "a text file or folder"), ANY_TEXT, reading)
     if kind == "tokens":
         return _tokens(source, _path(source, rest, "a folder of tokens"))
     if source.startswith("synthetic:"):
@@ -67,9 +70,18 @@ def find_source(source: str) -> FoundSource:
     raise DataError(f"corpus {source!r}: unknown source{_hint(source)}; expected {SOURCES}")
 
 
-def _text(source: str, root: Path, rule: FileRule) -> FoundSource:
+def _text(source: str, root: Path, rule: FileRule, reading: Reading) -> FoundSource:
     files = list_files(source, root, rule)
-    return FoundSource(_key(*_listing(root, files)), partial(_read, source, files))
+    _refuse_mixture(source, files)
+    if reading.text_column != AS_BYTES.text_column and not holds_documents(files[0]):
+        raise DataError(
+            f"corpus {source!r}: text_column is {reading.text_column!r}, but {files[0].name!r} has "
+            "no columns; expected .jsonl, .jsonl.gz or .parquet files: leave text_column out"
+        )
+    how: tuple[str, ...] = ()
+    if reading != AS_BYTES:
+        how = (tokenizer_identity(source, reading.tokenizer), reading.text_column)
+    return FoundSource(_key(*_listing(root, files), *how), partial(_read, source, files, reading))
 
 
 def _tokens(source: str, folder: Path) -> FoundSource:
@@ -77,8 +89,23 @@ def _tokens(source: str, folder: Path) -> FoundSource:
     return FoundSource(_key(str(folder.resolve())), read, sampled_fingerprint, is_mapped=True)
 
 
-def _read(source: str, files: list[ListedFile]) -> SplitTokens:
-    return split_texts(source, read_texts(source, files))
+def _read(source: str, files: list[ListedFile], reading: Reading) -> SplitTokens:
+    tokenizer = load_tokenizer(source, reading.tokenizer)
+    if holds_documents(files[0]):
+        texts = read_documents(source, files, reading.text_column)
+    else:
+        texts = read_texts(source, files)
+    return encode_split(split_texts(source, texts), tokenizer)
+
+
+def _refuse_mixture(source: str, files: list[ListedFile]) -> None:
+    others = [file.name for file in files if not holds_documents(file)]
+    if others and len(others) < len(files):
+        raise DataError(
+            f"corpus {source!r}: {len(files) - len(others)} JSONL or Parquet files beside "
+            f"{len(others)} others, the first {others[0]!r}; expected one kind: name the file or "
+            "folder that holds the data alone"
+        )
 
 
 def _listing(root: Path, files: list[ListedFile]) -> list[str]:

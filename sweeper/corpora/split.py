@@ -12,22 +12,33 @@ they are split as if they did not.
 
 import hashlib
 import logging
+from dataclasses import dataclass
 
 import numpy as np
 
 from sweeper.corpora.passages import PASSAGE_BYTES, group_texts, passages, shared_share
-from sweeper.corpora.tokens import VALIDATION_SHARE, SplitTokens
+from sweeper.corpora.tokens import VALIDATION_SHARE
 
 logger = logging.getLogger(__name__)
 
 LEAST_VALIDATION_SHARE = 0.01
 """With less than this in small groups, the split falls back as the module says."""
 SEPARATOR = b"\0"
-"""Ends every text. Text holds no zero byte, so boundaries stay visible to the model."""
+"""Ends every text at byte level. Text holds no zero byte, so boundaries stay visible."""
 
 
-def split_texts(source: str, texts: list[bytes]) -> SplitTokens:
-    """Byte tokens of the texts: about 5 % of the bytes, in whole texts, go to validation."""
+@dataclass(frozen=True)
+class SplitTexts:
+    """Train and validation texts."""
+
+    train: list[bytes]
+    validation: list[bytes]
+    is_cut: bool = False
+    """The last texts of both are one text that was cut, perhaps within a character."""
+
+
+def split_texts(source: str, texts: list[bytes]) -> SplitTexts:
+    """Texts without copies, about 5 % of the bytes, in whole texts, in validation."""
     unique = _without_copies(texts)
     groups = _groups(unique)
     logger.info(
@@ -40,14 +51,14 @@ def split_texts(source: str, texts: list[bytes]) -> SplitTokens:
     sizes = [len(text) for text in unique]
     held_out = _held_out(sizes, groups)
     if _share(sizes, held_out) >= LEAST_VALIDATION_SHARE:
-        return _byte_tokens(*_by_text(unique, held_out))
+        return _by_text(unique, held_out)
     held_out = _held_out(sizes, [[index] for index in range(len(unique))])
     if _share(sizes, held_out) >= LEAST_VALIDATION_SHARE:
-        train, validation = _by_text(unique, held_out)
+        split = _by_text(unique, held_out)
     else:
-        train, validation = _by_cut(source, unique)
-    _warn_of_shared_passages(source, train, validation)
-    return _byte_tokens(train, validation)
+        split = _by_cut(source, unique)
+    _warn_of_shared_passages(source, split)
+    return split
 
 
 def _without_copies(texts: list[bytes]) -> list[bytes]:
@@ -94,13 +105,12 @@ def _share(sizes: list[int], held_out: set[int]) -> float:
     return sum(sizes[index] for index in held_out) / sum(sizes)
 
 
-def _by_text(texts: list[bytes], held_out: set[int]) -> tuple[bytes, bytes]:
-    train = [text + SEPARATOR for index, text in enumerate(texts) if index not in held_out]
-    validation = [texts[index] + SEPARATOR for index in sorted(held_out)]
-    return b"".join(train), b"".join(validation)
+def _by_text(texts: list[bytes], held_out: set[int]) -> SplitTexts:
+    train = [text for index, text in enumerate(texts) if index not in held_out]
+    return SplitTexts(train, [texts[index] for index in sorted(held_out)])
 
 
-def _by_cut(source: str, texts: list[bytes]) -> tuple[bytes, bytes]:
+def _by_cut(source: str, texts: list[bytes]) -> SplitTexts:
     longest = max(texts, key=len)
     n_validation = min(len(longest) // 2, round(VALIDATION_SHARE * sum(map(len, texts))))
     cut = len(longest) - n_validation
@@ -111,11 +121,12 @@ def _by_cut(source: str, texts: list[bytes]) -> tuple[bytes, bytes]:
         n_validation,
         len(longest),
     )
-    others = [text + SEPARATOR for text in texts if text is not longest]
-    return b"".join([*others, longest[:cut]]), longest[cut:]
+    others = [text for text in texts if text is not longest]
+    return SplitTexts([*others, longest[:cut]], [longest[cut:]], is_cut=True)
 
 
-def _warn_of_shared_passages(source: str, train: bytes, validation: bytes) -> None:
+def _warn_of_shared_passages(source: str, split: SplitTexts) -> None:
+    train, validation = (SEPARATOR.join(texts) for texts in (split.train, split.validation))
     share = shared_share(_normalised(validation), _normalised(train))
     if share > 0:
         logger.warning(
@@ -125,13 +136,3 @@ def _warn_of_shared_passages(source: str, train: bytes, validation: bytes) -> No
             100 * share,
             PASSAGE_BYTES,
         )
-
-
-def _byte_tokens(train: bytes, validation: bytes) -> SplitTokens:
-    return SplitTokens(
-        train=np.frombuffer(train, dtype=np.uint8),
-        validation=np.frombuffer(validation, dtype=np.uint8),
-        vocab_size=256,
-        bytes_per_token=1.0,
-        entropy_nats_per_token=None,
-    )

@@ -21,7 +21,8 @@ MANY_NOT_TEXT = 0.01
 """Share of the files above which leaving them out is a warning."""
 MAX_BYTES = 2 * 2**30
 """Of files in one corpus: splitting them takes about four times as much memory."""
-_REFUSED_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".arrow", ".gz", ".zst", ".xz", ".bz2")
+_REFUSED_SUFFIXES = (".arrow", ".gz", ".zip", ".zst", ".xz", ".bz2")
+_READ_PACKED = (".jsonl.gz", ".ndjson.gz")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def read_texts(source: str, files: list[ListedFile]) -> list[bytes]:
         content = _read(source, file.path)
         if not content.strip():
             continue
-        if _is_text(content):
+        if is_text(content):
             texts.append(content)
         else:
             not_text.append(file.name)
@@ -152,10 +153,11 @@ def _listed(path: Path, name: str, status: os.stat_result) -> ListedFile:
 
 def _refuse_containers(source: str, files: list[ListedFile]) -> None:
     for file in files:
-        if file.path.suffix.lower() in _REFUSED_SUFFIXES:
+        name = file.path.name.lower()
+        if name.endswith(_REFUSED_SUFFIXES) and not name.endswith(_READ_PACKED):
             raise DataError(
-                f"corpus {source!r}: {file.name!r} is a {file.path.suffix} file, not supported in "
-                "this version; expected plain text: write its text to .txt files in another folder"
+                f"corpus {source!r}: {file.name!r} is a {file.path.suffix} file, which is not "
+                "read; expected plain text, .jsonl, .jsonl.gz or .parquet: unpack or convert it"
             )
 
 
@@ -178,7 +180,8 @@ def _read(source: str, path: Path) -> bytes:
         ) from error
 
 
-def _is_text(content: bytes) -> bool:
+def is_text(content: bytes) -> bool:
+    """Whether bytes are UTF-8 without a zero byte."""
     if b"\0" in content:
         return False
     try:

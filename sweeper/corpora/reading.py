@@ -1,0 +1,32 @@
+"""How a source of text is read: what a sweep file may say beside the source's name."""
+
+import dataclasses
+from dataclasses import dataclass
+
+BYTES = "bytes"
+"""The tokenizer that needs no file: every byte is a token."""
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "stdlib": (),
+    "installed": (),
+    "path": ("tokenizer", "text_column"),
+    "tokens": (),
+    "synthetic": (),
+}
+"""Kinds of sources, and the fields of `Reading` that each knows."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How text becomes tokens."""
+
+    tokenizer: str = BYTES
+    """`bytes`, a Hugging Face `tokenizer.json` or its folder, or a name on the hub."""
+    text_column: str = "text"
+    """Column of JSONL and Parquet files that holds the documents."""
+
+
+AS_BYTES = Reading()
+"""How text is read unless a sweep file says otherwise."""
+
+READING_KEYS = tuple(field.name for field in dataclasses.fields(Reading))
