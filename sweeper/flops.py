@@ -8,7 +8,7 @@ Attention is counted in full for causal and bidirectional patterns alike, as
 
 from dataclasses import dataclass
 
-from sweeper.ladder import Rung
+from sweeper.ladder import DIT_CONDITION_WIDTH, DIT_LEVEL_FEATURES, BackboneName, Rung
 
 BACKWARD_FACTOR = 3
 """Forward plus backward, in units of the forward pass."""
@@ -19,7 +19,7 @@ class FlopsPerToken:
     """Training FLOPs (forward + backward) per token of data, by group."""
 
     trunk: float
-    """Projections and MLPs of all layers."""
+    """Projections and MLPs of all layers, and conditioning on the noise level."""
     attention: float
     """Query–key and weight–value products of all layers."""
     head: float
@@ -32,20 +32,37 @@ class FlopsPerToken:
 
 
 def flops_per_token(
-    rung: Rung, context_tokens: int, vocab_size: int, sequence_multiplier: float = 1.0
+    rung: Rung,
+    context_tokens: int,
+    vocab_size: int,
+    doubled_share: float = 0.0,
+    backbone: BackboneName = "gidd",
 ) -> FlopsPerToken:
     """Training FLOPs per token of data for one rung.
 
-    `sequence_multiplier` is what a family declares: 1, or more where the network reads a longer
-    sequence than it is given (attention then grows with its square).
+    `doubled_share` is what a family declares: the share of training sequences that the network
+    reads at twice their length, which costs trunk and head twice and attention four times.
     """
     d, n_layers = rung.width, rung.n_layers
-    m = sequence_multiplier
+    twice, four_times = 1 + doubled_share, 1 + 3 * doubled_share
+    conditioning = 0.0 if backbone == "gidd" else _conditioning_per_sequence(rung) / context_tokens
     return FlopsPerToken(
-        trunk=BACKWARD_FACTOR * m * 24 * d**2 * n_layers,
-        attention=BACKWARD_FACTOR * m**2 * 4 * context_tokens * d * n_layers,
-        head=BACKWARD_FACTOR * 2 * d * vocab_size,
+        trunk=BACKWARD_FACTOR * twice * 24 * d**2 * n_layers + conditioning,
+        attention=BACKWARD_FACTOR * four_times * 4 * context_tokens * d * n_layers,
+        head=BACKWARD_FACTOR * twice * 2 * d * vocab_size,
     )
+
+
+def _conditioning_per_sequence(rung: Rung) -> float:
+    """Training FLOPs from the noise level of a sequence to the `dit` network's modulations.
+
+    Once per sequence, since training gives a sequence one level (or, where a family is not told
+    it, the constant 0). The features of the level need no gradient, so the first product has only
+    one in its backward pass.
+    """
+    d, c = rung.width, DIT_CONDITION_WIDTH
+    rest = c * c + c * (6 * d * rung.n_layers + 2 * d)
+    return 2 * ((BACKWARD_FACTOR - 1) * DIT_LEVEL_FEATURES * c + BACKWARD_FACTOR * rest)
 
 
 FLOPS_CONVENTIONS = ("full", "6N", "6N+attention", "no-attention")

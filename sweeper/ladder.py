@@ -7,6 +7,10 @@ what is counted here; a test holds the two together.
 import functools
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
+
+BackboneName = Literal["gidd", "dit"]
+"""Published network: that of arXiv 2512.10858, or of arXiv 2602.15014 (`presets/`)."""
 
 LARGEST_SIZE_MISMATCH = 0.15
 """A size asked for may differ from its nearest rung by this share of itself, not more."""
@@ -40,13 +44,13 @@ class ParameterGroups:
     """Numbers of parameters by role. Every convention for "model size" is a sum of these."""
 
     trunk: int
-    """Blocks and final norm: what most papers call non-embedding parameters."""
+    """Blocks and final norm, without conditioning: what most call non-embedding parameters."""
     embedding: int
     """Input table, one row per token id and per extra input id."""
     head: int
-    """Output table."""
+    """Output table, and its bias where there is one."""
     conditioning: int = 0
-    """Time conditioning; zero for a backbone that sees no time."""
+    """What turns a noise level into shifts, scales and gates; zero for a network without it."""
 
     @property
     def total(self) -> int:
@@ -54,15 +58,19 @@ class ParameterGroups:
         return self.trunk + self.embedding + self.head + self.conditioning
 
 
-PARAMS_CONVENTIONS = ("trunk", "trunk+head", "total")
+PARAMS_CONVENTIONS = ("trunk", "trunk+head", "total-embedding", "total")
 """Names of the conventions of `params_by_convention`."""
 
 
 def params_by_convention(groups: ParameterGroups, convention: str) -> int:
-    """Model size under a named convention; raises ValueError for an unknown name."""
+    """Model size under a named convention; raises ValueError for an unknown name.
+
+    `total-embedding` is the size axis of the figures of arXiv 2602.15014: all but the input table.
+    """
     sizes = {
         "trunk": groups.trunk,
         "trunk+head": groups.trunk + groups.head,
+        "total-embedding": groups.total - groups.embedding,
         "total": groups.total,
     }
     if convention not in sizes:
@@ -70,17 +78,36 @@ def params_by_convention(groups: ParameterGroups, convention: str) -> int:
     return sizes[convention]
 
 
-def parameter_groups(rung: Rung, vocab_size: int, extra_input_ids: int) -> ParameterGroups:
-    """Exact counts for the backbone of arXiv 2512.10858 (its "real" count, see §2.5 of the study).
+DIT_LEVEL_FEATURES = 256
+"""Cosines and sines of the noise level that the `dit` network is given."""
+DIT_CONDITION_WIDTH = 128
+"""Channels from which every layer of it computes shifts, scales and gates."""
 
-    Per layer: 12 d² in projections and MLP; 11 d in two norms, query and key norms, MLP biases
-    (4d + d) and the attention sink's key and value. One final norm.
+
+def parameter_groups(
+    rung: Rung, vocab_size: int, extra_input_ids: int, backbone: BackboneName = "gidd"
+) -> ParameterGroups:
+    """Exact counts for a published network.
+
+    `gidd` (the "real" count of arXiv 2512.10858, not the reported one) has per layer 12 d² in
+    projections and MLP, and 11 d in two norms, query and key norms, MLP biases (4d + d) and the
+    attention sink's key and value; and one final norm.
+
+    `dit` has per layer 12 d² and 7 d in two norms and MLP biases, and one final norm. Its head has
+    a bias. Conditioning is the MLP from level to c = 128 channels, and the linear maps from c to
+    the 6 d shifts, scales and gates of each layer and the 2 d of the final norm. The size axis of
+    arXiv 2602.15014 is all but the embedding; its "non-embedding" count leaves out V d more.
     """
-    d = rung.width
+    d, c = rung.width, DIT_CONDITION_WIDTH
+    embedding, head = (vocab_size + extra_input_ids) * d, vocab_size * d
+    if backbone == "gidd":
+        return ParameterGroups(rung.n_layers * (12 * d**2 + 11 * d) + d, embedding, head)
+    level_mlp = (DIT_LEVEL_FEATURES + 1) * c + (c + 1) * c
     return ParameterGroups(
-        trunk=rung.n_layers * (12 * d**2 + 11 * d) + d,
-        embedding=(vocab_size + extra_input_ids) * d,
-        head=vocab_size * d,
+        trunk=rung.n_layers * (12 * d**2 + 7 * d) + d,
+        embedding=embedding,
+        head=head + vocab_size,
+        conditioning=level_mlp + (c + 1) * (6 * d * rung.n_layers + 2 * d),
     )
 
 
@@ -123,7 +150,7 @@ def ladder() -> tuple[Rung, ...]:
 
 
 def trunk_params(rung: Rung) -> int:
-    """Trunk parameters of a rung; the size that sweep files speak of."""
+    """Trunk parameters of a rung in the `gidd` network; the size that sweep files speak of."""
     return parameter_groups(rung, vocab_size=0, extra_input_ids=0).trunk
 
 

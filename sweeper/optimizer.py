@@ -14,9 +14,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
-from sweeper.backbone import is_matrix
 from sweeper.ladder import Rung
 from sweeper.laprop import LaProp
+from sweeper.presets.gidd import is_matrix
 from sweeper.trial import Optimizer
 
 EMBEDDING_FACTOR = 2.0

@@ -224,7 +224,7 @@ def _assumed_facts(choice: CorpusChoice, assumed: AssumedCorpus) -> CorpusFacts:
 
 def _runs(sweep: Sweep, vocab_size: int) -> list[Run]:
     window = sweep.design.isoflop.tokens_per_param if sweep.design.isoflop else (0.0, math.inf)
-    setting = Setting(sweep.corpus.seq_len, vocab_size, window)
+    setting = Setting(sweep.corpus.seq_len, vocab_size, window, sweep.backbone)
     all_targets = targets_by_variant(sweep.design)
     runs: list[Run] = []
     for series in resolve_series(sweep, vocab_size):
@@ -241,7 +241,8 @@ def _trials(
     if not run.cells:
         return
     train = run.series.train
-    params = parameter_groups(run.rung, facts.vocab_size, run.series.needs.extra_input_ids)
+    extra_input_ids = run.series.needs.extra_input_ids
+    params = parameter_groups(run.rung, facts.vocab_size, extra_input_ids, sweep.backbone)
     first = Trial(
         family=run.series.family,
         family_options=run.series.options,
@@ -252,6 +253,7 @@ def _trials(
         observe_at_steps=tuple(cell.step for cell in run.cells),
         seed=train.seeds[0],
         precision=_precision(run, bfloat16_from_width),
+        backbone=sweep.backbone,
     )
     for seed in train.seeds:
         trial = dataclasses.replace(first, seed=seed)

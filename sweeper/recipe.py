@@ -5,8 +5,13 @@ The laws are the pooled ones of arXiv 2512.10858 (§5.6 and §5.7 of our specifi
 a sweep that matters should tune and name its own values.
 """
 
+from sweeper.ladder import BackboneName
+
 MIN_BATCH_SEQUENCES = 8
 """Fewer sequences leave a stratified batch of noise levels too coarse and the hardware idle."""
+
+DIT_LEARNING_RATE = 2e-4
+"""Peak rate of all tensors and sizes of arXiv 2602.15014, at 524,288 tokens a batch."""
 
 AUXILIARY_LEARNING_RATE = 6e-3
 """Rate of embeddings, head, norms, biases and sinks at every batch size.
@@ -35,8 +40,13 @@ def batch_sequences(tokens: float, seq_len: int) -> int:
     return max(MIN_BATCH_SEQUENCES, round(batch_tokens / seq_len))
 
 
-def learning_rate(batch_tokens: float) -> float:
-    """Base learning rate for a batch: eta* = 10^-2.06 · B^0.3412, rounded to three digits."""
+def learning_rate(batch_tokens: float, backbone: BackboneName = "gidd") -> float:
+    """Learning rate for a batch: eta* = 10^-2.06 · B^0.3412, rounded to three digits.
+
+    That is the base rate of `gidd`. `dit` has no such law: its study trains every size at one.
+    """
+    if backbone == "dit":
+        return DIT_LEARNING_RATE
     return float(f"{10**-2.06 * batch_tokens**0.3412:.3g}")
 
 

@@ -35,11 +35,15 @@ class _Point:
     width: int = column("Channels of the residual stream.")
     context_tokens: int = column("Tokens per sequence.")
     vocab_size: int = column("Real tokens; a mask or start token is not counted.")
-    params_trunk: int = column("Parameters of blocks and final norm (non-embedding).")
+    params_trunk: int = column(
+        "Parameters of blocks and final norm, without conditioning (non-embedding)."
+    )
     params_embedding: int = column("Parameters of the input table.")
-    params_head: int = column("Parameters of the output table.")
+    params_head: int = column("Parameters of the output table and its bias.")
     params_conditioning: int = column("Parameters of time conditioning.")
-    flops_per_token_trunk: float = column("Training FLOPs per token in projections and MLPs.")
+    flops_per_token_trunk: float = column(
+        "Training FLOPs per token in projections, MLPs and time conditioning."
+    )
     flops_per_token_attention: float = column("Training FLOPs per token in attention products.")
     flops_per_token_head: float = column("Training FLOPs per token in the output logits.")
     status: str = column(
@@ -57,6 +61,7 @@ class TrialRow(_Point):
     error_class: str | None = column("Class of the failure or divergence; null when done.")
     error_message: str | None = column("One line on the failure or divergence; null when done.")
     family_options: str = column("Options of the family, as JSON.")
+    backbone: str = column("Published network: `gidd` or `dit`.")
     n_heads: int = column("Attention heads.")
     batch_tokens: int = column("Tokens per optimiser step.")
     learning_rate: float = column(

@@ -77,6 +77,7 @@ def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
         error_class=ending.error_class,
         error_message=ending.error_message,
         seed=trial.seed,
+        backbone=trial.backbone,
         n_heads=trial.rung.n_heads,
         **_ingredients(assignment),
         batch_tokens=trial.tokens_per_step,

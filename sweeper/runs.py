@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sweeper import recipe
 from sweeper.design import Target
 from sweeper.flops import FlopsPerToken, flops_per_token
-from sweeper.ladder import Rung, trunk_params
+from sweeper.ladder import BackboneName, Rung, trunk_params
 from sweeper.series import ResolvedSeries
 from sweeper.spec import Train
 from sweeper.sweep_yaml import KeyPath, Problem
@@ -57,6 +57,11 @@ class Setting:
     vocab_size: int
     tokens_per_param: tuple[float, float] = (0.0, math.inf)
     """Window of the cells to keep, ends included."""
+    backbone: BackboneName = "gidd"
+
+    def flops_per_token(self, rung: Rung, doubled_share: float = 0.0) -> FlopsPerToken:
+        """Training FLOPs per token of data of a rung."""
+        return flops_per_token(rung, self.seq_len, self.vocab_size, doubled_share, self.backbone)
 
     def why_outside(self, rung: Rung, tokens: float) -> str:
         """Why a cell is not kept; empty if it is."""
@@ -116,9 +121,7 @@ def plan_run(
     setting: Setting,
 ) -> Run:
     """The run that passes all targets of a rung which lie in the window."""
-    flops = flops_per_token(
-        rung, setting.seq_len, setting.vocab_size, series.needs.sequence_multiplier
-    )
+    flops = setting.flops_per_token(rung, series.needs.doubled_share)
     tokens_per_step = optimizer.batch_sequences * setting.seq_len
     cells: dict[int, Cell] = {}
     skipped: list[SkippedCell] = []
@@ -156,7 +159,7 @@ def optimizer_for(
     of the first and last observation; FLOPs are counted for a network that reads each token once,
     so that all series share it.
     """
-    per_token = flops_per_token(rung, setting.seq_len, setting.vocab_size).total
+    per_token = setting.flops_per_token(rung).total
     least = recipe.MIN_BATCH_SEQUENCES * setting.seq_len
     given = least if train.batch_tokens == "auto" else train.batch_tokens
     asked = sorted(target.tokens(per_token, given) for target in targets)
@@ -165,7 +168,7 @@ def optimizer_for(
     tokens_per_step = batch * setting.seq_len
     rate, auxiliary_rate, warmup = train.learning_rate, train.auxiliary_learning_rate, train.warmup
     if rate == "auto":
-        rate = recipe.learning_rate(tokens_per_step)
+        rate = recipe.learning_rate(tokens_per_step, setting.backbone)
     if auxiliary_rate == "auto":
         auxiliary_rate = recipe.AUXILIARY_LEARNING_RATE
     if warmup == "auto":

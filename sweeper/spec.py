@@ -17,7 +17,7 @@ from sweeper.corpora.reading import AS_BYTES, KEYS, READING_KEYS, Reading
 from sweeper.corpora.tokens import MAX_VOCAB_SIZE
 from sweeper.errors import ConfigError
 from sweeper.families import family_names
-from sweeper.ladder import Rung
+from sweeper.ladder import BackboneName, Rung
 from sweeper.spec_errors import problems
 from sweeper.spec_fields import (
     MAX_SEQ_LEN,
@@ -317,6 +317,8 @@ class Sweep(_Part):
     """Also the name of the results folder."""
     description: str = ""
     corpus: CorpusChoice
+    backbone: BackboneName = "gidd"
+    """Which published network every series trains."""
     series: dict[Slug, Series]
     design: Design
     train: Train = Train()

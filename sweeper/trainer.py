@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.backbone import Backbone
+from sweeper.backbone import backbone_of
 from sweeper.corpus import Corpus, train_batch
 from sweeper.families.base import AbstractFamily, NoisyBatch
 from sweeper.optimizer import build_optimizer, set_rates
@@ -51,9 +51,7 @@ class Trainer:
     ) -> None:
         self.trial, self.family, self.corpus, self.device = trial, family, corpus, device
         self.micro_batch_sequences = micro_batch_sequences or trial.optimizer.batch_sequences
-        self.backbone = Backbone(
-            trial.rung, trial.data.vocab_size, family.needs.extra_input_ids, family.needs.attention
-        )
+        self.backbone = backbone_of(trial, family.needs)
         self.backbone.initialize(generator(trial.seed, "weights"))
         self.backbone.to(device)
         self.optimizer = build_optimizer(self.backbone, trial.optimizer)

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sweeper.ladder import Rung
+from sweeper.ladder import BackboneName, Rung
 
 TRAINER_VERSION = 1
 """Bumped by hand whenever a change alters the numbers of the same trial."""
@@ -88,6 +88,8 @@ class Trial:
     precision: Literal["float32", "bfloat16"]
     prefix_share: float = 0.0
     """Share of training sequences that keep a clean prefix (`prefixes.py`)."""
+    backbone: BackboneName = "gidd"
+    """Which published network, at the size of the rung."""
     trainer_version: int = TRAINER_VERSION
 
     def __post_init__(self) -> None:

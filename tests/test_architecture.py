@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "quantities", "ladder", "records", "marked_yaml"},
     {"flops", "published_ladders", "results_page", "trial"},
     {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"}
-    | {"laprop", "schedules", "weight_average"},
+    | {"laprop", "presets", "schedules", "weight_average"},
     {"corpus", "family_options", "backbone", "prefixes", "spec_fields", "spec_errors"},
     {"spec", "optimizer", "evaluation"},
     {"design", "trainer"},

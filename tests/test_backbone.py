@@ -1,91 +1,145 @@
-"""The backbone against hand counts, the FLOP counter and a dense reference of its attention."""
+"""The backbone against hand counts, the FLOP counter and dense references of its layers."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sweeper.backbone import LOGIT_CAP, Attention, Backbone, rotary_angles
-from sweeper.families.esolm import diffusion_logits, sequential_logits
+from sweeper.backbone import Backbone
+from sweeper.families.esolm import diffusion_logits, doubled_visibility, sequential_logits
 from sweeper.flops import flops_per_token
-from sweeper.ladder import Rung, parameter_groups, rung_of_width, trunk_params
+from sweeper.ladder import BackboneName, Rung, parameter_groups, rung_of_width
+from sweeper.presets.dit import Block as DitBlock
+from sweeper.presets.dit import Linear
+from sweeper.presets.gidd import LOGIT_CAP, Attention
+from sweeper.presets.reading import Reading, rotary_angles
 
+torch.set_num_threads(1)
 TINY = Rung(n_layers=2, width=16, n_heads=2)
+PRESETS: list[BackboneName] = ["gidd", "dit"]
 
-GIDD_RUNGS = [
-    (Rung(8, 512, 8), 25_223_680),
-    (Rung(10, 640, 10), 49_242_240),
-    (Rung(12, 768, 12), 85_064_448),
-    (Rung(16, 1024, 16), 201_556_992),
-    (Rung(20, 1536, 12), 566_662_656),
-]
-"""Sizes of arXiv 2512.10858 with the parameter counts it reports: L (12 d² + 14 d) + d."""
+every_preset = pytest.mark.parametrize("preset", PRESETS)
 
 
-def tiny_backbone(attention: str = "bidirectional") -> Backbone:
-    backbone = Backbone(TINY, 11, 1, "causal" if attention == "causal" else "bidirectional")
+def tiny_backbone(
+    attention: str = "bidirectional", preset: BackboneName = "gidd", **options: Any
+) -> Backbone:
+    pattern: Any = attention
+    backbone = Backbone(TINY, 11, 1, pattern, preset, **options)
     backbone.initialize(torch.Generator().manual_seed(0))
+    return perturbed(backbone)
+
+
+def perturbed(backbone: Backbone) -> Backbone:
+    """Away from the zeros of initialisation, so that everything matters."""
     rng = torch.Generator().manual_seed(1)
-    with torch.no_grad():  # leave the zeros of initialisation, so that everything matters
+    with torch.no_grad():
         for parameter in backbone.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
     return backbone
 
 
+@every_preset
 @pytest.mark.parametrize("extra_input_ids", [0, 1])
 @pytest.mark.parametrize("rung", [TINY, rung_of_width(30), Rung(3, 24, 3)], ids=str)
-def test_parameters_are_counted_exactly(rung: Rung, extra_input_ids: int) -> None:
-    backbone = Backbone(rung, 11, extra_input_ids, "causal")
-    groups = parameter_groups(rung, 11, extra_input_ids)
-    assert sum(p.numel() for p in backbone.parameters()) == groups.total
-    assert backbone.embedding.numel() == groups.embedding
-    assert backbone.head.numel() == groups.head
+def test_parameters_are_counted_exactly(
+    rung: Rung, extra_input_ids: int, preset: BackboneName
+) -> None:
+    backbone = Backbone(rung, 11, extra_input_ids, "causal", preset)
+    groups = parameter_groups(rung, 11, extra_input_ids, preset)
+    n_by_name = {name: p.numel() for name, p in backbone.named_parameters()}
+    assert sum(n_by_name.values()) == groups.total
+    assert n_by_name["embedding"] == groups.embedding
+    assert n_by_name["head"] + n_by_name.get("head_bias", 0) == groups.head
+    conditioning = [n for n in n_by_name if "modulation" in n or n.startswith("conditioner")]
+    assert sum(n_by_name[name] for name in conditioning) == groups.conditioning
 
 
-@pytest.mark.parametrize(("rung", "reported"), GIDD_RUNGS, ids=str)
-def test_the_ladder_holds_the_rungs_of_the_gidd_study(rung: Rung, reported: int) -> None:
-    assert rung_of_width(rung.width) == rung
-    # The study counts MLP biases (5 d a layer) twice and leaves out sinks (2 d): 3 d too many.
-    assert trunk_params(rung) == reported - 3 * rung.width * rung.n_layers
-
-
+@every_preset
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])
-def test_flops_equal_the_counter_on_the_meta_device(attention: str) -> None:
+@pytest.mark.parametrize("is_doubled", [False, True])
+def test_flops_equal_the_counter_on_the_meta_device(
+    attention: str, preset: BackboneName, is_doubled: bool
+) -> None:
     # The counter sees no attention on the CPU; shapes on the meta device are counted exactly.
     n_sequences, seq_len, vocab_size = 3, 8, 11
+    pattern: Any = attention
     with torch.device("meta"):
-        backbone = Backbone(
-            TINY, vocab_size, 1, "causal" if attention == "causal" else "bidirectional"
-        )
-        ids = torch.zeros(n_sequences, seq_len, dtype=torch.long)
+        backbone = Backbone(TINY, vocab_size, 1, pattern, preset)
+        options: dict[str, Tensor] = {}
+        if is_doubled:
+            options = {"visible_BLL": doubled_visibility(seq_len, torch.device("meta"))}
+        ids = torch.zeros(n_sequences, (1 + is_doubled) * seq_len, dtype=torch.long)
         with FlopCounterMode(display=False) as counter:
-            backbone(ids, torch.zeros(n_sequences)).sum().backward()
-    ours = flops_per_token(TINY, seq_len, vocab_size)
-    assert counter.get_total_flops() == n_sequences * seq_len * ours.total
+            backbone(ids, torch.zeros(n_sequences), **options).sum().backward()
+    ours = flops_per_token(TINY, seq_len, vocab_size, float(is_doubled), preset)
+    # Conditioning is counted per sequence and divided by its tokens: float64 rounding.
+    assert counter.get_total_flops() == pytest.approx(n_sequences * seq_len * ours.total, rel=1e-12)
 
 
-def test_logits_start_at_zero() -> None:
-    backbone = Backbone(TINY, 11, 1, "causal")
+@every_preset
+def test_logits_start_at_zero(preset: BackboneName) -> None:
+    backbone = Backbone(TINY, 11, 1, "causal", preset)
     backbone.initialize(torch.Generator().manual_seed(0))
     assert backbone(torch.arange(10)[None], torch.zeros(1)).abs().max() == 0
 
 
-def test_causal_logits_ignore_later_tokens_and_bidirectional_ones_do_not() -> None:
+def test_blocks_of_dit_start_as_the_identity() -> None:
+    backbone = Backbone(TINY, 11, 1, "causal", "dit")
+    backbone.initialize(torch.Generator().manual_seed(0))
+    reading = Reading(rotary_angles(torch.arange(5), TINY.head_width), None, False, torch.ones(128))
+    h_BND = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(backbone.blocks[0](h_BND, reading), h_BND)
+
+
+@every_preset
+def test_a_network_reads_the_level_only_if_it_is_told(preset: BackboneName) -> None:
+    ids_BN = torch.arange(10).reshape(2, 5)
+    for is_told in (False, True):
+        backbone = tiny_backbone("causal", preset, is_told_level=is_told)
+        low, high = (backbone(ids_BN, torch.full((2,), t)) for t in (0.2, 0.7))
+        assert torch.equal(low, high) is not (is_told and preset == "dit")
+
+
+def test_levels_per_token_reach_their_tokens() -> None:
+    """The same level for all is that of the sequence; another one changes its token and later."""
+    backbone = tiny_backbone("causal", "dit", is_told_level=True).double()
+    ids_BN = torch.arange(10).reshape(2, 5)
+    t_BN = torch.tensor([0.3, 0.6], dtype=torch.float64)[:, None].repeat(1, 5)
+    expected = backbone(ids_BN, t_BN[:, 0])
+    torch.testing.assert_close(backbone(ids_BN, t_BN), expected)
+    t_BN[:, 3] = 0.9
+    is_same_BN = torch.isclose(backbone(ids_BN, t_BN), expected).all(dim=-1)
+    assert is_same_BN.tolist() == [[True, True, True, False, False]] * 2
+    assert torch.isfinite(backbone(ids_BN, torch.ones_like(t_BN))).all()  # all noise: alpha = 0
+
+
+@every_preset
+def test_causal_logits_ignore_later_tokens_and_bidirectional_ones_do_not(
+    preset: BackboneName,
+) -> None:
     ids = torch.arange(8)[None]
     changed = ids.clone()
     changed[0, 5] = 10
     t = torch.zeros(1)
     for attention, ignores in (("causal", True), ("bidirectional", False)):
-        backbone = tiny_backbone(attention)
+        backbone = tiny_backbone(attention, preset)
         before, after = backbone(ids, t)[0], backbone(changed, t)[0]
         assert torch.equal(before[:5], after[:5]) is ignores
         assert not torch.equal(before[5:], after[5:])
 
 
-def test_logits_of_a_masked_position_depend_on_both_sides() -> None:
+@every_preset
+def test_logits_of_a_masked_position_depend_on_both_sides(preset: BackboneName) -> None:
     """(T21)"""
-    backbone, ids, t = tiny_backbone(), torch.tensor([[3, 1, 11, 7, 2]]), torch.zeros(1)
+    backbone, ids, t = (
+        tiny_backbone(preset=preset),
+        torch.tensor([[3, 1, 11, 7, 2]]),
+        torch.zeros(1),
+    )
     before = backbone(ids, t)[0, 2]
     for other_side in (0, 4):
         changed = ids.clone()
@@ -93,9 +147,14 @@ def test_logits_of_a_masked_position_depend_on_both_sides() -> None:
         assert not torch.equal(backbone(changed, t)[0, 2], before)
 
 
-def test_inputs_and_positions_permuted_together_permute_the_logits() -> None:
+@every_preset
+def test_inputs_and_positions_permuted_together_permute_the_logits(preset: BackboneName) -> None:
     """(T20): what is read does not depend on how it is stored."""
-    backbone, t, rng = tiny_backbone().double(), torch.zeros(3), torch.Generator().manual_seed(2)
+    backbone, t, rng = (
+        tiny_backbone(preset=preset).double(),
+        torch.zeros(3),
+        torch.Generator().manual_seed(2),
+    )
     ids_BL = torch.randint(12, (3, 8), generator=rng)
     visible_LL = torch.rand(8, 8, generator=rng) < 0.5
     visible_LL.fill_diagonal_(True)
@@ -107,9 +166,10 @@ def test_inputs_and_positions_permuted_together_permute_the_logits() -> None:
     torch.testing.assert_close(found, stored.gather(1, order_BL[..., None].expand_as(stored)))
 
 
-def test_logits_ignore_tokens_later_in_the_order() -> None:
+@every_preset
+def test_logits_ignore_tokens_later_in_the_order(preset: BackboneName) -> None:
     """(T20): causal in the order given, wherever the inputs stand in the sequence."""
-    backbone, order_BL = tiny_backbone("causal"), torch.tensor([[4, 0, 7, 2, 5, 1, 6, 3]])
+    backbone, order_BL = tiny_backbone("causal", preset), torch.tensor([[4, 0, 7, 2, 5, 1, 6, 3]])
     x_BL, t_B = torch.arange(8)[None], torch.zeros(1)
     z_BL = torch.where(x_BL < 3, x_BL, 11)
     changed_z_BL, changed_x_BL = z_BL.clone(), x_BL.clone()
@@ -126,9 +186,13 @@ def test_logits_ignore_tokens_later_in_the_order() -> None:
     assert (before == after).all(dim=-1).tolist() == [True] * 6 + [False] * 2
 
 
-def test_a_doubled_sequence_scores_each_token_as_generation_does() -> None:
+@every_preset
+def test_a_doubled_sequence_scores_each_token_as_generation_does(preset: BackboneName) -> None:
     """One pass over [z ; x] gives what reading x up to l, then a mask at l, gives one by one."""
-    backbone, order_BL = tiny_backbone("causal").double(), torch.tensor([[4, 0, 5, 2, 1, 3]])
+    backbone, order_BL = (
+        tiny_backbone("causal", preset).double(),
+        torch.tensor([[4, 0, 5, 2, 1, 3]]),
+    )
     x_BL, mask_BL, t_B = torch.tensor([[8, 3, 1, 0, 5, 2]]), torch.full((1, 6), 11), torch.zeros(1)
     together = sequential_logits(backbone, x_BL, mask_BL, t_B, order_BL)[0]
     for n_known in range(6):
@@ -137,8 +201,9 @@ def test_a_doubled_sequence_scores_each_token_as_generation_does() -> None:
         torch.testing.assert_close(together[n_known], alone)
 
 
-def test_visibility_of_each_sequence_is_its_own() -> None:
-    backbone, t_B = tiny_backbone().double(), torch.zeros(2)
+@every_preset
+def test_visibility_of_each_sequence_is_its_own(preset: BackboneName) -> None:
+    backbone, t_B = tiny_backbone(preset=preset).double(), torch.zeros(2)
     ids_BL = torch.arange(10).reshape(2, 5)
     visible_BLL = torch.stack([torch.eye(5), torch.ones(5, 5)]).bool()
     logits_BLV = backbone(ids_BL, t_B, visible_BLL=visible_BLL)
@@ -154,10 +219,10 @@ def test_attention_equals_a_dense_reference() -> None:
         for parameter in attention.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=rng))
     x = torch.randn(1, 4, TINY.width, generator=rng, dtype=torch.float64)
-    cos, sin = rotary_angles(torch.arange(4), TINY.head_width)
+    reading = Reading(rotary_angles(torch.arange(4), TINY.head_width), bias_BHNM=None)
     expected = dense_attention(attention, x[0])
     # Angles are float32, hence the tolerance.
-    torch.testing.assert_close(attention(x, (cos, sin), None)[0], expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(attention(x, reading)[0], expected, rtol=1e-6, atol=1e-6)
 
 
 def dense_attention(attention: Attention, x: torch.Tensor) -> torch.Tensor:
@@ -192,3 +257,49 @@ def dense_attention(attention: Attention, x: torch.Tensor) -> torch.Tensor:
             heads.append(sum(w * v for w, v in zip(weights, values, strict=True)))
         rows.append(attention.out @ torch.cat([torch.as_tensor(head) for head in heads]))
     return torch.stack(rows)
+
+
+def test_a_dit_block_equals_its_formulas() -> None:
+    """Heads one by one, rotations as complex numbers; gates and modulations away from zero."""
+    block, rng = DitBlock(TINY).double(), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=rng) / 4)
+    h_ND = torch.randn(5, 16, generator=rng, dtype=torch.float64)
+    condition_C = torch.randn(128, generator=rng, dtype=torch.float64)
+    rotation = rotary_angles(torch.arange(5), TINY.head_width)
+    found = block(h_ND[None], Reading(rotation, None, condition_BNC=condition_C[None, None]))[0]
+    # Angles are float32, hence the tolerance.
+    torch.testing.assert_close(found, dense_dit(block, h_ND, condition_C), rtol=1e-6, atol=1e-6)
+
+
+def dense_dit(block: DitBlock, h_ND: Tensor, condition_C: Tensor) -> Tensor:
+    def affine(layer: Linear, x: Tensor) -> Tensor:
+        y: Tensor = x @ layer.weight.T
+        return y if layer.bias is None else y + layer.bias
+
+    def normed(x_ND: Tensor, gain_D: Tensor, scale_D: Tensor, shift_D: Tensor) -> Tensor:
+        centred = x_ND - x_ND.mean(-1, keepdim=True)
+        standard = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        return standard * gain_D * (1 + scale_D) + shift_D
+
+    def turned(x_NK: Tensor) -> Tensor:
+        half = x_NK.shape[1] // 2
+        angles = torch.arange(len(x_NK))[:, None] * 10_000 ** (-torch.arange(half) / half)
+        z = torch.complex(x_NK[:, :half], x_NK[:, half:]) * torch.exp(1j * angles.double())
+        return torch.cat([z.real, z.imag], dim=1)
+
+    modulation = affine(block.modulation, condition_C).view(6, 16)
+    shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind()
+    x_ND = normed(h_ND, block.attention_norm.gain, scale_a, shift_a)
+    q, k, v = affine(block.qkv, x_ND).chunk(3, dim=1)
+    heads = [
+        torch.softmax(turned(q[:, p]) @ turned(k[:, p]).T / math.sqrt(8), dim=-1) @ v[:, p]
+        for p in (slice(0, 8), slice(8, 16))
+    ]
+    h_ND = h_ND + gate_a * affine(block.out, torch.cat(heads, dim=1))
+    x_ND = normed(h_ND, block.mlp_norm.gain, scale_m, shift_m)
+    hidden = affine(block.up, x_ND)
+    root = math.sqrt(2 / math.pi)
+    hidden = hidden / 2 * (1 + torch.tanh(root * (hidden + 0.044715 * hidden**3)))
+    return h_ND + gate_m * affine(block.down, hidden)

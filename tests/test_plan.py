@@ -159,16 +159,28 @@ def test_every_series_of_a_rung_has_the_same_batch_rate_warmup_and_steps() -> No
 
 
 def test_a_family_that_reads_longer_sequences_takes_fewer_steps_at_the_same_batch() -> None:
-    needs = Needs(attention="bidirectional", extra_input_ids=1, sequence_multiplier=2.0)
+    needs = Needs(attention="bidirectional", extra_input_ids=1, doubled_share=1.0)
     targets = [Target(("budget",), 1e11, "flops"), Target(("budget",), 1e12, "flops")]
     setting = Setting(seq_len=64, vocab_size=256)
     optimizer = optimizer_for(Train(), RUNG, targets, setting)
     series = ResolvedSeries("long", "any", (), needs, Train())
     run = plan_run(series, RUNG, targets, optimizer, setting)
-    # Trunk twice, attention four times, head once.
-    per_token = 3 * (2 * 24 * 16**2 * 2 + 4 * 4 * 64 * 16 * 2 + 2 * 16 * 256)
+    # Trunk and head twice, attention four times.
+    per_token = 3 * (2 * 24 * 16**2 * 2 + 4 * 4 * 64 * 16 * 2 + 2 * 2 * 16 * 256)
     assert run.flops_per_token.total == per_token
     assert run.cells[0].step == round(1e11 / per_token / optimizer.batch_sequences / 64)
+
+
+def test_the_backbone_of_a_sweep_reaches_its_trials_counts_and_rates() -> None:
+    plan = plan_of(design=isoflop(), series={"uniform": {"family": "uniform"}}, backbone="dit")
+    (planned,) = plan.trials
+    assert planned.trial.backbone == "dit"
+    assert planned.trial.optimizer.learning_rate == recipe.DIT_LEARNING_RATE
+    assert planned.params.conditioning == 49_408 + 129 * (6 * 16 * 2 + 2 * 16)
+    assert planned.params.head == 256 * 16 + 256
+    # Per sequence of 64 tokens: the level's 256 features to 128 channels, and what follows.
+    conditioning = 2 * (2 * 256 * 128 + 3 * (128**2 + 128 * (6 * 16 * 2 + 2 * 16))) / 64
+    assert planned.flops_per_token.total == FLOPS_PER_TOKEN + conditioning
 
 
 def test_auto_follows_the_recipe_at_the_middle_of_the_run() -> None:
@@ -282,7 +294,7 @@ def test_the_id_of_a_trial_is_what_it_always_was() -> None:
         },
         evaluation={"sequences": 1024},
     )
-    assert ids(plan) == ["c928c7172ab7"]
+    assert ids(plan) == ["c1dc0f696d2d"]
 
 
 SAME: dict[str, dict[str, Any]] = {

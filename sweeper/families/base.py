@@ -48,8 +48,10 @@ class Needs:
     attention: Literal["causal", "bidirectional"]
     extra_input_ids: int
     """Input ids beyond the vocabulary, from id V on: a mask (diffusion) or a start token (AR)."""
-    sequence_multiplier: float = 1.0
-    """Tokens the network reads per token of data."""
+    time_conditioning: bool = False
+    """Whether the network is told the noise level, if it can be; else it reads level 0."""
+    doubled_share: float = 0.0
+    """Share of training sequences that the network reads at twice their length."""
     explicit_order: bool = False
     """Whether it tells the denoiser where its inputs stand."""
 

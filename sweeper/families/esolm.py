@@ -68,7 +68,7 @@ class Family(AbstractFamily):
         return Needs(
             attention="causal",
             extra_input_ids=1,
-            sequence_multiplier=2 - self.diffusion_share,
+            doubled_share=1 - self.diffusion_share,
             explicit_order=True,
         )
 

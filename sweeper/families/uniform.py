@@ -36,7 +36,7 @@ class Family(AbstractMixing):
 
     @property
     def needs(self) -> Needs:
-        return Needs(attention="bidirectional", extra_input_ids=0)
+        return Needs(attention="bidirectional", extra_input_ids=0, time_conditioning=True)
 
     def log_shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(t), torch.full_like(t, -math.inf)

@@ -1,0 +1,1 @@
+"""Layers of the two published networks, `gidd` and `dit`, for `backbone.py`."""

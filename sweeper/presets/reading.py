@@ -1,0 +1,120 @@
+"""How layers read: rotary positions, which input sees which, and what earlier calls left behind.
+
+Shapes: B batch, N new inputs, M inputs read (those kept by earlier calls, then the new ones),
+H heads, K channels of a head, C channels of the condition.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ROPE_BASE = 10_000.0
+
+
+class Memory:
+    """Keys and values that one layer keeps of inputs read for good."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.n_kept = 0
+        self._keys_values: Tensor | None = None
+
+    def with_new(self, k_BHNK: Tensor, v_BHNK: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, H, M, K): the kept ones, then the new ones."""
+        if self._keys_values is None:
+            B, H, _, K = k_BHNK.shape
+            self._keys_values = k_BHNK.new_empty(2, B, H, self.capacity, K)
+        stop = self.n_kept + k_BHNK.shape[2]
+        # Written behind the kept ones: those not kept afterwards are overwritten by the next call.
+        for buffer_BHMK, new_BHNK in zip(self._keys_values, (k_BHNK, v_BHNK), strict=True):
+            buffer_BHMK[:, :, self.n_kept : stop] = new_BHNK
+        keys_BHMK, values_BHMK = self._keys_values[:, :, :, :stop]
+        return keys_BHMK, values_BHMK
+
+
+class Cache:
+    """What all layers of a network keep; for generation, as no gradient flows through it."""
+
+    def __init__(self, n_layers: int, capacity: int) -> None:
+        """`capacity`: most inputs, kept and new, that are read at once."""
+        self.layers = [Memory(capacity) for _ in range(n_layers)]
+
+    @property
+    def n_kept(self) -> int:
+        """Inputs read for good."""
+        return self.layers[0].n_kept
+
+    def keep(self, n_inputs: int) -> None:
+        """Keep the first `n_inputs` of those that were new in the last call."""
+        for layer in self.layers:
+            layer.n_kept += n_inputs
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a layer is told beside its input."""
+
+    rotation: tuple[Tensor, Tensor]
+    bias_BHNM: Tensor | None
+    """Added to attention logits: −inf where an input (row) must not read another (column)."""
+    is_causal: bool = False
+    """Whether that bias only keeps each input from those after it, so that kernels may know it."""
+    condition_BNC: Tensor | None = None
+    """What is known of the noise level; one for all inputs of a sequence (B, 1, C) or one each."""
+    memory: Memory | None = None
+    """What the layer keeps between calls."""
+
+    def keys_and_values(self, k_BHNK: Tensor, v_BHNK: Tensor) -> tuple[Tensor, Tensor]:
+        """Everything to attend to, (B, H, M, K)."""
+        if self.memory is None:
+            return k_BHNK, v_BHNK
+        return self.memory.with_new(k_BHNK, v_BHNK)
+
+
+def rotary_angles(positions_BN: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of position times frequency, float32, ready to broadcast over heads.
+
+    (N, K/2) for positions (N,) that all sequences share, (B, 1, N, K/2) for (B, N).
+    """
+    half = head_width // 2
+    frequencies = ROPE_BASE ** (-torch.arange(half, device=positions_BN.device) / half)
+    angles = positions_BN[..., None] * frequencies
+    if positions_BN.dim() > 1:
+        angles = angles[:, None]
+    return angles.cos(), angles.sin()
+
+
+def rotate(x_BHNK: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn channel pairs (k, k + K/2) by their angle (arXiv 2104.09864, half-split layout)."""
+    cos, sin = (r.to(x_BHNK.dtype) for r in rotation)
+    a, b = x_BHNK.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+def by_head(x_BNnD: Tensor, n_heads: int) -> Tensor:
+    """(B, N, n, D) to (B, n · H, N, K)."""
+    B, N, n, D = x_BNnD.shape
+    return x_BNnD.reshape(B, N, n * n_heads, D // n_heads).transpose(1, 2)
+
+
+def causal_visibility(n_new: int, n_kept: int, device: torch.device) -> Tensor:
+    """(N, M): each new input reads all kept ones, the new ones before it, and itself."""
+    every_NM = torch.ones(n_new, n_kept + n_new, dtype=torch.bool, device=device)
+    return every_NM.tril(n_kept)
+
+
+def visibility_bias(visible_BNM: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zero where an input (row) may read another (column), −inf elsewhere; one for all heads.
+
+    (N, M) for a mask that all sequences share, (B, 1, N, M) for (B, N, M).
+    """
+    bias = torch.zeros(visible_BNM.shape, dtype=dtype, device=visible_BNM.device)
+    bias = bias.masked_fill(~visible_BNM, -math.inf)
+    return bias if bias.dim() == 2 else bias[:, None]
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in float32, or unchanged if it is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
