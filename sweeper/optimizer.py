@@ -19,14 +19,6 @@ from sweeper.laprop import LaProp
 from sweeper.presets.gidd import is_matrix
 from sweeper.trial import Optimizer
 
-EMBEDDING_FACTOR = 2.0
-"""Rate of the input table in units of the auxiliary one.
-
-A row moves only at steps that show its token. At 25K parameters, from 1e11 to 1e12 FLOPs, doubling
-its rate lowered the bound of `ar` by 0.01 to 0.03 and of `masked` (cross-entropy) by 0.015 nats per
-token and left `uniform` where it was: one seed each, so little more than the noise of 0.01 to 0.02.
-"""
-
 EPSILON = 1e-8
 """Added to the root of the mean square; `complete_p` divides it by width and depth."""
 
@@ -80,7 +72,7 @@ def _complete_p_groups(network: Network, settings: Optimizer) -> list[dict[str, 
         elif parameter is not network.embedding:
             others.append(parameter)
     bulk_rate, other_rate = settings.learning_rate / width, settings.auxiliary_learning_rate
-    embedding_rate = EMBEDDING_FACTOR * other_rate
+    embedding_rate = settings.embedding_learning_rate_ratio * other_rate
     return [
         {"params": matrices, "peak": bulk_rate, "weight_decay": settings.weight_decay * width},
         {"params": [network.embedding], "peak": embedding_rate, "weight_decay": 0.0},

@@ -254,6 +254,7 @@ def _trials(
         seed=train.seeds[0],
         precision=_precision(run, bfloat16_from_width),
         backbone=sweep.backbone,
+        prefix_share=train.prefix_share,
     )
     for seed in train.seeds:
         trial = dataclasses.replace(first, seed=seed)

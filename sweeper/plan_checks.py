@@ -112,6 +112,7 @@ def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
     for run in runs:
         yield from run.problems
         yield from _idle_keys(sweep, run)
+        yield from _unread_prefixes(sweep, run)
         path_of = partial(run.series.train_path, sweep)
         if not run.problems and (problem := schedule_problem(run, path_of)):
             yield problem
@@ -122,6 +123,17 @@ def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
             f"{min(ratios):.3g} to {max(ratios):.3g} tokens per parameter"
         )
         yield Problem(("design", "isoflop", "tokens_per_param"), expected)
+
+
+def _unread_prefixes(sweep: Sweep, run: Run) -> Iterator[Problem]:
+    """Clean prefixes for a family that reads one way."""
+    series = run.series
+    if series.train.prefix_share and series.needs.attention != "bidirectional":
+        expected = (
+            f"series {series.label!r} ({series.family}) predicts each token from those before it "
+            "anyway: expected 0, which it may have under a train of its own"
+        )
+        yield Problem(series.train_path(sweep, "prefix_share"), expected)
 
 
 def _idle_keys(sweep: Sweep, run: Run) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from sweeper.flops import FlopsPerToken, flops_per_token
 from sweeper.ladder import BackboneName, Rung, trunk_params
 from sweeper.series import ResolvedSeries
 from sweeper.spec import Train
+from sweeper.spec_fields import WarmupShare
 from sweeper.sweep_yaml import KeyPath, Problem
 from sweeper.trial import ENDLESS_SCHEDULES, Optimizer
 
@@ -173,11 +174,14 @@ def optimizer_for(
         auxiliary_rate = recipe.AUXILIARY_LEARNING_RATE
     if warmup == "auto":
         warmup = recipe.warmup_steps(round(kept[0] / tokens_per_step))
+    elif isinstance(warmup, WarmupShare):
+        warmup = warmup.at_least
     return Optimizer(
         batch_sequences=batch,
         learning_rate=rate,
         auxiliary_learning_rate=auxiliary_rate,
         warmup_steps=warmup,
+        embedding_learning_rate_ratio=train.embedding_learning_rate_ratio,
         schedule=train.schedule,
         name=train.optimizer,
         betas=train.betas,
@@ -208,7 +212,9 @@ def schedule_problem(run: Run, path_of: Callable[[str], KeyPath]) -> Problem | N
 
 
 def _over_its_length(optimizer: Optimizer, train: Train, n_steps: int) -> Optimizer:
-    """The settings with a schedule that depends on the length of the run fitted to it."""
+    """The settings with whatever depends on the length of the run fitted to it."""
+    if isinstance(train.warmup, WarmupShare):
+        optimizer = dataclasses.replace(optimizer, warmup_steps=train.warmup.steps(n_steps))
     match train.schedule:
         case "constant":
             return optimizer

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field, model_validator
 
+from sweeper import recipe
 from sweeper.corpora.reading import AS_BYTES, KEYS, READING_KEYS, Reading
 from sweeper.corpora.tokens import MAX_VOCAB_SIZE
 from sweeper.errors import ConfigError
@@ -37,10 +38,12 @@ from sweeper.spec_fields import (
     Seed,
     Several,
     Share,
+    ShareOrAll,
     Size,
     Slug,
     StepsBySize,
     Tokens,
+    Warmup,
     refuse_duplicates,
     wrong,
 )
@@ -107,12 +110,16 @@ class Train(_Part):
     """Base learning rate; matrices train at it divided by width."""
     auxiliary_learning_rate: AutoRate = "auto"
     """Learning rate of embeddings, head, norms, biases and sinks."""
+    embedding_learning_rate_ratio: Annotated[Number, Field(gt=0, le=100)] = (
+        recipe.EMBEDDING_LEARNING_RATE_RATIO
+    )
+    """Learning rate of the input table in units of the auxiliary one."""
     optimizer: Literal["adamw", "laprop"] = "adamw"
     schedule: Schedule = "constant"
     """Course of the learning rate after warmup. `cosine` and `wsd` (a cooldown at the end) depend
     on the length of the run, so that every observation takes a run of its own."""
-    warmup: AutoCount = "auto"
-    """Optimiser steps of linear warmup; 1 means none."""
+    warmup: Warmup = "auto"
+    """Optimiser steps of linear warmup, 1 meaning none; or `{share, at_least}` of the run."""
     cooldown: AutoLengthShare = "auto"
     """Share of the run over which `wsd` brings the rate down to zero."""
     min_learning_rate_ratio: AutoMinimumShare = "auto"
@@ -125,6 +132,8 @@ class Train(_Part):
     """Largest global gradient norm; `none`: gradients are taken as they are."""
     ema: Share = 0.0
     """What the average of the weights that is evaluated keeps each step; 0: no averaging."""
+    prefix_share: ShareOrAll = 0.0
+    """Share of the sequences that keep a clean prefix, see `prefixes.py`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 autocast where it is faster, see `precision.py`."""
 

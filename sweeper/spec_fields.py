@@ -6,6 +6,7 @@ Every refusal states what was expected; what was found and where is added by `sp
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
 
@@ -185,6 +186,50 @@ def _rung_of_size(size: float) -> Rung:
         ) from error
 
 
+@dataclass(frozen=True)
+class WarmupShare:
+    """A warmup that follows the length of the run."""
+
+    share: float
+    """Of the run's steps."""
+    at_least: int
+    """Steps."""
+
+    def steps(self, n_steps: int) -> int:
+        """Of a run of `n_steps`."""
+        return max(self.at_least, round(self.share * n_steps))
+
+
+def _warmup(value: object) -> object:
+    if isinstance(value, WarmupShare):
+        return value
+    if not isinstance(value, Mapping):
+        return _or_auto(_positive_count)(value)
+    parsers: dict[str, Callable[[object], float]] = {
+        "share": _share_above_zero,
+        "at_least": _positive_count,
+    }
+    unknown = [key for key in value if key not in parsers]
+    if unknown:
+        raise wrong(did_you_mean(unknown[0], [*parsers]), unknown[0], at_key=True)
+    found = {}
+    for key, parse in parsers.items():
+        if key not in value:
+            raise wrong(f"the key {key!r} is missing — expected share and at_least")
+        try:
+            found[key] = parse(value[key])
+        except ValueError as error:
+            raise wrong(str(error), key) from error
+    return WarmupShare(found["share"], int(found["at_least"]))
+
+
+def _share_or_all(value: object) -> float:
+    number = parse_number(value)
+    if not 0 <= number <= 1:
+        raise wrong("expected a share from 0 to 1, such as 20%")
+    return number
+
+
 def _pair(value: object) -> object:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise wrong("expected a list of two numbers")
@@ -244,6 +289,8 @@ Size = Annotated[Rung, BeforeValidator(_size)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 Pair = BeforeValidator(_pair)
+ShareOrAll = Annotated[float, BeforeValidator(_share_or_all)]
+Warmup = Annotated[int | Literal["auto"] | WarmupShare, BeforeValidator(_warmup)]
 Several = BeforeValidator(_several)
 OneOrSeveral = BeforeValidator(_one_or_several)
 StepsBySize = Annotated[tuple[tuple[str, Rung, int], ...], BeforeValidator(_steps_by_size)]

@@ -47,6 +47,8 @@ class Optimizer:
     auxiliary_learning_rate: float
     """Peak learning rate of everything else: embeddings, head, norms, biases, sinks."""
     warmup_steps: int
+    embedding_learning_rate_ratio: float = 2.0
+    """Peak rate of the input table in units of the auxiliary one."""
     schedule: Schedule = "constant"
     name: Literal["adamw", "laprop"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.99)

@@ -120,7 +120,7 @@ def test_a_stopped_trial_resumes_with_its_averages_and_in_the_middle_of_its_cool
     tmp_path: Path,
 ) -> None:
     settings = Optimizer(
-        8, 0.1, 6e-3, 2, "wsd", "laprop", schedule_steps=10, cooldown_steps=5, ema_decay=0.9
+        8, 0.1, 6e-3, 2, 1.0, "wsd", "laprop", schedule_steps=10, cooldown_steps=5, ema_decay=0.9
     )
     trial = trial_of(optimizer=settings)
     assert run_trial(assignment_of(tmp_path / "whole", trial), stop=never) == "published"
