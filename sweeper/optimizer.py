@@ -1,6 +1,6 @@
-"""The optimiser of a network: its parameter groups, their peak rates, decay and epsilon.
+"""The optimiser of a backbone: its parameter groups, their peak rates, decay and epsilon.
 
-A network says how it is parametrised. `complete_p` is arXiv 2512.10858 §2.1: with base learning
+A backbone says how it is parametrised. `complete_p` is arXiv 2512.10858 §2.1: with base learning
 rate eta, weight matrices of a trunk of width d and depth L train at eta / d with weight decay
 times d, everything else at an auxiliary rate without decay, all with eps 1e-8 / (d · L): together
 with the backbone's multipliers, the same rates serve every rung. `standard` is arXiv 2602.15014
@@ -8,13 +8,12 @@ with the backbone's multipliers, the same rates serve every rung. `standard` is 
 trains at is `schedules.py`.
 """
 
-from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
-from sweeper.ladder import Rung
+from sweeper.backbone import Backbone
 from sweeper.laprop import LaProp
 from sweeper.presets.gidd import is_matrix
 from sweeper.trial import Optimizer
@@ -23,31 +22,14 @@ EPSILON = 1e-8
 """Added to the root of the mean square; `complete_p` divides it by width and depth."""
 
 
-class Network(Protocol):
-    """What of a network the optimiser asks."""
-
-    embedding: nn.Parameter
-
-    @property
-    def parametrization(self) -> Literal["complete_p", "standard"]:
-        """How rates, decay and epsilon depend on width and depth."""
-
-    @property
-    def rung(self) -> Rung:
-        """Its size."""
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """All parameters with their names; those of the trunk's layers begin with `blocks.`."""
-
-
-def build_optimizer(network: Network, settings: Optimizer) -> torch.optim.Optimizer:
+def build_optimizer(backbone: Backbone, settings: Optimizer) -> torch.optim.Optimizer:
     """The optimiser; each group remembers its full rate as `peak`."""
-    match network.parametrization:
+    match backbone.parametrization:
         case "complete_p":
-            groups = _complete_p_groups(network, settings)
-            epsilon = EPSILON / (network.rung.width * network.rung.n_layers)
+            groups = _complete_p_groups(backbone, settings)
+            epsilon = EPSILON / (backbone.rung.width * backbone.rung.n_layers)
         case "standard":
-            groups, epsilon = _one_group(network, settings), EPSILON
+            groups, epsilon = _one_group(backbone, settings), EPSILON
     rate = groups[0]["peak"]
     match settings.name:
         case "adamw":
@@ -62,25 +44,24 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = factor * group["peak"]
 
 
-def _complete_p_groups(network: Network, settings: Optimizer) -> list[dict[str, Any]]:
-    width = network.rung.width
+def _complete_p_groups(backbone: Backbone, settings: Optimizer) -> list[dict[str, Any]]:
+    width = backbone.rung.width
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for name, parameter in network.named_parameters():
+    for name, parameter in backbone.named_parameters():
         if name.startswith("blocks.") and is_matrix(name, parameter):
             matrices.append(parameter)
-        elif parameter is not network.embedding:
+        elif parameter is not backbone.embedding:
             others.append(parameter)
     bulk_rate, other_rate = settings.learning_rate / width, settings.auxiliary_learning_rate
     embedding_rate = settings.embedding_learning_rate_ratio * other_rate
     return [
         {"params": matrices, "peak": bulk_rate, "weight_decay": settings.weight_decay * width},
-        {"params": [network.embedding], "peak": embedding_rate, "weight_decay": 0.0},
+        {"params": [backbone.embedding], "peak": embedding_rate, "weight_decay": 0.0},
         {"params": others, "peak": other_rate, "weight_decay": 0.0},
     ]
 
 
-def _one_group(network: Network, settings: Optimizer) -> list[dict[str, Any]]:
-    parameters = [parameter for _, parameter in network.named_parameters()]
+def _one_group(backbone: Backbone, settings: Optimizer) -> list[dict[str, Any]]:
     rate, decay = settings.learning_rate, settings.weight_decay
-    return [{"params": parameters, "peak": rate, "weight_decay": decay}]
+    return [{"params": [*backbone.parameters()], "peak": rate, "weight_decay": decay}]

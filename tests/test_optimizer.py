@@ -56,29 +56,18 @@ def test_both_optimisers_take_the_same_groups(
         assert group["eps"] == 1e-8 / (16 * 2)
 
 
-class Plain(nn.Module):
-    """A stand-in for a network of the standard parametrisation."""
-
-    parametrization: Literal["complete_p", "standard"] = "standard"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rung = Rung(2, 16, 2)
-        self.embedding = nn.Parameter(torch.ones(11, 16))
-        self.norm = nn.Parameter(torch.ones(16))
-
-
 @pytest.mark.parametrize("name", ["adamw", "laprop"])
 def test_the_standard_parametrisation_is_one_group_with_decay_on_all_tensors(
     name: Literal["adamw", "laprop"],
 ) -> None:
-    plain = Plain()
+    plain = Backbone(Rung(2, 16, 2), 11, 1, "causal", "dit")
     settings = dataclasses.replace(SETTINGS, name=name, learning_rate=2e-4, weight_decay=0.1)
     optimizer = build_optimizer(plain, settings)
     (group,) = optimizer.param_groups
     assert [*map(id, group["params"])] == [*map(id, plain.parameters())]
     assert (group["peak"], group["weight_decay"], group["eps"]) == (2e-4, 0.1, 1e-8)
     for parameter in plain.parameters():
+        nn.init.ones_(parameter)
         parameter.grad = torch.zeros_like(parameter)
     set_rates(optimizer, 1.0)
     optimizer.step()

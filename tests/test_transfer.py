@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweeper.backbone import Backbone, Block
+from sweeper.backbone import Backbone
 from sweeper.ladder import Rung
 from sweeper.optimizer import build_optimizer, set_rates
+from sweeper.presets.gidd import HEAD_SCALE, RESIDUAL_SCALE, Block, Final
 from sweeper.trial import Optimizer
 
 VOCAB_SIZE, N_STEPS = 31, 6
@@ -52,19 +53,15 @@ def matrices_without_width(backbone: Backbone, optimizer: torch.optim.Optimizer)
 
 def logits_without_width(backbone: Backbone, optimizer: torch.optim.Optimizer) -> None:
     """Scale logits as at the smallest width."""
-    factor = backbone.rung.width / WIDTHS[0].width
-
-    def rescale(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return factor * output
-
-    backbone.final_norm.register_forward_hook(rescale)
+    assert isinstance(backbone.final, Final)
+    backbone.final.scale = HEAD_SCALE / WIDTHS[0].width
 
 
 def branches_without_depth(backbone: Backbone, optimizer: torch.optim.Optimizer) -> None:
     """Scale residual branches as at the smallest depth."""
     for block in backbone.blocks:
         assert isinstance(block, Block)
-        block.scale = 4 / DEPTHS[0].n_layers
+        block.scale = RESIDUAL_SCALE / DEPTHS[0].n_layers
 
 
 def moved(rung: Rung, name: Literal["adamw", "laprop"], mistake: Mistake) -> Moved:
@@ -80,7 +77,7 @@ def moved(rung: Rung, name: Literal["adamw", "laprop"], mistake: Mistake) -> Mov
     def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         features_BLD.append(inputs[0].detach())
 
-    backbone.final_norm.register_forward_pre_hook(look)
+    backbone.final.register_forward_pre_hook(look)
     logits_BLV: list[Tensor] = []
     for _ in range(N_STEPS + 1):
         logits = backbone(ids_BL, torch.zeros(8))
