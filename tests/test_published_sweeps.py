@@ -1,5 +1,6 @@
 """The sweep files of the two published grids list exactly the runs that were made."""
 
+import csv
 import math
 from collections import Counter
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from sweeper.plan import Plan, preview_sweep
-from sweeper.published_ladders import GIDD
+from sweeper.published_ladders import GIDD, SAHOO, sahoo_steps
 from sweeper.spec import load_sweep
 
-SWEEPS = Path(__file__).parent.parent / "sweeps"
+ROOT = Path(__file__).resolve().parent.parent
+SWEEPS = ROOT / "sweeps"
+POINTS = ROOT.parent / "shared" / "data" / "sahoo_isoflop_points.csv"
 
 
 def planned(name: str) -> Plan:
@@ -76,3 +79,51 @@ def test_the_gidd_grid_has_its_batches_rates_and_steps(gidd: Plan) -> None:
         assert (settings.warmup_steps, settings.embedding_learning_rate_ratio) == (2000, 1.0)
         assert trial.prefix_share == 0.2
         assert dict(trial.family_options)["per_token_share"] == 0.2
+
+
+@pytest.fixture(scope="module")
+def sahoo() -> Plan:
+    return planned("sahoo_isoflop.yaml")
+
+
+def test_the_sahoo_grid_has_its_134_runs_at_their_steps(sahoo: Plan) -> None:
+    assert len(sahoo.trials) == sahoo.totals.n_cells == 134
+    assert Counter(p.series for p in sahoo.trials) == {
+        "ar": 34,
+        "masked-ce": 29,
+        "uniform": 30,
+        "esolm": 41,
+    }
+    names = {size.rung: name for name, size in SAHOO.items()}
+    for trial in sahoo.trials:
+        (cell,) = trial.cells
+        assert cell.budget_flops is not None
+        assert cell.step == sahoo_steps(names[trial.trial.rung], cell.budget_flops)
+        assert cell.tokens == cell.step * 256 * 2048
+
+
+def test_the_sahoo_grid_trains_as_the_study_did(sahoo: Plan) -> None:
+    for planned_trial in sahoo.trials:
+        trial, settings = planned_trial.trial, planned_trial.trial.optimizer
+        assert trial.backbone == "dit"
+        assert (settings.name, settings.betas, settings.weight_decay) == ("adamw", (0.9, 0.95), 0.1)
+        assert (settings.schedule, settings.min_learning_rate_ratio) == ("cosine", 0.1)
+        assert settings.schedule_steps == trial.n_steps
+        assert settings.warmup_steps == max(100, round(0.01 * trial.n_steps))
+        assert (settings.learning_rate, settings.clip_norm) == (2e-4, 1.0)
+    objectives = {p.series: dict(p.trial.family_options).get("objective") for p in sahoo.trials}
+    assert objectives["masked-ce"] == objectives["esolm"] == "cross_entropy"
+    assert {dict(p.trial.family_options).get("alpha_0") for p in sahoo.trials} == {None, 1.0}
+
+
+@pytest.mark.skipif(not POINTS.exists(), reason="the digitised points are not beside the project")
+def test_the_sahoo_grid_is_that_of_the_published_points(sahoo: Plan) -> None:
+    series = {"AR": "ar", "MDLM": "masked-ce", "Duo": "uniform", "EsoLM": "esolm"}
+    with POINTS.open(newline="") as file:
+        published = {
+            (series[row["family"]], float(row["budget_flops"]), int(row["tokens"]))
+            for row in csv.DictReader(file)
+        }
+    assert published == {
+        (p.series, p.cells[0].budget_flops, p.cells[0].tokens) for p in sahoo.trials
+    }
