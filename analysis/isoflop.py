@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from analysis.bootstrap import Noise, Resampler
+from analysis.cost import cost_polynomial
 from analysis.errors import Caution
 from analysis.laws import PowerLaw, fit_power_law, law_with_offset, percentile_interval
 from analysis.points import FloatArray, Points, n_levels
@@ -91,6 +92,8 @@ class IsoFlopFit:
     log_tokens_RK: FloatArray = field(repr=False, compare=False)
     log_loss_RK: FloatArray = field(repr=False, compare=False)
     """Bootstrap draws of the bracketed optima, budgets ascending."""
+    residual_P: FloatArray = field(repr=False, compare=False)
+    """Relative residuals of the losses about the valleys, before what the fit absorbed."""
     cautions: tuple[Caution, ...] = ()
 
     @property
@@ -129,6 +132,7 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
         log_params_RK=draws.log_params_RK[:, bracketed_K],
         log_tokens_RK=draws.log_tokens_RK[:, bracketed_K],
         log_loss_RK=np.log(draws.loss_RK[:, bracketed_K]),
+        residual_P=noise.scaled_residual_P,
         cautions=tuple(cautions),
     )
     return _with_laws(fit, points.family, resampler, weighted=used == "pair")
@@ -150,11 +154,6 @@ def usable_budgets(points: Points, min_sizes: int = MIN_SIZES) -> tuple[Grid | N
     in_order = in_budget[np.argsort(points.budget_P[in_budget], kind="stable")]
     chosen = points.take(in_order)
     budget_P = np.searchsorted(np.array(usable), chosen.budget_P).astype(np.int64)
-    log_params_P = np.log(points.params_P)
-    degree = min(3, len(np.unique(log_params_P)) - 1)
-    per_token_P = np.log(points.flops_P) - np.log(points.tokens_P)
-    origin = log_params_P.mean()
-    centred = np.poly1d(np.polyfit(log_params_P - origin, per_token_P, degree))
     return Grid(
         points=chosen,
         budget_P=budget_P,
@@ -162,7 +161,7 @@ def usable_budgets(points: Points, min_sizes: int = MIN_SIZES) -> tuple[Grid | N
         flops_K=np.bincount(budget_P, chosen.flops_P) / np.bincount(budget_P),
         weight_P=1.0 / chosen.loss_P**2,
         variance_P=chosen.loss_P**2,  # equal relative noise at all budgets
-        cost=np.poly1d(centred(np.poly1d([1.0, -origin]))),
+        cost=cost_polynomial(points),
     ), left_out
 
 
@@ -340,5 +339,6 @@ def _empty(
         log_params_RK=nothing,
         log_tokens_RK=nothing,
         log_loss_RK=nothing,
+        residual_P=np.empty(0),
     )
     return dataclasses.replace(fit, cautions=(*cautions, _no_laws(fit, points.family)))

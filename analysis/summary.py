@@ -1,12 +1,14 @@
-"""Plain-text tables of fits and comparisons, as strings: what `run`, `fit`, `compare` end with."""
+"""Plain-text answers as strings: what `fit`, `compare` and `predict` print."""
 
 from collections.abc import Callable
 
+from analysis import notation
 from analysis.compare import Comparison, LawName, MultiplierPoint
 from analysis.errors import Caution
 from analysis.fit import FamilyFit, FitResult
 from analysis.isoflop import REASONS, Optimum
 from analysis.laws import PowerLaw
+from analysis.predict import Estimate, Prediction
 from analysis.surface import SurfaceFit
 
 MAX_BUDGETS = 5
@@ -32,6 +34,36 @@ def comparison_text(comparison: Comparison) -> str:
     if comparison.cautions:
         lines += ["", *(caution_line(caution) for caution in comparison.cautions)]
     return "\n".join(lines)
+
+
+def prediction_text(prediction: Prediction) -> str:
+    """Size, tokens, loss and training settings at a budget, then the cautions."""
+    source = {"isoflop": "its isoFLOP laws", "surface": "its surface", None: "nothing"}
+    far = f", {prediction.extrapolation_decades:.1f} decades outside its budgets"
+    where = far if prediction.extrapolation_decades else ""
+    lines = [
+        f"{prediction.family} at {prediction.flops:.3g} FLOPs by {source[prediction.source]}{where}"
+    ]
+    if prediction.params and prediction.tokens and prediction.loss:
+        unit = notation.params_unit(prediction.params_convention)
+        lines += [
+            f"  N* = {_estimate(prediction.params, notation.count)} {unit}, "
+            f"D* = {_estimate(prediction.tokens, notation.count)} tokens",
+            f"  L* = {_estimate(prediction.loss, '{:.4f}'.format)} {notation.LOSS_UNIT}, one run",
+        ]
+    if prediction.batch_tokens and prediction.learning_rate:
+        lines.append(
+            f"  batch {notation.count(prediction.batch_tokens.value)} tokens, learning rate "
+            f"{prediction.learning_rate.value:.3g} ({prediction.batch_tokens.source})"
+        )
+    lines += [caution_line(caution) for caution in prediction.cautions]
+    if n := len(prediction.fit_cautions):
+        lines.append(f"({n} more {'warning' if n == 1 else 'warnings'} on the fit: sweeper fit)")
+    return "\n".join(lines)
+
+
+def _estimate(estimate: Estimate, form: Callable[[float], str]) -> str:
+    return _with_interval(estimate.value, estimate.ci, form)
 
 
 def _multiplier_line(point: MultiplierPoint) -> str:

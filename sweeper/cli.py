@@ -102,11 +102,23 @@ def json_option(command: Command) -> Command:
 
 def fit_options(command: Command) -> Command:
     """A source and how to fit it."""
+    return _fit_options(command, "--flops", "--flops-convention")
+
+
+def fit_options_beside_a_budget(command: Command) -> Command:
+    """The same where `--flops` is the budget asked about."""
+    return _fit_options(command, "--flops-convention")
+
+
+def _fit_options(command: Command, *flops_convention: str) -> Command:
     options = [
         click.argument("source", type=click.Path(path_type=Path)),
         click.option("--params", metavar="CONVENTION", help="trunk, trunk+head or total."),
         click.option(
-            "--flops", metavar="CONVENTION", help="full, 6N, 6N+attention or no-attention."
+            *flops_convention,
+            "flops_convention",
+            metavar="CONVENTION",
+            help="full, 6N, 6N+attention or no-attention.",
         ),
         click.option("--isoflop", default="pair", show_default=True, help="pair|parabola|akima."),
         click.option(
@@ -278,6 +290,31 @@ def compare(source: Path, baseline: str, against: str, as_json: bool, **options:
 
 
 @cli.command()
+@fit_options_beside_a_budget
+@click.option("--family", required=True, metavar="LABEL", help="Series to predict.")
+@click.option("--flops", required=True, metavar="C", help="Training budget, for instance 1e21.")
+@json_option
+def predict(source: Path, family: str, flops: str, as_json: bool, **options: Any) -> None:
+    """Compute-optimal size, tokens and loss of a series at a budget, and how to train there.
+
+    Intervals hold 95 % of what a new run at that budget would show, if the laws go on there.
+
+    Example: sweeper predict results/quick --family masked --flops 1e13
+    """
+    from analysis.predict import predict as predict_series
+    from analysis.predict import to_json
+    from analysis.summary import prediction_text
+
+    budget = _number(flops, "--flops")
+    _, result = _fitted(source, options)
+    prediction = predict_series(result, family, budget)
+    if as_json:
+        _print_json(to_json(prediction))
+    else:
+        click.echo(prediction_text(prediction))
+
+
+@cli.command()
 @fit_options
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder or file.")
 @click.option("--figure", "names", multiple=True, metavar="NAME", help="Only this; repeatable.")
@@ -322,7 +359,7 @@ def _fitted(source: Path, options: dict[str, Any]) -> "tuple[TidyTable, FitResul
     from analysis.fit import FitSettings, fit_table
     from analysis.load import load
 
-    table = load(source, options["params"], options["flops"])
+    table = load(source, options["params"], options["flops_convention"])
     settings = FitSettings(
         huber_delta=_huber_delta(options["huber_delta"]),
         isoflop=options["isoflop"],
@@ -330,6 +367,15 @@ def _fitted(source: Path, options: dict[str, Any]) -> "tuple[TidyTable, FitResul
         seed=options["seed"],
     )
     return table, fit_table(table, settings)
+
+
+def _number(text: str, option: str) -> float:
+    from sweeper.quantities import parse_number
+
+    try:
+        return parse_number(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}, not {text!r}", param_hint=option) from None
 
 
 def _huber_delta(text: str) -> Any:

@@ -14,7 +14,9 @@ from sweeper.records import ROW_TYPES, schema
 
 pytestmark = pytest.mark.slow  # one process after another
 
-VERBS = ["init", "plan", "run", "status", "fit", "compare", "plot", "report", "verify"]
+VERBS = [
+    "init", "plan", "run", "status", "fit", "compare", "predict", "plot", "report", "verify",
+]  # fmt: skip
 
 SWEEP = """\
 name: pilot
@@ -76,6 +78,9 @@ def test_help_names_exactly_the_verbs_that_work(tmp_path: Path) -> None:
         (["fit", "good.csv", "--isoflop", "parabel"], "did you mean 'parabola'"),
         (["fit", "good.csv", "--flops", "6N"], "no ingredients"),
         (["compare", "good.csv", "--baseline", "a", "--against", "b"], "no series 'b'"),
+        (["predict", "good.csv", "--family", "b", "--flops", "1e12"], "no series 'b'"),
+        (["predict", "good.csv", "--family", "a", "--flops", "0"], "expected a budget"),
+        (["predict", "good.csv", "--family", "a", "--flops", "many"], "--flops"),
         (["status", "."], "not a results folder"),
         (["verify", "."], "not a results folder"),
         (["report", "good.csv", "-o", "good.csv/report.html"], "report.html"),
@@ -105,6 +110,7 @@ def test_reading_verbs_load_neither_torch_nor_ray(pilot: Path) -> None:
         ["status", "results/pilot"],
         ["fit", "results/pilot", "--bootstrap", "20"],
         ["compare", "results/pilot", "--baseline", "ar", "--against", "masked"],
+        ["predict", "results/pilot", "--family", "ar", "--flops", "1e10", "--bootstrap", "20"],
         ["report", "results/pilot", "-o", "report.html", "--bootstrap", "20"],
     ):
         check = (
@@ -152,6 +158,7 @@ def test_json_answers_hold_finite_numbers_or_null(pilot: Path) -> None:
     for arguments in (
         ["fit", "results/pilot", "--json", "--bootstrap", "20"],
         ["compare", "results/pilot", "--baseline", "ar", "--against", "masked", "--json"],
+        ["predict", "results/pilot", "--family", "ar", "--flops", "1e10", "--json"],
     ):
         answer = json.loads(sweeper(*arguments, cwd=pilot).stdout, parse_constant=refuse)
         assert answer["warnings"] is not None
