@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 
 from analysis.bootstrap import Resampler
 from analysis.errors import Caution, SettingsError, did_you_mean
+from analysis.further import Further, further_json, law_json, read_further, shared_cautions
 from analysis.isoflop import IsoFlopFit, Optimum, fit_isoflop
-from analysis.laws import PowerLaw
 from analysis.points import Points, points_by_family
 from analysis.surface import Refusal, SurfaceFit, fit_surface
 from analysis.tidy import TidyTable
@@ -57,6 +57,8 @@ class FamilyFit:
     """None where the table has no isoFLOP structure."""
     surface: SurfaceFit | None
     """None where the data cannot pin it down; a caution says why."""
+    further: Further
+    """Envelope, token-bound frontier and what else the series supports."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,13 @@ def fit_table(table: TidyTable, settings: FitSettings | None = None) -> FitResul
         if len(points.budgets_K):
             isoflop = fit_isoflop(points, settings.isoflop, resampler)
             cautions += isoflop.cautions
-        surface = fit_surface(points, settings.huber_delta, resampler)
-        if isinstance(surface, Refusal):
-            cautions.append(surface.caution)
-            families[label] = FamilyFit(label, points, isoflop, None)
-        else:
-            cautions += surface.cautions
-            families[label] = FamilyFit(label, points, isoflop, surface)
+        found = fit_surface(points, settings.huber_delta, resampler)
+        cautions += [found.caution] if isinstance(found, Refusal) else found.cautions
+        surface = None if isinstance(found, Refusal) else found
+        further = read_further(points, isoflop, surface, resampler)
+        families[label] = FamilyFit(label, points, isoflop, surface, further)
     families, form_cautions = _with_one_form_of_loss_law(families)
-    cautions += form_cautions
+    cautions += [*form_cautions, *shared_cautions([fit.further for fit in families.values()])]
     return FitResult(
         families, settings, table.params_convention, table.flops_convention, tuple(cautions)
     )
@@ -152,18 +152,19 @@ def _family_json(fit: FamilyFit) -> Json:
         "n_runs": fit.points.n_runs,
         "isoflop": None if fit.isoflop is None else _isoflop_json(fit.isoflop),
         "surface": None if fit.surface is None else _surface_json(fit.surface),
+        **further_json(fit.further),
     }
 
 
 def _isoflop_json(fit: IsoFlopFit) -> Json:
-    loss_law = _law_json(fit.loss_law)
+    loss_law = law_json(fit.loss_law)
     if loss_law is not None and fit.loss_law is not None:
         loss_law["offset"] = fit.loss_law.offset
     return {
         "method": fit.method,
         "optima": [_optimum_json(optimum) for optimum in fit.optima],
-        "params_law": _law_json(fit.params_law),
-        "tokens_law": _law_json(fit.tokens_law),
+        "params_law": law_json(fit.params_law),
+        "tokens_law": law_json(fit.tokens_law),
         "loss_law": loss_law,
     }
 
@@ -174,16 +175,6 @@ def _optimum_json(optimum: Optimum) -> Json:
     return {name: getattr(optimum, name) for name in names} | {
         name: None if (interval := getattr(optimum, name)) is None else list(interval)
         for name in intervals
-    }
-
-
-def _law_json(law: PowerLaw | None) -> Json | None:
-    if law is None:
-        return None
-    return {
-        "coefficient": law.coefficient,
-        "exponent": law.exponent,
-        "exponent_ci": list(law.exponent_ci),
     }
 
 

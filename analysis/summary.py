@@ -6,6 +6,7 @@ from analysis import notation
 from analysis.compare import Comparison, LawName, MultiplierPoint
 from analysis.errors import Caution
 from analysis.fit import FamilyFit, FitResult
+from analysis.further import Further
 from analysis.isoflop import REASONS, Optimum
 from analysis.laws import PowerLaw
 from analysis.predict import Estimate, Prediction
@@ -104,6 +105,7 @@ def family_summary(fit: FamilyFit) -> str:
         )
         lines += [f"  {law_text(name, law)}" for name, law in laws]
     lines.append(f"  {surface_text(fit.surface)}")
+    lines += [f"  {line}" for line in further_lines(fit.further)]
     return "\n".join(lines)
 
 
@@ -127,6 +129,24 @@ def surface_text(surface: SurfaceFit | None) -> str:
         f"{surface.B:.4g} / D^{surface.beta:.4f}, alpha [{alpha[0]:.4f}, {alpha[1]:.4f}], "
         f"beta [{beta[0]:.4f}, {beta[1]:.4f}]"
     )
+
+
+def further_lines(further: Further) -> list[str]:
+    """Envelope and token-bound frontier, as far as there are any."""
+    lines = []
+    if further.envelope is not None:
+        names = {"N": further.envelope.params_law, "D": further.envelope.tokens_law}
+        exponents = ", ".join(
+            f"{name}* exponent {_with_interval(law.exponent, law.exponent_ci, '{:.4f}'.format)}"
+            for name, law in names.items()
+        )
+        lines.append(f"envelope of training curves: {exponents}")
+    tokens = further.token_frontier
+    if tokens is not None and tokens.limit is not None:
+        last = tokens.limit[-1]
+        loss = _with_interval(last.loss, last.ci, "{:.4f}".format)
+        lines.append(f"token-bound: L* → {loss} on {short(last.tokens)} tokens as N grows")
+    return lines
 
 
 def caution_line(caution: Caution) -> str:

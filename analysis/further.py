@@ -1,0 +1,101 @@
+"""What a fit says of a series beyond isoFLOP optima and the surface: one place to read and to name
+it.
+
+Each part has a module of its own. A part that the data cannot support is None, and a caution says
+why; where that reason is the same for every series, it is said once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from analysis.bootstrap import Resampler
+from analysis.envelope import Envelope, fit_envelope
+from analysis.errors import Caution
+from analysis.isoflop import IsoFlopFit
+from analysis.laws import PowerLaw
+from analysis.points import Points
+from analysis.surface import SurfaceFit
+from analysis.token_frontier import TokenFrontier, token_frontier
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Further:
+    """The further parts of one series."""
+
+    envelope: Envelope | None
+    token_frontier: TokenFrontier | None
+    cautions: tuple[Caution, ...] = ()
+
+
+def read_further(
+    points: Points, isoflop: IsoFlopFit | None, surface: SurfaceFit | None, resampler: Resampler
+) -> Further:
+    """Every further part of one series."""
+    envelope = fit_envelope(points, resampler)
+    tokens = token_frontier(points, isoflop, surface)
+    parts = (envelope, tokens)
+    return Further(
+        envelope=None if isinstance(envelope, Caution) else envelope,
+        token_frontier=None if isinstance(tokens, Caution) else tokens,
+        cautions=tuple(part for part in parts if isinstance(part, Caution)),
+    )
+
+
+def shared_cautions(further: Sequence[Further]) -> list[Caution]:
+    """The cautions of all series, without a label where every series has the same."""
+    by_series = [[replace(caution, family=None) for caution in each.cautions] for each in further]
+    result: list[Caution] = []
+    for each, unlabelled in zip(further, by_series, strict=True):
+        for caution, plain in zip(each.cautions, unlabelled, strict=True):
+            said = plain if all(plain in others for others in by_series) else caution
+            if said not in result:
+                result.append(said)
+    return result
+
+
+def further_json(further: Further) -> Json:
+    """Keys of a series in the answer of `sweeper fit --json`."""
+    envelope, tokens = further.envelope, further.token_frontier
+    return {
+        "envelope": None if envelope is None else _envelope_json(envelope),
+        "token_frontier": None if tokens is None else _token_frontier_json(tokens),
+    }
+
+
+def law_json(law: PowerLaw | None) -> Json | None:
+    """A pure law, or null."""
+    if law is None:
+        return None
+    return {
+        "coefficient": law.coefficient,
+        "exponent": law.exponent,
+        "exponent_ci": list(law.exponent_ci),
+    }
+
+
+def _envelope_json(envelope: Envelope) -> Json:
+    return {
+        "n_points": len(envelope.flops_H),
+        "n_runs": envelope.n_runs,
+        "params_law": law_json(envelope.params_law),
+        "tokens_law": law_json(envelope.tokens_law),
+        "loss_law": law_json(envelope.loss_law),
+    }
+
+
+def _token_frontier_json(tokens: TokenFrontier) -> Json:
+    limit = None
+    if tokens.limit is not None:
+        limit = [
+            {
+                "tokens": point.tokens,
+                "loss": point.loss,
+                "ci": list(point.ci),
+                "loss_at_largest_size": point.loss_at_largest_size,
+            }
+            for point in tokens.limit
+        ]
+    return {"limit": limit, "along_optima": law_json(tokens.along_optima)}
