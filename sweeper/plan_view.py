@@ -11,18 +11,21 @@ from sweeper.plan import Plan, PlannedTrial
 from sweeper.progress import count
 
 
+GPU_FLOPS_PER_S = 4e14
+"""What a well-used H100 sustains in bfloat16: 40 % of its peak of 989 TFLOPs/s."""
+
+
 def plan_view(plan: Plan) -> Iterator[RenderableType]:
     """The trials, what is left out, warnings and totals, to be printed in this order."""
     corpus, totals = plan.corpus, plan.totals
     yield (
         f"[bold]{escape(plan.name)}[/bold]: {totals.n_trials} trials, {totals.n_cells} "
-        f"observations, {totals.train_flops:.3g} training FLOPs on {totals.tokens / 1e6:,.1f}M "
-        f"tokens; evaluation adds {totals.eval_share:.0%}"
+        f"observations, {totals.train_flops:.3g} training FLOPs on {count(totals.tokens)} tokens; "
+        f"evaluation adds {totals.eval_share:.0%}{_gpu_time(totals.train_flops)}"
     )
     yield (
-        f"corpus {escape(corpus.source)}: {corpus.train_tokens / 1e6:,.1f}M training and "
-        f"{corpus.validation_tokens / 1e6:,.2f}M validation tokens, vocabulary "
-        f"{corpus.vocab_size}, "
+        f"corpus {escape(corpus.source)}: {count(corpus.train_tokens)} training and "
+        f"{count(corpus.validation_tokens)} validation tokens, vocabulary {corpus.vocab_size:,}, "
         + (f"fingerprint {corpus.fingerprint[:12]}" if corpus.fingerprint else "all assumed")
     )
     yield _trials(plan.trials)
@@ -30,6 +33,14 @@ def plan_view(plan: Plan) -> Iterator[RenderableType]:
         yield _skipped(plan)
     for warning in plan.warnings:
         yield f"[yellow]warning[/yellow] {escape(f'[{warning.code}] {warning.message}')}"
+
+
+def _gpu_time(train_flops: float) -> str:
+    """What a plan beyond a laptop costs in hours of GPUs; empty for others."""
+    hours = train_flops / GPU_FLOPS_PER_S / 3600
+    if hours < 1:
+        return ""
+    return f"; about {count(hours)} GPU hours at {GPU_FLOPS_PER_S:.0e} FLOPs/s each"
 
 
 def _trials(trials: tuple[PlannedTrial, ...]) -> Table:

@@ -192,8 +192,8 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """A size for people: `812`, `25K`, `1.5M`, `3.2B`."""
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+    """A size for people: `812`, `25K`, `1.5M`, `3.2B`, `1.1T`."""
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
         if number >= 0.9995 * unit:
             scaled = number / unit
             return f"{scaled:.1f}{name}" if scaled < 9.95 else f"{scaled:.0f}{name}"
