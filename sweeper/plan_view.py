@@ -10,7 +10,6 @@ from rich.table import Table
 from sweeper.plan import Plan, PlannedTrial
 from sweeper.progress import count
 
-
 GPU_FLOPS_PER_S = 4e14
 """What a well-used H100 sustains in bfloat16: 40 % of its peak of 989 TFLOPs/s."""
 
