@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.corpora.cache import cached
 from sweeper.corpora.reading import AS_BYTES, Reading
 from sweeper.corpora.sources import find_source
 from sweeper.errors import DataError
@@ -49,12 +48,7 @@ def load_corpus(
     Raises DataError where the source is unknown, missing, unreadable or not text, and
     MissingPackage where reading it takes a package that is not installed.
     """
-    found = find_source(source, reading)
-    if cache_folder is None or found.is_mapped:
-        tokens = found.read()
-        digest = found.fingerprint(tokens)
-    else:
-        tokens, digest = cached(cache_folder, found.key, found.read)
+    tokens, digest = find_source(source, reading).load(cache_folder)
     return Corpus(
         source=source,
         train_tokens=tokens.train,

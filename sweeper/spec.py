@@ -71,13 +71,15 @@ class CorpusChoice(_Part):
     """What to read."""
 
     source: Annotated[str, Field(min_length=1)]
-    """`stdlib`, `installed`, `path:…`, `tokens:…` or `synthetic:…`; see `corpora/sources.py`."""
+    """`stdlib`, `path:…`, `tokens:…`, `hf:…`, `synthetic:…`; see `corpora/sources.py`."""
     seq_len: Annotated[Count, Field(ge=2, le=MAX_SEQ_LEN)]
     """Tokens per sequence."""
     tokenizer: Annotated[str, Field(min_length=1)] = AS_BYTES.tokenizer
     """`bytes`, the path of a Hugging Face `tokenizer.json`, or a name on the hub."""
     text_column: Annotated[str, Field(min_length=1)] = AS_BYTES.text_column
-    """Column of JSONL and Parquet files that holds the documents."""
+    """Column of JSONL and Parquet files, or of a dataset, that holds the documents."""
+    max_tokens: Tokens = AS_BYTES.max_tokens
+    """Where to stop reading an `hf:` dataset."""
     assume: AssumedCorpus | None = None
     """Checked against the corpus where it is at hand."""
 
@@ -93,7 +95,7 @@ class CorpusChoice(_Part):
     @property
     def is_costly_to_read(self) -> bool:
         """Whether planning, too, should keep the tokens once they are made."""
-        return self.tokenizer != AS_BYTES.tokenizer
+        return self.source.startswith("hf:") or self.tokenizer != AS_BYTES.tokenizer
 
     @property
     def reading(self) -> Reading:

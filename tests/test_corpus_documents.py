@@ -21,7 +21,8 @@ from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
-from sweeper.corpora import text_files, tokenizer
+from sweeper.corpora import text_files
+from sweeper.corpora import tokenizer as tokenizer_module
 from sweeper.corpora.reading import Reading
 from sweeper.corpora.tokenizer import load_tokenizer
 from sweeper.corpus import Corpus, load_corpus
@@ -78,8 +79,8 @@ def bpe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def load(path: Path, **reading: str) -> Corpus:
-    return load_corpus(f"path:{path}", reading=Reading(**reading))
+def load(path: Path, tokenizer: str = "bytes", text_column: str = "text") -> Corpus:
+    return load_corpus(f"path:{path}", reading=Reading(tokenizer, text_column))
 
 
 def decoded(path: Path, ids: np.ndarray) -> list[str]:
@@ -165,7 +166,7 @@ def test_long_texts_are_encoded_in_pieces(bpe: Path, monkeypatch: pytest.MonkeyP
     tokens = load_tokenizer("test", str(bpe))
     text = ("\n".join(STORIES) + "é" * 500).encode()
     whole = tokens.encode([text])[0]
-    monkeypatch.setattr(tokenizer, "PIECE_BYTES", 101)
+    monkeypatch.setattr(tokenizer_module, "PIECE_BYTES", 101)
     pieces = tokens.encode([text])[0]
     assert len(pieces) >= len(whole)
     made = tokenizers.Tokenizer.from_file(str(bpe))

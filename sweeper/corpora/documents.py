@@ -40,7 +40,8 @@ def read_documents(source: str, files: list[ListedFile], text_column: str) -> li
             if n_bytes > MAX_BYTES:
                 raise DataError(
                     f"corpus {source!r}: more than {MAX_BYTES / 2**30:.0f} GiB of text; expected "
-                    "less, as it is split in memory: name a part of the files"
+                    "less, as it is split in memory: name a part of the files, or stream them with "
+                    "hf:/FOLDER"
                 )
     if not documents:
         raise DataError(

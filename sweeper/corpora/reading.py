@@ -11,6 +11,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "installed": (),
     "path": ("tokenizer", "text_column"),
     "tokens": (),
+    "hf": ("tokenizer", "text_column", "max_tokens"),
     "synthetic": (),
 }
 """Kinds of sources, and the fields of `Reading` that each knows."""
@@ -23,7 +24,9 @@ class Reading:
     tokenizer: str = BYTES
     """`bytes`, a Hugging Face `tokenizer.json` or its folder, or a name on the hub."""
     text_column: str = "text"
-    """Column of JSONL and Parquet files that holds the documents."""
+    """Column of JSONL and Parquet files, or of a dataset, that holds the documents."""
+    max_tokens: int = 10_000_000_000
+    """Where to stop reading a dataset, which may be larger than any disk; both sides together."""
 
 
 AS_BYTES = Reading()

@@ -1,14 +1,20 @@
 """What a corpus source means: which text or synthetic tokens, and what tells when they change."""
 
 import hashlib
+import logging
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from sweeper.corpora.cache import cached
 from sweeper.corpora.documents import holds_documents, read_documents
+from sweeper.corpora.hub import HubDataset, parse_hub, stream_texts
 from sweeper.corpora.reading import AS_BYTES, Reading
 from sweeper.corpora.split import split_texts
+from sweeper.corpora.streamed import write_texts
 from sweeper.corpora.synthetic import did_you_mean, generate, parse_synthetic
 from sweeper.corpora.text_files import (
     ANY_TEXT,
@@ -26,14 +32,13 @@ from sweeper.corpora.tokenizer import encode_split, load_tokenizer, tokenizer_id
 from sweeper.corpora.tokens import SplitTokens, fingerprint, sampled_fingerprint
 from sweeper.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 FORMAT = 1
 """Bumped by hand whenever the same source would give other tokens: it ends old caches."""
 
 SOURCES = "stdlib, installed, path:FILE_OR_FOLDER, tokens:FOLDER, synthetic:markov or synthetic:iid"
 _KNOWN = ("stdlib", "installed", "path:", "tokens:", "synthetic:markov", "synthetic:iid")
-_LATER = {
-    "hf": "Hugging Face datasets are",
-}
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,8 @@ class FoundSource:
 
     key: str
     """Changes whenever reading would give other tokens; may also change when it would not."""
-    read: Callable[[], SplitTokens]
-    fingerprint: Callable[[SplitTokens], str] = fingerprint
-    is_mapped: bool = False
-    """The tokens lie on disk as they are: there is nothing to keep."""
+    load: Callable[[Path | None], tuple[SplitTokens, str]]
+    """The tokens and their fingerprint, kept in a cache folder where one is given."""
 
 
 def find_source(source: str, reading: Reading = AS_BYTES) -> FoundSource:
@@ -61,12 +64,9 @@ def find_source(source: str, reading: Reading = AS_BYTES) -> FoundSource:
         return _tokens(source, _path(source, rest, "a folder of tokens"))
     if source.startswith("synthetic:"):
         synthetic = parse_synthetic(source)
-        return FoundSource(_key(repr(synthetic)), partial(generate, synthetic))
-    if kind in _LATER and rest:
-        raise DataError(
-            f"corpus {source!r}: {_LATER[kind]} not supported in this version; expected {SOURCES}: "
-            "write the text to plain text files and name their folder with path:"
-        )
+        return _in_memory(_key(repr(synthetic)), partial(generate, synthetic))
+    if kind == "hf":
+        return _streamed(source, parse_hub(source), reading)
     raise DataError(f"corpus {source!r}: unknown source{_hint(source)}; expected {SOURCES}")
 
 
@@ -81,12 +81,53 @@ def _text(source: str, root: Path, rule: FileRule, reading: Reading) -> FoundSou
     how: tuple[str, ...] = ()
     if reading != AS_BYTES:
         how = (tokenizer_identity(source, reading.tokenizer), reading.text_column)
-    return FoundSource(_key(*_listing(root, files), *how), partial(_read, source, files, reading))
+    return _in_memory(_key(*_listing(root, files), *how), partial(_read, source, files, reading))
 
 
 def _tokens(source: str, folder: Path) -> FoundSource:
-    read = partial(read_token_folder, source, folder)
-    return FoundSource(_key(str(folder.resolve())), read, sampled_fingerprint, is_mapped=True)
+    def load(_: Path | None) -> tuple[SplitTokens, str]:  # there is nothing to keep
+        return _mapped(source, folder)
+
+    return FoundSource(_key(str(folder.resolve())), load)
+
+
+def _streamed(source: str, dataset: HubDataset, reading: Reading) -> FoundSource:
+    identity = tokenizer_identity(source, reading.tokenizer)
+    key = _key(repr(dataset), identity, reading.text_column, f"{reading.max_tokens} tokens")
+
+    def load(cache_folder: Path | None) -> tuple[SplitTokens, str]:
+        if cache_folder is None:
+            # The maps outlive the names of their files.
+            with tempfile.TemporaryDirectory() as temporary:
+                return load(Path(temporary))
+        folder = cache_folder / f"{key}.tokens"
+        if folder.exists():
+            try:
+                return _mapped(source, folder)
+            except DataError as error:
+                logger.warning("cache entry %s is damaged and will be rebuilt: %s", folder, error)
+                shutil.rmtree(folder)
+        tokenizer = load_tokenizer(source, reading.tokenizer)
+        texts = stream_texts(source, dataset, reading.text_column)
+        write_texts(f"corpus {source!r}", folder, texts, tokenizer, reading.max_tokens)
+        return _mapped(source, folder)
+
+    return FoundSource(key, load)
+
+
+def _mapped(source: str, folder: Path) -> tuple[SplitTokens, str]:
+    tokens = read_token_folder(source, folder)
+    return tokens, sampled_fingerprint(tokens)
+
+
+def _in_memory(key: str, read: Callable[[], SplitTokens]) -> FoundSource:
+    def load(cache_folder: Path | None) -> tuple[SplitTokens, str]:
+        if cache_folder is not None:
+            return cached(cache_folder, key, read)
+        tokens = read()
+        return tokens, fingerprint(tokens)
+
+    return FoundSource(key, load)
 
 
 def _read(source: str, files: list[ListedFile], reading: Reading) -> SplitTokens:

@@ -65,7 +65,7 @@ def _without_copies(texts: list[bytes]) -> list[bytes]:
     """One text per normalised content, in the order of the digests."""
     kept: dict[bytes, bytes] = {}
     for text in texts:
-        digest = hashlib.blake2b(_normalised(text), digest_size=16).digest()
+        digest = hashlib.blake2b(normalised(text), digest_size=16).digest()
         # Of copies that differ in white space keep the least, whichever was read first.
         kept[digest] = min(kept.get(digest, text), text)
     return [kept[digest] for digest in sorted(kept)]
@@ -74,10 +74,11 @@ def _without_copies(texts: list[bytes]) -> list[bytes]:
 def _groups(texts: list[bytes]) -> list[list[int]]:
     if len(texts) == 1:  # often large, and there is nothing to compare it with
         return [[0]]
-    return group_texts([passages(_normalised(text)) for text in texts])
+    return group_texts([passages(normalised(text)) for text in texts])
 
 
-def _normalised(text: bytes) -> bytes:
+def normalised(text: bytes) -> bytes:
+    """A text with plain line ends and without white space at the end of lines."""
     if _has_plain_line_ends(text):
         return text.rstrip()  # the same, without a list of all lines
     return b"\n".join([line.rstrip() for line in text.splitlines()]).rstrip()
@@ -127,7 +128,7 @@ def _by_cut(source: str, texts: list[bytes]) -> SplitTexts:
 
 def _warn_of_shared_passages(source: str, split: SplitTexts) -> None:
     train, validation = (SEPARATOR.join(texts) for texts in (split.train, split.validation))
-    share = shared_share(_normalised(validation), _normalised(train))
+    share = shared_share(normalised(validation), normalised(train))
     if share > 0:
         logger.warning(
             "corpus %s: %.1f %% of the validation passages of %d bytes also occur in training, "

@@ -68,7 +68,7 @@ class Document:
     tokens: np.ndarray
     """(n,) ids, without a separator."""
     n_bytes: int
-    """Of its text; 0 where there is none."""
+    """Of its text, a separator counted as one (`tokenizer.py`); 0 where there is none."""
     validates: bool
 
 
@@ -95,15 +95,19 @@ def read_token_folder(source: str, folder: Path) -> SplitTokens:
     )
 
 
-def write_token_folder(folder: Path, documents: Iterable[Document], vocabulary: Vocabulary) -> bool:
+def write_token_folder(
+    folder: Path, documents: Iterable[Document], vocabulary: Vocabulary, name: str = ""
+) -> bool:
     """Write documents as they come, in this order; False where the folder exists already.
 
-    A crash leaves no folder of this name. Raises DataError where a part would be empty or an
-    id is outside the vocabulary, and whatever `documents` raises.
+    A crash leaves no folder of this name. Raises DataError, which calls the corpus `name`, where
+    a part would be empty or an id is outside the vocabulary, and whatever `documents` raises.
     """
     if folder.exists() and any(folder.iterdir()):
         return False
-    write = partial(_write_into, documents=documents, vocabulary=vocabulary, name=str(folder))
+    write = partial(
+        _write_into, documents=documents, vocabulary=vocabulary, name=name or str(folder)
+    )
     return durable.create_folder_with(folder, write)
 
 
@@ -197,7 +201,7 @@ def _write_into(
         if not part.n_tokens:
             raise DataError(
                 f"{name}: no tokens for {file_name}, from {train.n_tokens + validation.n_tokens} "
-                "in all; expected documents on both sides: give more of them"
+                "in all; expected documents on both sides: give more of them, or raise max_tokens"
             )
     meta = Meta(
         vocab_size=vocabulary.size,
