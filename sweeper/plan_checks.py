@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from sweeper import recipe
 from sweeper.design import n_targets
 from sweeper.ladder import Rung, trunk_params
 from sweeper.runs import Cell, Run, schedule_problem
@@ -26,6 +27,11 @@ MAX_EPOCHS = 4
 SCHEDULE_OF_KEY: dict[str, Schedule] = {"cooldown": "wsd", "min_learning_rate_ratio": "cosine"}
 """Training keys that mean something for one schedule only."""
 
+GROUP_KEYS: dict[str, object] = {
+    "auxiliary_learning_rate": AUTO,
+    "embedding_learning_rate_ratio": recipe.EMBEDDING_LEARNING_RATE_RATIO,
+}
+"""Training keys of the parameter groups that only the backbone gidd has, with their defaults."""
 
 MAX_ASSUMPTION_ERROR = 0.05
 """Of assumed counts, relative: steps and budgets hardly move; more is another corpus."""
@@ -137,8 +143,15 @@ def _unread_prefixes(sweep: Sweep, run: Run) -> Iterator[Problem]:
 
 
 def _idle_keys(sweep: Sweep, run: Run) -> Iterator[Problem]:
-    """Keys of another schedule than the run's."""
+    """Keys of another schedule than the run's, or of another backbone than the sweep's."""
     train = run.series.train
+    for key, default in GROUP_KEYS.items():
+        if sweep.backbone != "gidd" and getattr(train, key) != default:
+            expected = (
+                f"for the backbone {sweep.backbone} — expected no {key}: it trains all tensors at "
+                "train.learning_rate"
+            )
+            yield Problem(run.series.train_path(sweep, key), expected)
     for key, schedule in SCHEDULE_OF_KEY.items():
         if getattr(train, key) != AUTO and train.schedule != schedule:
             expected = (

@@ -65,7 +65,8 @@ class TrialRow(_Point):
     n_heads: int = column("Attention heads.")
     batch_tokens: int = column("Tokens per optimiser step.")
     learning_rate: float = column(
-        "Peak base learning rate; matrices train at learning_rate / width."
+        "Peak learning rate: of all tensors for `dit`; the base rate for `gidd`, where matrices "
+        "train at it / width."
     )
     optimizer: str = column("Optimiser and schedule, as JSON.")
     precision: str = column("Arithmetic of the network: `float32` or `bfloat16` (autocast).")
@@ -114,7 +115,7 @@ class LossRow:
         "Training loss, mean over the steps since the previous row. Not a bound; not comparable "
         "across families."
     )
-    learning_rate: float = column("Base learning rate at this step.")
+    learning_rate: float = column("The trial's learning rate at this step.")
     grad_norm: float = column("Global gradient norm before clipping, at this step.")
 
 

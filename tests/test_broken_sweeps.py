@@ -203,6 +203,8 @@ CASES = [
     Broken("minimum above the peak", "batch_tokens: 256", "schedule: cosine, min_learning_rate_ratio: §2", "2", "less than 1"),
     Broken("cooldown and warmup too long", "batch_tokens: 256", "batch_tokens: 256, schedule: wsd, cooldown: §95%", "95%", "steps of cooldown after"),
     Broken("cosine all warmup", "batch_tokens: 256", "batch_tokens: 256, schedule: cosine, warmup: §1M", "1M", "first observed"),
+    Broken("group rate of dit", "train: {batch_tokens: 256}", "backbone: dit\ntrain: {batch_tokens: 256, auxiliary_learning_rate: §1e-3}", "1e-3", "trains all tensors at train.learning_rate"),
+    Broken("embedding ratio of dit", "train: {batch_tokens: 256}", "backbone: dit\ntrain: {embedding_learning_rate_ratio: §1}", "1", "for the backbone dit"),
     Broken("clipping at zero", "batch_tokens: 256", "clip_norm: §0", "0", "more than 0, or none"),
     Broken("clipping null", "batch_tokens: 256", "clip_norm: §~", "nothing", "or none"),
     Broken("clipping misspelt", "batch_tokens: 256", "clip_norm: §off", "off", "or none"),
