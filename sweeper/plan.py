@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sweeper import plan_checks
 from sweeper.corpora.reading import Reading
@@ -25,9 +25,7 @@ from sweeper.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.series import misfit_batches, resolve_series
 from sweeper.spec import AssumedCorpus, CorpusChoice, LoadedSweep, Sweep
 from sweeper.sweep_yaml import Document, InvalidSweep, Problem
-from sweeper.trial import Data, Evaluation, Trial
-
-Precision = Literal["float32", "bfloat16"]
+from sweeper.trial import Data, Evaluation, Precision, Trial
 
 
 @dataclass(frozen=True)

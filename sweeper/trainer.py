@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sweeper.backbone import backbone_of
 from sweeper.corpus import Corpus, train_batch
+from sweeper.denoiser import BackboneDenoiser
 from sweeper.families.base import AbstractFamily, NoisyBatch
 from sweeper.optimizer import build_optimizer, set_rates
 from sweeper.prefixes import clean_prefixes, conditional_loss, with_prefixes
@@ -54,6 +55,7 @@ class Trainer:
         self.backbone = backbone_of(trial, family.needs)
         self.backbone.initialize(generator(trial.seed, "weights"))
         self.backbone.to(device)
+        self.denoise = BackboneDenoiser(self.backbone, trial.precision)
         self.optimizer = build_optimizer(self.backbone, trial.optimizer)
         decay = trial.optimizer.ema_decay
         self.average = WeightAverage(self.backbone.parameters(), decay) if decay else None
@@ -61,23 +63,6 @@ class Trainer:
         self._loss_sum = torch.zeros((), device=device)
         self._steps_summed = 0
         self._grad_norm = torch.zeros((), device=device)
-
-    def denoise(
-        self,
-        z_BL: Tensor,
-        t_B: Tensor,
-        /,
-        *,
-        positions_BL: Tensor | None = None,
-        visible_BLL: Tensor | None = None,
-    ) -> Tensor:
-        """The backbone in the trial's precision; float32 logits (B, L, V)."""
-        autocast = self.trial.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
-            logits_BLV: Tensor = self.backbone(
-                z_BL, t_B, positions_BL=positions_BL, visible_BLL=visible_BLL
-            )
-        return logits_BLV
 
     def advance(self) -> None:
         """One optimiser step."""

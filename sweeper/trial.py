@@ -24,6 +24,9 @@ Schedule = Literal["constant", "cosine", "wsd"]
 ENDLESS_SCHEDULES: tuple[Schedule, ...] = ("constant",)
 """Those that do not depend on the length of the run: every shorter run is the start of it."""
 
+Precision = Literal["float32", "bfloat16"]
+"""Arithmetic of the network; `bfloat16` is autocast."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -87,7 +90,7 @@ class Trial:
     observe_at_steps: tuple[int, ...]
     """Increasing optimiser steps after which the bound is evaluated; the last ends the run."""
     seed: int
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     prefix_share: float = 0.0
     """Share of training sequences that keep a clean prefix (`prefixes.py`)."""
     backbone: BackboneName = "gidd"

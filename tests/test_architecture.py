@@ -15,7 +15,7 @@ LAYERS = [
     {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"}
     | {"laprop", "presets", "schedules", "weight_average"},
     {"corpus", "family_options", "backbone", "prefixes", "spec_fields", "spec_errors"},
-    {"spec", "optimizer", "evaluation"},
+    {"spec", "denoiser", "optimizer", "evaluation"},
     {"design", "trainer"},
     {"series"},
     {"runs", "plan_checks"},

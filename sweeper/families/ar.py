@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sweeper.families._sampling import ask, draw, tempered
+from sweeper.families._reading import reader_of
+from sweeper.families._sampling import draw, tempered
 from sweeper.families.base import (
     AbstractFamily,
     Denoiser,
@@ -60,10 +61,13 @@ class Family(AbstractFamily):
     def _left_to_right(
         self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator
     ) -> Samples:
-        """Token by token, reading the whole prefix each time."""
+        """Token by token, each read once."""
+        reader = reader_of(denoiser, plan)
         shape = (plan.n_sequences, 1)
-        z_BL = torch.full(shape, self.vocab_size, dtype=torch.int64, device=rng.device)
-        for _ in range(plan.seq_len):
-            next_B1V = ask(denoiser, z_BL, 0.0)[:, -1:]
-            z_BL = torch.cat([z_BL, draw(tempered(next_B1V, plan), rng)], dim=1)
-        return Samples(z_BL[:, 1:], plan.seq_len)
+        token_B1 = torch.full(shape, self.vocab_size, dtype=torch.int64, device=rng.device)
+        drawn = []
+        for position in range(plan.seq_len):
+            next_B1V = reader.read(token_B1, torch.full_like(token_B1, position), n_final=1)
+            token_B1 = draw(tempered(next_B1V, plan), rng)
+            drawn.append(token_B1)
+        return Samples(torch.cat(drawn, dim=1), plan.seq_len)

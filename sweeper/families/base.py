@@ -12,7 +12,7 @@ Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens).
 import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,6 +39,28 @@ class Denoiser(Protocol):
         come, 0 … L − 1). `visible_BLL`, (L, L) or (B, L, L): which input (row) reads which
         (column), in place of the declared attention pattern; each reads at least itself.
         """
+
+
+class Reader(Protocol):
+    """A causal network during generation: it is fed every input once or, as a mask, twice.
+
+    It is told no noise level, so what was read for good never has to be read again.
+    """
+
+    def read(self, ids_BN: Tensor, positions_BN: Tensor, n_final: int) -> Tensor:
+        """Logits (B, N, V) of new inputs at their positions.
+
+        Each reads the final inputs of all earlier calls, the new ones before it, and itself. The
+        first `n_final` new ones are final: later calls read them without being fed them.
+        """
+
+
+@runtime_checkable
+class CachingDenoiser(Denoiser, Protocol):
+    """A network that can keep keys and values between calls."""
+
+    def cached_reader(self, capacity: int) -> Reader:
+        """A reader for one generation of at most `capacity` inputs, final and new together."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +118,9 @@ class SamplingPlan:
     """Divides the logits; 0 takes the most probable token."""
     top_p: float = 1.0
     """Nucleus: the mass of most probable tokens that x_theta keeps."""
+    keeps_cache: bool = True
+    """Whether causal families keep keys and values of what they have read, where the denoiser
+    can; the samples are the same without, at the cost of reading everything in each step."""
 
     def __post_init__(self) -> None:
         if min(self.n_sequences, self.seq_len, self.n_steps) < 1:

@@ -22,6 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sweeper.families._reading import reader_of
 from sweeper.families._sampling import draw, tempered
 from sweeper.families.base import (
     AbstractFamily,
@@ -205,18 +206,23 @@ class Family(AbstractFamily):
         counts: list[int],
         rng: torch.Generator,
     ) -> Samples:
-        """Decide tokens in the given order, `counts` at a time, each step reading all before it."""
-        known_BL = order_BL[:, :0]
+        """Decide tokens in the given order, `counts` at a time.
+
+        Each step reads the tokens that the last one decided, now for good, and then the masks of
+        those to decide (the cached sampler of arXiv 2506.01928).
+        """
+        reader, n_known = reader_of(denoiser, plan), 0
+        decided = [order_BL[:, :0]]
         for count in counts:
+            latest_BN = decided[-1]
             masks_BN = torch.full_like(order_BL[:, :count], self.vocab_size)
-            z_BL = torch.cat([known_BL, masks_BN], dim=1)
-            share_B = torch.full(order_BL.shape[:1], 1 - known_BL.shape[1] / plan.seq_len)
-            logits_BLV = denoiser(
-                z_BL, share_B.to(z_BL.device), positions_BL=order_BL[:, : z_BL.shape[1]]
-            )
-            tokens_BN = draw(tempered(logits_BLV[:, -count:], plan), rng)
-            known_BL = torch.cat([known_BL, tokens_BN], dim=1)
-        return Samples(torch.zeros_like(known_BL).scatter(1, order_BL, known_BL), len(counts))
+            positions_BN = order_BL[:, n_known - latest_BN.shape[1] : n_known + count]
+            ids_BN = torch.cat([latest_BN, masks_BN], dim=1)
+            logits_BNV = reader.read(ids_BN, positions_BN, n_final=latest_BN.shape[1])
+            decided.append(draw(tempered(logits_BNV[:, -count:], plan), rng))
+            n_known += count
+        tokens_BL = torch.cat(decided, dim=1)
+        return Samples(torch.zeros_like(tokens_BL).scatter(1, order_BL, tokens_BL), len(counts))
 
 
 def diffusion_logits(

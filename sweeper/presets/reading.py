@@ -28,10 +28,9 @@ class Memory:
             self._keys_values = k_BHNK.new_empty(2, B, H, self.capacity, K)
         stop = self.n_kept + k_BHNK.shape[2]
         # Written behind the kept ones: those not kept afterwards are overwritten by the next call.
-        for buffer_BHMK, new_BHNK in zip(self._keys_values, (k_BHNK, v_BHNK), strict=True):
-            buffer_BHMK[:, :, self.n_kept : stop] = new_BHNK
-        keys_BHMK, values_BHMK = self._keys_values[:, :, :, :stop]
-        return keys_BHMK, values_BHMK
+        self._keys_values[0, :, :, self.n_kept : stop] = k_BHNK
+        self._keys_values[1, :, :, self.n_kept : stop] = v_BHNK
+        return self._keys_values[0, :, :, :stop], self._keys_values[1, :, :, :stop]
 
 
 class Cache:
