@@ -316,6 +316,41 @@ def predict(source: Path, family: str, flops: str, as_json: bool, **options: Any
 
 @cli.command()
 @fit_options
+@click.option("--family", metavar="LABEL", help="Series to add runs to; without it, all.")
+@click.option("--baseline", metavar="LABEL", help="The other series of a multiplier.")
+@click.option(
+    "--interval",
+    default="params",
+    show_default=True,
+    help="What to pin down: params|tokens|loss|multiplier.",
+)
+@click.option("--at", metavar="C", help="Budget at which; without it, the largest bracketed one.")
+@click.option("--number", default=8, show_default=True, metavar="N", help="How many runs.")
+@json_option
+def propose(source: Path, as_json: bool, **options: Any) -> None:
+    """Which runs to add next: what brackets open budgets, then what shrinks an interval most.
+
+    Ends with a design to paste into the sweep file; only its new cells are trained.
+
+    Example: sweeper propose results/quick --family masked --interval params
+    """
+    from analysis.proposal_text import proposals_text
+    from analysis.propose import Request, to_json
+    from analysis.propose import propose as propose_runs
+
+    at = None if options["at"] is None else _number(options["at"], "--at")
+    _, result = _fitted(source, options)
+    named = [name for name in (options["baseline"], options["family"]) if name is not None]
+    families = tuple(named or result.families)
+    found = propose_runs(result, Request(families, options["interval"], at, options["number"]))
+    if as_json:
+        _print_json(to_json(found))
+    else:
+        click.echo(proposals_text(found))
+
+
+@cli.command()
+@fit_options
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder or file.")
 @click.option("--figure", "names", multiple=True, metavar="NAME", help="Only this; repeatable.")
 def plot(source: Path, out: Path, names: tuple[str, ...], **options: Any) -> None:

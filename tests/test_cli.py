@@ -15,7 +15,8 @@ from sweeper.records import ROW_TYPES, schema
 pytestmark = pytest.mark.slow  # one process after another
 
 VERBS = [
-    "init", "plan", "run", "status", "fit", "compare", "predict", "plot", "report", "verify",
+    "init", "plan", "run", "status", "fit", "compare", "predict", "propose", "plot", "report",
+    "verify",
 ]  # fmt: skip
 
 SWEEP = """\
@@ -81,6 +82,8 @@ def test_help_names_exactly_the_verbs_that_work(tmp_path: Path) -> None:
         (["predict", "good.csv", "--family", "b", "--flops", "1e12"], "no series 'b'"),
         (["predict", "good.csv", "--family", "a", "--flops", "0"], "expected a budget"),
         (["predict", "good.csv", "--family", "a", "--flops", "many"], "--flops"),
+        (["propose", "good.csv", "--family", "b"], "no series 'b'"),
+        (["propose", "good.csv", "--interval", "parms"], "did you mean 'params'"),
         (["status", "."], "not a results folder"),
         (["verify", "."], "not a results folder"),
         (["report", "good.csv", "-o", "good.csv/report.html"], "report.html"),
@@ -111,6 +114,7 @@ def test_reading_verbs_load_neither_torch_nor_ray(pilot: Path) -> None:
         ["fit", "results/pilot", "--bootstrap", "20"],
         ["compare", "results/pilot", "--baseline", "ar", "--against", "masked"],
         ["predict", "results/pilot", "--family", "ar", "--flops", "1e10", "--bootstrap", "20"],
+        ["propose", "results/pilot", "--bootstrap", "20"],
         ["report", "results/pilot", "-o", "report.html", "--bootstrap", "20"],
     ):
         check = (
@@ -159,6 +163,7 @@ def test_json_answers_hold_finite_numbers_or_null(pilot: Path) -> None:
         ["fit", "results/pilot", "--json", "--bootstrap", "20"],
         ["compare", "results/pilot", "--baseline", "ar", "--against", "masked", "--json"],
         ["predict", "results/pilot", "--family", "ar", "--flops", "1e10", "--json"],
+        ["propose", "results/pilot", "--json"],
     ):
         answer = json.loads(sweeper(*arguments, cwd=pilot).stdout, parse_constant=refuse)
         assert answer["warnings"] is not None
