@@ -26,7 +26,7 @@ Suffixes: R resamples, P points, S slots.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -131,6 +131,16 @@ class Resampler:
             multiplier_RS=multiplier_RS,
             normal_R=rng.standard_normal(n_resamples),
             uniform_seed=seed,
+        )
+
+    def first(self, n_resamples: int) -> "Resampler":
+        """The first of the draws, for parts that need few."""
+        n = min(n_resamples, self.n_resamples)
+        return replace(
+            self,
+            n_resamples=n,
+            multiplier_RS=self.multiplier_RS[:n],
+            normal_R=self.normal_R[:n],
         )
 
     def wild_noise(self, points: Points, noise: Noise) -> FloatArray:

@@ -7,11 +7,12 @@ why; where that reason is the same for every series, it is said once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from analysis.bootstrap import Resampler
 from analysis.envelope import Envelope, fit_envelope
 from analysis.errors import Caution
+from analysis.holdout import HoldOut, Prediction, hold_out
 from analysis.isoflop import IsoFlopFit
 from analysis.laws import PowerLaw
 from analysis.points import Points
@@ -27,20 +28,29 @@ class Further:
 
     envelope: Envelope | None
     token_frontier: TokenFrontier | None
+    holdout: HoldOut | None
     cautions: tuple[Caution, ...] = ()
 
 
 def read_further(
-    points: Points, isoflop: IsoFlopFit | None, surface: SurfaceFit | None, resampler: Resampler
+    points: Points,
+    isoflop: IsoFlopFit | None,
+    surface: SurfaceFit | None,
+    huber_delta: float | Literal["auto"],
+    resampler: Resampler,
 ) -> Further:
     """Every further part of one series."""
     envelope = fit_envelope(points, resampler)
     tokens = token_frontier(points, isoflop, surface)
-    parts = (envelope, tokens)
+    holdout = hold_out(points, isoflop, huber_delta, resampler)
+    cautions = [part for part in (envelope, tokens, holdout) if isinstance(part, Caution)]
+    if isinstance(holdout, HoldOut):
+        cautions += holdout.cautions(points.family)
     return Further(
         envelope=None if isinstance(envelope, Caution) else envelope,
         token_frontier=None if isinstance(tokens, Caution) else tokens,
-        cautions=tuple(part for part in parts if isinstance(part, Caution)),
+        holdout=None if isinstance(holdout, Caution) else holdout,
+        cautions=tuple(cautions),
     )
 
 
@@ -59,9 +69,11 @@ def shared_cautions(further: Sequence[Further]) -> list[Caution]:
 def further_json(further: Further) -> Json:
     """Keys of a series in the answer of `sweeper fit --json`."""
     envelope, tokens = further.envelope, further.token_frontier
+    holdout = further.holdout
     return {
         "envelope": None if envelope is None else _envelope_json(envelope),
         "token_frontier": None if tokens is None else _token_frontier_json(tokens),
+        "holdout": None if holdout is None else _holdout_json(holdout),
     }
 
 
@@ -99,3 +111,23 @@ def _token_frontier_json(tokens: TokenFrontier) -> Json:
             for point in tokens.limit
         ]
     return {"limit": limit, "along_optima": law_json(tokens.along_optima)}
+
+
+def _holdout_json(holdout: HoldOut) -> Json:
+    return {
+        "unit": holdout.unit,
+        "best": holdout.best,
+        "scores": {form: dict(vars(score)) for form, score in holdout.scores.items()},
+        "predictions": [_prediction_json(prediction) for prediction in holdout.predictions],
+    }
+
+
+def _prediction_json(prediction: Prediction) -> Json:
+    return {
+        "form": prediction.form,
+        "n_train": prediction.n_train,
+        "flops": prediction.target.flops,
+        "observed": prediction.target.loss,
+        "predicted": prediction.loss,
+        "ci": list(prediction.ci),
+    }

@@ -161,15 +161,33 @@ def law_with_offset(
     """
     if len(flops_K) < MIN_BUDGETS_FOR_OFFSET:
         return None
-    exponent, offset, log_coefficient, misfit = _offset_fit(flops_K, loss_K[None])
+    found, misfit = _offset_law(flops_K, loss_K, loss_RK)
     pure_misfit = float(np.sum(np.log(loss_K / [law(flops) for flops in flops_K]) ** 2))
-    gain = _aicc(pure_misfit, len(loss_K), 2) - _aicc(float(misfit[0]), len(loss_K), 3)
-    if gain < STRONG_EVIDENCE or offset[0] <= 0:
+    gain = _aicc(pure_misfit, len(loss_K), 2) - _aicc(misfit, len(loss_K), 3)
+    is_positive = found.offset is not None and found.offset > 0
+    if gain < STRONG_EVIDENCE or not is_positive:
         return None
+    return found if np.mean(found.offset_R > 0) >= INTERVAL[1] / 100 else None
+
+
+def nested_law(
+    law: PowerLaw, flops_K: FloatArray, loss_K: FloatArray, loss_RK: FloatArray
+) -> PowerLaw:
+    """The best law with an offset ≥ 0 through four or more points; on the edge it is `law` itself.
+
+    No evidence is asked for: whether an offset predicts better is for the hold-out to say.
+    """
+    found, _ = _offset_law(flops_K, loss_K, loss_RK)
+    return found if found.offset is not None and found.offset > 0 else law
+
+
+def _offset_law(
+    flops_K: FloatArray, loss_K: FloatArray, loss_RK: FloatArray
+) -> tuple[PowerLaw, float]:
+    """Least squares of relative residuals, and their sum of squares; the offset has any sign."""
+    exponent, offset, log_coefficient, misfit = _offset_fit(flops_K, loss_K[None])
     exponent_R, offset_R, log_coefficient_R, _ = _offset_fit(flops_K, loss_RK)
-    if np.mean(offset_R > 0) < INTERVAL[1] / 100:
-        return None
-    return PowerLaw(
+    law = PowerLaw(
         coefficient=float(np.exp(log_coefficient[0])),
         exponent=float(exponent[0]),
         exponent_ci=percentile_interval(exponent_R),
@@ -180,6 +198,7 @@ def law_with_offset(
         log_coefficient_R=log_coefficient_R,
         offset_R=offset_R,
     )
+    return law, float(misfit[0])
 
 
 def _aicc(misfit: float, n_points: int, n_coefficients: int) -> float:

@@ -7,6 +7,7 @@ from analysis.compare import Comparison, LawName, MultiplierPoint
 from analysis.errors import Caution
 from analysis.fit import FamilyFit, FitResult
 from analysis.further import Further
+from analysis.holdout import HoldOut
 from analysis.isoflop import REASONS, Optimum
 from analysis.laws import PowerLaw
 from analysis.predict import Estimate, Prediction
@@ -146,7 +147,19 @@ def further_lines(further: Further) -> list[str]:
         last = tokens.limit[-1]
         loss = _with_interval(last.loss, last.ci, "{:.4f}".format)
         lines.append(f"token-bound: L* → {loss} on {short(last.tokens)} tokens as N grows")
+    if further.holdout is not None:
+        lines.append(_holdout_line(further.holdout))
     return lines
+
+
+def _holdout_line(holdout: HoldOut) -> str:
+    """What each form misses when it predicts what cost more from what cost less."""
+    n = max(score.n for score in holdout.scores.values())
+    errors = ", ".join(
+        f"{form} {score.mean_abs_error:.2%}{' (best)' if form == holdout.best else ''}"
+        for form, score in holdout.scores.items()
+    )
+    return f"hold-out: larger {holdout.unit} are missed by, on average of {n}: {errors}"
 
 
 def caution_line(caution: Caution) -> str:

@@ -75,6 +75,16 @@ class SurfaceFit:
         """Loss at a size and a number of tokens, nats per token."""
         return float(self.E + self.A / params**self.alpha + self.B / tokens**self.beta)
 
+    def draws_at(self, params: float, tokens: float) -> FloatArray:
+        """Bootstrap values of the loss there, shape (R,)."""
+        draws = self.draws
+        values_R: FloatArray = (
+            draws["E"]
+            + draws["A"] * params ** -draws["alpha"]
+            + draws["B"] * tokens ** -draws["beta"]
+        )
+        return values_R
+
 
 @dataclass(frozen=True)
 class Refusal:
