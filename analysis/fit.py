@@ -181,5 +181,9 @@ def _optimum_json(optimum: Optimum) -> Json:
 def _surface_json(fit: SurfaceFit) -> Json:
     names = ("E", "A", "B", "alpha", "beta")
     return {name: getattr(fit, name) for name in names} | {
-        "ci": {name: list(fit.ci[name]) for name in names}
+        "ci": {name: list(fit.ci[name]) for name in names},
+        "profile_ci": {
+            name: None if interval is None else list(interval)
+            for name, interval in fit.profile_ci.items()
+        },
     }

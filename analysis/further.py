@@ -14,6 +14,7 @@ from analysis.envelope import Envelope, fit_envelope
 from analysis.errors import Caution
 from analysis.holdout import HoldOut, Prediction, hold_out
 from analysis.isoflop import IsoFlopFit
+from analysis.lack_of_fit import lack_of_fit
 from analysis.laws import PowerLaw
 from analysis.points import Points
 from analysis.surface import SurfaceFit
@@ -46,6 +47,8 @@ def read_further(
     cautions = [part for part in (envelope, tokens, holdout) if isinstance(part, Caution)]
     if isinstance(holdout, HoldOut):
         cautions += holdout.cautions(points.family)
+    if surface is not None and (test := lack_of_fit(points)) is not None:
+        cautions += test.cautions(points.family)
     return Further(
         envelope=None if isinstance(envelope, Caution) else envelope,
         token_frontier=None if isinstance(tokens, Caution) else tokens,

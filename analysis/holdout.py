@@ -185,8 +185,8 @@ def _final_points(points: Points) -> list[Target]:
         for run in np.unique(points.run_P)
     ]
     columns = (points.flops_P, points.params_P, points.tokens_P, points.loss_P)
-    rows = [tuple(float(column[i]) for column in columns) for i in last]
-    return [Target(*row, log_sd=0.0) for row in sorted(rows)]
+    rows = sorted(tuple(float(column[i]) for column in columns) for i in last)
+    return [Target(flops, params, tokens, loss, 0.0) for flops, params, tokens, loss in rows]
 
 
 def _up_to(points: Points, budget: float) -> Points:

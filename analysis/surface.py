@@ -18,11 +18,15 @@ from analysis.bootstrap import Noise, Resampler, many_runs
 from analysis.errors import Caution
 from analysis.laws import percentile_interval
 from analysis.points import BoolArray, FloatArray, Points, n_levels
+from analysis.profile_interval import profile_intervals
 from analysis.surface_core import (
     EXPONENT_RANGE,
     SurfaceProblem,
+    arms,
+    log_residuals,
     minimise,
     newton,
+    relative_slopes,
 )
 from analysis.weights import inverse_variance_weights
 
@@ -55,6 +59,8 @@ class SurfaceFit:
     beta: float
     ci: dict[str, tuple[float, float]]
     """Intervals of the five, and of `params_exponent`."""
+    profile_ci: dict[str, tuple[float, float] | None]
+    """Profile intervals of alpha and beta; None where the profile does not close."""
     params_exponent: float
     """beta / (alpha + beta): exponent of N*(C) where C = 6·N·D."""
     huber_delta: float
@@ -143,10 +149,12 @@ def fit_surface(
     coefficient = {k: float(v[0]) for k, v in centred.coefficients(theta_5[None]).items()}
     draws = centred.coefficients(draws_R5)
     share = draws["beta"] / (draws["alpha"] + draws["beta"])
-    residual_P = _residuals(centred.problem, theta_5)
+    residual_P = log_residuals(centred.problem, theta_5)
+    profile_ci = profile_intervals(centred.problem, theta_5, delta, points.run_P)
     return SurfaceFit(
         **coefficient,
         ci={k: percentile_interval(v) for k, v in (draws | {"params_exponent": share}).items()},
+        profile_ci=profile_ci,
         params_exponent=coefficient["beta"] / (coefficient["alpha"] + coefficient["beta"]),
         huber_delta=delta,
         objective=float(best.objective_R[0]),
@@ -156,7 +164,10 @@ def fit_surface(
         n_restarted=counts[0],
         n_uncertified=counts[1],
         draws=draws,
-        cautions=tuple(_remarks(points, theta_5, draws_R5, counts[1])),
+        cautions=(
+            *_remarks(points, theta_5, draws_R5, counts[1]),
+            *_open_profiles(points, profile_ci),
+        ),
     )
 
 
@@ -205,7 +216,7 @@ def _is_runaway(theta_R5: FloatArray) -> BoolArray:
 
 def _is_flat(problem: SurfaceProblem, theta_R5: FloatArray) -> BoolArray:
     """Whether the size arm, and the data arm, change the loss over the data at all, (2, R)."""
-    size_RP, data_RP = _arms(problem, theta_R5)
+    size_RP, data_RP = arms(problem, theta_R5)
     return np.stack([np.ptp(size_RP, axis=1), np.ptp(data_RP, axis=1)]) < SMALLEST_ARM
 
 
@@ -221,25 +232,12 @@ def _centre(points: Points) -> _Centred:
     )
     if not points.stderr_P.any():
         return _Centred(even, *means)
-    residual_P = _residuals(even, minimise(even, np.inf).theta_R5[0])
+    residual_P = log_residuals(even, minimise(even, np.inf).theta_R5[0])
     dof = len(residual_P) - N_COEFFICIENTS
     weight_P = inverse_variance_weights(residual_P, points.stderr_P / points.loss_P, dof)
     if weight_P is None:
         return _Centred(even, *means)
     return _Centred(dataclasses.replace(even, weight_RP=weight_P[None]), *means)
-
-
-def _residuals(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
-    size_RP, data_RP = _arms(problem, theta_5[None])
-    result: FloatArray = problem.log_loss_RP[0] - np.log(theta_5[0] + size_RP[0] + data_RP[0])
-    return result
-
-
-def _arms(problem: SurfaceProblem, theta_R5: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """a·N^(−alpha) and b·D^(−beta) at every point, in units of the mean loss, each (R, P)."""
-    _, log_a, log_b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
-    size_RP = np.exp(log_a - alpha * problem.log_params_P)
-    return size_RP, np.exp(log_b - beta * problem.log_tokens_P)
 
 
 def _auto_delta(problem: SurfaceProblem) -> float:
@@ -250,7 +248,7 @@ def _auto_delta(problem: SurfaceProblem) -> float:
     """
     delta = np.inf
     for _ in range(2):
-        residual_P = _residuals(problem, minimise(problem, delta).theta_R5[0])
+        residual_P = log_residuals(problem, minimise(problem, delta).theta_R5[0])
         sigma = MAD_TO_SIGMA * float(np.median(np.abs(residual_P)))
         if sigma < 1e-9:  # noise-free: every residual is rounding
             return np.inf
@@ -270,7 +268,7 @@ def _bootstrap(
         counts_RP = resampler.run_counts(points)
         resampled = dataclasses.replace(problem, weight_RP=counts_RP * problem.weight_RP)
     else:
-        residual_P = _residuals(problem, theta_5)
+        residual_P = log_residuals(problem, theta_5)
         noise = Noise(
             residual_P * np.sqrt(problem.weight_RP[0]),
             _tangent_basis(problem, theta_5),
@@ -301,10 +299,7 @@ def _bootstrap(
 
 def _tangent_basis(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
     """Orthonormal basis of the log loss's derivatives, shape (P, 5), or 4 on the face E = 0."""
-    u_P, v_P = problem.log_params_P, problem.log_tokens_P
-    size_P, data_P = (arm_RP[0] for arm_RP in _arms(problem, theta_5[None]))
-    columns = [np.ones_like(u_P), size_P, data_P, -u_P * size_P, -v_P * data_P]
-    slope_P5 = np.stack(columns, axis=1) / (theta_5[0] + size_P + data_P)[:, None]
+    slope_P5 = relative_slopes(problem, theta_5)
     if theta_5[0] == 0:
         slope_P5 = slope_P5[:, 1:]
     orthonormal, _ = np.linalg.qr(slope_P5 * np.sqrt(problem.weight_RP[0])[:, None])
@@ -325,3 +320,16 @@ def _remarks(
         message = f"{n_uncertified} resamples without a certified optimum are left out"
         cautions.append(Caution("uncertified_resamples", message, points.family))
     return cautions
+
+
+def _open_profiles(
+    points: Points, profile_ci: dict[str, tuple[float, float] | None]
+) -> list[Caution]:
+    open_ones = [name for name, interval in profile_ci.items() if interval is None]
+    if not open_ones:
+        return []
+    message = (
+        f"the profile of {' and '.join(open_ones)} does not close within its search: some values "
+        "far from the best fit almost as well"
+    )
+    return [Caution("open_profile", message, points.family)]

@@ -44,6 +44,8 @@ WIDEST_DELTA = 0.1
 LOG_ARM_LIMITS = (-40.0, 20.0)
 """Range of log a and log b; an arm at the lower end is absent."""
 
+NOTHING_FIXED = np.zeros(5, dtype=bool)
+
 _LOWER = np.array([0.0, LOG_ARM_LIMITS[0], LOG_ARM_LIMITS[0], *2 * [EXPONENT_LIMITS[0]]])
 _UPPER = np.array([np.inf, LOG_ARM_LIMITS[1], LOG_ARM_LIMITS[1], *2 * [EXPONENT_LIMITS[1]]])
 
@@ -128,9 +130,38 @@ def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expan
     return Expansion(value_R, gradient_R5, hessian)
 
 
-def newton(problem: SurfaceProblem, start_R5: FloatArray, delta: float) -> Minimum:
+def arms(problem: SurfaceProblem, theta_R5: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """a·N^(−alpha) and b·D^(−beta) at every point, in units of the mean loss, each (R, P)."""
+    _, log_a, log_b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
+    size_RP = np.exp(log_a - alpha * problem.log_params_P)
+    return size_RP, np.exp(log_b - beta * problem.log_tokens_P)
+
+
+def log_residuals(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
+    """log L − log Lhat of the first losses, shape (P,)."""
+    size_RP, data_RP = arms(problem, theta_5[None])
+    result: FloatArray = problem.log_loss_RP[0] - np.log(theta_5[0] + size_RP[0] + data_RP[0])
+    return result
+
+
+def relative_slopes(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
+    """Derivatives of log Lhat by theta at every point, shape (P, 5)."""
+    u_P, v_P = problem.log_params_P, problem.log_tokens_P
+    size_P, data_P = (arm_RP[0] for arm_RP in arms(problem, theta_5[None]))
+    columns = [np.ones_like(u_P), size_P, data_P, -u_P * size_P, -v_P * data_P]
+    result: FloatArray = np.stack(columns, axis=1) / (theta_5[0] + size_P + data_P)[:, None]
+    return result
+
+
+def newton(
+    problem: SurfaceProblem,
+    start_R5: FloatArray,
+    delta: float,
+    fixed_5: BoolArray = NOTHING_FIXED,
+) -> Minimum:
     """Projected Newton from `start_R5` with shrinking steps, all resamples at once.
 
+    Coordinates in `fixed_5` stay where they start: the others are minimised over for each of them.
     Steps are shortened as a whole rather than damped: the ridges are a million times flatter along
     than across, and any damping that tames one direction stops the other.
     """
@@ -143,7 +174,7 @@ def newton(problem: SurfaceProblem, start_R5: FloatArray, delta: float) -> Minim
     here = expand(problem, theta_R5, delta)
     for _ in range(MAX_ITERATIONS):
         value_R[active] = here.value_R
-        step_R5, decrement_R = _newton_step(here, theta_R5[active])
+        step_R5, decrement_R = _newton_step(here, theta_R5[active], fixed_5)
         done = decrement_R <= DECREMENT_TOLERANCE * here.value_R + floor_R[active]
         certified_R[active[done]] = True
         active, step_R5 = active[~done], step_R5[~done]
@@ -266,7 +297,9 @@ def _solve2(
     return (zz * xy - xz * zy) / determinant, (xx * zy - xz * xy) / determinant
 
 
-def _newton_step(here: Expansion, theta_R5: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _newton_step(
+    here: Expansion, theta_R5: FloatArray, fixed_5: BoolArray
+) -> tuple[FloatArray, FloatArray]:
     """Full step, and the fall of the objective that it would bring were there no bounds.
 
     Coordinates at a bound whose gradient points outward are held. A step that would take E below 0
@@ -275,6 +308,7 @@ def _newton_step(here: Expansion, theta_R5: FloatArray) -> tuple[FloatArray, Flo
     held_R5 = ((theta_R5 <= _LOWER) & (here.gradient_R5 > 0)) | (
         (theta_R5 >= _UPPER) & (here.gradient_R5 < 0)
     )
+    held_R5 |= fixed_5
     step_R5, decrement_R = _descent(here.gradient_R5, here.hessian_R55, held_R5)
     crosses_R = theta_R5[:, 0] + step_R5[:, 0] < 0
     if crosses_R.any():

@@ -28,7 +28,7 @@ def test_json_has_exactly_the_agreed_shape() -> None:
     assert set(isoflop["params_law"]) == {"coefficient", "exponent", "exponent_ci"}
     assert set(isoflop["loss_law"]) == {"coefficient", "exponent", "exponent_ci", "offset"}
     surface = family["surface"]
-    assert set(surface) == {"E", "A", "B", "alpha", "beta", "ci"}
+    assert set(surface) == {"E", "A", "B", "alpha", "beta", "ci", "profile_ci"}
     assert set(surface["ci"]) == {"E", "A", "B", "alpha", "beta"}
     json.dumps(answer, allow_nan=False)
 

@@ -14,6 +14,7 @@ from analysis.cooldown import cooldown_ratio
 from analysis.envelope import Envelope, fit_envelope
 from analysis.fit import FitResult, FitSettings, fit_table
 from analysis.isoflop import usable_budgets
+from analysis.lack_of_fit import lack_of_fit
 from analysis.laws import weighted_line
 from analysis.load import load
 from analysis.points import FloatArray, Points, points_by_family
@@ -276,3 +277,19 @@ def test_the_pure_law_predicts_better_than_the_surface_as_the_study_of_noise_fou
         assert holdout.scores["surface"].mean_abs_error > 0.01
     codes = [caution.code for caution in result.cautions]
     assert codes.count("surface_extrapolates_badly") == 3
+
+
+def test_profile_intervals_of_chinchilla_are_those_of_its_bootstrap() -> None:
+    points = chinchilla()
+    fit = fit_surface(points, "auto", Resampler.create([points], 1000, 0))
+    assert isinstance(fit, SurfaceFit)
+    for name in ("alpha", "beta"):
+        # An eighth of the width of .075: both know the scatter of 240 points to some 5 %.
+        assert fit.profile_ci[name] == pytest.approx(fit.ci[name], abs=0.009)
+
+
+def test_the_surface_of_chinchilla_misses_structure_that_its_valleys_show() -> None:
+    test = lack_of_fit(chinchilla())
+    assert test is not None
+    assert test.z > 5
+    assert test.noise_ratio > 1.3
