@@ -17,6 +17,12 @@ from sweeper.errors import DataError
 CACHE = ".corpora"
 """Folder beside the sweeps' results where tokens are kept between runs."""
 
+MAX_SORTED_CHUNKS = 2**24
+"""Of more chunks, the order is computed where it is needed: sorting a billion takes 20 GB."""
+
+_N_ROUNDS = 8
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
+
 _DATA_ORDER = 0x0DA7A
 """Separates the stream of the data order from other uses of the same seed."""
 
@@ -79,8 +85,8 @@ def train_batch(
     starts = np.empty(n_sequences, dtype=np.int64)
     for this_epoch in range(epoch[0], epoch[-1] + 1):
         here = epoch == this_epoch
-        offset, order = _epoch_order(n_chunks, seed, this_epoch)
-        starts[here] = offset % seq_len + order[rank[here]].astype(np.int64) * seq_len
+        offset, chunks = _visited(n_chunks, seed, this_epoch, rank[here])
+        starts[here] = offset % seq_len + chunks * seq_len
     tokens = np.take(corpus.train_tokens, starts[:, None] + np.arange(seq_len), mode="wrap")
     return np.asarray(tokens, dtype=np.int64)
 
@@ -99,6 +105,42 @@ def validation_sequences(corpus: Corpus, *, seq_len: int, n_sequences: int) -> n
     return np.asarray(tokens, dtype=np.int64)
 
 
+def _visited(n_chunks: int, seed: int, epoch: int, ranks: np.ndarray) -> tuple[int, np.ndarray]:
+    """The offset of the chunk grid (before modulo seq_len) and the chunks at ranks of the order."""
+    if n_chunks <= MAX_SORTED_CHUNKS:
+        offset, order = _epoch_order(n_chunks, seed, epoch)
+        return offset, order[ranks].astype(np.int64)
+    bits = np.random.Philox(np.random.SeedSequence([_DATA_ORDER, seed, epoch]))
+    offset = int(bits.random_raw())
+    return offset, _permuted(ranks, n_chunks, bits.random_raw(_N_ROUNDS))
+
+
+def _permuted(ranks: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
+    """A keyed permutation of range(n) at some of its places, without the rest of it.
+
+    A Feistel network permutes the next power of four; what leaves the range walks on until it is
+    back, which keeps it a permutation (Black & Rogaway 2002, "Ciphers with Arbitrary Finite
+    Domains", cycle walking).
+    """
+    half = np.uint64(((n - 1).bit_length() + 1) // 2)
+    places = ranks.astype(np.uint64)
+    outside = np.ones(len(places), dtype=bool)
+    while outside.any():
+        places[outside] = _feistel(places[outside], half, keys)
+        outside = places >= n
+    return places.astype(np.int64)
+
+
+def _feistel(places: np.ndarray, half: np.uint64, keys: np.ndarray) -> np.ndarray:
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    left, right = places >> half, places & mask
+    for key in keys:
+        mixed = (right ^ key) * _MIX
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * _MIX
+        left, right = right, left ^ ((mixed >> np.uint64(32)) & mask)
+    return np.asarray((left << half) | right)
+
+
 @lru_cache(maxsize=4)
 def _epoch_order(n_chunks: int, seed: int, epoch: int) -> tuple[int, np.ndarray]:
     """The offset of the chunk grid (before modulo seq_len) and the order of the chunks.
@@ -108,6 +150,6 @@ def _epoch_order(n_chunks: int, seed: int, epoch: int) -> tuple[int, np.ndarray]
     bits = np.random.Philox(np.random.SeedSequence([_DATA_ORDER, seed, epoch]))
     offset = int(bits.random_raw())
     order = np.argsort(bits.random_raw(n_chunks), kind="stable")
-    narrow = order.astype(np.uint32 if n_chunks <= 2**32 else np.int64)
+    narrow = order.astype(np.uint32)
     narrow.flags.writeable = False
     return offset, narrow

@@ -5,8 +5,16 @@ import time
 import numpy as np
 import pytest
 
+from sweeper import corpus as corpus_module
 from sweeper.corpus import Corpus, train_batch, validation_sequences
 from sweeper.errors import DataError
+
+
+@pytest.fixture(params=["sorted", "computed"])
+def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to the order of the chunks."""
+    if request.param == "computed":
+        monkeypatch.setattr(corpus_module, "MAX_SORTED_CHUNKS", 0)
 
 
 def corpus_of(n_train: int, n_validation: int = 100) -> Corpus:
@@ -28,6 +36,7 @@ def batch(corpus: Corpus, *, seq_len: int, n_sequences: int, seed: int, step: in
     return [int(token) for token in tokens.ravel()]
 
 
+@pytest.mark.usefixtures("order")
 def test_an_epoch_visits_every_chunk_once() -> None:
     corpus = corpus_of(1000)
     for epoch in range(3):
@@ -39,12 +48,14 @@ def test_an_epoch_visits_every_chunk_once() -> None:
         assert sorted(seen) == list(range(1000))
 
 
+@pytest.mark.usefixtures("order")
 def test_sequences_are_contiguous_tokens_of_the_ring() -> None:
     tokens = train_batch(corpus_of(1003), seq_len=10, n_sequences=100, seed=0, step=0)
     assert set(np.unique(np.diff(tokens) % 1003).tolist()) == {1}
     assert len(np.unique(tokens)) == 1000
 
 
+@pytest.mark.usefixtures("order")
 def test_epochs_and_seeds_have_their_own_grid_and_order() -> None:
     corpus = corpus_of(1000)
     starts = [
@@ -55,6 +66,7 @@ def test_epochs_and_seeds_have_their_own_grid_and_order() -> None:
     assert len({int(start[0]) % 10 for start in starts}) > 1
 
 
+@pytest.mark.usefixtures("order")
 def test_the_order_does_not_depend_on_the_batch_size() -> None:
     corpus = corpus_of(1000)
     large = batch(corpus, seq_len=7, n_sequences=90, seed=5, step=3)
@@ -62,12 +74,14 @@ def test_the_order_does_not_depend_on_the_batch_size() -> None:
     assert large == [token for part in small for token in part]
 
 
+@pytest.mark.usefixtures("order")
 def test_a_batch_straddles_epochs_and_may_exceed_the_corpus() -> None:
     corpus = corpus_of(50)
     seen = batch(corpus, seq_len=10, n_sequences=15, seed=0, step=0)
     assert [seen.count(token) for token in range(50)] == [3] * 50
 
 
+@pytest.mark.usefixtures("order")
 def test_a_batch_is_a_function_of_its_arguments_alone() -> None:
     corpus = corpus_of(1000)
     first = batch(corpus, seq_len=7, n_sequences=16, seed=1, step=40)
@@ -80,6 +94,27 @@ def test_the_data_order_is_the_one_published_results_were_trained_in() -> None:
     # Written down once: a change of these numbers changes every trial without changing its id.
     starts = train_batch(corpus_of(1000), seq_len=10, n_sequences=8, seed=0, step=0)[:, 0]
     assert starts.tolist() == [846, 266, 476, 6, 436, 516, 466, 326]
+
+
+def test_the_order_of_many_chunks_is_a_permutation_without_pattern() -> None:
+    rng = np.random.Generator(np.random.Philox(0))
+    for n in (1, 2, 3, 4, 5, 16, 17, 100, 1000, 4097, 30_000):
+        keys = rng.integers(0, 2**64, 8, dtype=np.uint64)
+        order = corpus_module._permuted(np.arange(n), n, keys)
+        assert np.array_equal(np.sort(order), np.arange(n))
+    # Independent uniforms: correlations have a standard deviation of 1/sqrt(30000) = 0.006.
+    assert abs(np.corrcoef(np.arange(n), order)[0, 1]) < 0.03
+    assert abs(np.corrcoef(order[1:], order[:-1])[0, 1]) < 0.03
+    # Neighbours stay neighbours as often as by chance: 2 in n pairs, on average.
+    assert np.count_nonzero(np.abs(np.diff(order)) == 1) < 12
+
+
+def test_the_order_of_a_trillion_tokens_is_the_one_it_is_and_costs_nothing() -> None:
+    begin = time.perf_counter()
+    offset, chunks = corpus_module._visited(10**12 // 2048, 0, 0, np.arange(4))
+    assert time.perf_counter() - begin < 0.1  # sorting half a billion chunks takes a minute
+    # Written down once, like the starts above.
+    assert [offset % 2048, *chunks.tolist()] == [910, 11738936, 257545625, 336646290, 284595066]
 
 
 def test_a_batch_costs_less_than_a_third_of_a_millisecond() -> None:

@@ -81,6 +81,8 @@ def test_terabytes_are_opened_without_being_read(tmp_path: Path) -> None:
     start_s = time.perf_counter()
     corpus = load_corpus(source)
     assert len(corpus.train_tokens) == 5 * 10**11
+    batch = train_batch(corpus, seq_len=2048, n_sequences=16, seed=0, step=10**6)
+    assert batch.shape == (16, 2048)
     # Reading 1 TB at 10 GB/s takes 100 s; the sample is 8 MB.
     assert time.perf_counter() - start_s < 10
 
