@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/setup-done
 
-.PHONY: setup run test test-fast check format docs clean
+.PHONY: setup run test test-fast mutants check format docs clean
 
 setup: $(SETUP_DONE)  ## virtual environment with pinned versions and the `sweeper` command
 
@@ -28,6 +28,9 @@ test: setup  ## every test that needs no GPU
 
 test-fast: setup  ## no Ray, nothing slow
 	$(BIN)/python -m pytest -m "not gpu and not ray and not slow"
+
+mutants: setup  ## deliberate errors in the mathematics, each of which some test must catch
+	$(BIN)/python tests/mutants.py
 
 check: setup  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -75,6 +75,22 @@ def test_blind_denoiser_scores_its_cross_entropy(alpha_0: float) -> None:
     assert loss == pytest.approx(exact, rel=0.015)  # the training loss is the bound
 
 
+@pytest.mark.parametrize("alpha_0", [0.125, 0.5, 1.0])
+@pytest.mark.parametrize("t", [0.2, 0.8])
+def test_diffusion_density_of_a_blind_denoiser_is_its_share_of_the_cross_entropy(
+    alpha_0: float, t: float
+) -> None:
+    """The masked share m cancels against the weight alpha_0 / m at every t."""
+    family, logits_V = esolm(11, alpha_0), torch.linspace(-2, 1.5, 11)
+    x0_BL = torch.randint(11, (8192, 32), generator=seeded(7))
+    t_B = torch.full((8192,), t)
+    zt_BL = family.corrupt(x0_BL, t_B, seeded(8))
+    density_BL = family.nelbo_density(logits_V.expand(8192, 32, -1), x0_BL, zt_BL, t_B)
+    exact = -logits_V.log_softmax(-1)[x0_BL].mean().item()
+    # 262,144 tokens, of which at least a fifth are masked: 0.5 %; 2 % is 4 of those.
+    assert density_BL.mean().item() == pytest.approx(alpha_0 * exact, rel=0.02)
+
+
 def test_cross_entropy_drops_the_weight_of_the_diffusion_term() -> None:
     family = esolm(11, 1.0, objective="cross_entropy")
     blind = Blind(torch.zeros(11))
