@@ -64,7 +64,8 @@ class LaProp(torch.optim.Optimizer):
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
         scales = torch._foreach_sqrt(squares)
         torch._foreach_add_(scales, group["eps"])
-        torch._foreach_lerp_(momenta, torch._foreach_div(gradients, scales), 1 - beta1)
+        torch._foreach_mul_(momenta, beta1)
+        torch._foreach_addcdiv_(momenta, gradients, scales, value=1 - beta1)
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(parameters, momenta, alpha=-group["lr"])
 
