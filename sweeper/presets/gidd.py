@@ -75,7 +75,7 @@ class Attention(nn.Module):
         sink_BHN1 = LOGIT_CAP * torch.tanh((q_BHNK * self.sink_key_bias).sum(-1, keepdim=True))
         logits_BHNS = torch.cat([sink_BHN1, logits_BHNM], dim=-1)
         weights_BHNS = at_least_float32(logits_BHNS).softmax(dim=-1).to(v_BHMK.dtype)
-        on_sink_BHN1, on_keys_BHNM = weights_BHNS[..., :1], weights_BHNS[..., 1:]
+        on_sink_BHN1, on_keys_BHNM = weights_BHNS.split_with_sizes([1, k_BHMK.shape[2]], dim=-1)
         mixed_BHNK = on_keys_BHNM @ v_BHMK + on_sink_BHN1 * self.sink_value_bias
         return functional.linear(mixed_BHNK.transpose(1, 2).flatten(2), self.out)
 
