@@ -297,7 +297,8 @@ class Design(_Part):
 class EvaluationChoice(_Part):
     """The fixed validation set that scores every trial."""
 
-    sequences: Annotated[Count, Field(ge=2)] = 1024
+    sequences: Annotated[Count, Field(ge=4)] = 1024
+    """Two halves, each with a standard error of its own."""
     seed: Seed = 0
     """Seed of noise levels and noise, shared by all trials."""
 

@@ -18,15 +18,14 @@ from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from sweeper import durable
 from sweeper.assignment import Assignment, Outcome, StopRequested
 from sweeper.attempts import Progress, attempts, progress_reporter, utc_now
 from sweeper.corpora.reading import Reading
-from sweeper.corpus import CACHE, Corpus, load_corpus, validation_sequences
+from sweeper.corpus import CACHE, Corpus, load_corpus
 from sweeper.errors import DataError
-from sweeper.evaluation import evaluate_bound
+from sweeper.evaluation import evaluate_bound, validation_set
 from sweeper.family_options import family_of
 from sweeper.publication import Result, publish
 from sweeper.rows import Ending, Measurement, loss_row, observation_row, trial_row
@@ -92,12 +91,10 @@ class _Run:
         self.report: Callable[[Progress], None] = progress_reporter(assignment)
         self.checkpoint = Store(assignment.store_folder).checkpoints(self.trial) / "latest.pt"
         self.measured = Measured()
-        self.validation_NL: Tensor = torch.from_numpy(
-            validation_sequences(
-                corpus,
-                seq_len=self.trial.data.seq_len,
-                n_sequences=self.trial.evaluation.n_sequences,
-            )
+        self.validation = validation_set(
+            corpus,
+            seq_len=self.trial.data.seq_len,
+            n_sequences=self.trial.evaluation.n_sequences,
         ).to(trainer.device)
 
     def to_the_end(self) -> None:
@@ -130,7 +127,7 @@ class _Run:
             estimate = evaluate_bound(
                 self.trainer.family,
                 self.trainer.denoise,
-                self.validation_NL,
+                self.validation,
                 self.trial.evaluation.seed,
             )
         if not math.isfinite(estimate.nats_per_token + estimate.stderr):

@@ -15,7 +15,7 @@ LAYERS = [
     {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"}
     | {"laprop", "presets", "schedules", "weight_average"},
     {"corpus", "family_options", "backbone", "prefixes", "spec_fields", "spec_errors"},
-    {"spec", "denoiser", "optimizer", "evaluation"},
+    {"spec", "denoiser", "optimizer", "difficulty", "evaluation"},
     {"design", "trainer"},
     {"series"},
     {"runs", "plan_checks"},

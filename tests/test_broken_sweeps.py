@@ -222,7 +222,7 @@ CASES = [
     Broken("negative decay", "batch_tokens: 256", "weight_decay: §-0.1", "-0.1", "at least 0"),
     Broken("unknown precision", "batch_tokens: 256", "precision: §fp8", "fp8", "'bfloat16'"),
     # the rest
-    Broken("no evaluation", "sequences: 64", "sequences: §0", "0", "at least 2"),
+    Broken("no evaluation", "sequences: 64", "sequences: §0", "0", "at least 4"),
     Broken("evaluation too large", "sequences: 64", "sequences: §1M", "1M", "holds"),
     Broken("three halves of a GPU", "limits:", "resources: {gpus: §1.5}\nlimits:", "1.5", "share"),
     Broken("GPUs of no", "limits:", "resources: {gpus: §no}\nlimits:", "no", "true or false, or auto"),

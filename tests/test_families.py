@@ -97,7 +97,7 @@ def tilted() -> Blind:
 def test_bound_of_a_blind_denoiser_is_its_cross_entropy(family: AbstractFamily) -> None:
     x0_BL, blind = some_tokens(16_384, 32), tilted()
     t_B = stratified(16_384, seeded(1))
-    nats = family.bound(blind, x0_BL, t_B, seeded(2)).mean().item()
+    nats = family.bound(blind, x0_BL, t_B, seeded(2)).nats_BL.mean().item()
     # 524,288 tokens: the standard deviation over seeds is below 0.3 % (measured), so 1.5 % is
     # 5 of them, and a weight wrong by 2 % fails.
     assert nats == pytest.approx(blind.cross_entropy(x0_BL), rel=0.015)
@@ -108,9 +108,18 @@ def test_every_token_of_a_blind_denoiser_is_scored(family: AbstractFamily) -> No
     """Position by position, so that a skipped first token cannot hide in the mean."""
     x0_BL, blind = some_tokens(16_384, 1).expand(-1, 8).contiguous(), tilted()
     t_B = stratified(16_384, seeded(1))
-    nats_L = family.bound(blind, x0_BL, t_B, seeded(2)).mean(dim=0)
+    nats_L = family.bound(blind, x0_BL, t_B, seeded(2)).nats_BL.mean(dim=0)
     # 16,384 tokens per position: the standard deviation is below 2.5 % (measured).
     assert nats_L.tolist() == pytest.approx([blind.cross_entropy(x0_BL)] * 8, rel=0.1)
+
+
+@every_family
+def test_exposure_is_one_on_average_at_every_position(family: AbstractFamily) -> None:
+    """The evaluator takes this mean for granted when it corrects with exposure × difficulty."""
+    x0_BL, t_B = some_tokens(16_384, 8), stratified(16_384, seeded(1))
+    mean_LX = family.bound(tilted(), x0_BL, t_B, seeded(2)).exposure_BLX.mean(dim=0)
+    # The standard deviation of 16,384 exposures is at most 2: five standard errors.
+    torch.testing.assert_close(mean_LX, torch.ones_like(mean_LX), rtol=0, atol=0.08)
 
 
 @every_family
@@ -118,7 +127,9 @@ def test_a_zero_head_scores_log_v(family: AbstractFamily) -> None:
     """A backbone whose head starts at zero starts at ln V in every family (T1–T4 of the spec)."""
     x0_BL = some_tokens(16_384, 32)
     blind = Blind(torch.zeros(V))
-    nats = family.bound(blind, x0_BL, stratified(16_384, seeded(1)), seeded(2)).mean().item()
+    nats = (
+        family.bound(blind, x0_BL, stratified(16_384, seeded(1)), seeded(2)).nats_BL.mean().item()
+    )
     assert nats == pytest.approx(math.log(V), rel=0.015)  # as above
 
 
@@ -128,7 +139,7 @@ def test_same_generator_same_loss(family: AbstractFamily) -> None:
     t_B = stratified(8, seeded(3))
     first, second = (family.noisy_batch(x0_BL, seeded(4)) for _ in range(2))
     assert torch.equal(family.loss(blind, first), family.loss(blind, second))
-    bounds = [family.bound(blind, x0_BL, t_B, seeded(5)) for _ in range(2)]
+    bounds = [family.bound(blind, x0_BL, t_B, seeded(5)).nats_BL for _ in range(2)]
     assert torch.equal(*bounds)
 
 
@@ -154,7 +165,7 @@ def test_bfloat16_logits_give_the_float32_bound(family: AbstractFamily) -> None:
     x0_BL, t_B = some_tokens(256, 16), stratified(256, seeded(8))
     coarse = Blind(tilted().logits_V.bfloat16())
     exact = Blind(coarse.logits_V.float())
-    coarse_BL, exact_BL = (family.bound(d, x0_BL, t_B, seeded(9)) for d in (coarse, exact))
+    coarse_BL, exact_BL = (family.bound(d, x0_BL, t_B, seeded(9)).nats_BL for d in (coarse, exact))
     assert torch.equal(coarse_BL, exact_BL)  # the cast comes first, so nothing is lost
 
 
@@ -200,7 +211,7 @@ def test_causal_families_do_not_look_ahead(family: AbstractFamily) -> None:
     for position in range(6):
         changed_VL = x0_BL.repeat(V, 1)
         changed_VL[:, position] = torch.arange(V)
-        nll_VL = family.bound(denoiser, changed_VL, torch.full((V,), 0.5), rng)
+        nll_VL = family.bound(denoiser, changed_VL, torch.full((V,), 0.5), rng).nats_BL
         assert nll_VL[:, position].neg().exp().sum().item() == pytest.approx(1, abs=1e-5)
         earlier_VL = nll_VL[:, :position]
         assert torch.equal(earlier_VL, earlier_VL[:1].expand_as(earlier_VL))

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from sweeper.corpus import load_corpus, validation_sequences
-from sweeper.evaluation import evaluate_bound
+from sweeper.corpus import load_corpus
+from sweeper.evaluation import evaluate_bound, validation_set
 from sweeper.families import load_family
 from sweeper.family_options import encoded_options
 from sweeper.ladder import rung_of_width
@@ -47,8 +47,8 @@ def test_no_bound_reads_below_the_entropy_and_ar_comes_close(
     trainer = Trainer(trial, family, corpus, torch.device("cpu"))
     for _ in range(N_STEPS):
         trainer.advance()
-    sequences = validation_sequences(corpus, seq_len=SEQ_LEN, n_sequences=1024)
-    estimate = evaluate_bound(family, trainer.denoise, torch.from_numpy(sequences), seed=0)
+    validation = validation_set(corpus, seq_len=SEQ_LEN, n_sequences=1024)
+    estimate = evaluate_bound(family, trainer.denoise, validation, seed=0)
     entropy = corpus.entropy_nats_per_token
     assert entropy is not None
     assert estimate.nats_per_token >= entropy - 2 * estimate.stderr

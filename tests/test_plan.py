@@ -294,7 +294,7 @@ def test_the_id_of_a_trial_is_what_it_always_was() -> None:
         },
         evaluation={"sequences": 1024},
     )
-    assert ids(plan) == ["2210cae8f1e7"]
+    assert ids(plan) == ["393174cb8973"]
 
 
 SAME: dict[str, dict[str, Any]] = {

@@ -11,9 +11,9 @@ from sweeper import worker
 from sweeper.assignment import Assignment
 from sweeper.attempts import begin_attempt
 from sweeper.corpora.reading import Reading
-from sweeper.corpus import load_corpus, validation_sequences
+from sweeper.corpus import load_corpus
 from sweeper.errors import DataError
-from sweeper.evaluation import evaluate_bound
+from sweeper.evaluation import evaluate_bound, validation_set
 from sweeper.families import load_family
 from sweeper.family_options import encoded_options, family_of
 from sweeper.flops import flops_per_token
@@ -143,9 +143,9 @@ def test_a_trial_that_averages_its_weights_is_scored_by_their_average(tmp_path: 
     trainer = Trainer(averaged, family_of(averaged), corpus, torch.device("cpu"))
     for _ in range(10):
         trainer.advance()
-    sequences = torch.from_numpy(validation_sequences(corpus, seq_len=SEQ_LEN, n_sequences=20))
+    validation = validation_set(corpus, seq_len=SEQ_LEN, n_sequences=20)
     with trainer.evaluation_weights():
-        estimate = evaluate_bound(trainer.family, trainer.denoise, sequences, seed=0)
+        estimate = evaluate_bound(trainer.family, trainer.denoise, validation, seed=0)
     assert isinstance(bounds, list)
     assert bounds[-1]["bound_nats_per_token"] == estimate.nats_per_token
 

@@ -16,6 +16,7 @@ from sweeper.families._reading import reader_of
 from sweeper.families._sampling import draw, tempered
 from sweeper.families.base import (
     AbstractFamily,
+    BoundDraw,
     Denoiser,
     Needs,
     NoisyBatch,
@@ -51,8 +52,11 @@ class Family(AbstractFamily):
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
         return token_nll(denoiser(batch.zt_BL, batch.t_B), batch.x0_BL)
 
-    def bound(self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
-        return self.nll(denoiser, x0_BL)
+    def bound(
+        self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
+    ) -> BoundDraw:
+        nats_BL = self.nll(denoiser, x0_BL)
+        return BoundDraw(nats_BL, torch.ones_like(nats_BL)[..., None])
 
     @property
     def samplers(self) -> Mapping[str, Sampler]:

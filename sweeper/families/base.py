@@ -6,7 +6,7 @@ calls a *denoiser*, and declares in `needs` what that denoiser must offer.
 
 Noise levels: alpha_t = 1 − t throughout, so t is the share of noise and −alpha'_t = 1.
 
-Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens).
+Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens), X measures of exposure.
 """
 
 import abc
@@ -138,6 +138,18 @@ class Samples:
     """Calls of the denoiser, each on all sequences."""
 
 
+@dataclass(frozen=True)
+class BoundDraw:
+    """One draw of a bound, for sequences at their own noise levels."""
+
+    nats_BL: Tensor
+    """Its mean over levels, noise and positions is the bound, nats per token."""
+    exposure_BLX: Tensor
+    """By how much the draw depends on each token, in X measures: the first is what the draw would
+    be if predicting any changed token cost one nat. The mean of each over levels and noise is 1 at
+    every position; beyond that they matter to the standard error only."""
+
+
 Sampler = Callable[[Denoiser, SamplingPlan, torch.Generator], Samples]
 
 
@@ -165,8 +177,10 @@ class AbstractFamily(abc.ABC):
         """What training averages, nats per token, (B, L), float32 or wider."""
 
     @abc.abstractmethod
-    def bound(self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
-        """An unbiased estimate of the bound on −log p(x0), nats per token, (B, L).
+    def bound(
+        self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
+    ) -> BoundDraw:
+        """An unbiased draw of the bound on −log p(x0).
 
         `t_B` in (0, 1) comes from the evaluator's stratified grid; averaged over t ~ U(0, 1) and
         the corruption, the mean over L bounds the negative log-likelihood per token. Exact for a

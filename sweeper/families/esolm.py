@@ -26,6 +26,7 @@ from sweeper.families._reading import reader_of
 from sweeper.families._sampling import draw, tempered
 from sweeper.families.base import (
     AbstractFamily,
+    BoundDraw,
     Denoiser,
     Needs,
     NoisyBatch,
@@ -116,12 +117,13 @@ class Family(AbstractFamily):
         weight_B = torch.where(is_sequential_B, 1.0, weight_B)
         return (weight_B / share_B)[:, None] * self._masked_nll(denoiser, batch, is_sequential_B)
 
-    def bound(self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
+    def bound(
+        self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
+    ) -> BoundDraw:
         """The diffusion term on the grid below alpha_0, the sequential term above.
 
         With m the masked share, the diffusion term is the integral of 1/m over m from 1 − alpha_0
-        to 1. Its grid is even in r = sqrt(m), because the variance grows like 1/m. The number of
-        masked tokens, m L on average, is a control variate as in `_mixing`.
+        to 1. Its grid is even in r = sqrt(m), because the variance grows like 1/m.
         """
         u_B, lowest = t_B.to(x0_BL.device), math.sqrt(1 - self.alpha_0)
         is_sequential_B = u_B >= self.alpha_0
@@ -132,9 +134,8 @@ class Family(AbstractFamily):
         zt_BL = self._mask(x0_BL, m_B, rng)
         batch = NoisyBatch(x0_BL, zt_BL, level_B, self._order(zt_BL, is_sequential_B, rng))
         nll_BL = self._masked_nll(denoiser, batch, is_sequential_B)
-        excess_BL = (zt_BL == self.vocab_size) / m_B[:, None] - 1
-        density_BL = nll_BL / m_B[:, None] - math.log(self.vocab_size) / 3 * excess_BL
-        return weight_B[:, None] * density_BL
+        exposure_BL = (weight_B / m_B)[:, None] * (zt_BL == self.vocab_size)
+        return BoundDraw(exposure_BL * nll_BL, exposure_BL[..., None])
 
     def _masked_share(self, t: Tensor) -> Tensor:
         return (1 - self.alpha_0) + self.alpha_0 * t
