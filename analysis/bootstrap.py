@@ -152,6 +152,18 @@ class Resampler:
         noise_RP: FloatArray = multiplier_RP * signed_P * self._scale_draws(noise.dof)[:, None]
         return noise_RP
 
+    def group_noise(self, noise: Noise, purpose: int) -> FloatArray:
+        """Wild noise for values that are no points of a table, shape (R, P): one stream per
+        purpose, one multiplier per run of `noise`.
+        """
+        rng = np.random.default_rng([self.uniform_seed, 1, purpose])
+        groups, index_P = np.unique(noise.run_P, return_inverse=True)
+        shape = (self.n_resamples, len(groups))
+        multiplier_RG = rng.choice(_WEBB, size=shape) * rng.choice([-1.0, 1.0], size=shape)
+        scale_R1 = self._scale_draws(noise.dof)[:, None]
+        noise_RP: FloatArray = multiplier_RG[:, index_P] * noise.scaled_residual_P * scale_R1
+        return noise_RP
+
     def normals(self, purpose: int, n_columns: int) -> FloatArray:
         """Standard normal draws, shape (R, n_columns), one stream per purpose."""
         rng = np.random.default_rng([self.uniform_seed, 1, purpose])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from analysis.batch_laws import BatchLaws, fit_batch_laws
 from analysis.bootstrap import Resampler
 from analysis.envelope import Envelope, fit_envelope
 from analysis.errors import Caution
@@ -30,6 +31,8 @@ class Further:
     envelope: Envelope | None
     token_frontier: TokenFrontier | None
     holdout: HoldOut | None
+    batch_laws: BatchLaws | None
+    """None where the source varies neither batch nor learning rate, or does not state them."""
     cautions: tuple[Caution, ...] = ()
 
 
@@ -49,10 +52,13 @@ def read_further(
         cautions += holdout.cautions(points.family)
     if surface is not None and (test := lack_of_fit(points)) is not None:
         cautions += test.cautions(points.family)
+    batch_laws = fit_batch_laws(points, resampler)
+    cautions += () if batch_laws is None else batch_laws.cautions
     return Further(
         envelope=None if isinstance(envelope, Caution) else envelope,
         token_frontier=None if isinstance(tokens, Caution) else tokens,
         holdout=None if isinstance(holdout, Caution) else holdout,
+        batch_laws=batch_laws,
         cautions=tuple(cautions),
     )
 
@@ -70,14 +76,24 @@ def shared_cautions(further: Sequence[Further]) -> list[Caution]:
 
 
 def further_json(further: Further) -> Json:
-    """Keys of a series in the answer of `sweeper fit --json`."""
+    """Keys of a series in the answer of `sweeper fit --json`.
+
+    `batch_laws` is there only for sources that vary the batch or the learning rate.
+    """
     envelope, tokens = further.envelope, further.token_frontier
     holdout = further.holdout
-    return {
+    answer: Json = {
         "envelope": None if envelope is None else _envelope_json(envelope),
         "token_frontier": None if tokens is None else _token_frontier_json(tokens),
         "holdout": None if holdout is None else _holdout_json(holdout),
     }
+    if (laws := further.batch_laws) is not None:
+        answer["batch_laws"] = {
+            "batch_by_tokens": law_json(laws.batch_by_tokens),
+            "rate_by_batch": law_json(laws.rate_by_batch),
+            "rate_by_tokens": law_json(laws.rate_by_tokens),
+        }
+    return answer
 
 
 def law_json(law: PowerLaw | None) -> Json | None:

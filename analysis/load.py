@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.errors import SettingsError, SourceError
-from analysis.store_table import from_observations, is_observations
+from analysis.store_table import from_observations, is_observations, with_batch_and_rate
 from analysis.tidy import RawTable, TidyTable, tidy
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -35,6 +35,9 @@ def load(source: Path | str, params: str | None = None, flops: str | None = None
     if path.is_dir() or path.suffix.lower() in PARQUET_SUFFIXES:
         frame = _read_parquet(path)
         if is_observations(frame):
+            trials = path.parent / "trials"
+            if trials.is_dir():
+                frame = with_batch_and_rate(frame, _read_parquet(trials))
             return from_observations(frame, path.name, params, flops)
         raw = RawTable(frame, path.name, tuple(range(1, len(frame) + 1)))
     else:

@@ -36,6 +36,10 @@ class Points:
     slot_P: IntArray
     """Number of the run's place in the design (rung, seed, budget); shared across series, so that
     runs which trained and were evaluated alike draw the same bootstrap multiplier."""
+    batch_tokens_P: FloatArray
+    """Tokens per optimiser step; NaN where the source does not state it."""
+    learning_rate_P: FloatArray
+    """NaN where the source does not state it."""
 
     @property
     def n_runs(self) -> int:
@@ -81,11 +85,16 @@ def points_by_family(frame: pd.DataFrame) -> dict[str, Points]:
             budget_P=column["budget_flops"],
             run_P=run[mine],
             slot_P=slot[mine],
+            batch_tokens_P=column["batch_tokens"],
+            learning_rate_P=column["learning_rate"],
         )
     return result
 
 
-_FLOATS = ("params", "tokens", "flops", "loss", "loss_stderr", "budget_flops")
+_FLOATS = (
+    "params", "tokens", "flops", "loss", "loss_stderr", "budget_flops", "batch_tokens",
+    "learning_rate",
+)  # fmt: skip
 
 
 def _design_slots(frame: pd.DataFrame, run: IntArray) -> IntArray:

@@ -22,6 +22,8 @@ _NEEDED = (
     "flops_per_token_trunk", "flops_per_token_attention", "flops_per_token_head",
 )  # fmt: skip
 
+_OF_TRIALS = ("batch_tokens", "learning_rate")
+
 
 def is_observations(frame: pd.DataFrame) -> bool:
     """Whether the columns are those of the store's `observations` table."""
@@ -58,6 +60,7 @@ def from_observations(
             "seed": done["seed"].to_numpy(),
             "run_id": done["trajectory_id"].to_numpy(),
         }
+        | {name: done[name].to_numpy() for name in _OF_TRIALS if name in done.columns}
     )
     result = tidy_counted(RawTable(table, name, tuple(int(i) + 1 for i in done.index)))
     return dataclasses.replace(
@@ -66,6 +69,12 @@ def from_observations(
         params_convention=params,
         flops_convention=flops,
     )
+
+
+def with_batch_and_rate(observations: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Observations with the batch and the learning rate of their trials."""
+    known = trials[["trial_id", *_OF_TRIALS]].drop_duplicates("trial_id")
+    return observations.merge(known, on="trial_id", how="left", validate="many_to_one")
 
 
 def _check_convention(option: str, value: str, known: tuple[str, ...]) -> None:

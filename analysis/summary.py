@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from analysis import notation
+from analysis.batch_laws import BatchLaws
 from analysis.compare import Comparison, LawName, MultiplierPoint
 from analysis.errors import Caution
 from analysis.fit import FamilyFit, FitResult
@@ -147,9 +148,26 @@ def further_lines(further: Further) -> list[str]:
         last = tokens.limit[-1]
         loss = _with_interval(last.loss, last.ci, "{:.4f}".format)
         lines.append(f"token-bound: L* → {loss} on {short(last.tokens)} tokens as N grows")
+    if further.batch_laws is not None:
+        lines += _batch_lines(further.batch_laws)
     if further.holdout is not None:
         lines.append(_holdout_line(further.holdout))
     return lines
+
+
+def _batch_lines(laws: BatchLaws) -> list[str]:
+    """The best batch and the best rate as formulas."""
+    named = (
+        ("B*(D)", "D", laws.batch_by_tokens),
+        ("eta*(B)", "B", laws.rate_by_batch),
+        ("eta*(D)", "D", laws.rate_by_tokens),
+    )
+    return [
+        f"{name} = {law.coefficient:.4g} · {by}^{law.exponent:.4f}, exponent "
+        f"[{law.exponent_ci[0]:.4f}, {law.exponent_ci[1]:.4f}], {law.n_budgets} vertices"
+        for name, by, law in named
+        if law is not None
+    ]
 
 
 def _holdout_line(holdout: HoldOut) -> str:

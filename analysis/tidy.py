@@ -15,8 +15,8 @@ from analysis.errors import Caution, TableError
 from analysis.points import BoolArray, FloatArray
 
 REQUIRED = ("family", "params", "tokens", "flops", "loss")
-OPTIONAL = ("budget_flops", "loss_stderr", "seed", "run_id")
-POSITIVE = ("params", "tokens", "flops", "loss", "budget_flops")
+OPTIONAL = ("budget_flops", "loss_stderr", "seed", "run_id", "batch_tokens", "learning_rate")
+POSITIVE = ("params", "tokens", "flops", "loss", "budget_flops", "batch_tokens", "learning_rate")
 OUTLIER_COLUMN = "outlier"
 
 MAX_BUDGET_SPREAD = 0.25
@@ -52,8 +52,8 @@ class RawTable:
 class TidyTable:
     """Checked rows with exactly the tidy columns, and the remarks made on the way.
 
-    `budget_flops` and `seed` are NaN where the source has none, `loss_stderr` too; `run_id` is
-    always set. The index is the position of the row in the raw table.
+    Of the optional columns `run_id` is always set; the others are NaN where the source has none.
+    The index is the position of the row in the raw table.
     """
 
     frame: pd.DataFrame
@@ -87,6 +87,9 @@ def tidy_counted(raw: RawTable) -> TidyTable:
     frame["loss_stderr"], stderr_cautions = _optional_numbers(raw, "loss_stderr")
     frame["seed"], seed_cautions = _optional_numbers(raw, "seed")
     frame["run_id"], run_cautions = _run_ids(raw)
+    for column in ("batch_tokens", "learning_rate"):
+        frame[column], gaps = _optional_numbers(raw, column)
+        cautions += gaps
     cautions += [*budget_cautions, *stderr_cautions, *seed_cautions, *run_cautions]
     kept, outlier_cautions = _without_outliers(raw)
     frame = frame[kept]
