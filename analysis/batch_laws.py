@@ -3,19 +3,19 @@ and eta*(D).
 
 As in the GIDD study (arXiv 2512.10858, §5):
 
-*Batch.* At one size, take the tokens that each batch size needs to reach a target loss. Their log is
-a parabola in log B; its vertex is the best batch at that loss and the fewest tokens D that reach
+*Batch.* At one size, take the tokens that each batch size needs to reach a target loss. Their log
+is a parabola in log B; its vertex is the best batch at that loss and the fewest tokens D that reach
 it. One vertex per (size, target).
 
-*Rate.* At one size, batch and number of tokens, the log loss is a parabola in log eta; its vertex is
-the best rate.
+*Rate.* At one size, batch and number of tokens, the log loss is a parabola in log eta; its vertex
+is the best rate.
 
 A vertex counts only where it is bracketed: three values or more, an upward parabola, and the vertex
 strictly between the smallest and the largest. Laws are least squares through the vertices in
 log–log axes. Vertices of one group (a size; for rates a size and a batch) share their runs, so
 intervals come from a wild bootstrap by group, with t tails for few groups.
 
-Suffixes: P points, V vertices, R resamples, T target losses.
+Suffixes: P points, V vertices, R resamples, T target losses, C curves.
 """
 
 from collections.abc import Iterator
@@ -52,6 +52,13 @@ class Sweep:
     group_P: IntArray
     """Number of the runs' group; curves of one group share their runs."""
 
+    @property
+    def has_curves(self) -> bool:
+        """Whether some curve has enough values for a parabola."""
+        curves = np.unique(self.curve_P)
+        distinct = (len(np.unique(self.x_P[self.curve_P == curve])) for curve in curves)
+        return any(n >= MIN_VALUES for n in distinct)
+
 
 @dataclass(frozen=True)
 class Vertices:
@@ -79,27 +86,29 @@ class BatchLaws:
 
 
 def fit_batch_laws(points: Points, resampler: Resampler) -> BatchLaws | None:
-    """The laws of one series; None where neither batch nor rate is varied."""
-    varies_batch, varies_rate = _varies(points.batch_tokens_P), _varies(points.learning_rate_P)
-    if not (varies_batch or varies_rate):
+    """The laws of one series; None where nowhere three batches or rates can be compared.
+
+    A batch that follows the budget by a recipe is not varied in this sense.
+    """
+    found: dict[str, PowerLaw | Caution] = {}
+    if np.isfinite(points.batch_tokens_P).all() and (sweep := iso_loss_sweep(points)).has_curves:
+        best, name = find_vertices(sweep), "B*(D)"
+        found[name] = vertex_law(name, points.family, best, best.y_V, resampler, BATCH_STREAM)
+    if np.isfinite(points.learning_rate_P).all():
+        sweep, batch_C, tokens_C = rate_sweep(points)
+        best = find_vertices(sweep)
+        for name, by_C, stream in (
+            ("eta*(B)", batch_C, RATE_BY_BATCH_STREAM),
+            ("eta*(D)", tokens_C, RATE_BY_TOKENS_STREAM),
+        ):
+            if sweep.has_curves and np.ptp(by_C) > 0:
+                by_V = by_C[best.curve_V]
+                found[name] = vertex_law(name, points.family, best, by_V, resampler, stream)
+    if not found:
         return None
-    found: list[PowerLaw | Caution | None] = [None, None, None]
-    if varies_batch:
-        best = find_vertices(iso_loss_sweep(points))
-        found[0] = vertex_law("B*(D)", points.family, best, best.y_V, resampler, BATCH_STREAM)
-    if varies_rate:
-        best, batch_V, tokens_V = best_rates(points)
-        name, family = "eta*(B)", points.family
-        if varies_batch:
-            found[1] = vertex_law(name, family, best, batch_V, resampler, RATE_BY_BATCH_STREAM)
-        name = "eta*(D)"
-        found[2] = vertex_law(name, family, best, tokens_V, resampler, RATE_BY_TOKENS_STREAM)
-    laws = [law if isinstance(law, PowerLaw) else None for law in found]
-    return BatchLaws(*laws, tuple(part for part in found if isinstance(part, Caution)))
-
-
-def _varies(values_P: FloatArray) -> bool:
-    return bool(np.isfinite(values_P).all() and np.ptp(values_P) > 0)
+    laws = {name: law for name, law in found.items() if isinstance(law, PowerLaw)}
+    cautions = tuple(part for part in found.values() if isinstance(part, Caution))
+    return BatchLaws(laws.get("B*(D)"), laws.get("eta*(B)"), laws.get("eta*(D)"), cautions)
 
 
 def find_vertices(sweep: Sweep) -> Vertices:
@@ -111,14 +120,12 @@ def find_vertices(sweep: Sweep) -> Vertices:
         if len(np.unique(x)) < MIN_VALUES:
             n_open += 1
             continue
-        parabola = np.polynomial.Polynomial.fit(x, y, 2).convert()
-        low, slope, bend = parabola.coef
-        vertex = -slope / (2 * bend) if bend > 0 else np.inf
-        if not x.min() < vertex < x.max():
+        bend, slope, middle = np.polyfit(x - x.mean(), y, 2).tolist()
+        shift = -slope / (2 * bend) if bend > 0 else np.inf
+        if not x.min() < x.mean() + shift < x.max():
             n_open += 1
             continue
-        lowest = low + slope * vertex / 2
-        rows.append((vertex, lowest, curve, sweep.group_P[mine][0]))
+        rows.append((x.mean() + shift, middle + slope * shift / 2, curve, sweep.group_P[mine][0]))
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)
     return Vertices(
         x_V=np.exp(table[:, 0]),
@@ -185,27 +192,25 @@ def iso_loss_sweep(points: Points) -> Sweep:
     return _sweep(rows)
 
 
-def best_rates(points: Points) -> tuple[Vertices, FloatArray, FloatArray]:
-    """Vertices over the learning rate, and the batch and the tokens of each."""
+def rate_sweep(points: Points) -> tuple[Sweep, FloatArray, FloatArray]:
+    """Losses over the learning rate, and the batch and the tokens of each curve, (C,)."""
     rows: list[tuple[float, float, int, int]] = []
-    batch, tokens = [], []
-    group = 0
-    log_tokens_P = np.round(np.log(points.tokens_P) / SAME_SIZE)
+    batch: list[float] = []
+    tokens: list[float] = []
+    n_groups = 0
+    when_P = np.round(np.log(points.tokens_P) / SAME_SIZE)
+    batch_P = np.nan_to_num(points.batch_tokens_P)
     for _, mine in _by_size(points):
-        batch_P = np.nan_to_num(points.batch_tokens_P)
         for size in np.unique(batch_P[mine]):
             same_P = mine & (batch_P == size)
-            for when in np.unique(log_tokens_P[same_P]):
-                chosen = np.flatnonzero(same_P & (log_tokens_P == when))
-                rows += [
-                    (float(points.learning_rate_P[i]), float(points.loss_P[i]), len(batch), group)
-                    for i in chosen
-                ]
+            for when in np.unique(when_P[same_P]):
+                for i in np.flatnonzero(same_P & (when_P == when)):
+                    rate, loss = float(points.learning_rate_P[i]), float(points.loss_P[i])
+                    rows.append((rate, loss, len(batch), n_groups))
                 batch.append(float(size))
-                tokens.append(float(points.tokens_P[chosen].mean()))
-            group += 1
-    best = find_vertices(_sweep(rows))
-    return best, np.array(batch)[best.curve_V], np.array(tokens)[best.curve_V]
+                tokens.append(float(points.tokens_P[same_P & (when_P == when)].mean()))
+            n_groups += 1
+    return _sweep(rows), np.array(batch), np.array(tokens)
 
 
 def _sweep(rows: list[tuple[float, float, int, int]]) -> Sweep:

@@ -125,9 +125,18 @@ def test_a_table_that_varies_neither_has_no_such_key() -> None:
     assert "batch_laws" not in answer["families"]["a"]
 
 
-def test_too_few_batches_are_null_with_a_named_warning() -> None:
+def test_batches_that_are_all_too_small_are_null_with_a_named_warning() -> None:
     frame = batch_sweep()
-    frame = frame[frame["batch_tokens"].isin(BATCHES[:2])]
+    frame = frame[frame["batch_tokens"].isin(BATCHES[:3])]
+    frame = frame[frame["loss"] < frame["loss"].median()]
     answer = to_json(fit_table(table(frame), SETTINGS))
     assert answer["families"]["a"]["batch_laws"]["batch_by_tokens"] is None
     assert "no_batch_law" in {warning["code"] for warning in answer["warnings"]}
+
+
+def test_a_batch_that_follows_the_budget_is_no_sweep_of_batches() -> None:
+    frame = isoflop_rows(noise=0.002)
+    frame["batch_tokens"] = 2.0 ** np.round(np.log2(frame["tokens"] ** 0.8))
+    answer = to_json(fit_table(table(frame), SETTINGS))
+    assert "batch_laws" not in answer["families"]["a"]
+    assert "no_batch_law" not in {warning["code"] for warning in answer["warnings"]}

@@ -18,7 +18,7 @@ from analysis.isoflop import usable_budgets
 from analysis.lack_of_fit import lack_of_fit
 from analysis.laws import PowerLaw, weighted_line
 from analysis.load import load
-from analysis.points import FloatArray, Points, points_by_family
+from analysis.points import FloatArray, IntArray, Points, points_by_family
 from analysis.surface import SurfaceFit, fit_surface
 from analysis.tidy import RawTable, tidy_counted
 from analysis.tied_surface import TiedSurface, fit_tied_surface
@@ -305,12 +305,17 @@ def test_the_surface_of_chinchilla_misses_structure_that_its_valleys_show() -> N
 PLAIN_DRAWS = Resampler(1000, np.ones((1000, 1)), np.random.default_rng(0).normal(size=1000), 0)
 
 
+def numbered(rows: pd.DataFrame, by: list[str]) -> IntArray:
+    """Number of each row's group."""
+    return rows.groupby(by).ngroup().to_numpy().astype(np.int64)
+
+
 def published_slope_of_batch(rows: pd.DataFrame) -> PowerLaw:
     sweep = Sweep(
         rows["batch_size_tokens"].to_numpy(np.float64),
         rows["tokens_to_target"].to_numpy(np.float64),
-        rows.groupby(["noise", "non_emb_params", "target_loss_elbo_nats"]).ngroup().to_numpy(),
-        rows.groupby(["noise", "non_emb_params"]).ngroup().to_numpy(),
+        numbered(rows, ["noise", "non_emb_params", "target_loss_elbo_nats"]),
+        numbered(rows, ["noise", "non_emb_params"]),
     )
     best = find_vertices(sweep)
     law = vertex_law("B*(D)", "gidd", best, best.y_V, PLAIN_DRAWS, 0)
@@ -351,8 +356,8 @@ def test_the_published_slopes_of_the_best_rate_lie_in_our_intervals(
     # Sizes are told apart by the order of their losses alone, so only the laws can be compared.
     rows = pd.read_csv(SHARED_DATA / "gidd_lr_sweep.csv")
     rows = rows[rows["noise"] == noise]
-    curve = rows.groupby(["rank_by_loss_desc", "batch_size_seqs", "steps"]).ngroup().to_numpy()
-    group = rows.groupby("batch_size_seqs").ngroup().to_numpy()
+    curve = numbered(rows, ["rank_by_loss_desc", "batch_size_seqs", "steps"])
+    group = numbered(rows, ["batch_size_seqs"])
     loss = rows["loss_fitted_curve_elbo_nats"].to_numpy()
     best = find_vertices(Sweep(rows["lr_base"].to_numpy(), loss, curve, group))
     first = np.array([np.flatnonzero(curve == number)[0] for number in best.curve_V])

@@ -148,3 +148,16 @@ def test_a_sweep_of_ours_is_fitted_under_every_convention(tmp_path: Path, flops:
         assert isoflop is not None
         assert len(isoflop.bracketed) >= 2
         assert result.family(label).surface is not None
+
+
+def test_batch_and_rate_come_from_the_trials_beside_the_observations(tmp_path: Path) -> None:
+    frame = observations()
+    folder = stored(tmp_path, frame)
+    trials = pd.DataFrame({"trial_id": frame["trial_id"].unique()})
+    trials = trials.assign(batch_tokens=4096, learning_rate=np.linspace(0.1, 0.7, len(trials)))
+    (folder / "trials").mkdir()
+    pq.write_table(pa.Table.from_pandas(trials), folder / "trials" / "part-0.parquet")
+    found = load(folder).frame
+    assert (found["batch_tokens"] == 4096).all()
+    assert found.groupby("params")["learning_rate"].nunique().eq(1).all()
+    assert found["learning_rate"].nunique() == len(trials)
