@@ -29,10 +29,13 @@ from torch import Tensor
 from sweeper.corpus import Corpus, validation_sequences
 from sweeper.difficulty import count_difficulty
 from sweeper.families.base import AbstractFamily, Denoiser, stratified
+from sweeper.prefixes import after_prefix, prefix_lengths
 from sweeper.seeds import generator
 
 EVAL_BATCH_SEQUENCES = 64
 """Sequences scored at a time. Fixed, because the noise is drawn per batch."""
+
+N_PREFIX_LENGTHS = 8
 
 POPULATION_TOKENS = 2**22
 """Validation tokens, spread evenly, over which mean difficulties are taken: all, if there are no
@@ -123,6 +126,42 @@ def evaluate_bound(
         total += corrected_N.sum().item()
         variance += (stratified_stderr(corrected_N) * len(corrected_N)) ** 2
     return BoundEstimate(total / n, variance**0.5 / n, validation.sequences_NL.numel())
+
+
+@torch.no_grad()
+def evaluate_given_prefixes(
+    family: AbstractFamily, denoiser: Denoiser, validation: ValidationSet, seed: int
+) -> BoundEstimate:
+    """The bound on what follows a clean prefix, nats per token of that.
+
+    The sequences are dealt to a few lengths of prefix. To the family the rest of each is a shorter
+    sequence; there is no regression.
+    """
+    sequences_NL = validation.sequences_NL
+    nats, variance, n_tokens = 0.0, 0.0, 0
+    for i, n_prefix in enumerate(prefix_lengths(sequences_NL.shape[1], N_PREFIX_LENGTHS)):
+        own_NL = sequences_NL[i::N_PREFIX_LENGTHS]
+        sum_N = _sums_after(family, denoiser, own_NL, n_prefix, seed)
+        nats += sum_N.sum().item()
+        variance += (stratified_stderr(sum_N) * len(sum_N)) ** 2
+        n_tokens += own_NL[:, n_prefix:].numel()
+    return BoundEstimate(nats / n_tokens, variance**0.5 / n_tokens, sequences_NL.numel())
+
+
+def _sums_after(
+    family: AbstractFamily, denoiser: Denoiser, x_NL: Tensor, n_prefix: int, seed: int
+) -> Tensor:
+    """One draw of the bound on each sequence after its prefix, nats, in the order of levels."""
+    n, rng = x_NL.shape[0], generator(seed, "prefix evaluation levels", n_prefix)
+    t_N = stratified(n, rng)[torch.randperm(n, generator=rng)]
+    sums = []
+    for start in range(0, n, EVAL_BATCH_SEQUENCES):
+        x_BL, t_B = (a[start : start + EVAL_BATCH_SEQUENCES] for a in (x_NL, t_N))
+        noise = generator(seed, "prefix evaluation noise", n_prefix, start)
+        reader = after_prefix(denoiser, x_BL[:, :n_prefix])
+        draw = family.bound(reader, x_BL[:, n_prefix:], t_B.to(x_BL.device), noise)
+        sums.append(draw.nats_BL.double().sum(dim=1).cpu())
+    return torch.cat(sums)[t_N.argsort()]
 
 
 def _scores(

@@ -5,7 +5,7 @@ its prefix then covers a fraction arccos(1 − 2r) / pi of the positions, r unif
 carry no loss and read clean tokens only, as the prompt of a conversation is read once and kept;
 noisy ones read everything. So it asks for a family that reads both sides.
 
-Shapes: B sequences, L positions.
+Shapes: B sequences, L positions, of which the first P are a prefix, V vocabulary.
 """
 
 import dataclasses
@@ -41,6 +41,28 @@ def conditional_loss(family: AbstractFamily, denoiser: Denoiser, batch: NoisyBat
     assert batch.clean_BL is not None
     reader = functools.partial(denoiser, visible_BLL=prompt_visibility(batch.clean_BL))
     return family.loss(reader, batch).masked_fill(batch.clean_BL, 0)
+
+
+def prefix_lengths(seq_len: int, n_lengths: int) -> list[int]:
+    """Lengths at even quantiles of those trained on, 1 … seq_len − 1."""
+    ranks = [(i + 0.5) / n_lengths for i in range(n_lengths)]
+    fractions = [math.acos(1 - 2 * rank) / math.pi for rank in ranks]
+    return [min(int(fraction * (seq_len - 1)) + 1, seq_len - 1) for fraction in fractions]
+
+
+def after_prefix(denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
+    """A denoiser of what follows: inputs (B, L − P) to logits (B, L − P, V)."""
+    n_prefix = prefix_BP.shape[1]
+
+    def read(z_BL: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
+        whole_BL = torch.cat([prefix_BP, z_BL], dim=1)
+        clean_L = torch.arange(whole_BL.shape[1], device=z_BL.device) < n_prefix
+        if t_B.dim() > 1:  # levels per token: none where there is no noise
+            t_B = torch.cat([t_B.new_zeros(prefix_BP.shape), t_B], dim=1)
+        logits_BLV = denoiser(whole_BL, t_B, visible_BLL=prompt_visibility(clean_L[None]))
+        return logits_BLV[:, n_prefix:]
+
+    return read
 
 
 def prompt_visibility(clean_BL: Tensor) -> Tensor:

@@ -98,6 +98,10 @@ class ObservationRow(_Point):
         "Standard error of the bound: validation data, noise levels and noise."
     )
     bound_bits_per_byte: float | None = column("The bound per byte of text; null without bytes.")
+    bound_given_prefix_nats_per_token: float | None = column(
+        "Bound on what follows a clean prefix, per token of that; null if not trained for it."
+    )
+    bound_given_prefix_stderr_nats_per_token: float | None = column("Its standard error.")
     eval_tokens: int = column("Validation tokens scored.")
     train_loss_nats_per_token: float = column("Mean training loss since the previous log row.")
 

@@ -42,6 +42,8 @@ class Measurement:
     bound_nats_per_token: float
     bound_stderr_nats_per_token: float
     bound_bits_per_byte: float | None
+    bound_given_prefix_nats_per_token: float | None
+    bound_given_prefix_stderr_nats_per_token: float | None
     eval_tokens: int
     train_loss_nats_per_token: float
 
@@ -125,6 +127,10 @@ def observation_row(
         bound_nats_per_token=measurement.bound_nats_per_token,
         bound_stderr_nats_per_token=measurement.bound_stderr_nats_per_token,
         bound_bits_per_byte=measurement.bound_bits_per_byte,
+        bound_given_prefix_nats_per_token=measurement.bound_given_prefix_nats_per_token,
+        bound_given_prefix_stderr_nats_per_token=(
+            measurement.bound_given_prefix_stderr_nats_per_token
+        ),
         eval_tokens=measurement.eval_tokens,
         train_loss_nats_per_token=measurement.train_loss_nats_per_token,
         **_ingredients(assignment),

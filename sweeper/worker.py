@@ -25,7 +25,12 @@ from sweeper.attempts import Progress, attempts, progress_reporter, utc_now
 from sweeper.corpora.reading import Reading
 from sweeper.corpus import CACHE, Corpus, load_corpus
 from sweeper.errors import DataError
-from sweeper.evaluation import evaluate_bound, validation_set
+from sweeper.evaluation import (
+    BoundEstimate,
+    evaluate_bound,
+    evaluate_given_prefixes,
+    validation_set,
+)
 from sweeper.family_options import family_of
 from sweeper.publication import Result, publish
 from sweeper.rows import Ending, Measurement, loss_row, observation_row, trial_row
@@ -123,15 +128,16 @@ class _Run:
 
     def observe(self) -> None:
         """Evaluate the bound; raises Diverged if it is not finite."""
-        with self.trainer.evaluation_weights():
-            estimate = evaluate_bound(
-                self.trainer.family,
-                self.trainer.denoise,
-                self.validation,
-                self.trial.evaluation.seed,
-            )
-        if not math.isfinite(estimate.nats_per_token + estimate.stderr):
-            raise Diverged(f"bound {estimate.nats_per_token} at step {self.trainer.step}")
+        trainer, seed = self.trainer, self.trial.evaluation.seed
+        what = trainer.family, trainer.denoise, self.validation, seed
+        given: BoundEstimate | None = None
+        with trainer.evaluation_weights():
+            estimate = evaluate_bound(*what)
+            if self.trial.prefix_share:
+                given = evaluate_given_prefixes(*what)
+        for each in (estimate, given):
+            if each and not math.isfinite(each.nats_per_token + each.stderr):
+                raise Diverged(f"bound {each.nats_per_token} at step {trainer.step}")
         in_bits = self.bytes_per_token and 1 / (math.log(2) * self.bytes_per_token)
         self.measured.measurements.append(
             Measurement(
@@ -139,6 +145,8 @@ class _Run:
                 bound_nats_per_token=estimate.nats_per_token,
                 bound_stderr_nats_per_token=estimate.stderr,
                 bound_bits_per_byte=in_bits and estimate.nats_per_token * in_bits,
+                bound_given_prefix_nats_per_token=given.nats_per_token if given else None,
+                bound_given_prefix_stderr_nats_per_token=given.stderr if given else None,
                 eval_tokens=estimate.n_tokens,
                 train_loss_nats_per_token=self.measured.log[-1].loss_nats_per_token,
             )

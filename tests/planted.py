@@ -136,6 +136,8 @@ def planted_result(
                     bound_nats_per_token=planted_bound(trial, params, step),
                     bound_stderr_nats_per_token=1e-3,
                     bound_bits_per_byte=None,
+                    bound_given_prefix_nats_per_token=None,
+                    bound_given_prefix_stderr_nats_per_token=None,
                     eval_tokens=256,
                     train_loss_nats_per_token=planted_bound(trial, params, step),
                 ),

@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tiny_joint import PerfectDenoiser, TinyJoint, masked_share
 from torch import Tensor
 
 from sweeper.backbone import Backbone
+from sweeper.evaluation import ValidationSet, evaluate_given_prefixes
 from sweeper.families import load_family
 from sweeper.ladder import Rung
-from sweeper.prefixes import clean_prefixes, conditional_loss, prompt_visibility, with_prefixes
+from sweeper.prefixes import (
+    clean_prefixes,
+    conditional_loss,
+    prefix_lengths,
+    prompt_visibility,
+    with_prefixes,
+)
 
 torch.set_num_threads(1)
 V = 7
@@ -113,3 +121,48 @@ def test_rows_keep_their_prefixes() -> None:
     assert rows.clean_BL is not None
     assert torch.equal(rows.clean_BL, batch.clean_BL[2:5])
     assert dataclasses.replace(batch, clean_BL=None).rows(0, 2).clean_BL is None
+
+
+def test_scored_lengths_are_quantiles_of_those_trained_on() -> None:
+    lengths = prefix_lengths(1001, 8)
+    fractions = [(length - 1) / 1000 for length in lengths]
+    ranks = [(1 - np.cos(np.pi * fraction)) / 2 for fraction in fractions]
+    expected = [(i + 0.5) / 8 for i in range(8)]
+    assert ranks == pytest.approx(expected, abs=0.002)  # whole positions, 1/1000 apart
+    assert prefix_lengths(2, 8) == [1] * 8
+
+
+def test_bound_after_a_prefix_is_the_conditional_one() -> None:
+    """−log p(second | first) with the perfect predictor: the family sees a sequence of one."""
+    joint = TinyJoint.random(3, 2)
+    perfect = PerfectDenoiser(joint, masked_share)
+
+    def denoiser(z_BL: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
+        return perfect(z_BL, 0.5 * t_B)  # at level 1 it would take the prefix for impossible
+
+    family, n = load_family("masked", vocab_size=3), 640
+    validation = ValidationSet.alone(joint.x_XL.repeat(n, 1))
+    found = evaluate_given_prefixes(family, denoiser, validation, seed=0)
+    first_V = joint.p_X.reshape(3, 3).sum(dim=1)
+    exact_X = joint.nll_X + first_V[joint.x_XL[:, 0]].log()
+    # One token, one mask: every draw is exact.
+    assert found.nats_per_token == pytest.approx(exact_X.mean().item(), abs=1e-6)
+
+
+@TWO_SIDED
+def test_bound_of_a_blind_denoiser_after_a_prefix_is_its_cross_entropy(name: str) -> None:
+    logits_V = torch.linspace(-2, 1.5, V)
+
+    def blind(z_BL: Tensor, _t_B: Tensor, /, **_: Tensor | None) -> Tensor:
+        return logits_V.expand(*z_BL.shape, -1)
+
+    x_NL = torch.randint(V, (4096, 32), generator=seeded(5))
+    validation = ValidationSet.alone(x_NL)
+    found = evaluate_given_prefixes(load_family(name, vocab_size=V), blind, validation, seed=0)
+    nll_V = -logits_V.log_softmax(-1)
+    after = [
+        nll_V[x_NL[i::8, n_prefix:]].flatten() for i, n_prefix in enumerate(prefix_lengths(32, 8))
+    ]
+    exact = torch.cat(after).mean().item()
+    assert found.stderr < 0.05 * exact
+    assert found.nats_per_token == pytest.approx(exact, abs=4 * found.stderr)

@@ -101,6 +101,26 @@ def test_a_trial_is_published_with_its_numbers(tmp_path: Path) -> None:
         assert row["eval_tokens"] == 20 * SEQ_LEN
 
 
+def test_a_trial_with_prefixes_has_their_own_bound_and_resumes(tmp_path: Path) -> None:
+    trial = trial_of("uniform", prefix_share=0.5)
+    assert run_trial(assignment_of(tmp_path / "whole", trial), stop=never) == "published"
+    cut = tmp_path / "cut"
+    assert run_trial(assignment_of(cut, trial), stop=StopAfter(2 * 5)) == "interrupted"
+    assert run_trial(assignment_of(cut, trial), stop=never) == "published"
+    assert numbers(cut, trial) == numbers(tmp_path / "whole", trial)
+    plain = dataclasses.replace(trial, prefix_share=0.0)
+    assert run_trial(assignment_of(tmp_path / "plain", plain), stop=never) == "published"
+    (_, rows, losses), (_, others, other_losses) = (
+        numbers(tmp_path / name, t) for name, t in (("whole", trial), ("plain", plain))
+    )
+    assert isinstance(rows, list)
+    assert isinstance(others, list)
+    assert all(0 < row["bound_given_prefix_nats_per_token"] < 5 for row in rows)
+    assert all(0 < row["bound_given_prefix_stderr_nats_per_token"] < 1 for row in rows)
+    assert all(row["bound_given_prefix_nats_per_token"] is None for row in others)
+    assert losses != other_losses
+
+
 @pytest.mark.parametrize("stop_at_step", [1, 4, 5, 9])
 def test_a_stopped_trial_resumes_to_the_same_numbers(tmp_path: Path, stop_at_step: int) -> None:
     trial = trial_of("uniform")

@@ -47,6 +47,8 @@ def observations(series: str = "masked", handicap: float = 1.0) -> pd.DataFrame:
                     "bound_nats_per_token": float(loss),
                     "bound_stderr_nats_per_token": 0.004,
                     "bound_bits_per_byte": None,
+                    "bound_given_prefix_nats_per_token": None,
+                    "bound_given_prefix_stderr_nats_per_token": None,
                     "eval_tokens": 65536,
                     "train_loss_nats_per_token": float(loss),
                     "n_layers": rung.n_layers,
