@@ -10,6 +10,7 @@ from analysis.errors import Caution, SettingsError, did_you_mean
 from analysis.further import Further, further_json, law_json, read_further, shared_cautions
 from analysis.isoflop import IsoFlopFit, Optimum, fit_isoflop
 from analysis.points import Points, points_by_family
+from analysis.published import PublishedLaw
 from analysis.surface import Refusal, SurfaceFit, fit_surface
 from analysis.tidy import TidyTable
 from analysis.valleys import IsoFlopMethod
@@ -70,6 +71,8 @@ class FitResult:
     params_convention: str
     flops_convention: str
     cautions: tuple[Caution, ...]
+    published: tuple[PublishedLaw, ...] = ()
+    """Laws of others to show beside these; nothing is fitted to them."""
 
     def family(self, label: str) -> FamilyFit:
         """The fit of one series; raises `SettingsError` for an unknown label."""

@@ -38,12 +38,15 @@ from analysis.fit import FamilyFit, FitResult
 from analysis.isoflop import Optimum
 from analysis.laws import PowerLaw
 from analysis.notation import Interval
+from analysis.plot_published import draw_published, published_key
+from analysis.published import PublishedLaw
 
 EXTRAPOLATED_SHARE = 0.3
 """How far laws are drawn beyond the budgets, as a share of their log range."""
 N_LAW = 81
 
 Quantity = Literal["loss", "params", "tokens"]
+_QUANTITIES: tuple[Quantity, ...] = ("loss", "params", "tokens")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class _Content:
     styles: dict[str, SeriesStyle]
     limits: Interval
     """Budgets from left to right."""
+    published: tuple[PublishedLaw, ...]
 
     @property
     def mark_size(self) -> float:
@@ -69,7 +73,7 @@ def frontier(fit: FitResult) -> Figure:
         raise NothingToDraw("no series has a bracketed budget")
     flops = [o.flops for family in shown for o in optima_of(family) if o.curve_params]
     limits = widened(flops, EXTRAPOLATED_SHARE, least=0.4)
-    content = _Content(shown, series_styles(fit.families), limits)
+    content = _Content(shown, series_styles(fit.families), limits, fit.published)
     with house_style():
         figure = new_figure(6.6)
         axes = figure.subplot_mosaic(
@@ -90,8 +94,11 @@ def frontier(fit: FitResult) -> Figure:
             set_flops_axis(axes[name], limits, fit.flops_convention, 5)
         for name in ("loss", "params"):
             set_log_axis(axes[name], "x", limits, lambda _: "", 5)
-        figure.legend(handles=_key(content), loc="outside lower center", ncols=4)
-        label_curves(figure, labels, 9.0)
+        for panel, name in zip(labels, _QUANTITIES, strict=True):
+            labels[panel] += draw_published(panel, name, content.published)
+        n_columns = 3 if content.published else 4
+        figure.legend(handles=_key(content), loc="outside lower center", ncols=n_columns)
+        label_curves(figure, labels, 8.0 if content.published else 9.0)
         return figure
 
 
@@ -207,4 +214,4 @@ def _key(content: _Content) -> list[Line2D]:
         entry = key_entry("lowest loss, budget not bracketed", marker="o")
         entry.set_markerfacecolor(PAPER)
         key.append(entry)
-    return key
+    return [*key, *published_key(content.published)]

@@ -25,7 +25,11 @@ FRONTIER: tuple[Quantity, ...] = ("loss", "params", "tokens")
 RECIPE = "gidd"
 """The name whose batch and learning-rate laws are pooled over all noise types; `auto` in a sweep
 file means the same two laws (`sweeper/recipe.py`, which a test holds to these rows)."""
-EVERYTHING = "all"
+GROUPS = {
+    "main": "sahoo-ar,sahoo-mdlm,sahoo-duo,gidd-masked,gidd-uniform,chinchilla,nie-mdm",
+    "all": "*",
+}
+"""Names that stand for several: what a figure has room for, and everything."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +111,18 @@ def published_names() -> tuple[str, ...]:
 
 
 def chosen_laws(pattern: str) -> tuple[PublishedLaw, ...]:
-    """Frontier laws of the names in a comma-separated list; `gidd-*` and `all` are understood.
+    """Frontier laws of the names in a comma-separated list; `gidd-*` and `GROUPS` are understood.
 
     Raises `SettingsError` for a name that fits nothing.
     """
     known = published_names()
     chosen: set[str] = set()
-    for name in (part.strip() for part in pattern.split(",")):
-        found = known if name == EVERYTHING else fnmatch.filter(known, name)
+    for name in (part.strip() for part in GROUPS.get(pattern, pattern).split(",")):
+        found = fnmatch.filter(known, name)
         if not found:
             hint = did_you_mean(name, known)
-            raise SettingsError(f"--published {name}: expected {', '.join(known)} or all{hint}")
+            expected = ", ".join((*known, *GROUPS))
+            raise SettingsError(f"--published {name}: expected some of {expected}{hint}")
         chosen |= set(found)
     return tuple(law for law in published_laws() if law.name in chosen and _is_frontier(law))
 

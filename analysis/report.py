@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from analysis import compare as comparing
 from analysis import fit as fitting
 from analysis import plots, report_text
+from analysis.beside import COLUMNS, exponent_rows
 from analysis.compare import Comparison
 from analysis.figure_style import DARK_PALETTE, PALETTE
 from analysis.figures import fingerprint, inline_svg
@@ -78,6 +79,7 @@ def render_report(
         optima=report_text.optima_table(fit),
         left_out=report_text.left_out_table(fit),
         laws=report_text.laws_table(fit),
+        published=report_text.Table(COLUMNS, exponent_rows(fit.published), len(COLUMNS)),
         surfaces=report_text.surfaces_table(fit),
         multipliers=report_text.multipliers_table(comparisons),
         exponents=report_text.exponents_table(comparisons),

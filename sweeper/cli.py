@@ -132,6 +132,17 @@ def _fit_options(command: Command, *flops_convention: str) -> Command:
     return command
 
 
+def published_option(command: Command) -> Command:
+    """Published laws beside the fitted ones."""
+    return click.option(
+        "--published",
+        is_flag=False,
+        flag_value="main",
+        metavar="[NAMES]",
+        help="Show published laws too: gidd-*,chinchilla for instance, or all; alone, a few.",
+    )(command)
+
+
 @cli.command()
 @click.argument("sweep_file", type=click.Path(path_type=Path))
 def init(sweep_file: Path) -> None:
@@ -271,12 +282,14 @@ def fit(source: Path, as_json: bool, **options: Any) -> None:
 @fit_options
 @click.option("--baseline", required=True, metavar="LABEL", help="Series that sets the losses.")
 @click.option("--against", required=True, metavar="LABEL", help="Series that must reach them.")
+@published_option
 @json_option
 def compare(source: Path, baseline: str, against: str, as_json: bool, **options: Any) -> None:
     """How much more compute one series needs than another, at equal loss.
 
     Example: sweeper compare results/quick --baseline masked --against uniform
     """
+    from analysis.beside import published_json, published_text
     from analysis.compare import compare as compare_series
     from analysis.compare import to_json
     from analysis.summary import comparison_text
@@ -284,9 +297,12 @@ def compare(source: Path, baseline: str, against: str, as_json: bool, **options:
     _, result = _fitted(source, options)
     comparison = compare_series(result, baseline, against)
     if as_json:
-        _print_json(to_json(comparison))
+        published = {"published": published_json(result.published)} if result.published else {}
+        _print_json(to_json(comparison) | published)
     else:
         click.echo(comparison_text(comparison))
+        if result.published:
+            click.echo("\n" + published_text(result.published))
 
 
 @cli.command()
@@ -353,6 +369,7 @@ def propose(source: Path, as_json: bool, **options: Any) -> None:
 @fit_options
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder or file.")
 @click.option("--figure", "names", multiple=True, metavar="NAME", help="Only this; repeatable.")
+@published_option
 def plot(source: Path, out: Path, names: tuple[str, ...], **options: Any) -> None:
     """Draw the figures of a fit as PNG, SVG or PDF.
 
@@ -373,6 +390,7 @@ def plot(source: Path, out: Path, names: tuple[str, ...], **options: Any) -> Non
 @cli.command()
 @fit_options
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="HTML file.")
+@published_option
 def report(source: Path, out: Path, **options: Any) -> None:
     """Write one HTML page with answers, curves, comparisons, laws and provenance.
 
@@ -401,7 +419,12 @@ def _fitted(source: Path, options: dict[str, Any]) -> "tuple[TidyTable, FitResul
         n_bootstrap=options["bootstrap"],
         seed=options["seed"],
     )
-    return table, fit_table(table, settings)
+    result = fit_table(table, settings)
+    if options.get("published") is not None:
+        from analysis.beside import with_published
+
+        result = with_published(result, options["published"])
+    return table, result
 
 
 def _number(text: str, option: str) -> float:

@@ -83,6 +83,7 @@ def test_help_names_exactly_the_verbs_that_work(tmp_path: Path) -> None:
         (["predict", "good.csv", "--family", "a", "--flops", "0"], "expected a budget"),
         (["predict", "good.csv", "--family", "a", "--flops", "many"], "--flops"),
         (["propose", "good.csv", "--family", "b"], "no series 'b'"),
+        (["plot", "good.csv", "-o", "figures", "--published", "gid-*"], "--published gid-*"),
         (["propose", "good.csv", "--interval", "parms"], "did you mean 'params'"),
         (["status", "."], "not a results folder"),
         (["verify", "."], "not a results folder"),

@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from small_sweep import BUDGETS, LAWS, SIZES, small_sweep
 
 from analysis import notation, plots
+from analysis.beside import with_published
 from analysis.compare import Comparison, MultiplierPoint, compare
 from analysis.errors import FitError, SettingsError
 from analysis.figure_style import (
     DARK_PALETTE,
     MAX_LABEL,
+    MUTED,
     PALETTE,
     columns_of,
     drawn_label,
@@ -109,6 +111,29 @@ def test_frontier_names_units_and_every_series(frontiers: Figure) -> None:
         assert text in shown
     assert shown.count("training compute C (FLOPs)") == 2
     assert "lowest loss, budget not bracketed" in shown
+
+
+def test_published_laws_are_grey_labelled_and_leave_every_series_its_label(
+    fit: FitResult, frontiers: Figure
+) -> None:
+    figure = plots.frontier(with_published(fit, "gidd-masked,sahoo-ar,nie-ar"))
+    for before, axes in zip(frontiers.axes[:3], figure.axes[:3], strict=True):
+        texts = {text.get_text(): text.get_color() for text in axes.texts}
+        assert {text.get_text() for text in before.texts} <= set(texts)
+        assert "nie-ar" not in texts  # without a coefficient there is no line
+        grey = [line for line in axes.get_lines() if line.get_color() == MUTED]
+        assert bool(grey) == ("gidd-masked" in texts)
+        low, high = axes.get_ylim()
+        assert low <= before.get_ylim()[0]
+        assert high >= before.get_ylim()[1]
+
+
+def test_published_losses_far_from_ours_are_named_and_do_not_squeeze_the_panel(
+    fit: FitResult, frontiers: Figure
+) -> None:
+    figure = plots.frontier(with_published(fit, "gidd-masked"))
+    assert figure.axes[0].get_ylim() == frontiers.axes[0].get_ylim()
+    assert any("off this panel: gidd-masked" in t.get_text() for t in figure.axes[0].texts)
 
 
 def test_frontier_shows_hollow_marks_only_where_budgets_are_not_bracketed(

@@ -11,6 +11,7 @@ import pytest
 from small_sweep import SIZES, small_sweep
 
 from analysis import report, report_text
+from analysis.beside import with_published
 from analysis.compare import compare
 from analysis.errors import Caution, FitError
 from analysis.fit import FitResult, FitSettings, fit_table, to_json
@@ -209,6 +210,17 @@ def test_an_unbracketed_largest_budget_is_told_in_the_answer(fit: FitResult) -> 
     assert "Its largest budget, 10¹² FLOPs, is not bracketed: the minimum is at the large end" in (
         answer.sentence
     )
+
+
+def test_published_exponents_stand_beside_ours_when_asked_for(
+    table: TidyTable, fit: FitResult, page: str
+) -> None:
+    beside = with_published(fit, "gidd-masked,chinchilla")
+    shown = render_report("quick", table, beside, [], Provenance("results/quick", (), ()))
+    assert "Exponents published elsewhere" not in page
+    assert "Exponents published elsewhere" in shown
+    assert "arXiv 2203.15556" in shown
+    assert "compare exponents, not levels" in shown
 
 
 def test_remarks_are_grouped_by_kind_and_said_once() -> None:
