@@ -100,8 +100,11 @@ class Noise:
     @cached_property
     def scaled_residual_P(self) -> FloatArray:
         """(I − H_g)^(−1/2) · residuals of each run g: gives back what the fit absorbed (CR2)."""
+        runs = np.unique(self.run_P)
+        if len(runs) == len(self.run_P):  # blocks of one point
+            return self.residual_P / np.sqrt(1.0 - np.clip(self.leverage_P, 0.0, MAX_LEVERAGE))
         scaled_P = np.empty_like(self.residual_P)
-        for run in np.unique(self.run_P):
+        for run in runs:
             mine = self.run_P == run
             hat = self.basis_Pc[mine] @ self.basis_Pc[mine].T
             share, direction = np.linalg.eigh(hat)

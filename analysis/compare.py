@@ -11,15 +11,17 @@ flagged: one of the two frontiers is extrapolated there.
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from analysis.conclusions import Sensitivity
 from analysis.errors import Caution, SettingsError
 from analysis.fit import FamilyFit, FitResult
 from analysis.frontier import Frontier, frontier
 from analysis.laws import percentile_interval
 from analysis.points import FloatArray
+from analysis.readings import LawName
 
 N_CURVE = 41
 MAX_UNREACHABLE_SHARE = 0.025
@@ -28,7 +30,6 @@ EDGE_TOLERANCE = 1e-9
 """Relative: a loss observed at the edge of the overlap belongs to it."""
 
 Json = dict[str, Any]
-LawName = Literal["params", "tokens", "loss"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Comparison:
     verdict: str
     """One sentence with numbers and their uncertainty."""
     cautions: tuple[Caution, ...]
+    sensitivity: Sensitivity | None = None
+    """How the conclusions fare otherwise; `sensitivity.with_sensitivity` adds it."""
 
 
 def compare(result: FitResult, baseline: str, against: str) -> Comparison:
@@ -95,9 +98,9 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
         cautions.append(Caution("no_frontier", message, lacking))
         return Comparison(baseline, against, (), (), exponents, verdict, tuple(cautions))
     budgets = _budgets(ours, theirs)
-    points = tuple(_multiplier(own, other, nominal, flops) for nominal, flops in budgets)
+    points = tuple(multiplier_at(own, other, nominal, flops) for nominal, flops in budgets)
     dense = np.geomspace(budgets[0][1], budgets[-1][1], N_CURVE)
-    curve = tuple(_multiplier(own, other, float(c), float(c)) for c in dense)
+    curve = tuple(multiplier_at(own, other, float(c), float(c)) for c in dense)
     cautions += [c for point in points for c in _point_cautions(point, baseline, against)]
     if all(point.extrapolated for point in points):
         cautions.append(_no_overlap(own, other, baseline, against))
@@ -140,6 +143,7 @@ def to_json(comparison: Comparison) -> Json:
             for name in comparison.exponents
         },
         "verdict": comparison.verdict,
+        "sensitivity": None if comparison.sensitivity is None else comparison.sensitivity.to_json(),
         "warnings": [caution.to_json() for caution in comparison.cautions],
     }
 
@@ -159,7 +163,8 @@ def _budgets(ours: FamilyFit, theirs: FamilyFit) -> list[tuple[float, float]]:
     return sorted(chosen.items())
 
 
-def _multiplier(own: Frontier, other: Frontier, nominal: float, flops: float) -> MultiplierPoint:
+def multiplier_at(own: Frontier, other: Frontier, nominal: float, flops: float) -> MultiplierPoint:
+    """The comparison at one budget; its nominal FLOPs name it, its actual FLOPs are read."""
     log_loss_R = own.log_loss(float(np.log(flops)))
     log_ratio_R = other.log_flops_reaching(log_loss_R) - np.log(flops)
     loss = float(np.exp(log_loss_R[0]))

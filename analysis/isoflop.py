@@ -135,7 +135,7 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
         residual_P=noise.scaled_residual_P,
         cautions=tuple(cautions),
     )
-    return _with_laws(fit, points.family, resampler, weighted=used == "pair")
+    return with_laws(fit, points.family, resampler, weighted=used == "pair")
 
 
 def usable_budgets(points: Points, min_sizes: int = MIN_SIZES) -> tuple[Grid | None, list[Optimum]]:
@@ -276,7 +276,7 @@ def _why_not_bracketed(grid: Grid, minima: Minima, noise: Noise, k: int) -> Reas
     return "flat" if rise < max(RISE_IN_SIGMAS * sigma, MIN_RISE * loss) else None
 
 
-def _with_laws(fit: IsoFlopFit, family: str, resampler: Resampler, *, weighted: bool) -> IsoFlopFit:
+def with_laws(fit: IsoFlopFit, family: str, resampler: Resampler, *, weighted: bool) -> IsoFlopFit:
     """Add the three laws, or the caution that says why there are none."""
     n_bracketed = len(fit.bracketed)
     if n_bracketed < 2:

@@ -8,9 +8,11 @@ runs.
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.errors import Caution, SettingsError, TableError, did_you_mean
+from analysis.recounts import Recounts
 from analysis.tidy import RawTable, TidyTable, tidy_counted
 from sweeper.flops import FLOPS_CONVENTIONS, FlopsPerToken, flops_by_convention
 from sweeper.ladder import PARAMS_CONVENTIONS, ParameterGroups, params_by_convention
@@ -48,12 +50,13 @@ def from_observations(
     if done.empty:
         raise TableError(f"{name}: no observation of a finished trial; run the sweep first")
     rows: list[dict[str, Any]] = [dict(row) for _, row in done.iterrows()]
+    counts = _counts(rows)
     table = pd.DataFrame(
         {
             "family": done["series"].to_numpy(),
-            "params": [params_by_convention(_parameters(row), params) for row in rows],
+            "params": counts.params[params],
             "tokens": done["tokens"].to_numpy(),
-            "flops": [_flops(row, flops) for row in rows],
+            "flops": counts.flops[flops],
             "loss": done["bound_nats_per_token"].to_numpy(),
             "loss_stderr": done["bound_stderr_nats_per_token"].to_numpy(),
             "budget_flops": done["budget_flops"].to_numpy(),
@@ -68,6 +71,19 @@ def from_observations(
         cautions=(*cautions, *result.cautions),
         params_convention=params,
         flops_convention=flops,
+        recounts=counts.take(np.isin(np.arange(len(rows)), result.frame.index)),
+    )
+
+
+def _counts(rows: list[dict[str, Any]]) -> Recounts:
+    """Every row under every convention."""
+    groups = [_parameters(row) for row in rows]
+    return Recounts(
+        params={
+            name: np.array([params_by_convention(each, name) for each in groups], dtype=float)
+            for name in PARAMS_CONVENTIONS
+        },
+        flops={name: np.array([_flops(row, name) for row in rows]) for name in FLOPS_CONVENTIONS},
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from analysis import notation
 from analysis.batch_laws import BatchLaws
-from analysis.compare import Comparison, LawName, MultiplierPoint
+from analysis.compare import Comparison, MultiplierPoint
 from analysis.errors import Caution
 from analysis.fit import FamilyFit, FitResult
 from analysis.further import Further
@@ -12,6 +12,8 @@ from analysis.holdout import HoldOut
 from analysis.isoflop import REASONS, Optimum
 from analysis.laws import PowerLaw
 from analysis.predict import Estimate, Prediction
+from analysis.readings import LawName
+from analysis.sensitivity_text import sensitivity_lines
 from analysis.surface import SurfaceFit
 
 MAX_BUDGETS = 5
@@ -28,12 +30,17 @@ def summary(result: FitResult) -> str:
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """Verdict, multiplier at every budget, exponents side by side, then the cautions."""
-    lines = [comparison.verdict]
+    """Verdict, multiplier at every budget, exponents side by side, each with what becomes of it
+    under other conventions, forms and data; then the cautions.
+    """
+    lines = [comparison.verdict, *sensitivity_lines(comparison.sensitivity, "multiplier")]
     if comparison.points:
         lines += ["", f"  {'budget':>9}  {'loss':>7}  compute of {comparison.against} over it"]
         lines += [_multiplier_line(point) for point in comparison.points]
-    lines += ["", *(_exponent_line(comparison, name) for name in comparison.exponents)]
+    lines.append("")
+    for name in comparison.exponents:
+        lines.append(_exponent_line(comparison, name))
+        lines += sensitivity_lines(comparison.sensitivity, name)
     if comparison.cautions:
         lines += ["", *(caution_line(caution) for caution in comparison.cautions)]
     return "\n".join(lines)

@@ -6,13 +6,14 @@ counted as in the file: in a CSV they are line numbers, in Parquet the first row
 
 import dataclasses
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import Caution, TableError
 from analysis.points import BoolArray, FloatArray
+from analysis.recounts import Recounts, recounts_of
 
 REQUIRED = ("family", "params", "tokens", "flops", "loss")
 OPTIONAL = ("budget_flops", "loss_stderr", "seed", "run_id", "batch_tokens", "learning_rate")
@@ -60,13 +61,20 @@ class TidyTable:
     cautions: tuple[Caution, ...]
     params_convention: str = "as given"
     flops_convention: str = "as given"
+    recounts: Recounts = field(default_factory=Recounts, repr=False)
+    """Sizes and FLOPs of the rows, in their order, under other conventions."""
 
 
 def tidy(raw: RawTable) -> TidyTable:
     """Check every cell and the units of a table; raises `TableError` naming the first bad one."""
     table = tidy_counted(raw)
     _check_units(raw, table.frame)
-    return dataclasses.replace(table, cautions=(*table.cautions, *_unit_cautions(table.frame)))
+    kept = raw.frame.iloc[table.frame.index.to_numpy()]
+    return dataclasses.replace(
+        table,
+        cautions=(*table.cautions, *_unit_cautions(table.frame)),
+        recounts=recounts_of(kept, table.frame["tokens"].to_numpy()),
+    )
 
 
 def tidy_counted(raw: RawTable) -> TidyTable:

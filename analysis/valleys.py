@@ -52,8 +52,10 @@ class Grid:
 
     def ends(self) -> tuple[FloatArray, FloatArray]:
         """Smallest and largest log params of every budget, each (K,)."""
-        sizes = [self.sizes(k) for k in range(self.n_budgets)]
-        return np.array([s[0] for s in sizes]), np.array([s[-1] for s in sizes])
+        first_K = np.searchsorted(self.budget_P, np.arange(self.n_budgets))
+        log_params_P = np.log(self.points.params_P)
+        low_K = np.minimum.reduceat(log_params_P, first_K)
+        return low_K, np.maximum.reduceat(log_params_P, first_K)
 
     def log_tokens(self, log_params: FloatArray) -> FloatArray:
         """Log of the tokens that a model of this size trains on at each budget; last axis K."""

@@ -283,19 +283,28 @@ def fit(source: Path, as_json: bool, **options: Any) -> None:
 @click.option("--baseline", required=True, metavar="LABEL", help="Series that sets the losses.")
 @click.option("--against", required=True, metavar="LABEL", help="Series that must reach them.")
 @published_option
+@click.option("--sensitivity", "in_full", is_flag=True, help="Every variation, not only verdicts.")
 @json_option
-def compare(source: Path, baseline: str, against: str, as_json: bool, **options: Any) -> None:
+def compare(
+    source: Path, baseline: str, against: str, in_full: bool, as_json: bool, **options: Any
+) -> None:
     """How much more compute one series needs than another, at equal loss.
+
+    Each number comes with what becomes of it under other conventions for parameters and FLOPs,
+    other forms of the fit, and with sizes and budgets left out.
 
     Example: sweeper compare results/quick --baseline masked --against uniform
     """
     from analysis.beside import published_json, published_text
     from analysis.compare import compare as compare_series
     from analysis.compare import to_json
+    from analysis.sensitivity import with_sensitivity
+    from analysis.sensitivity_text import sensitivity_text
     from analysis.summary import comparison_text
 
-    _, result = _fitted(source, options)
-    comparison = compare_series(result, baseline, against)
+    table, result = _fitted(source, options)
+    compared = compare_series(result, baseline, against)
+    (comparison,) = with_sensitivity(table, result, [compared])
     if as_json:
         published = {"published": published_json(result.published)} if result.published else {}
         _print_json(to_json(comparison) | published)
@@ -303,6 +312,8 @@ def compare(source: Path, baseline: str, against: str, as_json: bool, **options:
         click.echo(comparison_text(comparison))
         if result.published:
             click.echo("\n" + published_text(result.published))
+        if in_full and comparison.sensitivity is not None:
+            click.echo(f"\n{sensitivity_text(comparison.sensitivity, (baseline, against))}")
 
 
 @cli.command()

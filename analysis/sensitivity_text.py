@@ -1,0 +1,110 @@
+"""The sensitivity of a comparison in words and as tables, for terminal and report."""
+
+from collections.abc import Callable, Sequence
+
+from analysis import notation
+from analysis.conclusions import SYMBOLS, Conclusion, Quantity, Row, Sensitivity
+from analysis.variants import Variation, VariationKind
+
+KIND_TITLES: dict[VariationKind, str] = {
+    "params": "parameters count",
+    "flops": "FLOPs count",
+    "form": "functional form",
+    "window": "fit window",
+    "budget": "a budget left out",
+    "size": "a size left out",
+}
+CHANGED, UNSHOWN = "!", "~"
+"""Marks of a number that contradicts the fit, and of a difference within its own noise."""
+
+
+def sensitivity_lines(sensitivity: Sensitivity | None, quantity: Quantity) -> list[str]:
+    """The verdict on one comparison, as a line to stand under its number."""
+    if sensitivity is None:
+        return []
+    return [f"    sensitivity: {sensitivity.of(quantity).verdict}"]
+
+
+def sensitivity_text(sensitivity: Sensitivity, pair: tuple[str, str]) -> str:
+    """The full table for a terminal: variations down, conclusions across."""
+    baseline, against = pair
+    differences = _grid(sensitivity, sensitivity.comparisons)
+    lines = [
+        f"Every variation of {against} against {baseline}: difference of exponents, multiplier",
+        *differences,
+        "",
+        "Exponents of each series",
+        *_grid(sensitivity, sensitivity.exponents),
+        "",
+        f"{CHANGED} contradicts the fit: the other sign, or outside the exponent's interval there",
+        f"{UNSHOWN} same sign, but the interval includes no difference",
+        f"intervals behind these marks: {sensitivity.n_draws} resamples per variation",
+    ]
+    return "\n".join(line.rstrip() for line in [*lines, *_reasons(sensitivity)])
+
+
+def _grid(sensitivity: Sensitivity, conclusions: Sequence[Conclusion]) -> list[str]:
+    width = max(len(_label(variation)) for variation in sensitivity.variations)
+    header = " ".join(f"{_title(each):>14}" for each in conclusions)
+    fit = " ".join(f"{_written(each.quantity, each.value):>14}" for each in conclusions)
+    lines = [f"  {'':{width}} {header}", f"  {'as fitted':{width}} {fit}"]
+    for variation in sensitivity.variations:
+        found = [_row(each, variation) for each in conclusions]
+        cells = " ".join(
+            f"{'' if row is None else _marked(each, row):>14}"
+            for each, row in zip(conclusions, found, strict=True)
+        )
+        lines.append(f"  {_label(variation):{width}} {cells}")
+    return lines
+
+
+def _label(variation: Variation) -> str:
+    if variation.kind in ("params", "flops", "form"):
+        return f"{KIND_TITLES[variation.kind]} {variation.label}"
+    return variation.phrase
+
+
+def _title(conclusion: Conclusion) -> str:
+    symbol = SYMBOLS[conclusion.quantity]
+    if conclusion.series is None:
+        return "multiplier" if conclusion.quantity == "multiplier" else f"{symbol} exponent"
+    return f"{symbol} {conclusion.series[: 13 - len(symbol)]}"
+
+
+def _row(conclusion: Conclusion, variation: Variation) -> Row | None:
+    return next((row for row in conclusion.rows if row.variation == variation), None)
+
+
+def _marked(conclusion: Conclusion, row: Row) -> str:
+    mark = " "
+    if row.value is not None and row.is_changed:
+        mark = CHANGED
+    elif row.value is not None and conclusion.series is None and not row.is_shown:
+        mark = UNSHOWN
+    return _written(conclusion.quantity, row.value) + mark
+
+
+def _written(quantity: Quantity, value: float | None) -> str:
+    return "—" if value is None else _WRITERS[quantity](value)
+
+
+_WRITERS: dict[Quantity, Callable[[float], str]] = {
+    "params": "{:+.4f}".format,
+    "tokens": "{:+.4f}".format,
+    "loss": "{:+.4f}".format,
+    "multiplier": notation.ratio,
+}
+
+
+def _reasons(sensitivity: Sensitivity) -> list[str]:
+    """Why cells have no number: each reason once, with the variations it concerns."""
+    every = (*sensitivity.comparisons, *sensitivity.exponents)
+    concerned: dict[str, dict[str, None]] = {}
+    for conclusion in every:
+        for row in conclusion.rows:
+            if row.value is None:
+                concerned.setdefault(row.reason, {})[_label(row.variation)] = None
+    return [
+        f"— {reason} ({', '.join(list(labels)[:3])}{', …' if len(labels) > 3 else ''})"
+        for reason, labels in concerned.items()
+    ]
