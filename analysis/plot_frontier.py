@@ -96,8 +96,8 @@ def frontier(fit: FitResult) -> Figure:
             set_log_axis(axes[name], "x", limits, lambda _: "", 5)
         for panel, name in zip(labels, _QUANTITIES, strict=True):
             labels[panel] += draw_published(panel, name, content.published)
-        n_columns = 3 if content.published else 4
-        figure.legend(handles=_key(content), loc="outside lower center", ncols=n_columns)
+        key = _key(content)
+        figure.legend(handles=key, loc="outside lower center", ncols=4 if len(key) <= 4 else 3)
         label_curves(figure, labels, 8.0 if content.published else 9.0)
         return figure
 
@@ -191,9 +191,29 @@ def _residual_panel(axes: Axes, content: _Content) -> None:
             reach = max(reach, *(abs(value) for value in (mark.y, *(mark.y_ends or ()))))
             beside = Mark(mark.x * nudge, mark.y, y_ends=mark.y_ends)
             draw_mark(axes, beside, style, content.mark_size, style.color)
+        for mark in _held_out(family):
+            reach = max(reach, abs(mark.y))
+            beside = Mark(mark.x * nudge, mark.y)
+            draw_mark(axes, beside, style, 1.3 * content.mark_size, PAPER)
     axes.set(ylim=(-1.15 * reach, 1.15 * reach), ylabel="L* − law (%)")
     axes.set_title("Residual of the loss law")
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+
+
+def _held_out(family: FamilyFit) -> list[Mark]:
+    """Signed distance in percent of each L* from what the smaller budgets alone predicted.
+
+    By the form of law that is shown, fitted to as many budgets as were tried without it.
+    """
+    law, holdout = _law(family, "loss"), family.further.holdout
+    if law is None or holdout is None or holdout.unit != "budgets":
+        return []
+    form = "power" if law.offset is None else "offset"
+    closest = {made.target: made for made in holdout.predictions if made.form == form}
+    return [
+        Mark(target.flops, 100.0 * (target.loss / made.loss - 1.0))
+        for target, made in closest.items()
+    ]
 
 
 def _percent_off(mark: Mark, law: PowerLaw) -> Mark:
@@ -212,6 +232,10 @@ def _key(content: _Content) -> list[Line2D]:
     ]
     if any(_is_open(optimum) for family in content.families for optimum in optima_of(family)):
         entry = key_entry("lowest loss, budget not bracketed", marker="o")
+        entry.set_markerfacecolor(PAPER)
+        key.append(entry)
+    if any(_held_out(family) for family in content.families):
+        entry = key_entry("residual from smaller budgets alone", marker="o", size=6.5)
         entry.set_markerfacecolor(PAPER)
         key.append(entry)
     return [*key, *published_key(content.published)]

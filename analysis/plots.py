@@ -1,4 +1,5 @@
-"""Figures of a fit: `plots.frontier`, `plots.isoflop`, `plots.multiplier`, `plots.trajectories`.
+"""Figures of a fit: `plots.frontier`, `plots.isoflop`, `plots.multiplier`, `plots.trajectories`,
+`plots.exponents`.
 
 Each takes results and returns a `matplotlib.figure.Figure`. They draw: whatever has to be fitted,
 resampled or judged has been. Where the fit has no part to draw they raise `NothingToDraw` with the
@@ -12,12 +13,21 @@ from matplotlib.figure import Figure
 from analysis.compare import Comparison
 from analysis.figure_marks import NothingToDraw
 from analysis.fit import FitResult
+from analysis.plot_exponents import exponents
 from analysis.plot_frontier import frontier
 from analysis.plot_isoflop import isoflop
 from analysis.plot_multiplier import multiplier
 from analysis.plot_trajectories import trajectories
 
-__all__ = ["FIGURES", "NothingToDraw", "frontier", "isoflop", "multiplier", "trajectories"]
+__all__ = [
+    "FIGURES",
+    "NothingToDraw",
+    "exponents",
+    "frontier",
+    "isoflop",
+    "multiplier",
+    "trajectories",
+]
 
 FigureMaker = Callable[[FitResult, Sequence[Comparison]], Figure]
 
@@ -26,5 +36,6 @@ FIGURES: dict[str, FigureMaker] = {
     "isoflop": lambda fit, _: isoflop(fit),
     "multiplier": lambda fit, comparisons: multiplier(comparisons, fit),
     "trajectories": lambda fit, _: trajectories(fit),
+    "exponents": lambda fit, _: exponents(fit),
 }
 """All figures by name, in the order in which they answer questions."""

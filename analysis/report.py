@@ -81,6 +81,8 @@ def render_report(
         laws=report_text.laws_table(fit),
         published=report_text.Table(COLUMNS, exponent_rows(fit.published), len(COLUMNS)),
         surfaces=report_text.surfaces_table(fit),
+        holdout=report_text.holdout_table(fit),
+        further=report_text.further_table(fit),
         multipliers=report_text.multipliers_table(comparisons),
         exponents=report_text.exponents_table(comparisons),
         missing=_missing(fit),
@@ -98,6 +100,7 @@ def _pictures(fit: FitResult, comparisons: Sequence[Comparison]) -> dict[str, _P
         "isoflop": ("Loss against size at every budget", lambda: plots.isoflop(fit)),
         "multiplier": ("Compute multipliers", lambda: plots.multiplier(comparisons, fit)),
         "trajectories": ("Loss against compute by size", lambda: plots.trajectories(fit)),
+        "exponents": ("Scaling exponents by series and method", lambda: plots.exponents(fit)),
     }
     return {name: _picture(name, title, make) for name, (title, make) in makers.items()}
 

@@ -10,6 +10,7 @@ from analysis import notation
 from analysis.compare import Comparison
 from analysis.errors import Caution
 from analysis.fit import FamilyFit, FitResult
+from analysis.holdout import FormName
 from analysis.isoflop import REASONS, Optimum
 from analysis.laws import PowerLaw
 from analysis.surface import SurfaceFit
@@ -208,6 +209,57 @@ def _surface_row(label: str, fit: SurfaceFit) -> tuple[str, ...]:
         return f"{notation.significant(value)} {ends}"
 
     return (label, *(cell(name) for name in ("E", "A", "B", "alpha", "beta")), str(fit.n_points))
+
+
+def holdout_table(fit: FitResult) -> Table:
+    """What each form misses when the smaller budgets predict the larger ones."""
+    rows = [
+        (
+            family.family,
+            FORMS[form] + (" (best)" if form == holdout.best else ""),
+            f"{100 * score.mean_abs_error:.2g} %",
+            f"{100 * score.worst_abs_error:.2g} %",
+            f"{100 * score.coverage:.0f} %",
+            f"{score.n} {holdout.unit}",
+        )
+        for family in fit.families.values()
+        if (holdout := family.further.holdout) is not None
+        for form, score in holdout.scores.items()
+    ]
+    columns = ("series", "form", "mean error", "worst error", "in its 95 %", "predicted")
+    return Table(columns, tuple(rows), n_text=2)
+
+
+FORMS: dict[FormName, str] = {
+    "power": "pure power law",
+    "offset": "power law with offset",
+    "surface": "surface",
+    "tied": "surface with α = β",
+}
+
+
+def further_table(fit: FitResult) -> Table:
+    """Laws along envelopes, in tokens, and of the best batch and rate."""
+    rows: list[tuple[str, ...]] = []
+    for family in fit.families.values():
+        envelope, tokens = family.further.envelope, family.further.token_frontier
+        batch = family.further.batch_laws
+        named: list[tuple[str, PowerLaw | None]] = [
+            ("N*(C) on the envelope", envelope.params_law if envelope else None),
+            ("D*(C) on the envelope", envelope.tokens_law if envelope else None),
+            ("L*(C) on the envelope", envelope.loss_law if envelope else None),
+            ("L* over D* of the optima", tokens.along_optima if tokens else None),
+            ("best batch B*(D)", batch.batch_by_tokens if batch else None),
+            ("best rate η*(B)", batch.rate_by_batch if batch else None),
+            ("best rate η*(D)", batch.rate_by_tokens if batch else None),
+        ]
+        rows += [
+            (family.family, name, _with_interval(law.exponent, law.exponent_ci, "exponent"),
+             f"{law.n_budgets}")
+            for name, law in named
+            if law is not None
+        ]  # fmt: skip
+    return Table(("series", "law", "exponent [95 %]", "points"), tuple(rows), n_text=2)
 
 
 def multipliers_table(comparisons: Sequence[Comparison]) -> Table:

@@ -378,7 +378,7 @@ def test_a_folder_gets_every_figure_that_can_be_drawn(
 ) -> None:
     saved = save_figures(table, single, [], tmp_path / "figures", suffixes=(".svg",))
     names = {path.name for path in saved.paths}
-    assert names == {"frontier.svg", "isoflop.svg", "trajectories.svg"}
+    assert names == {"exponents.svg", "frontier.svg", "isoflop.svg", "trajectories.svg"}
     assert [name for name, _ in saved.skipped] == ["multiplier"]
     assert {path.name for path in (tmp_path / "figures").iterdir()} == names
 
@@ -426,3 +426,44 @@ def nothing_to_compare() -> Comparison:
 def test_an_empty_comparison_is_nothing_to_draw(fit: FitResult) -> None:
     with pytest.raises(plots.NothingToDraw):
         plots.multiplier([nothing_to_compare()], fit)
+
+
+def test_exponents_have_a_row_for_every_series_and_method(fit: FitResult) -> None:
+    figure = plots.exponents(fit)
+    rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    for label, family in fit.families.items():
+        assert family.isoflop is not None
+        has_law = family.isoflop.params_law is not None
+        assert (f"{label}, isoFLOP" in rows) == has_law
+        assert (f"{label}, surface" in rows) == (family.surface is not None)
+        assert (f"{label}, envelope" in rows) == (family.further.envelope is not None)
+    assert len(set(rows)) == len(rows)
+
+
+def test_exponents_are_drawn_where_they_were_fitted(single: FitResult) -> None:
+    figure = plots.exponents(single)
+    fit = single.family("masked").isoflop
+    assert fit is not None
+    assert fit.params_law is not None
+    marks = [line for line in figure.axes[0].lines if line.get_marker() not in ("", "None", None)]
+    drawn = {float(np.asarray(line.get_xdata())[0]) for line in marks}
+    assert fit.params_law.exponent in drawn
+
+
+def test_nothing_to_draw_without_any_exponent(table: TidyTable) -> None:
+    frame = table.frame[table.frame["family"] == "ar"].head(4)
+    with pytest.raises(FitError, match="no series has a scaling law"):
+        plots.exponents(fit_table(dataclasses.replace(table, frame=frame), SETTINGS))
+
+
+def test_the_residual_panel_shows_what_smaller_budgets_predicted(single: FitResult) -> None:
+    figure = plots.frontier(single)
+    assert "residual from smaller budgets alone" in texts(figure)
+    holdout = single.family("masked").further.holdout
+    assert holdout is not None
+    hollow = [
+        line
+        for line in panel(figure, "Residual of the loss law").lines
+        if line.get_markerfacecolor() == "#ffffff" and line.get_marker() not in ("", "None")
+    ]
+    assert len(hollow) == len({prediction.target for prediction in holdout.predictions})

@@ -94,7 +94,7 @@ def test_every_section_and_figure_is_there_once(page: str) -> None:
     ids = [attributes.get("id") for tag, attributes in elements.tags if tag == "section"]
     wanted = ["curves", "valleys", "comparison", "optima", "laws", "remarks", "excluded"]
     assert [i for i in ids if i] == [*wanted, "provenance", "data"]
-    assert [tag for tag, _ in elements.tags].count("svg") == 4
+    assert [tag for tag, _ in elements.tags].count("svg") == 5
 
 
 def test_nothing_is_loaded_or_run(page: str) -> None:
@@ -195,6 +195,21 @@ def test_the_table_of_laws_has_three_rows_per_series_with_laws(fit: FitResult) -
     assert [row[0] for row in table.rows] == ["ar"] * 3 + ["masked"] * 3 + ["masked-ce"] * 3
     assert all(len(row) == len(table.columns) for row in table.rows)
     assert all("[" in row[2] and "[" in row[3] for row in table.rows)
+
+
+def test_the_holdout_stands_beside_the_laws_of_every_series(fit: FitResult, page: str) -> None:
+    table = report_text.holdout_table(fit)
+    told = {row[0] for row in table.rows}
+    assert told == {label for label, one in fit.families.items() if one.further.holdout}
+    assert told
+    assert all(row[2].endswith("%") and row[4].endswith("%") for row in table.rows)
+    assert "Hold-out: each form fitted to what cost less" in parsed(page).text
+
+
+def test_further_laws_have_a_row_each(fit: FitResult) -> None:
+    table = report_text.further_table(fit)
+    assert {row[1] for row in table.rows} >= {"L* over D* of the optima"}
+    assert all(len(row) == len(table.columns) and "[" in row[2] for row in table.rows)
 
 
 def test_an_unbracketed_largest_budget_is_told_in_the_answer(fit: FitResult) -> None:
