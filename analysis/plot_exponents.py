@@ -52,9 +52,9 @@ def exponents(fit: FitResult) -> Figure:
     styles = series_styles(fit.families)
     styles |= {name: SeriesStyle(MUTED, "o", name) for name, method in rows if method == PUBLISHED}
     with house_style():
-        figure = new_figure(1.3 + ROW_INCHES * (len(rows) + len({label for label, _ in rows})))
-        grid = figure.subplots(1, len(PANELS), sharey=True)
         heights = _heights(rows)
+        figure = new_figure(1.5 - ROW_INCHES * min(heights.values()))
+        grid = figure.subplots(1, len(PANELS), sharey=True)
         for axes, (quantity, title) in zip(grid, PANELS.items(), strict=True):
             axes.set_title(title, parse_math=False)
             _panel(axes, fit, quantity, heights, styles)
@@ -87,13 +87,14 @@ def _estimate(family: FamilyFit, method: str, quantity: str) -> _Estimate | None
 
 
 def _heights(rows: list[tuple[str, str]]) -> dict[tuple[str, str], float]:
-    """Where each row stands, top down, with a gap between series."""
+    """Where each row stands, top down, with a gap between series and before what is published."""
     heights: dict[tuple[str, str], float] = {}
-    height, previous = 0.0, ""
-    for label, method in rows:
-        height -= 1.0 if label in (previous, "") or not heights else 2.0
-        heights[label, method] = height
-        previous = label
+    height, previous = 0.0, rows[0]
+    for row in rows:
+        is_same_block = row[0] == previous[0] or row[1] == previous[1] == PUBLISHED
+        height -= 1.0 if is_same_block else 2.0
+        heights[row] = height
+        previous = row
     return heights
 
 

@@ -450,6 +450,12 @@ def test_exponents_are_drawn_where_they_were_fitted(single: FitResult) -> None:
     assert fit.params_law.exponent in drawn
 
 
+def test_published_exponents_stand_below_ours(single: FitResult) -> None:
+    axes = plots.exponents(with_published(single, "chinchilla")).axes[0]
+    rows = dict(zip([t.get_text() for t in axes.get_yticklabels()], axes.get_yticks(), strict=True))
+    assert min(rows, key=lambda row: rows[row]) == "chinchilla, published"
+
+
 def test_nothing_to_draw_without_any_exponent(table: TidyTable) -> None:
     frame = table.frame[table.frame["family"] == "ar"].head(4)
     with pytest.raises(FitError, match="no series has a scaling law"):
