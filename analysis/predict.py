@@ -1,12 +1,13 @@
 """What one series promises at a budget: size, tokens and loss, and how to train there.
 
 The source is the one that `compare` reads: the isoFLOP laws, and `frontier` for the loss. A series
-without isoFLOP laws is read off its surface, where there is one. Otherwise there is no number.
+without isoFLOP laws is read off its surface, where there is one; so is a budget outside the others
+where hold-out says that the surface predicts better. Otherwise there is no number.
 
 Intervals are prediction intervals: 95 % of what the next budget would show. Size and tokens take
 the bootstrap curves and the scatter of whole budgets about their law; the loss adds the residual
-of one new run. Outside the budgets no data say which functional form goes on: there, intervals also
-span what the surface predicts, where there is one, and a remark says so when the two disagree.
+of one new run. Outside the budgets no data say which functional form goes on: there, intervals
+span what laws and surface predict, and a remark says so when the two disagree.
 
 Suffixes: R resamples.
 """
@@ -109,15 +110,14 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
             family, flops, None, None, None, None, decades, None, None,
             result.params_convention, (optimum,), fit_cautions,
         )  # fmt: skip
+    optimum, other = _ranked(fit, optimum, flops) if decades > 0 else (optimum, None)
     cautions = _trust_cautions(fit, optimum, decades, observed)
     params, tokens, loss = _estimates(optimum, rng)
-    if decades > 0 and optimum.source == "isoflop" and fit.surface is not None:
-        other = _surface_optimum(fit, fit.surface, flops)
-        if isinstance(other, _Optimum):
-            alternative = _estimates(other, rng)
-            cautions += _disagreement(family, loss, alternative[2])
-            params, tokens, loss = map(_spanning, (params, tokens, loss), alternative)
-    batch_tokens, learning_rate, advice_cautions = _recipe(family, tokens.value)
+    if other is not None:
+        alternative = _estimates(other, rng)
+        cautions += _disagreement(optimum, loss, alternative[2], family)
+        params, tokens, loss = map(_spanning, (params, tokens, loss), alternative)
+    batch_tokens, learning_rate, advice_cautions = _recipe(fit, tokens.value)
     return Prediction(
         family=family,
         flops=flops,
@@ -184,6 +184,31 @@ def _optimum(
         "`sweeper propose` names the runs to add"
     )
     return Caution("no_prediction", message, fit.family)
+
+
+def _ranked(fit: FamilyFit, optimum: _Optimum, flops: float) -> tuple[_Optimum, _Optimum | None]:
+    """Beyond the budgets: the form that predicted larger budgets better from smaller ones, then the
+    other; the laws first where that could not be tried."""
+    if optimum.source == "surface" or fit.surface is None:
+        return optimum, None
+    other = _surface_optimum(fit, fit.surface, flops)
+    if isinstance(other, Caution):
+        return optimum, None
+    by_law, by_surface = _errors_of_forms(fit)
+    return (other, optimum) if by_surface < by_law else (optimum, other)
+
+
+def _errors_of_forms(fit: FamilyFit) -> tuple[float, float]:
+    """Mean error of the loss law and of the surface in hold-out; equal where it tells nothing."""
+    holdout = fit.further.holdout
+    if holdout is None or holdout.best is None or fit.isoflop is None:
+        return 0.0, 0.0
+    has_offset = fit.isoflop.loss_law is not None and fit.isoflop.loss_law.offset is not None
+    law = holdout.scores.get("offset" if has_offset else "power")
+    surface = holdout.scores.get("surface")
+    if law is None or surface is None:
+        return 0.0, 0.0
+    return law.mean_abs_error, surface.mean_abs_error
 
 
 def _isoflop_optimum(
@@ -279,13 +304,16 @@ def _spanning(one: Estimate, other: Estimate) -> Estimate:
     return Estimate(one.value, (min(one.ci[0], other.ci[0]), max(one.ci[1], other.ci[1])))
 
 
-def _disagreement(family: str, by_laws: Estimate, by_surface: Estimate) -> list[Caution]:
+def _disagreement(
+    optimum: _Optimum, loss: Estimate, alternative: Estimate, family: str
+) -> list[Caution]:
     """A remark where neither form would expect the loss that the other predicts."""
-    if by_laws.ci[1] >= by_surface.ci[0] and by_surface.ci[1] >= by_laws.ci[0]:
+    if loss.ci[1] >= alternative.ci[0] and alternative.ci[1] >= loss.ci[0]:
         return []
+    forms = ("loss law", "surface") if optimum.source == "isoflop" else ("surface", "loss law")
     message = (
-        f"the loss law predicts {by_laws.value:.4g} there and the surface {by_surface.value:.4g}: "
-        "the data do not say which form goes on, and the intervals span both"
+        f"the {forms[0]} predicts {loss.value:.4g} there and the {forms[1]} "
+        f"{alternative.value:.4g}; the intervals span both"
     )
     return [Caution("forms_disagree", message, family)]
 
@@ -295,11 +323,11 @@ def _trust_cautions(
 ) -> list[Caution]:
     cautions = []
     if optimum.source == "surface":
-        why = "it has no isoFLOP laws" if fit.isoflop is not None else "it has no isoFLOP budgets"
-        message = f"read off the surface L(N, D), as {why}"
+        message = f"read off the surface L(N, D): {_why_surface(fit)}"
         cautions.append(Caution("read_off_the_surface", message, fit.family))
         log_params_P = np.log(fit.points.params_P)
-        if not log_params_P.min() <= optimum.log_params_R[0] <= log_params_P.max():
+        is_within = log_params_P.min() <= optimum.log_params_R[0] <= log_params_P.max()
+        if decades == 0 and not is_within:
             message = "the surface's optimum lies outside the sizes that were trained"
             cautions.append(Caution("optimum_outside_sizes", message, fit.family))
     if decades > FAR_DECADES:
@@ -311,11 +339,30 @@ def _trust_cautions(
     return cautions
 
 
-def _recipe(family: str, tokens: float) -> tuple[Advice, Advice, list[Caution]]:
-    """Batch size at D* and learning rate at that batch size, by the laws of `auto`.
+def _why_surface(fit: FamilyFit) -> str:
+    if fit.isoflop is None:
+        return "there are no isoFLOP budgets"
+    if fit.isoflop.loss_law is None:
+        return "there are no isoFLOP laws"
+    by_law, by_surface = _errors_of_forms(fit)
+    return (
+        f"predicting larger budgets from smaller ones it misses by {by_surface:.2%} on average, "
+        f"the loss law by {by_law:.2%}"
+    )
 
-    The one place that chooses them: a series with fitted laws of its own would be served here.
-    """
+
+def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[Caution]]:
+    """Batch size at D* and learning rate at that batch size: by laws fitted to this series where
+    its source varied both, else by the published ones that `auto` means."""
+    own = fit.further.batch_laws
+    if own is not None and own.batch_by_tokens is not None and own.rate_by_batch is not None:
+        batch_tokens = own.batch_by_tokens(tokens)
+        source = "law fitted to this series"
+        return (
+            Advice(batch_tokens, f"{source}, at D*"),
+            Advice(own.rate_by_batch(batch_tokens), f"{source}, at that batch"),
+            [],
+        )
     batch_law, rate_law = recipe_law("batch_tokens"), recipe_law("learning_rate")
     batch_tokens, cautions = _read(batch_law, tokens), []
     if not (batch_law.covers(tokens) and rate_law.covers(batch_tokens)):
@@ -323,7 +370,7 @@ def _recipe(family: str, tokens: float) -> tuple[Advice, Advice, list[Caution]]:
             f"batch size and learning rate are outside what the laws of {batch_law.source} were "
             "fitted over; tune them"
         )
-        cautions.append(Caution("recipe_extrapolated", message, family))
+        cautions.append(Caution("recipe_extrapolated", message, fit.family))
     rate = _read(rate_law, batch_tokens)
     return (
         Advice(batch_tokens, f"{_cited(batch_law)} at D*"),

@@ -1,5 +1,6 @@
 """Predictions: planted optima recovered, intervals that cover, no number without ground for it."""
 
+import dataclasses
 import json
 import math
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from planted_tables import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
 
+from analysis.batch_laws import BatchLaws
 from analysis.errors import SettingsError
 from analysis.fit import FitResult, FitSettings, fit_table
 from analysis.predict import Prediction, predict, to_json
@@ -92,6 +94,15 @@ def test_intervals_outside_the_data_span_both_forms_and_say_so() -> None:
     assert "forms_disagree" in codes(found)
 
 
+def test_the_form_that_predicts_larger_budgets_better_gives_the_value() -> None:
+    with_floor = predicted(isoflop_rows(noise=5e-4), 1e20)
+    assert with_floor.source == "surface"
+    assert "read_off_the_surface" in codes(with_floor)
+    assert with_floor.loss is not None
+    # Three decades away a power law would be 20 % low; E is known to a few percent.
+    assert with_floor.loss.value == pytest.approx(PLANTED.best_loss(1e20), rel=0.05)
+
+
 def test_an_interval_of_the_loss_is_wider_than_the_noise_of_one_run() -> None:
     noise = 0.004
     found = predicted(isoflop_rows(noise=noise, n_sizes=9), 1e16)
@@ -160,6 +171,22 @@ def test_an_unknown_series_is_refused(fit: FitResult) -> None:
 @pytest.mark.parametrize("flops", [1.0, 1e40])
 def test_the_ends_of_what_can_be_asked_are_finite_numbers(fit: FitResult, flops: float) -> None:
     json.dumps(to_json(predict(fit, "a", flops)), allow_nan=False)
+
+
+def test_training_settings_come_from_the_series_where_it_fitted_its_own(fit: FitResult) -> None:
+    series = fit.family("a")
+    assert series.isoflop is not None
+    own = BatchLaws(series.isoflop.tokens_law, series.isoflop.params_law, None)
+    further = dataclasses.replace(series.further, batch_laws=own)
+    changed = dataclasses.replace(series, further=further)
+    found = predict(dataclasses.replace(fit, families={"a": changed}), "a", 1e16)
+    assert found.batch_tokens is not None
+    assert found.learning_rate is not None
+    assert found.tokens is not None
+    assert own.batch_by_tokens is not None
+    assert found.batch_tokens.value == own.batch_by_tokens(found.tokens.value)
+    assert found.batch_tokens.source.startswith("law fitted to this series")
+    assert "recipe_extrapolated" not in codes(found)
 
 
 def test_training_settings_are_those_that_auto_means() -> None:
