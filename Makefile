@@ -27,7 +27,7 @@ test: setup  ## every test that needs no GPU
 	$(BIN)/python -m pytest -m "not gpu"
 
 test-fast: setup  ## no Ray, nothing slow
-	$(BIN)/python -m pytest -m "not gpu and not ray and not slow"
+	$(BIN)/python -m pytest -n 2 -m "not gpu and not ray and not slow"
 
 mutants: setup  ## deliberate errors in the mathematics, each of which some test must catch
 	$(BIN)/python tests/mutants.py
