@@ -24,7 +24,8 @@ run: setup  ## the main job: train the quick sweep, fit, compare, report
 	@echo "tables: results/quick/{trials,losses,observations,samples} (Parquet; columns in docs/results.md)"
 
 test: setup  ## every test that needs no GPU
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not gpu and not ray"
+	$(BIN)/python -m pytest -m "ray and not gpu"
 
 test-fast: setup  ## no Ray, nothing slow
 	$(BIN)/python -m pytest -n 2 -m "not gpu and not ray and not slow"
