@@ -48,6 +48,8 @@ def read_further(
     tokens = token_frontier(points, isoflop, surface)
     holdout = hold_out(points, isoflop, huber_delta, resampler)
     cautions = [part for part in (envelope, tokens, holdout) if isinstance(part, Caution)]
+    if isinstance(tokens, TokenFrontier):
+        cautions += tokens.cautions
     if isinstance(holdout, HoldOut):
         cautions += holdout.cautions(points.family)
     if surface is not None and (test := lack_of_fit(points)) is not None:

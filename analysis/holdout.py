@@ -56,6 +56,8 @@ HALF = 0.5
 """Coverage of a nominal 95 % at which an interval is no longer one."""
 N_DRAWS = 60
 """Resamples of each surface: enough for coverage, few enough to fit a surface per window."""
+N_LAW_DRAWS = 300
+"""Resamples of each law: the ends of an interval to a tenth of its width."""
 LAW_NORMALS, TARGET_NORMALS = 10, 11
 """Streams of random numbers: scatter about the laws, noise of what is predicted."""
 
@@ -131,9 +133,8 @@ class HoldOut:
         if surface.mean_abs_error < BAD_RATIO * least:
             return ()
         message = (
-            f"fitted to what cost less, the surface misses what cost more by "
-            f"{surface.mean_abs_error:.1%}, form '{best}' by {least:.1%}: "
-            "do not extrapolate with the surface"
+            f"the surface of what cost less misses what cost more by {surface.mean_abs_error:.1%} "
+            f"({best}: {least:.1%}): do not extrapolate with it"
         )
         return (Caution("surface_extrapolates_badly", message, family),)
 
@@ -230,8 +231,8 @@ def _laws(isoflop: IsoFlopFit, n_train: int, resampler: Resampler) -> list[_Fitt
     optima = isoflop.bracketed[:n_train]
     flops_K = np.array([optimum.flops for optimum in optima])
     loss_K = np.array([optimum.loss for optimum in optima], dtype=np.float64)
-    log_loss_RK = isoflop.log_loss_RK[:, :n_train]
-    normal_RK = resampler.normals(LAW_NORMALS, n_train)
+    log_loss_RK = isoflop.log_loss_RK[:N_LAW_DRAWS, :n_train]
+    normal_RK = resampler.normals(LAW_NORMALS, n_train)[:N_LAW_DRAWS]
     is_pair = isoflop.method == "pair"
     pure = fit_power_law(flops_K, np.log(loss_K), log_loss_RK, normal_RK, weighted=is_pair)
     fitted = [_law("power", pure)]

@@ -47,8 +47,7 @@ class LackOfFit:
             return ()
         message = (
             f"separate valleys fit better than one surface (F = {self.f:.1f} on {self.dof[0]} and "
-            f"{self.dof[1]} degrees of freedom; scatter {self.noise_ratio:.2f}×): the surface "
-            "misses structure that the isoFLOP laws keep"
+            f"{self.dof[1]}; scatter {self.noise_ratio:.2f}×): it misses structure"
         )
         return (Caution("surface_lacks_fit", message, family),)
 

@@ -29,6 +29,11 @@ N_POINTS = 5
 MIN_TOKENS_RATIO = 1.05
 """Range of D* below which a law in it is a line through one point."""
 
+REMARKED_GAP = 0.1
+"""Relative distance of the limit from the largest size, from which it is remarked."""
+LARGEST_GAP = 0.5
+"""From which no limit is stated."""
+
 Interval = tuple[float, float]
 
 
@@ -50,6 +55,7 @@ class TokenFrontier:
     """None without a surface."""
     along_optima: PowerLaw | None
     """In tokens, not FLOPs; None with fewer than two bracketed budgets."""
+    cautions: tuple[Caution, ...] = ()
 
 
 def token_frontier(
@@ -57,11 +63,26 @@ def token_frontier(
 ) -> TokenFrontier | Caution:
     """Read L*(D) off what is fitted already, or say that neither part is there."""
     limit = None if surface is None else _limit(points, surface)
+    cautions = () if limit is None else _reach(points.family, limit)
+    if any(caution.code == "token_limit_out_of_reach" for caution in cautions):
+        limit = None
     along_optima = None if isoflop is None else _along_optima(isoflop)
     if limit is None and along_optima is None:
         message = "no token-bound frontier: neither a surface nor two bracketed budgets"
-        return Caution("no_token_frontier", message, points.family)
-    return TokenFrontier(limit, along_optima)
+        return cautions[0] if cautions else Caution("no_token_frontier", message, points.family)
+    return TokenFrontier(limit, along_optima, cautions)
+
+
+def _reach(family: str, limit: tuple[TokenPoint, ...]) -> tuple[Caution, ...]:
+    """How far the largest size is from the limit, where that is far."""
+    gap = limit[-1].loss_at_largest_size / limit[-1].loss - 1.0
+    if gap < REMARKED_GAP:
+        return ()
+    where = f"the loss of the largest size lies {gap:.0%} above the limit N → ∞"
+    if gap < LARGEST_GAP:
+        message = f"{where}: the token-bound frontier extrapolates in N"
+        return (Caution("token_limit_extrapolates", message, family),)
+    return (Caution("token_limit_out_of_reach", f"{where}: no limit is stated", family),)
 
 
 def _limit(points: Points, surface: SurfaceFit) -> tuple[TokenPoint, ...]:

@@ -37,6 +37,16 @@ def test_intervals_of_the_limit_hold_the_planted_one() -> None:
         assert low < planted.E + planted.B * point.tokens**-planted.beta < high
 
 
+def test_a_limit_far_below_every_size_is_not_stated() -> None:
+    slow = Surface(E=0.3, A=20.0, B=400.0, alpha=0.1, beta=0.37)
+    result = fit_table(table(isoflop_rows(surface=slow)), SETTINGS)
+    tokens = result.family("a").further.token_frontier
+    assert tokens is not None
+    assert tokens.limit is None
+    assert tokens.along_optima is not None
+    assert "token_limit_out_of_reach" in {caution.code for caution in result.cautions}
+
+
 def test_the_slope_along_the_optima_is_that_of_loss_over_that_of_tokens() -> None:
     straight = Surface(E=1e-9, A=50.0, B=50.0, alpha=0.3, beta=0.3)
     law = frontier_of(fit_table(table(isoflop_rows(surface=straight)), SETTINGS)).along_optima
