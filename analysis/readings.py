@@ -169,7 +169,8 @@ def _surface_optima(
     By bisection of the slope: alpha·A·N^(−alpha) = beta·B·m·D^(−beta), m = d log M / d log N.
     """
     E, A, B, alpha, beta = (
-        np.concatenate([[getattr(surface, name)], surface.draws[name][:n_draws]])[:, None]
+        # Should a few draws be missing, uncertified, the first ones count twice.
+        np.concatenate([[getattr(surface, name)], np.resize(surface.draws[name], n_draws)])[:, None]
         for name in ("E", "A", "B", "alpha", "beta")
     )
     shape = (len(E), len(log_flops_K))

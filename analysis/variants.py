@@ -243,8 +243,8 @@ def _by_size(study: _Study) -> Varied:
         def read(label: str, dropped: FloatArray = block) -> Reading:
             kept_P = ~np.isin(rung_of[label], dropped)
             if kept_P.all():
-                own = study.isoflop[label]
-                whole = reading_of(own, with_offset=study.ways.with_offset)
+                fit = study.isoflop[label]
+                whole = on_budgets(fit, label, np.full(len(fit.bracketed), True), study.ways)
                 return dataclasses.replace(whole, is_touched=False)
             if not kept_P.any():
                 return Reading(reason="no points are left")

@@ -160,6 +160,19 @@ def test_one_size_alone_is_a_verdict_of_its_own() -> None:
     )
 
 
+def test_series_of_different_sizes_are_tried_without_each_of_them() -> None:
+    a = ladder_rows("a", Surface(A=300.0, B=700.0), seed=1, sizes=SIZES[4:13])
+    b = ladder_rows("b", Surface(A=300.0, B=700.0), seed=2, sizes=1.4 * SIZES[4:12])
+    found = tried(table(a, b), FitSettings(n_bootstrap=150))
+    for quantity in ("params", "multiplier"):
+        sizes = [row for row in conclusion(found, quantity).rows if row.variation.kind == "size"]
+        assert len(sizes) == 10  # 17 sizes, left out by neighbouring groups
+        assert all(row.value is not None for row in sizes)
+    assert found.sensitivity is not None
+    of_a = next(each for each in found.sensitivity.exponents if each.series == "a")
+    assert all(row.value is not None for row in of_a.rows if row.variation.kind == "size")
+
+
 def test_what_the_data_cannot_support_is_null_with_its_reason_and_no_agreement() -> None:
     bare = table(isoflop_rows("a"), isoflop_rows("b", Surface(alpha=0.5, A=600.0)))
     found = conclusion(tried(bare), "params")
