@@ -111,7 +111,10 @@ def _draw_strip(strip: _Strip, panels: Sequence[Axes], fit: FitResult) -> None:
 
 
 def _draw_panel(
-    axes: Axes, conclusions: Sequence[Conclusion], entries: Sequence[str | Variation], fit: FitResult
+    axes: Axes,
+    conclusions: Sequence[Conclusion],
+    entries: Sequence[str | Variation],
+    fit: FitResult,
 ) -> None:
     styles = series_styles(fit.families)
     is_ratio = conclusions[0].quantity == "multiplier"
@@ -140,8 +143,8 @@ def _draw_panel(
 def _draw_row(axes: Axes, height: float, row: Row, look: tuple[str, str]) -> None:
     if row.value is None:
         axes.annotate(
-            "not supported", (0.5, height), xycoords=("axes fraction", "data"),
-            ha="center", va="center", fontsize=6.0, color=MUTED,
+            "not supported", (0.99, height), xycoords=("axes fraction", "data"),
+            ha="right", va="center", fontsize=5.5, color=MUTED if look[0] == INK else look[0],
         )  # fmt: skip
         return
     _draw_number(axes, height, row.value, row.ci, look)

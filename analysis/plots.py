@@ -1,5 +1,5 @@
 """Figures of a fit: `plots.frontier`, `plots.isoflop`, `plots.multiplier`, `plots.trajectories`,
-`plots.exponents`.
+`plots.exponents`, `plots.sensitivity`.
 
 Each takes results and returns a `matplotlib.figure.Figure`. They draw: whatever has to be fitted,
 resampled or judged has been. Where the fit has no part to draw they raise `NothingToDraw` with the
@@ -17,6 +17,7 @@ from analysis.plot_exponents import exponents
 from analysis.plot_frontier import frontier
 from analysis.plot_isoflop import isoflop
 from analysis.plot_multiplier import multiplier
+from analysis.plot_sensitivity import sensitivity
 from analysis.plot_trajectories import trajectories
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "frontier",
     "isoflop",
     "multiplier",
+    "sensitivity",
     "trajectories",
 ]
 
@@ -37,5 +39,6 @@ FIGURES: dict[str, FigureMaker] = {
     "multiplier": lambda fit, comparisons: multiplier(comparisons, fit),
     "trajectories": lambda fit, _: trajectories(fit),
     "exponents": lambda fit, _: exponents(fit),
+    "sensitivity": lambda fit, comparisons: sensitivity(comparisons, fit),
 }
 """All figures by name, in the order in which they answer questions."""

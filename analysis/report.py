@@ -24,6 +24,7 @@ from analysis.fit import FitResult
 from analysis.output import write_file
 from analysis.plots import NothingToDraw
 from analysis.provenance import ExcludedTrial, Provenance
+from analysis.sensitivity_text import variations_table, verdicts_table
 from analysis.tidy import TidyTable
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -85,6 +86,8 @@ def render_report(
         further=report_text.further_table(fit),
         multipliers=report_text.multipliers_table(comparisons),
         exponents=report_text.exponents_table(comparisons),
+        verdicts=verdicts_table(comparisons),
+        variations=[variations_table(comparison) for comparison in comparisons],
         missing=_missing(fit),
         remarks=report_text.remarks(cautions),
         excluded=_excluded(provenance.excluded),
@@ -101,6 +104,7 @@ def _pictures(fit: FitResult, comparisons: Sequence[Comparison]) -> dict[str, _P
         "multiplier": ("Compute multipliers", lambda: plots.multiplier(comparisons, fit)),
         "trajectories": ("Loss against compute by size", lambda: plots.trajectories(fit)),
         "exponents": ("Scaling exponents by series and method", lambda: plots.exponents(fit)),
+        "sensitivity": ("Comparisons otherwise", lambda: plots.sensitivity(comparisons, fit)),
     }
     return {name: _picture(name, title, make) for name, (title, make) in makers.items()}
 

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from analysis import notation
-from analysis.conclusions import SYMBOLS, Conclusion, Quantity, Row, Sensitivity
+from analysis.compare import Comparison
+from analysis.conclusions import SYMBOLS, Conclusion, Interval, Quantity, Row, Sensitivity
+from analysis.report_text import Table
 from analysis.variants import Variation, VariationKind
 
 KIND_TITLES: dict[VariationKind, str] = {
@@ -41,6 +43,56 @@ def sensitivity_text(sensitivity: Sensitivity, pair: tuple[str, str]) -> str:
         f"intervals behind these marks: {sensitivity.n_draws} resamples per variation",
     ]
     return "\n".join(line.rstrip() for line in [*lines, *_reasons(sensitivity)])
+
+
+def verdicts_table(comparisons: Sequence[Comparison]) -> Table:
+    """What becomes of every comparison's numbers, for the report."""
+    rows = [
+        (
+            f"{comparison.against} vs {comparison.baseline}",
+            _heading(conclusion),
+            _written(conclusion.quantity, conclusion.value),
+            conclusion.verdict,
+        )
+        for comparison in comparisons
+        if comparison.sensitivity is not None
+        for conclusion in comparison.sensitivity.comparisons
+    ]
+    return Table(("series", "number", "as fitted", "under every variation"), tuple(rows), n_text=4)
+
+
+def variations_table(comparison: Comparison) -> Table:
+    """Every variation of one comparison with its interval, for the report."""
+    found = comparison.sensitivity
+    if found is None:
+        return Table(("variation",), ())
+    rows = [("as fitted", "", *(_with_interval(c, c.value, c.ci) for c in found.comparisons))]
+    for variation in found.variations:
+        cells = [_cell(conclusion, variation) for conclusion in found.comparisons]
+        rows.append((KIND_TITLES[variation.kind], variation.label, *cells))
+    headings = tuple(_heading(conclusion) for conclusion in found.comparisons)
+    return Table(("what is varied", "to", *headings), tuple(rows), n_text=2)
+
+
+def _heading(conclusion: Conclusion) -> str:
+    if conclusion.quantity == "multiplier":
+        return "compute multiplier"
+    return f"difference of {SYMBOLS[conclusion.quantity]} exponents"
+
+
+def _cell(conclusion: Conclusion, variation: Variation) -> str:
+    row = _row(conclusion, variation)
+    if row is None:
+        return ""
+    if row.value is None:
+        return row.reason
+    mark = f" {CHANGED}" if row.is_changed else ""
+    return _with_interval(conclusion, row.value, row.ci) + mark
+
+
+def _with_interval(conclusion: Conclusion, value: float | None, ci: Interval | None) -> str:
+    write = _WRITERS[conclusion.quantity]
+    return _written(conclusion.quantity, value) + (f" {notation.interval(ci, write)}" if ci else "")
 
 
 def _grid(sensitivity: Sensitivity, conclusions: Sequence[Conclusion]) -> list[str]:

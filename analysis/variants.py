@@ -175,16 +175,19 @@ def _by_flops(study: _Study, table: TidyTable) -> Varied:
 
 
 def _recounted(study: _Study, series: Mapping[str, Points]) -> Mapping[str, Reading]:
-    """Series under another count of FLOPs; where sizes recur at too few budgets to regroup, as
-    they are: method `pair` needs no equal compute.
+    """Series under another count of FLOPs: regrouped, or as they are where that leaves a series
+    without laws. Method `pair` needs no equal compute; it then judges sizes at compute at which
+    they were not all observed, which its intervals show.
     """
-    if not all(spent_alike(points) for points in series.values()):
-        anew = regrouped(series)
-        if anew is None and study.method != "pair":
-            reason = f"sizes recur at too few budgets to regroup, {study.method} needs equal FLOPs"
-            return study.each(lambda _: Reading(reason=reason))
-        series = anew or series
-    return study.each(lambda label: refitted(series[label], study.method, study.ways))
+    evenly = series if all(map(spent_alike, series.values())) else regrouped(series)
+    if evenly is not None:
+        readings = study.each(lambda label: refitted(evenly[label], study.method, study.ways))
+        if study.method != "pair" or all(reading.laws for reading in readings.values()):
+            return readings
+    if study.method == "pair":
+        return study.each(lambda label: refitted(series[label], study.method, study.ways))
+    reason = f"sizes recur at too few budgets to regroup, and {study.method} needs equal FLOPs"
+    return study.each(lambda _: Reading(reason=reason))
 
 
 def _by_form(study: _Study) -> Varied:

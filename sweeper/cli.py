@@ -389,9 +389,13 @@ def plot(source: Path, out: Path, names: tuple[str, ...], **options: Any) -> Non
     from analysis.compare import compare_all
     from analysis.figures import save_figures
     from analysis.plots import FIGURES
+    from analysis.sensitivity import with_sensitivity
 
     table, result = _fitted(source, options)
-    saved = save_figures(table, result, compare_all(result), out, names or tuple(FIGURES))
+    comparisons = compare_all(result)
+    if not names or "sensitivity" in names:
+        comparisons = with_sensitivity(table, result, comparisons)
+    saved = save_figures(table, result, comparisons, out, names or tuple(FIGURES))
     for path in saved.paths:
         click.echo(f"wrote {path}")
     for name, reason in saved.skipped:
@@ -410,9 +414,11 @@ def report(source: Path, out: Path, **options: Any) -> None:
     from analysis.compare import compare_all
     from analysis.provenance import provenance_of
     from analysis.report import write_report
+    from analysis.sensitivity import with_sensitivity
 
     table, result = _fitted(source, options)
-    write_report(source.name, table, result, compare_all(result), provenance_of(source), out)
+    comparisons = with_sensitivity(table, result, compare_all(result))
+    write_report(source.name, table, result, comparisons, provenance_of(source), out)
     click.echo(f"wrote {out}")
 
 

@@ -170,6 +170,28 @@ def test_json_answers_hold_finite_numbers_or_null(pilot: Path) -> None:
         assert answer["warnings"] is not None
 
 
+def test_compare_says_what_survives_and_the_full_table_on_demand(tmp_path: Path) -> None:
+    lines = ["family,params,tokens,flops,loss,budget_flops"]
+    for family, factor in (("a", 1.0), ("b", 1.05)):
+        for budget in (1e15, 1e16, 1e17):
+            for size in range(5):
+                params = 3e6 * (budget / 1e15) ** 0.5 * 2.5**size
+                tokens = budget / 6 / params
+                loss = factor * (1.5 + 60 * params**-0.34 + 400 * tokens**-0.37)
+                lines.append(f"{family},{params},{tokens},{budget},{loss},{budget}")
+    (tmp_path / "planted.csv").write_text("\n".join(lines))
+    arguments = ["compare", "planted.csv", "--baseline", "a", "--against", "b", "--bootstrap", "20"]
+    brief = sweeper(*arguments, cwd=tmp_path)
+    assert brief.returncode == 0, brief.stderr
+    assert brief.stdout.count("sensitivity: ") == 4
+    assert "functional form" not in brief.stdout
+    whole = sweeper(*arguments, "--sensitivity", cwd=tmp_path).stdout
+    assert whole.startswith(brief.stdout)
+    assert "functional form parabola" in whole
+    answer = json.loads(sweeper(*arguments, "--json", cwd=tmp_path).stdout)
+    assert len(answer["sensitivity"]["conclusions"]) == 10
+
+
 def test_plot_and_report_write_what_they_say(pilot: Path) -> None:
     drawn = sweeper("plot", "results/pilot", "-o", "figures", "--bootstrap", "20", cwd=pilot)
     assert drawn.returncode == 0, drawn.stderr
