@@ -44,6 +44,8 @@ class Assignment:
     """CPU threads of the worker. Sums differ in the last bit with their number."""
     device: Device
     reading: Reading = AS_BYTES
+    micro_batch_sequences: int | None = None
+    """Sequences that are trained on at a time; None: the whole batch."""
 
     @property
     def train_flops(self) -> float:

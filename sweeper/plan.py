@@ -40,6 +40,8 @@ class PlannedTrial:
     source: str
     """Corpus as named in the sweep file."""
     reading: Reading
+    micro_batch_sequences: int | None
+    """Sequences that are trained on at a time; None: the whole batch."""
 
     @property
     def trial_id(self) -> str | None:
@@ -264,6 +266,7 @@ def _trials(
             flops_per_token=run.flops_per_token,
             source=facts.source,
             reading=sweep.corpus.reading,
+            micro_batch_sequences=_micro_batch_sequences(sweep),
         )
 
 
@@ -276,6 +279,11 @@ def _twin_problems(trials: Iterable[PlannedTrial]) -> Iterator[Problem]:
             expected = f"the same trials as series {label!r}; expected series that differ"
             path = ("series", planned.series)
             yield Problem(path, expected, f"the series {planned.series!r}", at_key=True)
+
+
+def _micro_batch_sequences(sweep: Sweep) -> int | None:
+    tokens = sweep.resources.micro_batch_tokens
+    return None if tokens == "auto" else max(1, tokens // sweep.corpus.seq_len)
 
 
 def _precision(run: Run, bfloat16_from_width: float) -> Precision:

@@ -46,6 +46,7 @@ class StoredTrial:
     params: ParameterGroups
     flops_per_token: FlopsPerToken
     reading: Reading = AS_BYTES
+    micro_batch_sequences: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def _fields_of(planned: StoredTrial) -> dict[str, Any]:
         "trajectory_id": planned.trajectory_id,
         "source": planned.source,
         "reading": dataclasses.asdict(planned.reading),
+        "micro_batch_sequences": planned.micro_batch_sequences,
         "cells": [dataclasses.asdict(cell) for cell in planned.cells],
         "params": dataclasses.asdict(planned.params),
         "flops_per_token": dataclasses.asdict(planned.flops_per_token),
@@ -112,4 +114,5 @@ def _trial(entry: dict[str, Any]) -> StoredTrial:
         params=ParameterGroups(**entry["params"]),
         flops_per_token=FlopsPerToken(**entry["flops_per_token"]),
         reading=Reading(**entry.get("reading", {})),  # plans were once of bytes alone
+        micro_batch_sequences=entry.get("micro_batch_sequences"),
     )

@@ -77,6 +77,7 @@ def assignment(
         series=remaining.planned.series,
         source=remaining.planned.source,
         reading=remaining.planned.reading,
+        micro_batch_sequences=remaining.planned.micro_batch_sequences,
         trial=remaining.trial,
         cells=remaining.cells,
         params=remaining.planned.params,

@@ -310,6 +310,9 @@ class Resources(_Part):
     """Whole GPUs or a share of one; `auto`: one where there are GPUs, else none."""
     cpus: AutoPositiveShare = "auto"
     """CPU cores; `auto`: one."""
+    micro_batch_tokens: AutoCount = "auto"
+    """Tokens that go through the network at a time in training; `auto`: the whole batch. It changes
+    memory, not identity: gradients add up to those of the batch, to rounding."""
 
 
 class Limits(_Part):

@@ -71,7 +71,13 @@ def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     _prepare_process(assignment.n_threads)
     corpus = _planned_corpus(assignment)
     trial = assignment.trial
-    trainer = Trainer(trial, family_of(trial), corpus, torch.device(assignment.device))
+    trainer = Trainer(
+        trial,
+        family_of(trial),
+        corpus,
+        torch.device(assignment.device),
+        assignment.micro_batch_sequences,
+    )
     run = _Run(assignment, trainer, corpus, stop)
     try:
         run.to_the_end()

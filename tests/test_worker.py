@@ -121,6 +121,19 @@ def test_a_trial_with_prefixes_has_their_own_bound_and_resumes(tmp_path: Path) -
     assert losses != other_losses
 
 
+def test_micro_batches_change_neither_identity_nor_results(tmp_path: Path) -> None:
+    trial = trial_of("masked")
+    whole, cut = assignment_of(tmp_path / "whole", trial), assignment_of(tmp_path / "cut", trial)
+    assert run_trial(whole, stop=never) == "published"
+    assert run_trial(dataclasses.replace(cut, micro_batch_sequences=3), stop=never) == "published"
+    (_, rows, _), (_, others, _) = (numbers(tmp_path / name, trial) for name in ("whole", "cut"))
+    assert isinstance(rows, list)
+    assert isinstance(others, list)
+    for row, other in zip(rows, others, strict=True):
+        # Ten float32 steps whose sums are taken in another order.
+        assert other["bound_nats_per_token"] == pytest.approx(row["bound_nats_per_token"], rel=1e-3)
+
+
 @pytest.mark.parametrize("stop_at_step", [1, 4, 5, 9])
 def test_a_stopped_trial_resumes_to_the_same_numbers(tmp_path: Path, stop_at_step: int) -> None:
     trial = trial_of("uniform")
