@@ -38,6 +38,9 @@ MIN_TEMPER = 1e-3
 NOISE_FREE = 1e-10
 """Relative scatter that is rounding, not noise."""
 
+LEAST_SHARE = 1e-3
+"""Of its estimate, the least that a resampled loss is taken to be: losses have logarithms."""
+
 Reason = Literal["too_few_sizes", "no_minimum", "minimum_at_smallest", "minimum_at_largest", "flat"]
 
 REASONS: dict[Reason, str] = {
@@ -115,7 +118,10 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
     noise = _noise(grid, minima)
     noise_RP = resampler.wild_noise(grid.points, noise) * np.sqrt(grid.variance_P)
     centre_P = grid.points.loss_P if used == "akima" else minima.fitted_RP[0]
-    draws = MINIMA[used](grid, np.maximum(centre_P + noise_RP, 1e-3 * centre_P))
+    draws = MINIMA[used](grid, np.maximum(centre_P + noise_RP, LEAST_SHARE * centre_P))
+    # Three bad runs in a valley make a noise under which some curves dip below zero.
+    positive_RK = np.maximum(draws.loss_RK, LEAST_SHARE * np.abs(minima.loss_RK))
+    draws = dataclasses.replace(draws, loss_RK=positive_RK)
     judged = [_judge(grid, minima, draws, noise, k) for k in range(grid.n_budgets)]
     optima = sorted([*judged, *left_out], key=lambda optimum: optimum.budget_flops)
     cautions += [_left_out_caution(points.family, o) for o in judged if not o.bracketed]
@@ -266,9 +272,9 @@ def _why_not_bracketed(grid: Grid, minima: Minima, noise: Noise, k: int) -> Reas
         return "minimum_at_smallest"
     if lowest == len(sizes) - 1 or position >= sizes[-1]:
         return "minimum_at_largest"
-    if not minima.is_interior_RK[0, k]:
-        return "no_minimum"
     loss = minima.loss_RK[0, k]
+    if not minima.is_interior_RK[0, k] or loss <= 0:
+        return "no_minimum"
     rise = min(minima.drawn_QK[0, k], minima.drawn_QK[-1, k]) - loss
     # One bad run inflates its budget's own noise; the noise of the others says what an arm must
     # exceed.

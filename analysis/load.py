@@ -89,7 +89,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise SourceError(
             f"{path}: part files of different columns ({_one_line(error)})"
         ) from error
-    frame: pd.DataFrame = table.to_pandas()
+    # What pandas took for an index when it wrote the file is a column like any other.
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     return frame
 
 

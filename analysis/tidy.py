@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import Caution, TableError
-from analysis.points import BoolArray, FloatArray
+from analysis.points import SAME_SIZE, BoolArray, FloatArray
 from analysis.recounts import Recounts, recounts_of
+from analysis.units import check_units, unit_cautions
 
 REQUIRED = ("family", "params", "tokens", "flops", "loss")
 OPTIONAL = ("budget_flops", "loss_stderr", "seed", "run_id", "batch_tokens", "learning_rate")
@@ -24,14 +25,10 @@ MAX_BUDGET_SPREAD = 0.25
 """Log range within which points belong to one inferred budget."""
 MIN_BUDGET_GAP = 0.10
 """Log gap that separates inferred budgets."""
-MIXED_UNITS_FACTOR = 100.0
-"""Deviation of flops / (6·params·tokens) from its family's median that unit mix-ups exceed (10³,
-10⁶) and honest tables do not: attention and head multiply small models' FLOPs by some 10 at
-most."""
-ODD_COST_RATIO = (0.03, 300.0)
-"""Range of flops / (6·params·tokens) of honest tables."""
-LARGEST_LOSS = 30.0
-"""Nats per token: a uniform guess over the largest vocabularies is below 14."""
+MAGNITUDES = (1e-60, 1e60)
+"""Of every positive number: products and squares of what lies within it are numbers too."""
+SAME_BUDGET = 0.005
+"""Log gap below which nominal budgets are one that was rounded, or stored in another precision."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +65,12 @@ class TidyTable:
 def tidy(raw: RawTable) -> TidyTable:
     """Check every cell and the units of a table; raises `TableError` naming the first bad one."""
     table = tidy_counted(raw)
-    _check_units(raw, table.frame)
+    _check_runs(raw, table.frame)
+    check_units(table.frame, lambda index: f"{raw.name}, row {raw.row_numbers[index]}")
     kept = raw.frame.iloc[table.frame.index.to_numpy()]
     return dataclasses.replace(
         table,
-        cautions=(*table.cautions, *_unit_cautions(table.frame)),
+        cautions=(*table.cautions, *unit_cautions(table.frame)),
         recounts=recounts_of(kept, table.frame["tokens"].to_numpy()),
     )
 
@@ -120,8 +118,9 @@ def _check_columns(raw: RawTable) -> None:
     spare = [name for name in columns if name not in _KNOWN]
     hints = []
     for name in missing:
-        close = difflib.get_close_matches(name, spare, n=1)
-        hints.append(f"{name!r}" + (f" (is it {close[0]!r}? rename it)" if close else ""))
+        close = difflib.get_close_matches(name, [each.lower() for each in spare], n=1)
+        found = next((each for each in spare if [each.lower()] == close), None)
+        hints.append(f"{name!r}" + (f" (is it {found!r}? rename it)" if found else ""))
     raise TableError(
         f"{raw.name}: missing column {', '.join(hints)}; found {', '.join(columns) or 'none'}; "
         f"a tidy table has {', '.join(REQUIRED)} and may have {', '.join(OPTIONAL)}"
@@ -137,6 +136,9 @@ def _labels(raw: RawTable, column: str) -> list[str]:
         label = "" if _is_blank(cell) else str(cell).strip()
         if not label:
             raise TableError(f"{raw.where(index, column)}: empty, expected the label of a series")
+        if not label.isprintable():
+            message = f"{raw.where(index, column)}: found {label!r}, expected a label of one line"
+            raise TableError(f"{message} without control characters")
         labels.append(label)
     return labels
 
@@ -157,6 +159,8 @@ def _number(raw: RawTable, index: int, column: str, cell: object) -> float:
         message = f"{raw.where(index, column)}: found {found}, expected {expected}; "
         raise TableError(message + "fill it in or delete the row")
     try:
+        if isinstance(cell, bool | np.bool_):
+            raise TypeError("a truth value")
         value = float(cell)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         message = f"{raw.where(index, column)}: found {cell!r}, expected {expected}"
@@ -166,6 +170,9 @@ def _number(raw: RawTable, index: int, column: str, cell: object) -> float:
         raise TableError(message + "diverged has no place in a fit: delete the row")
     if (column in POSITIVE and value <= 0) or (column == "loss_stderr" and value < 0):
         raise TableError(f"{raw.where(index, column)}: found {cell!s}, expected {expected}")
+    if column in POSITIVE and not MAGNITUDES[0] <= value <= MAGNITUDES[1]:
+        message = f"{raw.where(index, column)}: found {cell!s}, no magnitude of anything trained"
+        raise TableError(f"{message}; check the exponent")
     return value
 
 
@@ -206,11 +213,35 @@ def _budgets(raw: RawTable) -> tuple[FloatArray, list[Caution]]:
     for index, cell in enumerate(raw.frame["budget_flops"]):
         if not _is_blank(cell):
             budget[index] = _number(raw, index, "budget_flops", cell)
+    budget = _one_name_per_budget(budget)
     n_blank = int(np.isnan(budget).sum())
     if n_blank in (0, len(budget)):
         return budget, []
     message = f"{n_blank} rows without budget_flops are in the surface but in no isoFLOP curve"
     return budget, [Caution("rows_without_budget", message)]
+
+
+def _one_name_per_budget(budget_P: FloatArray) -> FloatArray:
+    """Nominal budgets where those nearly equal carry the name of the least of them."""
+    names, index_P = np.unique(budget_P, return_inverse=True)
+    starts = np.diff(np.log(names), prepend=-np.inf) > SAME_BUDGET
+    starts |= np.isnan(names)
+    result: FloatArray = names[np.maximum.accumulate(np.where(starts, np.arange(len(names)), 0))]
+    return result[index_P]
+
+
+def _check_runs(raw: RawTable, frame: pd.DataFrame) -> None:
+    """Refuse a run of several sizes: its points would count as if they shared their noise."""
+    params = frame.groupby(["family", "run_id"])["params"]
+    odd = (np.log(frame["params"]) - np.log(params.transform("first"))).abs() > SAME_SIZE
+    if not odd.any():
+        return
+    index = frame.index[odd][0]
+    raise TableError(
+        f"{raw.name}, row {raw.row_numbers[int(index)]}: run_id {frame.loc[index, 'run_id']!r} has "
+        "another size in an earlier row; a run trains one model, so name every run, or leave "
+        "run_id out"
+    )
 
 
 def _run_ids(raw: RawTable) -> tuple[list[str], list[Caution]]:
@@ -263,44 +294,6 @@ def _without_duplicates(raw: RawTable, frame: pd.DataFrame) -> tuple[pd.DataFram
     row = raw.row_numbers[int(frame.index[repeated][0])]
     message = f"{int(repeated.sum())} rows repeat an earlier row (first: row {row}) and count once"
     return frame[~repeated], [Caution("duplicate_rows", message)]
-
-
-def _cost_ratio(frame: pd.DataFrame) -> pd.Series:
-    return frame["flops"] / (6.0 * frame["params"] * frame["tokens"])
-
-
-def _check_units(raw: RawTable, frame: pd.DataFrame) -> None:
-    """Refuse a table in which some rows are in other units than the rest of their family."""
-    ratio = np.log(_cost_ratio(frame))
-    typical = ratio.groupby(frame["family"]).transform("median")
-    odd = (ratio - typical).abs() > np.log(MIXED_UNITS_FACTOR)
-    if not odd.any():
-        return
-    index = frame.index[odd][0]
-    raise TableError(
-        f"{raw.name}, row {raw.row_numbers[int(index)]}: flops / (6·params·tokens) is "
-        f"{np.exp(ratio[index]):.3g}, for most of {frame.loc[index, 'family']!r} it is "
-        f"{np.exp(typical[index]):.3g}: mixed units? write params and tokens as counts, "
-        "flops as FLOPs"
-    )
-
-
-def _unit_cautions(frame: pd.DataFrame) -> list[Caution]:
-    cautions = []
-    for family, rows in frame.groupby("family"):
-        ratio = float(_cost_ratio(rows).median())
-        if not ODD_COST_RATIO[0] < ratio < ODD_COST_RATIO[1]:
-            message = (
-                f"flops / (6·params·tokens) is {ratio:.3g}, expected about 1: are params and "
-                "tokens counts, and flops FLOPs?"
-            )
-            cautions.append(Caution("suspicious_units", message, str(family)))
-        if rows["loss"].max() > LARGEST_LOSS:
-            message = (
-                f"losses up to {rows['loss'].max():.3g}: expected nats per token, not perplexity"
-            )
-            cautions.append(Caution("suspicious_loss", message, str(family)))
-    return cautions
 
 
 def _with_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:

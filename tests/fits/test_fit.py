@@ -33,6 +33,17 @@ def test_json_has_exactly_the_agreed_shape() -> None:
     json.dumps(answer, allow_nan=False)
 
 
+@pytest.mark.parametrize(("every", "factor"), [(9, 3.0), (16, 0.01), (11, 100.0)])
+def test_noise_beyond_the_losses_themselves_leaves_finite_numbers(
+    every: int, factor: float
+) -> None:
+    frame = isoflop_rows("a", noise=0.005)
+    frame.loc[::every, "loss"] *= factor
+    result = fit_table(table(frame), SETTINGS)
+    json.dumps(to_json(result), allow_nan=False)
+    assert "nan" not in summary(result)
+
+
 def crippled(**columns: object) -> pd.DataFrame:
     return isoflop_rows("a", noise=0.001).assign(**columns)  # type: ignore[arg-type]
 

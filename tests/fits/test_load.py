@@ -57,6 +57,17 @@ def codes(table: TidyTable) -> list[str]:
         (HEADER.strip() + ",budget_flops\n" + GOOD.strip() + ",-1\n", ["'budget_flops'", "-1"]),
         (HEADER.strip() + ",loss_stderr\n" + GOOD.strip() + ",-0.1\n", ["'loss_stderr'", "≥ 0"]),
         ('family,params\n"unclosed,1\n', ["runs.csv"]),
+        (HEADER.upper() + GOOD, ["missing column 'family' (is it 'FAMILY'? rename it)"]),
+        (HEADER + GOOD + "a,1e6,5e7,3e14,3.1e300\n", ["row 3", "'loss'", "check the exponent"]),
+        (HEADER + GOOD + "\x1b[31mred,1e6,5e7,3e14,3.1\n", ["row 3", "control characters"]),
+        (
+            HEADER.strip() + ",run_id\na,1e6,5e7,3e14,3.1,r\na,2e6,5e7,6e14,3.0,r\n",
+            ["row 3", "run_id 'r'", "another size"],
+        ),
+        (
+            HEADER + SEVERAL + SEVERAL.replace("a,1000000", "b,1"),
+            ["row 6", "'b'", "mixed units"],
+        ),
     ],
 )
 def test_a_dirty_table_is_refused_with_place_and_reason(
@@ -144,6 +155,34 @@ def test_units_that_look_wrong_everywhere_are_remarked() -> None:
     frame = isoflop_rows("a")
     assert "suspicious_units" in codes(planted_table(frame.assign(params=frame["params"] / 1e6)))
     assert "suspicious_loss" in codes(planted_table(frame.assign(loss=np.exp(frame["loss"]) * 10)))
+
+
+def test_rows_off_by_ten_and_budgets_that_are_not_flops_are_remarked() -> None:
+    frame = isoflop_rows("a")
+    few = frame.copy()
+    few.loc[4:8, "params"] *= 10
+    assert codes(planted_table(few)) == ["uneven_cost"]
+    other = frame.assign(budget_flops=1e3 * frame["budget_flops"])
+    assert codes(planted_table(other)) == ["budgets_differ_from_flops"]
+    assert codes(planted_table(frame)) == []
+
+
+def test_truth_values_are_no_losses(tmp_path: Path) -> None:
+    isoflop_rows("a").assign(loss=True).to_parquet(tmp_path / "runs.parquet")
+    with pytest.raises(TableError, match="found True, expected a positive number"):
+        load(tmp_path / "runs.parquet")
+
+
+def test_a_column_that_pandas_wrote_as_its_index_is_read(tmp_path: Path) -> None:
+    isoflop_rows("a").set_index("family").to_parquet(tmp_path / "runs.parquet")
+    assert set(load(tmp_path / "runs.parquet").frame["family"]) == {"a"}
+
+
+def test_budgets_that_differ_by_rounding_are_one() -> None:
+    frame = isoflop_rows("a")
+    rounded = frame["budget_flops"].astype(np.float32).astype(np.float64)
+    frame["budget_flops"] = rounded.where(frame.index % 2 == 0, frame["budget_flops"])
+    assert planted_table(frame).frame["budget_flops"].nunique() == len(BUDGETS)
 
 
 def test_budgets_are_inferred_from_gaps_in_flops_or_not_at_all() -> None:
