@@ -161,13 +161,13 @@ def test_slots_are_gpu_shares_or_else_cores(
 
 
 def test_second_signal_means_now() -> None:
-    stop = StopSignal()
+    stop, handler = StopSignal(), signal.getsignal(signal.SIGINT)
     with stop.on_signals():
         signal.raise_signal(signal.SIGINT)
         assert stop.reason == "signal"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_several_gpus_per_trial_are_refused() -> None:
