@@ -107,6 +107,15 @@ def test_samplers_reproduce_a_tiny_joint(name: str, sampler: str) -> None:
     assert_distribution(joint.index(samples.ids_BL), joint.p_X)
 
 
+@pytest.mark.parametrize("n_steps", [1, 2, 7])
+def test_adaptive_sampler_leaves_no_mask(n_steps: int) -> None:
+    """Even where the start has more random tokens than masks, which score higher."""
+    family = load_family("hybrid", vocab_size=V, shift=4.0, scale=0.1)
+    plan = SamplingPlan(n_sequences=64, seq_len=6, n_steps=n_steps, sampler="adaptive")
+    samples = family.sample(Blind(torch.linspace(-1, 1, V)), plan, seeded(8))
+    assert samples.ids_BL.max() < V
+
+
 @pytest.mark.parametrize("sampler", ["ancestral", "adaptive"])
 def test_hybrid_samplers_reproduce_a_tiny_joint_at_the_masked_limit(sampler: str) -> None:
     joint = TinyJoint.random(3, 2, seed=3)

@@ -141,9 +141,10 @@ class Family(AbstractMixing):
     def _adaptive(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
         """Rewrite, in each step, the positions that x_theta would most like to see changed.
 
-        The score is (max_j x_theta(j) − x_theta(z)) · pi(z) with the noise pi of the start, so
-        masks come first, by largest probability; then tokens may be revised, if the start had
-        random tokens. The steps share L rewrites, or make one each if they are more than L.
+        Masks come first, by largest probability, so that none is left. Then the score is
+        (max_j x_theta(j) − x_theta(z)) · pi(z) with the noise pi of the start: tokens may be
+        revised, if the start had random tokens. The steps share L rewrites, or make one each if
+        they are more than L.
         Exact for masked noise only; elsewhere it trades the right distribution for likely tokens.
         """
         z_BL = self._start(plan, rng)
@@ -154,6 +155,8 @@ class Family(AbstractMixing):
             seen_BL = (-self._nll_of_visible(logits_BLV.double(), z_BL)).exp()
             prior_BL = self._log_noise(z_BL, per_token(start_B, z_BL)).exp()
             score_BL = (p_BLV.amax(dim=-1) - seen_BL) * prior_BL
+            # At a small scale random tokens are likely at the start, and would score as high.
+            score_BL = score_BL + (z_BL == self.vocab_size)
             done, done_then = (plan.seq_len * (step + i) // plan.n_steps for i in (0, 1))
             positions_BN = score_BL.topk(max(done_then - done, 1), dim=1).indices
             changed_BL = rewritten(z_BL, positions_BN, logits_BLV, plan, rng)
