@@ -200,3 +200,17 @@ def test_diffusion_share_of_generation_is_alpha_0() -> None:
 def test_options_without_a_meaning_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Family(5, **options)
+
+
+@pytest.mark.parametrize(("n_sequences", "split"), [(1, 0.5), (3, 0.5), (8, 0.1)])
+def test_a_split_of_no_whole_number_of_sequences_is_met_on_average(
+    n_sequences: int, split: float
+) -> None:
+    """Terms are weighted by the split, so rounding it always one way would bias their sum."""
+    family, rng = esolm(5, 0.5, batch_split=split), seeded(7)
+    x_BL = torch.zeros(n_sequences, 2, dtype=torch.int64)
+    counts = [int((family.noisy_batch(x_BL, rng).t_B > 0).sum()) for _ in range(2000)]
+    expected = split * n_sequences
+    assert set(counts) == {math.floor(expected), math.ceil(expected)}
+    # A count is one of two neighbours: 4 standard deviations of a mean of 2000 are 0.045.
+    assert sum(counts) / 2000 == pytest.approx(expected, abs=0.045)
