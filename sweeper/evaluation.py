@@ -36,6 +36,7 @@ EVAL_BATCH_SEQUENCES = 64
 """Sequences scored at a time. Fixed, because the noise is drawn per batch."""
 
 N_PREFIX_LENGTHS = 8
+"""Lengths of prefix that sequences are dealt to; fewer, if some would get less than two."""
 
 POPULATION_TOKENS = 2**22
 """Validation tokens, spread evenly, over which mean difficulties are taken: all, if there are no
@@ -139,8 +140,9 @@ def evaluate_given_prefixes(
     """
     sequences_NL = validation.sequences_NL
     nats, variance, n_tokens = 0.0, 0.0, 0
-    for i, n_prefix in enumerate(prefix_lengths(sequences_NL.shape[1], N_PREFIX_LENGTHS)):
-        own_NL = sequences_NL[i::N_PREFIX_LENGTHS]
+    n_lengths = min(N_PREFIX_LENGTHS, sequences_NL.shape[0] // 2)  # one has no standard error
+    for i, n_prefix in enumerate(prefix_lengths(sequences_NL.shape[1], n_lengths)):
+        own_NL = sequences_NL[i::n_lengths]
         sum_N = _sums_after(family, denoiser, own_NL, n_prefix, seed)
         nats += sum_N.sum().item()
         variance += (stratified_stderr(sum_N) * len(sum_N)) ** 2

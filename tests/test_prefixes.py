@@ -4,6 +4,7 @@ Shapes: B sequences, L positions, V tokens.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -166,3 +167,17 @@ def test_bound_of_a_blind_denoiser_after_a_prefix_is_its_cross_entropy(name: str
     exact = torch.cat(after).mean().item()
     assert found.stderr < 0.05 * exact
     assert found.nats_per_token == pytest.approx(exact, abs=4 * found.stderr)
+
+
+@pytest.mark.parametrize("n_sequences", [4, 9, 15])
+def test_a_few_sequences_after_prefixes_have_a_standard_error(n_sequences: int) -> None:
+    """As few as a sweep may ask for; eight lengths would leave some without a second one."""
+    x_NL = torch.randint(V, (n_sequences, 6), generator=seeded(6))
+
+    def blind(z_BL: Tensor, _t_B: Tensor, /, **_: Tensor | None) -> Tensor:
+        return torch.linspace(-2, 1.5, V).expand(*z_BL.shape, -1)
+
+    family, validation = load_family("masked", vocab_size=V), ValidationSet.alone(x_NL)
+    found = evaluate_given_prefixes(family, blind, validation, seed=0)
+    assert 0 < found.nats_per_token < math.inf
+    assert 0 < found.stderr < math.inf
