@@ -250,3 +250,15 @@ def test_what_a_user_gets_wrong_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load_family(name, vocab_size=V, **options)
+
+
+@every_family
+def test_ids_may_be_32_bit(family: AbstractFamily) -> None:
+    """Half the memory; whoever holds them so gets the same numbers."""
+    x0_BL, t_B = some_tokens(4, 6), stratified(4, seeded(1))
+    narrow = family.noisy_batch(x0_BL.int(), seeded(3))
+    assert narrow.zt_BL.dtype == torch.int32
+    wide = family.noisy_batch(x0_BL, seeded(3))
+    assert torch.equal(family.loss(tilted(), narrow), family.loss(tilted(), wide))
+    narrow_BL = family.bound(tilted(), x0_BL.int(), t_B, seeded(4)).nats_BL
+    assert torch.equal(narrow_BL, family.bound(tilted(), x0_BL, t_B, seeded(4)).nats_BL)

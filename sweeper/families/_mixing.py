@@ -58,7 +58,7 @@ class AbstractMixing(AbstractDiffusion):
         is_noise_BL = uniform_draws(shape, rng).to(x0_BL.device) < t_BL
         is_token_BL = uniform_draws(shape, rng).to(x0_BL.device) < self.log_shares(t_BL)[0].exp()
         token_BL = torch.randint(self.vocab_size, shape, generator=rng, device=rng.device)
-        noise_BL = torch.where(is_token_BL, token_BL.to(x0_BL.device), self.vocab_size)
+        noise_BL = torch.where(is_token_BL, token_BL.to(x0_BL), self.vocab_size)
         return torch.where(is_noise_BL, noise_BL, x0_BL)
 
     def bound(

@@ -111,7 +111,8 @@ class SamplingPlan:
     n_sequences: int
     seq_len: int
     n_steps: int
-    """Denoising steps. The denoiser is called at most as often; `ar` calls it once per token."""
+    """Denoising steps. The denoiser is called at most as often, and once more for each token that
+    is predicted from those before it: all tokens of `ar`, those `esolm` leaves for the end."""
     sampler: str = "ancestral"
     """One of the family's `samplers`."""
     temperature: float = 1.0
@@ -258,7 +259,8 @@ def uniform_draws(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
 def token_nll(logits_BLV: Tensor, ids_BL: Tensor) -> Tensor:
     """−log softmax(logits)[ids], nats, (B, L), float32 or wider."""
     logits = wide(logits_BLV).flatten(0, -2)  # one row per token: a strided softmax is slower
-    return functional.cross_entropy(logits, ids_BL.flatten(), reduction="none").view_as(ids_BL)
+    targets = ids_BL.flatten().long()  # torch refuses int32 here, and only here
+    return functional.cross_entropy(logits, targets, reduction="none").view_as(ids_BL)
 
 
 def wide(x: Tensor) -> Tensor:
