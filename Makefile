@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/setup-done
 
-.PHONY: setup run test test-fast mutants check format docs clean
+.PHONY: setup run test test-fast mutants bench-fit coverage check format docs clean
 
 setup: $(SETUP_DONE)  ## virtual environment with pinned versions and the `sweeper` command
 
@@ -32,6 +32,15 @@ test-fast: setup  ## no Ray, nothing slow
 
 mutants: setup  ## deliberate errors in the mathematics, each of which some test must catch
 	$(BIN)/python tests/mutants.py
+
+# Matrices of a fit are so small that threads of BLAS only wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+bench-fit: setup  ## time and memory of fits, beside their targets
+	$(ONE_THREAD) $(BIN)/python tests/fits/bench_fit.py
+
+coverage: setup  ## how often 95 % intervals hold the truth in simulation; both cores, half an hour at most
+	$(ONE_THREAD) $(BIN)/python tests/fits/simulate_coverage.py --processes 2 --out docs/coverage.md
 
 check: setup  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -16,13 +16,15 @@ every resample keeps all of them. Three refinements make it honest at that size:
   few degrees of freedom, and this turns normal tails into the t tails of exact small-sample
   intervals.
 
-Runs of different series in the same design slot draw the same multiplier. Where their errors are
-related (same evaluation noise, same data order) the covariance between series is kept in every
-difference; where they are independent the products of residuals average out and nothing is lost.
+Runs of different series in the same design slot draw multipliers that are correlated as their noise
+is (`shared_noise`): what evaluation noise or data order they share cancels in differences. Equal
+multipliers for all would rest on single products of residuals instead, which do not average out in
+a valley of five runs: the interval of a multiplier then held the truth in 80 % of simulated sweeps
+whose series shared nothing.
 
 *Pairs.* With many runs, draw whole runs with replacement, as the published surface fits do.
 
-Suffixes: R resamples, P points, S slots.
+Suffixes: R resamples, P points, S slots, F series.
 """
 
 from collections.abc import Iterable
@@ -44,7 +46,7 @@ PRIOR_DOF = 4.0
 MAX_LEVERAGE = 0.9
 """Above this, 1 / sqrt(1 − leverage) amplifies rounding rather than noise."""
 
-_WEBB = np.sqrt([0.5, 1.0, 1.5])
+_WEBB = np.sqrt([0.5, 1.0, 1.5, 0.5, 1.0, 1.5]) * np.repeat([-1.0, 1.0], 3)
 
 
 @dataclass(frozen=True)
@@ -115,83 +117,110 @@ class Noise:
 
 @dataclass(frozen=True)
 class Resampler:
-    """All random numbers of one analysis, drawn once from one seed."""
+    """All random numbers of one analysis, from one seed; arrays are drawn when asked for."""
 
     n_resamples: int
-    multiplier_RS: FloatArray = field(repr=False)
-    normal_R: FloatArray = field(repr=False)
-    uniform_seed: int
+    n_slots: int
+    families: tuple[str, ...]
+    """Labels, in the order of the matrix below."""
+    mixing_FF: FloatArray = field(repr=False)
+    """Symmetric root of the correlation between the noise of the series; rows of length one."""
+    seed: int
 
     @classmethod
-    def create(cls, series: Iterable[Points], n_resamples: int, seed: int) -> "Resampler":
-        """Draw the multipliers of every slot that occurs in `series`."""
-        n_slots = 1 + max(int(points.slot_P.max()) for points in series)
-        rng = np.random.default_rng([seed, 0])
-        shape = (n_resamples, n_slots)
-        multiplier_RS = rng.choice(_WEBB, size=shape) * rng.choice([-1.0, 1.0], size=shape)
+    def create(
+        cls,
+        series: Iterable[Points],
+        n_resamples: int,
+        seed: int,
+        correlation_FF: FloatArray | None = None,
+    ) -> "Resampler":
+        """Random numbers for all slots that occur in `series`, whose noise correlates as given."""
+        every = tuple(series)
+        correlation_FF = np.eye(len(every)) if correlation_FF is None else correlation_FF
         return cls(
             n_resamples=n_resamples,
-            multiplier_RS=multiplier_RS,
-            normal_R=rng.standard_normal(n_resamples),
-            uniform_seed=seed,
+            n_slots=1 + max(int(points.slot_P.max()) for points in every),
+            families=tuple(points.family for points in every),
+            mixing_FF=_root(correlation_FF),
+            seed=seed,
         )
 
     def first(self, n_resamples: int) -> "Resampler":
-        """The first of the draws, for parts that need few."""
-        n = min(n_resamples, self.n_resamples)
-        return replace(
-            self,
-            n_resamples=n,
-            multiplier_RS=self.multiplier_RS[:n],
-            normal_R=self.normal_R[:n],
-        )
+        """For parts that need few resamples."""
+        return replace(self, n_resamples=min(n_resamples, self.n_resamples))
 
     def wild_noise(self, points: Points, noise: Noise) -> FloatArray:
         """Noise to add to the fitted curve, shape (R, P)."""
-        pooled = noise.sigma
-        magnitude_P = np.sqrt(0.5 * noise.scaled_residual_P**2 + 0.5 * pooled**2)
-        signed_P = np.where(noise.residual_P < 0, -magnitude_P, magnitude_P)
-        multiplier_RP = self.multiplier_RS[:, points.slot_P]
-        noise_RP: FloatArray = multiplier_RP * signed_P * self._scale_draws(noise.dof)[:, None]
+        magnitude_P = np.sqrt(0.5 * noise.scaled_residual_P**2 + 0.5 * noise.sigma**2)
+        _, index_P = np.unique(noise.run_P, return_inverse=True)
+        total_P = np.bincount(index_P, noise.residual_P)[index_P]
+        # Signs within a run are kept; the sign of a whole run is that of its multiplier, so that
+        # multipliers alone say how series move together.
+        oriented_P = np.where(noise.residual_P * total_P < 0, -magnitude_P, magnitude_P)
+        multiplier_RS, normal_R = self._draws(points.family)
+        noise_RP: FloatArray = multiplier_RS[:, points.slot_P]
+        noise_RP *= oriented_P
+        noise_RP *= _scale_draws(normal_R, noise.dof)[:, None]
         return noise_RP
 
     def group_noise(self, noise: Noise, purpose: int) -> FloatArray:
         """Wild noise for values that are no points of a table, shape (R, P): one stream per
         purpose, one multiplier per run of `noise`.
         """
-        rng = np.random.default_rng([self.uniform_seed, 1, purpose])
+        rng = np.random.default_rng([self.seed, 1, purpose])
         groups, index_P = np.unique(noise.run_P, return_inverse=True)
-        shape = (self.n_resamples, len(groups))
-        multiplier_RG = rng.choice(_WEBB, size=shape) * rng.choice([-1.0, 1.0], size=shape)
-        scale_R1 = self._scale_draws(noise.dof)[:, None]
+        multiplier_RG = rng.choice(_WEBB, size=(self.n_resamples, len(groups)))
+        scale_R1 = _scale_draws(rng.standard_normal(self.n_resamples), noise.dof)[:, None]
         noise_RP: FloatArray = multiplier_RG[:, index_P] * noise.scaled_residual_P * scale_R1
         return noise_RP
 
     def normals(self, purpose: int, n_columns: int) -> FloatArray:
         """Standard normal draws, shape (R, n_columns), one stream per purpose."""
-        rng = np.random.default_rng([self.uniform_seed, 1, purpose])
+        rng = np.random.default_rng([self.seed, 1, purpose])
         return rng.standard_normal((self.n_resamples, n_columns))
 
     def run_counts(self, points: Points) -> FloatArray:
         """How often each point's run was drawn, shape (R, P): as many draws as runs."""
-        rng = np.random.default_rng([self.uniform_seed, 2])
+        rng = np.random.default_rng([self.seed, 2])
         runs, run_index_P = np.unique(points.run_P, return_inverse=True)
         share = np.full(len(runs), 1.0 / len(runs))
         counts = rng.multinomial(len(runs), share, size=self.n_resamples).astype(np.float64)
         counts_RP: FloatArray = counts[:, run_index_P]
         return counts_RP
 
-    def _scale_draws(self, dof: int) -> FloatArray:
-        """sqrt(dof / chi²_dof), shape (R,), by the normal approximation of Wilson and Hilferty
-        (1931).
+    def _draws(self, family: str) -> tuple[FloatArray, FloatArray]:
+        """Multipliers of a series (R, S), and the normals behind its scales (R,).
 
-        One normal per resample serves every series, so that the scales of paired series move
-        together.
+        Every series owns a stream, and mixes those of the series that its noise correlates with.
         """
-        spread = 2.0 / (9.0 * dof)
-        chi_squared_over_dof = np.maximum(1.0 - spread + self.normal_R * np.sqrt(spread), 0.2) ** 3
-        scale_R: FloatArray = 1.0 / np.sqrt(chi_squared_over_dof)
-        return scale_R
+        mixing_F = self.mixing_FF[self.families.index(family)]
+        multiplier_RS = np.zeros((self.n_resamples, self.n_slots))
+        normal_R = np.zeros(self.n_resamples)
+        for stream in np.flatnonzero(mixing_F).tolist():
+            rng = np.random.default_rng([self.seed, 0, stream])
+            share = mixing_F[stream]
+            multiplier_RS += share * rng.choice(_WEBB, size=multiplier_RS.shape)
+            normal_R += share * np.random.default_rng([self.seed, 3, stream]).standard_normal(
+                self.n_resamples
+            )
+        return multiplier_RS, normal_R
+
+
+def _scale_draws(normal_R: FloatArray, dof: int) -> FloatArray:
+    """sqrt(dof / chi²_dof), (R,), by the normal approximation of Wilson and Hilferty (1931)."""
+    spread = 2.0 / (9.0 * dof)
+    chi_squared_over_dof = np.maximum(1.0 - spread + normal_R * np.sqrt(spread), 0.2) ** 3
+    scale_R: FloatArray = 1.0 / np.sqrt(chi_squared_over_dof)
+    return scale_R
+
+
+def _root(correlation_FF: FloatArray) -> FloatArray:
+    """Symmetric root with rows of length one; what makes the matrix indefinite is cut off."""
+    eigenvalue_F, basis_FF = np.linalg.eigh(correlation_FF)
+    root_FF = (basis_FF * np.sqrt(np.maximum(eigenvalue_F, 0.0))) @ basis_FF.T
+    result: FloatArray = root_FF / np.linalg.norm(root_FF, axis=1, keepdims=True)
+    return result
 
 
 def many_runs(points: Points) -> bool:

@@ -11,6 +11,7 @@ from analysis.further import Further, further_json, law_json, read_further, shar
 from analysis.isoflop import IsoFlopFit, Optimum, fit_isoflop
 from analysis.points import Points, points_by_family
 from analysis.published import PublishedLaw
+from analysis.shared_noise import noise_correlation
 from analysis.surface import Refusal, SurfaceFit, fit_surface
 from analysis.tidy import TidyTable
 from analysis.valleys import IsoFlopMethod
@@ -87,7 +88,12 @@ def fit_table(table: TidyTable, settings: FitSettings | None = None) -> FitResul
     """Fit every series; all intervals come from one set of random numbers, so series are paired."""
     settings = settings or FitSettings()
     series = points_by_family(table.frame)
-    resampler = Resampler.create(series.values(), settings.n_bootstrap, settings.seed)
+    resampler = Resampler.create(
+        series.values(),
+        settings.n_bootstrap,
+        settings.seed,
+        noise_correlation(tuple(series.values()), settings.isoflop),
+    )
     families, cautions = {}, list(table.cautions)
     for label, points in series.items():
         isoflop = None

@@ -116,12 +116,7 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
     grid = _tempered(_weigh_by_stderr(grid)) if used == "pair" else grid
     minima = MINIMA[used](grid, grid.points.loss_P[None])
     noise = _noise(grid, minima)
-    noise_RP = resampler.wild_noise(grid.points, noise) * np.sqrt(grid.variance_P)
-    centre_P = grid.points.loss_P if used == "akima" else minima.fitted_RP[0]
-    draws = MINIMA[used](grid, np.maximum(centre_P + noise_RP, LEAST_SHARE * centre_P))
-    # Three bad runs in a valley make a noise under which some curves dip below zero.
-    positive_RK = np.maximum(draws.loss_RK, LEAST_SHARE * np.abs(minima.loss_RK))
-    draws = dataclasses.replace(draws, loss_RK=positive_RK)
+    draws = _resampled(grid, used, minima, resampler.wild_noise(grid.points, noise))
     judged = [_judge(grid, minima, draws, noise, k) for k in range(grid.n_budgets)]
     optima = sorted([*judged, *left_out], key=lambda optimum: optimum.budget_flops)
     cautions += [_left_out_caution(points.family, o) for o in judged if not o.bracketed]
@@ -201,7 +196,7 @@ def _weigh_by_stderr(grid: Grid) -> Grid:
     loss_P = grid.points.loss_P
     minima = MINIMA["pair"](grid, loss_P[None])
     dof = len(loss_P) - minima.basis_Pc.shape[1]
-    relative_residual_P = 1.0 - minima.fitted_RP[0] / loss_P
+    relative_residual_P = 1.0 - minima.fitted_P / loss_P
     weight_P = inverse_variance_weights(relative_residual_P, grid.points.stderr_P / loss_P, dof)
     if weight_P is None:
         return grid
@@ -219,7 +214,7 @@ def _tempered(grid: Grid) -> Grid:
     robust = grid
     for _ in range(N_REWEIGHTINGS):
         minima = MINIMA["pair"](robust, grid.points.loss_P[None])
-        residual_P = (grid.points.loss_P - minima.fitted_RP[0]) * np.sqrt(grid.weight_P)
+        residual_P = (grid.points.loss_P - minima.fitted_P) * np.sqrt(grid.weight_P)
         alone = Noise(residual_P, minima.basis_Pc, np.arange(len(residual_P)))
         if alone.robust_sigma < NOISE_FREE:
             return grid
@@ -229,9 +224,31 @@ def _tempered(grid: Grid) -> Grid:
     return robust
 
 
+def _resampled(grid: Grid, method: IsoFlopMethod, minima: Minima, noise_RP: FloatArray) -> Minima:
+    """Minima of the fitted valleys plus relative noise, which is overwritten."""
+    centre_P = grid.points.loss_P if method == "akima" else minima.fitted_P
+    noise_RP *= np.sqrt(grid.variance_P) * _widening(grid)
+    noise_RP += centre_P
+    draws = MINIMA[method](grid, np.maximum(noise_RP, LEAST_SHARE * centre_P, out=noise_RP))
+    # Three bad runs in a valley make a noise under which some curves dip below zero.
+    positive_RK = np.maximum(draws.loss_RK, LEAST_SHARE * np.abs(minima.loss_RK))
+    return dataclasses.replace(draws, loss_RK=positive_RK)
+
+
+def _widening(grid: Grid) -> float:
+    """Mean weight over the share of points within 1.345 sigma: how much further an estimate that
+    weighs anew moves than one that keeps its weights, as the resamples do.
+
+    To first order an M-estimate moves by the mean of psi over that of its slope (Huber 1964), and
+    with kept weights by the mean of psi over that of psi(r) / r, the weights.
+    """
+    temper_P = grid.weight_P * grid.variance_P
+    return float(temper_P.mean() / np.mean(temper_P > 1.0 - 1e-9))
+
+
 def _noise(grid: Grid, minima: Minima) -> Noise:
     """Noise in relative units, tempering apart: what counts less is noise all the same."""
-    residual_P = (grid.points.loss_P - minima.fitted_RP[0]) / np.sqrt(grid.variance_P)
+    residual_P = (grid.points.loss_P - minima.fitted_P) / np.sqrt(grid.variance_P)
     return Noise(residual_P, minima.basis_Pc, grid.points.run_P)
 
 

@@ -9,6 +9,7 @@ Suffixes: R resamples, P points, 5 the coordinates of theta.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,6 +22,7 @@ from analysis.points import BoolArray, FloatArray, Points, n_levels
 from analysis.profile_interval import profile_intervals
 from analysis.surface_core import (
     EXPONENT_RANGE,
+    Minimum,
     SurfaceProblem,
     arms,
     log_residuals,
@@ -100,7 +102,7 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class _Centred:
+class Centred:
     """The problem in centred coordinates and the way back."""
 
     problem: SurfaceProblem
@@ -128,7 +130,7 @@ def fit_surface(
     reason = _why_not_identified(points)
     if reason is not None:
         return _refusal(points, *reason)
-    centred = _centre(points)
+    centred = centre(points)
     delta = _auto_delta(centred.problem) if huber_delta == "auto" else huber_delta
     best = minimise(centred.problem, delta)
     theta_5 = best.theta_R5[0]
@@ -224,20 +226,21 @@ def _refusal(points: Points, code: str, reason: str) -> Refusal:
     return Refusal(Caution(code, f"no surface is fitted: {reason}", points.family))
 
 
-def _centre(points: Points) -> _Centred:
+def centre(points: Points) -> Centred:
+    """The problem of one series, weighted by its standard errors where they tell points apart."""
     u, v, y = np.log(points.params_P), np.log(points.tokens_P), np.log(points.loss_P)
     means = float(u.mean()), float(v.mean()), float(y.mean())
     even = SurfaceProblem(
         u - means[0], v - means[1], (y - means[2])[None], np.ones((1, len(points.loss_P)))
     )
     if not points.stderr_P.any():
-        return _Centred(even, *means)
+        return Centred(even, *means)
     residual_P = log_residuals(even, minimise(even, np.inf).theta_R5[0])
     dof = len(residual_P) - N_COEFFICIENTS
     weight_P = inverse_variance_weights(residual_P, points.stderr_P / points.loss_P, dof)
     if weight_P is None:
-        return _Centred(even, *means)
-    return _Centred(dataclasses.replace(even, weight_RP=weight_P[None]), *means)
+        return Centred(even, *means)
+    return Centred(dataclasses.replace(even, weight_RP=weight_P[None]), *means)
 
 
 def _auto_delta(problem: SurfaceProblem) -> float:
@@ -277,24 +280,36 @@ def _bootstrap(
         noise_RP = resampler.wild_noise(points, noise) / np.sqrt(problem.weight_RP)
         fitted_RP = problem.log_loss_RP - residual_P
         resampled = dataclasses.replace(problem, log_loss_RP=fitted_RP + noise_RP)
-    theta_R5 = np.empty((resampler.n_resamples, 5))
-    certified_R = np.zeros(resampler.n_resamples, dtype=bool)
     n_restarted = 0
-    chunk = max(1, POINTS_PER_CHUNK // len(points.loss_P))
-    for first in range(0, resampler.n_resamples, chunk):
-        rows = slice(first, first + chunk)
-        part = resampled.rows(rows)
-        minimum = newton(part, np.tile(theta_5, (part.n_resamples, 1)), delta)
-        failed = np.flatnonzero(~minimum.is_certified_R)
-        theta_R5[rows], certified_R[rows] = minimum.theta_R5, minimum.is_certified_R
+
+    def warm(part: SurfaceProblem) -> Minimum:
+        nonlocal n_restarted
+        found = newton(part, np.tile(theta_5, (part.n_resamples, 1)), delta)
+        failed = np.flatnonzero(~found.is_certified_R)
         if len(failed):
             again = minimise(part.rows(failed), delta)
-            theta_R5[first + failed], certified_R[first + failed] = (
-                again.theta_R5,
-                again.is_certified_R,
-            )
+            for name, value in vars(found).items():
+                value[failed] = getattr(again, name)
             n_restarted += len(failed)
-    return theta_R5[certified_R], (n_restarted, int((~certified_R).sum()))
+        return found
+
+    minimum = fit_chunked(resampled, warm)
+    n_uncertified = int((~minimum.is_certified_R).sum())
+    return minimum.theta_R5[minimum.is_certified_R], (n_restarted, n_uncertified)
+
+
+def fit_chunked(problem: SurfaceProblem, fit: Callable[[SurfaceProblem], Minimum]) -> Minimum:
+    """All resamples, fitted in chunks that bound the memory."""
+    chunk = max(1, POINTS_PER_CHUNK // len(problem.log_params_P))
+    parts = [
+        fit(problem.rows(slice(first, first + chunk)))
+        for first in range(0, problem.n_resamples, chunk)
+    ]
+    return Minimum(
+        np.concatenate([part.theta_R5 for part in parts]),
+        np.concatenate([part.objective_R for part in parts]),
+        np.concatenate([part.is_certified_R for part in parts]),
+    )
 
 
 def _tangent_basis(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:

@@ -72,7 +72,8 @@ class Minima:
     loss_RK: FloatArray
     is_interior_RK: BoolArray
     """Whether the curve turns up on both sides within the sampled sizes."""
-    fitted_RP: FloatArray
+    fitted_P: FloatArray
+    """The first resample's curves at the points."""
     basis_Pc: FloatArray
     """Orthonormal columns spanning the fit's tangent space, in weighted coordinates."""
     drawn_QK: FloatArray
@@ -105,8 +106,7 @@ def pair_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
 
     vertex_RK, has_minimum_RK = _pair_vertex(grid, fit, origin, tokens_origin_K)
     log_params_RK, is_interior_RK = _within_sizes(grid, vertex_RK, has_minimum_RK, loss_at)
-    first = PairFit(**{name: value[:1] for name, value in vars(fit).items()})
-    drawn_QK = first.loss(
+    drawn_QK = fit.first.loss(
         drawn_sizes(grid) - origin, grid.log_tokens(drawn_sizes(grid)) - tokens_origin_K
     )
     return Minima(
@@ -114,7 +114,7 @@ def pair_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
         log_tokens_RK=grid.log_tokens(log_params_RK),
         loss_RK=loss_at(log_params_RK),
         is_interior_RK=is_interior_RK,
-        fitted_RP=loss_RP - fit.residual_RP,
+        fitted_P=loss_RP[0] - fit.residual_P,
         basis_Pc=tangent_basis(design, fit),
         drawn_QK=drawn_QK,
         exponents=(float(fit.alpha_R[0]), float(fit.beta_R[0])),
@@ -168,7 +168,7 @@ def parabola_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
         log_tokens_RK=by_tokens.vertex_RK,
         loss_RK=by_params.loss_RK,
         is_interior_RK=by_params.is_interior_RK,
-        fitted_RP=by_params.fitted_RP,
+        fitted_P=by_params.fitted_P,
         basis_Pc=by_params.basis_Pc,
         drawn_QK=drawn_QK,
         exponents=None,
@@ -184,7 +184,7 @@ class _Parabolas:
     vertex_RK: FloatArray
     loss_RK: FloatArray
     is_interior_RK: BoolArray
-    fitted_RP: FloatArray
+    fitted_P: FloatArray
     basis_Pc: FloatArray
 
 
@@ -194,7 +194,7 @@ def _parabolas(grid: Grid, x_P: FloatArray, loss_RP: FloatArray) -> _Parabolas:
     coefficient_RK3 = np.empty((*shape, 3))
     vertex_RK, loss_RK = np.empty(shape), np.empty(shape)
     is_interior_RK = np.empty(shape, dtype=bool)
-    fitted_RP, basis_Pc = np.empty_like(loss_RP), np.zeros((len(x_P), 3 * grid.n_budgets))
+    fitted_P, basis_Pc = np.empty(len(x_P)), np.zeros((len(x_P), 3 * grid.n_budgets))
     origin_K = np.empty(grid.n_budgets)
     for k in range(grid.n_budgets):
         mine = grid.budget_P == k
@@ -213,10 +213,10 @@ def _parabolas(grid: Grid, x_P: FloatArray, loss_RP: FloatArray) -> _Parabolas:
         vertex_RK[:, k] = position + origin_K[k]
         loss_RK[:, k] = (a * position + b) * position + coefficient_R3[:, 2]
         is_interior_RK[:, k] = inside
-        fitted_RP[:, mine] = coefficient_R3 @ columns.T
+        fitted_P[mine] = columns @ coefficient_R3[0]
         basis_Pc[mine, 3 * k : 3 * k + 3] = np.linalg.qr(columns)[0]
     return _Parabolas(
-        coefficient_RK3, origin_K, vertex_RK, loss_RK, is_interior_RK, fitted_RP, basis_Pc
+        coefficient_RK3, origin_K, vertex_RK, loss_RK, is_interior_RK, fitted_P, basis_Pc
     )
 
 
@@ -250,7 +250,7 @@ def akima_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
         log_tokens_RK=grid.log_tokens(log_params_RK),
         loss_RK=loss_RK,
         is_interior_RK=is_interior_RK,
-        fitted_RP=np.broadcast_to(parabola.fitted_RP, loss_RP.shape),
+        fitted_P=parabola.fitted_P,
         basis_Pc=parabola.basis_Pc,
         drawn_QK=drawn_QK,
         exponents=None,

@@ -36,6 +36,7 @@ from analysis.readings import (
 )
 from analysis.recounts import Recounts
 from analysis.regroup import regrouped, rungs, spent_alike
+from analysis.shared_noise import noise_correlation
 from analysis.tidy import TidyTable
 from analysis.valleys import IsoFlopMethod
 
@@ -117,7 +118,8 @@ def read_variants(table: TidyTable, result: FitResult, labels: Sequence[str]) ->
     n_draws = min(N_DRAWS, result.settings.n_bootstrap)
     with_offset = any(f.loss_law is not None and f.loss_law.offset for f in isoflop.values())
     series = [family.points for family in result.families.values()]
-    resampler = Resampler.create(series, n_draws, result.settings.seed)
+    correlation_FF = noise_correlation(series, result.settings.isoflop)
+    resampler = Resampler.create(series, n_draws, result.settings.seed, correlation_FF)
     study = _Study(
         result,
         {label: first_draws(fit, n_draws) for label, fit in isoflop.items()},

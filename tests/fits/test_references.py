@@ -302,7 +302,7 @@ def test_the_surface_of_chinchilla_misses_structure_that_its_valleys_show() -> N
     assert test.noise_ratio > 1.3
 
 
-PLAIN_DRAWS = Resampler(1000, np.ones((1000, 1)), np.random.default_rng(0).normal(size=1000), 0)
+PLAIN_DRAWS = Resampler(n_resamples=1000, n_slots=1, families=(), mixing_FF=np.eye(0), seed=0)
 
 
 def numbered(rows: pd.DataFrame, by: list[str]) -> IntArray:
