@@ -64,7 +64,8 @@ class PairDesign:
     def mean_weight_P(self) -> FloatArray:
         """What to multiply by before `sum_by_budget`, for weighted means of each budget."""
         total_K = self.sum_by_budget(self.weight_P[None])[0]
-        return self.weight_P / total_K[self.budget_P]
+        mean_P: FloatArray = self.weight_P / total_K[self.budget_P]
+        return mean_P
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:

@@ -135,9 +135,9 @@ def test_the_size_that_carries_a_conclusion_is_named() -> None:
     # By its law b scales faster; one lucky size among nine says otherwise, by more than any noise.
     sizes = SIZES[4:13]
     a = ladder_rows("a", Surface(A=300.0, B=700.0), seed=1, noise=0.0, sizes=sizes)
-    faster = Surface(A=300.0, B=700.0, beta=0.376)
+    faster = Surface(A=300.0, B=700.0, beta=0.4)
     b = ladder_rows("b", faster, seed=2, noise=0.0, sizes=sizes)
-    b.loc[b["params"] == sizes[6], "loss"] *= 0.985
+    b.loc[b["params"] == sizes[6], "loss"] *= 0.95
     settings = FitSettings(isoflop="parabola", n_bootstrap=60)
     found = conclusion(tried(table(a, b), settings), "params")
     assert found.value is not None
