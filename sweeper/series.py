@@ -65,6 +65,9 @@ def resolve_series(sweep: Sweep, vocab_size: int) -> tuple[ResolvedSeries, ...]:
 
 def _resolve(label: str, series: Series, train: Train, vocab_size: int) -> ResolvedSeries:
     options = {name: decoded_option(value) for name, value in series.options.items()}
+    if "vocab_size" in options:  # a field of every family, but no option
+        path, expected = ("series", label, "vocab_size"), "leave it out: the corpus says it"
+        raise InvalidSweep([Problem(path, expected, "unknown key 'vocab_size'", at_key=True)])
     try:
         family = load_family(series.family, vocab_size=vocab_size, **options)
         encoded = encoded_options(family)

@@ -55,6 +55,9 @@ CASES = [
     Broken("misspelt key", "budgets:", "§budgest:", "'budgest'", "did you mean 'budgets'?"),
     Broken("misspelt section", "train:", "§trian:", "'trian'", "did you mean 'train'?"),
     Broken("duplicate key", "limits:", "§name: other\nlimits:", "duplicate key 'name'", ":1:1"),
+    Broken("vocabulary of a series", "family: masked", "family: masked, §vocab_size: 9", "unknown key 'vocab_size'", "the corpus says it"),
+    Broken("text for a number", "family: masked", "family: hybrid, per_token_share: §20%", "found 20%", "per_token_share '20%': expected a number"),
+
     Broken("duplicate label", "masked: {", "§ar: {", "duplicate key 'ar'", ":4:3"),
     Broken("path in name", "tiny", "§../elsewhere", "../elsewhere", "did you mean 'elsewhere'?"),
     Broken("absolute name", "tiny", "§/tmp/x", "/tmp/x", "letters, digits, hyphens"),
@@ -97,7 +100,7 @@ CASES = [
     Broken("list as option", "family: masked", "family: hybrid, shift: §[1]", "a list", "shift"),
     Broken("refused option", "family: masked", "family: masked, objective: §elbo", "elbo", "expected nelbo"),
     Broken("option of a wrong type", "family: masked", "family: hybrid, shift: §on", "on", "shift"),
-    Broken("truth as option", "family: masked", "family: hybrid, shift: §true", "true", "float"),
+    Broken("truth as option", "family: masked", "family: hybrid, shift: §true", "true", "expected a number"),
     Broken("infinite option refused", "family: masked", "family: hybrid, scale: §.inf", ".inf", "scale"),
     Broken("option NaN", "family: masked", "family: hybrid, shift: §.nan", ".nan", "shift"),
     Broken("number as label", "  masked: {", "  §1e3: {", "1e3", "a letter, then"),

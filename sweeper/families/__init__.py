@@ -7,7 +7,8 @@ import dataclasses
 import difflib
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Any
+import typing
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from sweeper.errors import ConfigError
 
@@ -30,9 +31,13 @@ def load_family(name: str, *, vocab_size: int, **options: Any) -> "AbstractFamil
         raise ConfigError(f"unknown family {name!r}{_suggest(name, family_names())}")
     family_type: type[AbstractFamily] = importlib.import_module(f"{__name__}.{name}").Family
     known = [f.name for f in dataclasses.fields(family_type) if f.name != "vocab_size"]
-    for option in options:
+    types = typing.get_type_hints(family_type)
+    for option, value in options.items():
         if option not in known:
             raise ConfigError(f"family {name} has no option {option!r}{_suggest(option, known)}")
+        is_number = isinstance(value, SupportsFloat) and not isinstance(value, bool)
+        if types[option] is float and not is_number:
+            raise ConfigError(f"family {name}: {option} {value!r}: expected a number")
     try:
         return family_type(vocab_size=vocab_size, **options)
     except (TypeError, ValueError) as error:
