@@ -1,8 +1,9 @@
 """Compute-optimal size, tokens and loss per budget, and the power laws through them.
 
 A budget enters the laws only if its valley is *bracketed*: the curve has a minimum strictly between
-the smallest and the largest size, the lowest measured size is neither of them, and both arms rise
-above the noise. What is left out is named with the reason.
+the smallest and the largest size, the lowest measured size is neither of them, both arms rise
+above the noise, and the interval of the minimum excludes some of the sizes. What is left out is
+named with the reason.
 
 Suffixes: R resamples, P points, K budgets.
 """
@@ -267,12 +268,15 @@ def _judge(grid: Grid, minima: Minima, draws: Minima, noise: Noise, k: int) -> O
     )
     if reason is not None:
         return optimum
+    low, high = percentile_interval(draws.log_params_RK[:, k])
+    if low <= grid.sizes(k)[0] and high >= grid.sizes(k)[-1]:  # an interval that excludes no size
+        return dataclasses.replace(optimum, bracketed=False, reason="flat")
     return dataclasses.replace(
         optimum,
         params=float(np.exp(minima.log_params_RK[0, k])),
         tokens=float(np.exp(minima.log_tokens_RK[0, k])),
         loss=float(minima.loss_RK[0, k]),
-        params_ci=percentile_interval(np.exp(draws.log_params_RK[:, k])),
+        params_ci=(float(np.exp(low)), float(np.exp(high))),
         tokens_ci=percentile_interval(np.exp(draws.log_tokens_RK[:, k])),
         loss_ci=percentile_interval(draws.loss_RK[:, k]),
     )

@@ -70,9 +70,12 @@ def sensitivity(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
     tried = [(c, c.sensitivity) for c in comparisons if c.sensitivity is not None]
     if not tried:
         raise NothingToDraw("no sensitivity: there are no two series with isoFLOP budgets")
-    strips = [_differences(comparison, found) for comparison, found in tried[:MAX_PAIRS]]
-    if len(tried) == 1:
+    drawn = [pair for pair in tried if _has_numbers(pair[1].comparisons)]
+    strips = [_differences(comparison, found) for comparison, found in drawn[:MAX_PAIRS]]
+    if len(tried) == 1 and _has_numbers(tried[0][1].exponents):
         strips.append(_exponents(tried[0][1]))
+    if not strips:
+        raise NothingToDraw("no sensitivity: no law of any two series can be varied")
     heights = [ROW_INCHES * len(strip.entries) + 0.75 for strip in strips]
     with house_style():
         figure = new_figure(sum(heights) + 0.4)
@@ -81,6 +84,10 @@ def sensitivity(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
             _draw_strip(strip, list(row), fit)
         figure.legend(handles=_key(tried[0][1]), loc="outside lower center", ncols=4)
         return figure
+
+
+def _has_numbers(conclusions: Sequence[Conclusion]) -> bool:
+    return any(row.value is not None for each in conclusions for row in each.rows)
 
 
 def _differences(comparison: Comparison, found: Sensitivity) -> _Strip:

@@ -23,6 +23,7 @@ from analysis.information import Curves, Quantity, curves
 from analysis.isoflop import IsoFlopFit
 from analysis.laws import PowerLaw, weighted_line
 from analysis.points import FloatArray
+from analysis.predict import BUDGETS
 
 Interval = Literal["params", "tokens", "loss", "multiplier"]
 Json = dict[str, Any]
@@ -53,8 +54,9 @@ class Request:
             hint = did_you_mean(self.interval, known)
             message = f"--interval {self.interval}: expected one of {', '.join(known)}{hint}"
             raise SettingsError(message)
-        if self.flops is not None and not (math.isfinite(self.flops) and self.flops > 0):
-            raise SettingsError(f"--at {self.flops:g}: expected a budget above 0, say 1e21")
+        if self.flops is not None and not BUDGETS[0] <= self.flops <= BUDGETS[1]:
+            message = f"--at {self.flops:g}: expected a budget of {BUDGETS[0]:g} to {BUDGETS[1]:g}"
+            raise SettingsError(f"{message} FLOPs, say 1e21")
         if self.n_cells < 1:
             raise SettingsError(f"--number {self.n_cells}: expected 1 or more")
         if self.interval == "multiplier" and len(set(self.families)) != 2:

@@ -133,12 +133,12 @@ _KNOWN = (*REQUIRED, *OPTIONAL, OUTLIER_COLUMN)
 def _labels(raw: RawTable, column: str) -> list[str]:
     labels = []
     for index, cell in enumerate(raw.frame[column]):
-        label = "" if _is_blank(cell) else str(cell).strip()
+        label = "" if _is_blank(cell) else " ".join(str(cell).split())
         if not label:
             raise TableError(f"{raw.where(index, column)}: empty, expected the label of a series")
         if not label.isprintable():
-            message = f"{raw.where(index, column)}: found {label!r}, expected a label of one line"
-            raise TableError(f"{message} without control characters")
+            message = f"{raw.where(index, column)}: found {label!r}, expected a label without"
+            raise TableError(f"{message} control characters")
         labels.append(label)
     return labels
 

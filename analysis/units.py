@@ -24,6 +24,8 @@ N_NEIGHBOURS = 9
 """Rows next in size that say what a token costs there."""
 BUDGET_FACTOR = 3.0
 """Between a nominal budget and the FLOPs spent: twice is a matter of convention."""
+UNEVEN_BUDGET_FACTOR = 10.0
+"""Between the FLOPs of runs of one budget; those of an honest one differ by rounding."""
 LARGEST_LOSS = 30.0
 """Nats per token: a uniform guess over the largest vocabularies is below 14."""
 
@@ -51,6 +53,22 @@ def check_units(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
             f"{np.exp(typical[good]):.3g} for {frame.loc[good, 'family']!r}"
         )
         raise _mixed(place(int(bad)), message)
+    _check_budgets(frame, place)
+
+
+def _check_budgets(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
+    """Refuse a run that spent a multiple of what others of its budget did."""
+    log_flops = np.log(frame["flops"])
+    typical = log_flops.groupby([frame["family"], frame["budget_flops"]]).transform("median")
+    odd = (log_flops - typical).abs() > np.log(UNEVEN_BUDGET_FACTOR)
+    if not odd.any():
+        return
+    index = frame.index[odd][0]
+    raise TableError(
+        f"{place(int(index))}: {frame.loc[index, 'flops']:.3g} flops, where most rows of "
+        f"budget_flops {frame.loc[index, 'budget_flops']:.3g} have {np.exp(typical[index]):.3g}; "
+        "correct one of the two columns, or leave budget_flops out"
+    )
 
 
 def unit_cautions(frame: pd.DataFrame) -> list[Caution]:

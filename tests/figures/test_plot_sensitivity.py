@@ -111,6 +111,23 @@ def test_without_a_sensitivity_there_is_no_figure(fit: FitResult, comparison: Co
         plots.sensitivity([bare], fit)
 
 
+def test_a_pair_without_numbers_leaves_no_empty_panels(
+    fit: FitResult, comparison: Comparison
+) -> None:
+    assert comparison.sensitivity is not None
+    mute = [
+        dataclasses.replace(
+            each, rows=tuple(dataclasses.replace(row, value=None, ci=None) for row in each.rows)
+        )
+        for each in comparison.sensitivity.comparisons
+    ]
+    silent = dataclasses.replace(comparison.sensitivity, comparisons=tuple(mute))
+    figure = plots.sensitivity([dataclasses.replace(comparison, sensitivity=silent)], fit)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert "Δ N* exponent" not in titles
+    assert "N* exponent" in titles
+
+
 def test_the_figure_is_saved_by_its_name(
     tmp_path: Path, table: TidyTable, fit: FitResult, comparison: Comparison
 ) -> None:

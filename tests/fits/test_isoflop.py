@@ -6,6 +6,7 @@ import pytest
 from planted_tables import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
 
 from analysis.bootstrap import Resampler
+from analysis.fit import FitSettings, fit_table
 from analysis.isoflop import IsoFlopFit, fit_isoflop
 from analysis.points import points_by_family
 from analysis.valleys import IsoFlopMethod
@@ -167,3 +168,14 @@ def test_the_same_seed_gives_the_same_intervals_whatever_the_order_of_rows() -> 
     assert other.params_law is not None
     assert once.params_law.exponent_ci == again.params_law.exponent_ci
     assert once.params_law.exponent == pytest.approx(other.params_law.exponent, abs=1e-9)
+
+
+def test_a_minimum_that_noise_leaves_anywhere_among_the_sizes_is_no_optimum() -> None:
+    frame = isoflop_rows("a", noise=0.005)
+    frame.loc[::9, "loss"] *= 3.0
+    fit = fit_table(table(frame), FitSettings(n_bootstrap=200)).families["a"].isoflop
+    assert fit is not None
+    for optimum in fit.bracketed:
+        assert optimum.params_ci is not None
+        assert optimum.params_ci[1] / optimum.params_ci[0] < 64  # sizes span a factor 64
+    assert any(o.reason == "flat" and o.params is None for o in fit.optima)
