@@ -79,7 +79,8 @@ class Backbone(nn.Module):
         """
         reading = self._reading(z_BN, positions_BL, visible_BLL, cache)
         if self.conditioner is not None:
-            level_B = t_B if self.is_told_level else torch.zeros_like(t_B)
+            # One level of 0 per sequence, even where each token has its own: as `flops.py` counts.
+            level_B = t_B if self.is_told_level else t_B.new_zeros(t_B.shape[0])
             reading = dataclasses.replace(reading, condition_BNC=self.conditioner(level_B))
         h_BND = functional.embedding(z_BN, self.embedding)
         for i, block in enumerate(self.blocks):

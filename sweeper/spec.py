@@ -109,7 +109,7 @@ class Train(_Part):
     batch_tokens: AutoCount = "auto"
     """Tokens per optimiser step; taken to the nearest whole number of sequences."""
     learning_rate: AutoRate = "auto"
-    """Base learning rate; matrices train at it divided by width."""
+    """Base learning rate; matrices train at it divided by width. With dit: that of all tensors."""
     auxiliary_learning_rate: AutoRate = "auto"
     """Learning rate of embeddings, head, norms, biases and sinks."""
     embedding_learning_rate_ratio: Annotated[Number, Field(gt=0, le=100)] = (

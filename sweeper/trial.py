@@ -46,7 +46,8 @@ class Optimizer:
     batch_sequences: int
     """Sequences per step, over all devices and micro-batches."""
     learning_rate: float
-    """Peak of the base rate eta of arXiv 2512.10858 §2.1: matrices train at eta / width."""
+    """Peak of the base rate eta of arXiv 2512.10858 §2.1, where matrices train at eta / width; with
+    the backbone dit, of all tensors."""
     auxiliary_learning_rate: float
     """Peak learning rate of everything else: embeddings, head, norms, biases, sinks."""
     warmup_steps: int

@@ -303,3 +303,15 @@ def dense_dit(block: DitBlock, h_ND: Tensor, condition_C: Tensor) -> Tensor:
     root = math.sqrt(2 / math.pi)
     hidden = hidden / 2 * (1 + torch.tanh(root * (hidden + 0.044715 * hidden**3)))
     return h_ND + gate_m * affine(block.down, hidden)
+
+
+def test_levels_per_token_cost_nothing_where_the_network_is_not_told() -> None:
+    """Its condition is one per sequence, as planned FLOPs count it."""
+    flops = []
+    for level_shape in [(3,), (3, 7)]:
+        with torch.device("meta"):
+            backbone = Backbone(TINY, 11, 1, "bidirectional", "dit")
+            with FlopCounterMode(display=False) as counter:
+                backbone(torch.zeros(3, 7, dtype=torch.int64), torch.zeros(level_shape))
+        flops.append(counter.get_total_flops())
+    assert flops[0] == flops[1]
