@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.errors import Caution, TableError
 from analysis.points import SAME_SIZE, BoolArray, FloatArray
 from analysis.recounts import Recounts, recounts_of
-from analysis.units import check_units, unit_cautions
+from analysis.units import check_units, unit_cautions, without_uneven_budgets
 
 REQUIRED = ("family", "params", "tokens", "flops", "loss")
 OPTIONAL = ("budget_flops", "loss_stderr", "seed", "run_id", "batch_tokens", "learning_rate")
@@ -68,9 +68,11 @@ def tidy(raw: RawTable) -> TidyTable:
     _check_runs(raw, table.frame)
     check_units(table.frame, lambda index: f"{raw.name}, row {raw.row_numbers[index]}")
     kept = raw.frame.iloc[table.frame.index.to_numpy()]
+    frame, uneven = without_uneven_budgets(table.frame)
     return dataclasses.replace(
         table,
-        cautions=(*table.cautions, *unit_cautions(table.frame)),
+        frame=frame,
+        cautions=(*table.cautions, *unit_cautions(table.frame), *uneven),
         recounts=recounts_of(kept, table.frame["tokens"].to_numpy()),
     )
 

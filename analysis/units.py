@@ -53,22 +53,26 @@ def check_units(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
             f"{np.exp(typical[good]):.3g} for {frame.loc[good, 'family']!r}"
         )
         raise _mixed(place(int(bad)), message)
-    _check_budgets(frame, place)
 
 
-def _check_budgets(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
-    """Refuse a run that spent a multiple of what others of its budget did."""
+def without_uneven_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
+    """The table without the budgets of which some run spent a multiple of what the others did.
+
+    Their runs keep their place in the surface: only what `budget_flops` says of them is doubtful.
+    """
     log_flops = np.log(frame["flops"])
-    typical = log_flops.groupby([frame["family"], frame["budget_flops"]]).transform("median")
+    budgets = [frame["family"], frame["budget_flops"]]
+    typical = log_flops.groupby(budgets).transform("median")
     odd = (log_flops - typical).abs() > np.log(UNEVEN_BUDGET_FACTOR)
-    if not odd.any():
-        return
-    index = frame.index[odd][0]
-    raise TableError(
-        f"{place(int(index))}: {frame.loc[index, 'flops']:.3g} flops, where most rows of "
-        f"budget_flops {frame.loc[index, 'budget_flops']:.3g} have {np.exp(typical[index]):.3g}; "
-        "correct one of the two columns, or leave budget_flops out"
-    )
+    cautions = []
+    for (family, budget), rows in frame[odd].groupby(["family", "budget_flops"]):
+        message = (
+            f"{len(rows)} runs of budget {budget:.3g} spent {rows['flops'].iloc[0]:.3g} FLOPs or "
+            "the like, over ten times more or less than the others: it gets no isoFLOP curve"
+        )
+        cautions.append(Caution("uneven_budget_left_out", message, str(family), float(budget)))
+    is_left_out = odd.groupby(budgets).transform("max").fillna(False).astype(bool)
+    return frame.assign(budget_flops=frame["budget_flops"].mask(is_left_out)), cautions
 
 
 def unit_cautions(frame: pd.DataFrame) -> list[Caution]:
