@@ -58,6 +58,8 @@ class Noise:
     basis_Pc: FloatArray = field(repr=False)
     """Orthonormal columns that span what the fit can absorb: the hat matrix is basis · basisᵀ."""
     run_P: IntArray = field(repr=False)
+    weight_P: FloatArray | None = field(default=None, repr=False)
+    """How far a robust fit let each point count, at most 1; None where all count alike."""
 
     @property
     def dof(self) -> int:
@@ -82,6 +84,19 @@ class Noise:
         """Unbiased standard deviation of the points about the curve."""
         n_points, n_coefficients = self.basis_Pc.shape
         return float(np.sqrt(np.sum(self.residual_P**2) / max(1, n_points - n_coefficients)))
+
+    @property
+    def pooled(self) -> float:
+        """The deviation that, given to all points, scatters the fit as the weighted residuals do.
+
+        Where heavy tails are weighted down, the plain one counts them in full.
+        """
+        if self.weight_P is None:
+            return self.sigma
+        weighted = float(np.sum((self.weight_P * self.residual_P) ** 2))
+        n_points, n_coefficients = self.basis_Pc.shape
+        dof_share = max(1, n_points - n_coefficients) / n_points
+        return float(np.sqrt(weighted / float(np.sum(self.weight_P**2)) / dof_share))
 
     @property
     def robust_sigma(self) -> float:
@@ -152,7 +167,7 @@ class Resampler:
 
     def wild_noise(self, points: Points, noise: Noise) -> FloatArray:
         """Noise to add to the fitted curve, shape (R, P)."""
-        magnitude_P = np.sqrt(0.5 * noise.scaled_residual_P**2 + 0.5 * noise.sigma**2)
+        magnitude_P = np.sqrt(0.5 * noise.scaled_residual_P**2 + 0.5 * noise.pooled**2)
         _, index_P = np.unique(noise.run_P, return_inverse=True)
         total_P = np.bincount(index_P, noise.residual_P)[index_P]
         # Signs within a run are kept; the sign of a whole run is that of its multiplier, so that

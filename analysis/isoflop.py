@@ -228,7 +228,7 @@ def _tempered(grid: Grid) -> Grid:
 def _resampled(grid: Grid, method: IsoFlopMethod, minima: Minima, noise_RP: FloatArray) -> Minima:
     """Minima of the fitted valleys plus relative noise, which is overwritten."""
     centre_P = grid.points.loss_P if method == "akima" else minima.fitted_P
-    noise_RP *= np.sqrt(grid.variance_P) * _widening(grid)
+    noise_RP *= np.sqrt(grid.variance_P) * _widening(grid, minima.basis_Pc.shape[1])
     noise_RP += centre_P
     draws = MINIMA[method](grid, np.maximum(noise_RP, LEAST_SHARE * centre_P, out=noise_RP))
     # Three bad runs in a valley make a noise under which some curves dip below zero.
@@ -236,21 +236,25 @@ def _resampled(grid: Grid, method: IsoFlopMethod, minima: Minima, noise_RP: Floa
     return dataclasses.replace(draws, loss_RK=positive_RK)
 
 
-def _widening(grid: Grid) -> float:
-    """Mean weight over the share of points within 1.345 sigma: how much further an estimate that
-    weighs anew moves than one that keeps its weights, as the resamples do.
+def _widening(grid: Grid, n_coefficients: int) -> float:
+    """How much further an estimate that weighs anew moves than one that keeps its weights, as the
+    resamples do.
 
-    To first order an M-estimate moves by the mean of psi over that of its slope (Huber 1964), and
-    with kept weights by the mean of psi over that of psi(r) / r, the weights.
+    To first order an M-estimate moves by the mean of psi over that of its slope, and with kept
+    weights by the mean of psi over that of the weights. The second factor is Huber's correction for
+    few points per coefficient (1981, §7.6).
     """
     temper_P = grid.weight_P * grid.variance_P
-    return float(temper_P.mean() / np.mean(temper_P > 1.0 - 1e-9))
+    within = float(np.mean(temper_P > 1.0 - 1e-9))
+    correction = 1.0 + n_coefficients / len(temper_P) * (1.0 - within) / within
+    return float(temper_P.mean()) / within * correction
 
 
 def _noise(grid: Grid, minima: Minima) -> Noise:
     """Noise in relative units, tempering apart: what counts less is noise all the same."""
     residual_P = (grid.points.loss_P - minima.fitted_P) / np.sqrt(grid.variance_P)
-    return Noise(residual_P, minima.basis_Pc, grid.points.run_P)
+    temper_P = grid.weight_P * grid.variance_P
+    return Noise(residual_P, minima.basis_Pc, grid.points.run_P, temper_P)
 
 
 def _judge(grid: Grid, minima: Minima, draws: Minima, noise: Noise, k: int) -> Optimum:

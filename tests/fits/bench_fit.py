@@ -55,7 +55,7 @@ class Line:
     def __str__(self) -> str:
         verdict = "ok" if self.value <= self.target else "MISSED"
         shown = f"{self.value:.4g} {self.unit}"
-        return f"{self.what:58} {shown:>12}   target {self.target:g} {self.unit}: {verdict}" + (
+        return f"{self.what:68} {shown:>12}   target {self.target:g} {self.unit}: {verdict}" + (
             f"   {self.remark}" if self.remark else ""
         )
 

@@ -48,14 +48,17 @@ def isoflop_rows(
     seed: int = 0,
     budgets: np.ndarray = BUDGETS,
     n_sizes: int = 7,
+    half_width: float = 8.0,
 ) -> pd.DataFrame:
-    """One run per size and budget; with a `handicap` h the series needs h times the compute."""
+    """One run per size and budget, sizes from 1/w to w times the best one; with a `handicap` h the
+    series needs h times the compute.
+    """
     surface = surface or Surface()
     rng = np.random.default_rng(seed)
     rows = []
     for budget in budgets:
         centre = surface.best_params(budget / handicap) * np.sqrt(handicap)
-        for params in centre * np.geomspace(1 / 8, 8, n_sizes):
+        for params in centre * np.geomspace(1 / half_width, half_width, n_sizes):
             tokens = budget / 6 / params
             loss = float(surface.loss(params / np.sqrt(handicap), tokens / np.sqrt(handicap)))
             rows.append((family, params, tokens, budget, loss * np.exp(noise * rng.normal())))

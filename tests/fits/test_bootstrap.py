@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from planted_tables import isoflop_rows, table, trajectory_rows
 
 from analysis.bootstrap import Noise, Resampler, many_runs
@@ -77,3 +78,18 @@ def test_pairs_are_for_many_runs_only() -> None:
     assert not many_runs(points_by_family(table(few).frame)["a"])
     assert many_runs(points_by_family(table(many).frame)["a"])
     assert not many_runs(points_by_family(table(trajectory_rows()).frame)["a"])
+
+
+def test_pooled_noise_counts_outliers_as_the_fit_did() -> None:
+    n = 200
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((n, 3)))[0]
+    residual = np.random.default_rng(1).standard_normal(n)
+    residual[:4] = 40.0
+    weight = np.minimum(1.0, 1.345 / np.abs(residual))
+    assert Noise(residual, basis, np.arange(n)).pooled > 5
+    # psi of unit noise has variance .71 and the weights a mean square of .93: .87, and outliers
+    # add a fiftieth of 1.345² to the sum.
+    robust = Noise(residual, basis, np.arange(n), weight).pooled
+    assert robust == pytest.approx(0.90, abs=0.15)  # 3 sd of 200 points
+    alike = Noise(residual, basis, np.arange(n), np.ones(n))
+    assert alike.pooled == pytest.approx(alike.sigma)

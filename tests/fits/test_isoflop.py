@@ -8,6 +8,7 @@ from planted_tables import BUDGETS, Surface, isoflop_rows, table, trajectory_row
 from analysis.bootstrap import Resampler
 from analysis.fit import FitSettings, fit_table
 from analysis.isoflop import IsoFlopFit, fit_isoflop
+from analysis.laws import PowerLaw
 from analysis.points import points_by_family
 from analysis.valleys import IsoFlopMethod
 
@@ -51,6 +52,43 @@ def test_pair_extrapolates_without_the_bias_of_parabolas() -> None:
         miss[method] = abs(np.log10(law(1e24)) - truth)
     assert miss["pair"] < 0.005
     assert miss["parabola"] > 0.02
+
+
+HOFFMANN = Surface(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
+
+
+def tokens_law(half_width: float, method: IsoFlopMethod) -> PowerLaw:
+    """Of noise-free valleys of 15 sizes, 10¹⁷ to 10²¹ FLOPs, from 1/w to w times the best size."""
+    rows = isoflop_rows(
+        surface=HOFFMANN,
+        budgets=np.geomspace(1e17, 1e21, 5),
+        n_sizes=15,
+        half_width=half_width,
+    )
+    law = fitted(rows, method, n_resamples=20).tokens_law
+    assert law is not None
+    return law
+
+
+@pytest.mark.parametrize(
+    ("half_width", "percent"), [(2.0, -0.33), (4.0, -1.30), (8.0, -2.90), (16.0, -5.10)]
+)
+def test_parabolas_are_biased_as_published_and_pair_is_not(
+    half_width: float, percent: float
+) -> None:
+    # arXiv 2603.22339: the error of tokens extrapolated to 1e24 FLOPs.
+    truth = 1e24 / 6 / HOFFMANN.best_params(1e24)
+    by_parabola = 100 * (tokens_law(half_width, "parabola")(1e24) / truth - 1)
+    assert by_parabola == pytest.approx(percent, abs=0.005)  # the digits printed
+    bias = np.log10(tokens_law(half_width, "pair")(1e24) / truth)
+    assert abs(bias) < 0.005
+
+
+def test_the_intercept_of_biased_parabolas_is_the_published_one() -> None:
+    log_truth = np.log10(1e20 / 6 / HOFFMANN.best_params(1e20))
+    slope = 1 - HOFFMANN.params_exponent
+    assert log_truth - 20 * slope == pytest.approx(-0.555357, abs=1e-6)
+    assert np.log10(tokens_law(16.0, "parabola").coefficient) == pytest.approx(-0.578092, abs=1e-6)
 
 
 @pytest.mark.parametrize(
