@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from analysis.conclusions import Sensitivity
+from analysis.crossing import Crossing, crossing
 from analysis.errors import Caution, SettingsError
 from analysis.fit import FamilyFit, FitResult
 from analysis.frontier import Frontier, frontier
@@ -72,6 +73,8 @@ class Comparison:
     verdict: str
     """One sentence with numbers and their uncertainty."""
     cautions: tuple[Caution, ...]
+    crossing: Crossing | None = None
+    """Where the two frontiers meet; None where they do not near the data, or one is missing."""
     sensitivity: Sensitivity | None = None
     """How the conclusions fare otherwise; `sensitivity.with_sensitivity` adds it."""
 
@@ -105,7 +108,8 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
     if all(point.extrapolated for point in points):
         cautions.append(_no_overlap(own, other, baseline, against))
     verdict = _verdict(points, baseline, against)
-    return Comparison(baseline, against, points, curve, exponents, verdict, tuple(cautions))
+    met = crossing(own, other)
+    return Comparison(baseline, against, points, curve, exponents, verdict, tuple(cautions), met)
 
 
 def compare_all(result: FitResult) -> tuple[Comparison, ...]:
@@ -142,6 +146,7 @@ def to_json(comparison: Comparison) -> Json:
             }
             for name in comparison.exponents
         },
+        "crossing": None if comparison.crossing is None else comparison.crossing.to_json(),
         "verdict": comparison.verdict,
         "sensitivity": None if comparison.sensitivity is None else comparison.sensitivity.to_json(),
         "warnings": [caution.to_json() for caution in comparison.cautions],

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from analysis import notation
 from analysis.batch_laws import BatchLaws
 from analysis.compare import Comparison, MultiplierPoint
+from analysis.crossing import SEARCHED_DECADES, Crossing
 from analysis.errors import Caution
 from analysis.fit import FamilyFit, FitResult
 from analysis.further import Further
@@ -37,6 +38,7 @@ def comparison_text(comparison: Comparison) -> str:
     if comparison.points:
         lines += ["", f"  {'budget':>9}  {'loss':>7}  compute of {comparison.against} over it"]
         lines += [_multiplier_line(point) for point in comparison.points]
+        lines += ["", _crossing_line(comparison.crossing)]
     lines.append("")
     for name in comparison.exponents:
         lines.append(_exponent_line(comparison, name))
@@ -44,6 +46,16 @@ def comparison_text(comparison: Comparison) -> str:
     if comparison.cautions:
         lines += ["", *(caution_line(caution) for caution in comparison.cautions)]
     return "\n".join(lines)
+
+
+def _crossing_line(crossing: Crossing | None) -> str:
+    if crossing is None:
+        return f"  the frontiers do not meet within {SEARCHED_DECADES:g} decades of their budgets"
+    interval = f"(in {crossing.share:.0%} of the resamples: no interval)"
+    if crossing.ci is not None:
+        interval = f"[{crossing.ci[0]:.3g}, {crossing.ci[1]:.3g}]"
+    remark = "  extrapolated" if crossing.extrapolated else ""
+    return f"  the frontiers meet at {crossing.flops:.3g} FLOPs {interval}{remark}"
 
 
 def prediction_text(prediction: Prediction) -> str:

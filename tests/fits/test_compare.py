@@ -1,5 +1,6 @@
 """Frontiers and comparisons: planted multipliers, what is extrapolated, what is unreachable."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,9 +9,11 @@ from planted_tables import BUDGETS, Surface, isoflop_rows, table, trajectory_row
 
 from analysis import compare as comparison
 from analysis.compare import Comparison, compare
+from analysis.crossing import crossing
 from analysis.errors import SettingsError
 from analysis.fit import FitSettings, fit_table
 from analysis.frontier import Frontier
+from analysis.summary import comparison_text
 
 SETTINGS = FitSettings(n_bootstrap=200)
 
@@ -163,3 +166,52 @@ def test_json_has_the_agreed_keys() -> None:
     assert {"baseline", "against", "points", "exponents", "warnings"} <= set(answer)
     assert set(answer["points"][0]) == {"flops", "multiplier", "ci", "extrapolated"}
     json.dumps(answer, allow_nan=False)
+
+
+def two_frontiers(gap: float, exponent: float) -> tuple[Frontier, Frontier]:
+    """One of 40 C^−0.08, and one that is `gap` above it in log at 1e16 and falls by `exponent`."""
+    log_flops = np.log(np.array([1e15, 1e16, 1e17]))
+    level = np.log(40 * 1e16**-0.08)
+    own, other = (
+        Frontier(
+            log_flops_K=log_flops,
+            log_loss_RK=np.tile(
+                np.log(40 * 1e16**-0.08) + up + slope * (log_flops - np.log(1e16)), (3, 1)
+            ),
+            exponent_R=np.full(3, slope),
+            offset_R=np.zeros(3),
+        )
+        for up, slope in ((0.0, -0.08), (gap, exponent))
+    )
+    return own, other
+
+
+@pytest.mark.parametrize(("gap", "inside"), [(0.01, True), (0.05, False), (-0.05, False)])
+def test_frontiers_meet_where_their_laws_say(gap: float, inside: bool) -> None:
+    found = crossing(*two_frontiers(gap, -0.09))
+    assert found is not None
+    # gap − 0.01 · ln(C / 1e16) = 0
+    assert found.flops == pytest.approx(1e16 * np.exp(gap / 0.01), rel=1e-6)
+    assert found.ci == pytest.approx((found.flops, found.flops))
+    assert found.extrapolated is not inside
+    assert found.share == 1.0
+
+
+def test_frontiers_that_do_not_meet_near_the_data_say_so() -> None:
+    assert crossing(*two_frontiers(0.1, -0.08)) is None  # parallel
+    assert crossing(*two_frontiers(0.1, -0.09)) is None  # 4.3 decades away
+    found = compared(isoflop_rows("a"), isoflop_rows("b", handicap=3.0))
+    assert "the frontiers meet at" in comparison_text(found) or found.crossing is None
+    nowhere = comparison_text(dataclasses.replace(found, crossing=None))
+    assert "the frontiers do not meet within 3 decades" in nowhere
+
+
+def test_too_few_crossing_resamples_leave_no_interval() -> None:
+    own, other = two_frontiers(0.01, -0.09)
+    raised = other.log_loss_RK.copy()
+    raised[2] += 1.0
+    apart = Frontier(other.log_flops_K, raised, np.array([-0.09, -0.09, -0.08]), other.offset_R)
+    found = crossing(own, apart)
+    assert found is not None
+    assert found.ci is None
+    assert found.share == 0.5
