@@ -175,9 +175,7 @@ def two_frontiers(gap: float, exponent: float) -> tuple[Frontier, Frontier]:
     own, other = (
         Frontier(
             log_flops_K=log_flops,
-            log_loss_RK=np.tile(
-                np.log(40 * 1e16**-0.08) + up + slope * (log_flops - np.log(1e16)), (3, 1)
-            ),
+            log_loss_RK=np.tile(level + up + slope * (log_flops - np.log(1e16)), (3, 1)),
             exponent_R=np.full(3, slope),
             offset_R=np.zeros(3),
         )
