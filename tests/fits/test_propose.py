@@ -74,7 +74,7 @@ def test_proposed_runs_shrink_the_bootstrap_interval_more_than_others_of_equal_c
     quantity: Quantity,
 ) -> None:
     ours, others, expected = [], [], []
-    for seed in range(16):
+    for seed in range(40):  # the difference is about 0.12 with a scatter of 0.19
         rows = isoflop_rows(noise=NOISE, seed=seed, n_sizes=6)
         result = fitted(rows)
         found = proposed(result, quantity)
