@@ -14,6 +14,7 @@ from sweeper.corpora.reading import AS_BYTES, Reading
 from sweeper.flops import FlopsPerToken
 from sweeper.ladder import ParameterGroups
 from sweeper.plan_file import StoredCell
+from sweeper.resources import BY_DEFAULT, Resources
 from sweeper.trial import Trial
 
 Outcome = Literal["published", "diverged", "interrupted"]
@@ -44,8 +45,7 @@ class Assignment:
     """CPU threads of the worker. Sums differ in the last bit with their number."""
     device: Device
     reading: Reading = AS_BYTES
-    micro_batch_sequences: int | None = None
-    """Sequences that are trained on at a time; None: the whole batch."""
+    resources: Resources = BY_DEFAULT
 
     @property
     def train_flops(self) -> float:

@@ -20,6 +20,7 @@ from sweeper.errors import ConfigError, DataError, MissingPackage, UnavailableDa
 from sweeper.flops import BACKWARD_FACTOR, FlopsPerToken
 from sweeper.ladder import ParameterGroups, parameter_groups, trunk_params
 from sweeper.plan_checks import CorpusFacts, PlanWarning
+from sweeper.resources import Resources
 from sweeper.runs import Cell as Cell  # a word of plans, for whoever reads them
 from sweeper.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.series import misfit_batches, resolve_series
@@ -40,8 +41,7 @@ class PlannedTrial:
     source: str
     """Corpus as named in the sweep file."""
     reading: Reading
-    micro_batch_sequences: int | None
-    """Sequences that are trained on at a time; None: the whole batch."""
+    resources: Resources
 
     @property
     def trial_id(self) -> str | None:
@@ -266,7 +266,7 @@ def _trials(
             flops_per_token=run.flops_per_token,
             source=facts.source,
             reading=sweep.corpus.reading,
-            micro_batch_sequences=_micro_batch_sequences(sweep),
+            resources=sweep.resources.of(run.rung, sweep.corpus.seq_len),
         )
 
 
@@ -279,11 +279,6 @@ def _twin_problems(trials: Iterable[PlannedTrial]) -> Iterator[Problem]:
             expected = f"the same trials as series {label!r}; expected series that differ"
             path = ("series", planned.series)
             yield Problem(path, expected, f"the series {planned.series!r}", at_key=True)
-
-
-def _micro_batch_sequences(sweep: Sweep) -> int | None:
-    tokens = sweep.resources.micro_batch_tokens
-    return None if tokens == "auto" else max(1, tokens // sweep.corpus.seq_len)
 
 
 def _precision(run: Run, bfloat16_from_width: float) -> Precision:

@@ -13,6 +13,7 @@ from sweeper.corpora.reading import AS_BYTES, Reading
 from sweeper.errors import StoreError
 from sweeper.flops import FlopsPerToken
 from sweeper.ladder import ParameterGroups
+from sweeper.resources import BY_DEFAULT, Resources
 from sweeper.store import Store
 from sweeper.trial import Trial, canonical, from_canonical
 
@@ -46,7 +47,7 @@ class StoredTrial:
     params: ParameterGroups
     flops_per_token: FlopsPerToken
     reading: Reading = AS_BYTES
-    micro_batch_sequences: int | None = None
+    resources: Resources = BY_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _fields_of(planned: StoredTrial) -> dict[str, Any]:
         "trajectory_id": planned.trajectory_id,
         "source": planned.source,
         "reading": dataclasses.asdict(planned.reading),
-        "micro_batch_sequences": planned.micro_batch_sequences,
+        "resources": dataclasses.asdict(planned.resources),
         "cells": [dataclasses.asdict(cell) for cell in planned.cells],
         "params": dataclasses.asdict(planned.params),
         "flops_per_token": dataclasses.asdict(planned.flops_per_token),
@@ -114,5 +115,5 @@ def _trial(entry: dict[str, Any]) -> StoredTrial:
         params=ParameterGroups(**entry["params"]),
         flops_per_token=FlopsPerToken(**entry["flops_per_token"]),
         reading=Reading(**entry.get("reading", {})),  # plans were once of bytes alone
-        micro_batch_sequences=entry.get("micro_batch_sequences"),
+        resources=Resources(**entry.get("resources", {})),
     )

@@ -77,7 +77,7 @@ def assignment(
         series=remaining.planned.series,
         source=remaining.planned.source,
         reading=remaining.planned.reading,
-        micro_batch_sequences=remaining.planned.micro_batch_sequences,
+        resources=remaining.planned.resources,
         trial=remaining.trial,
         cells=remaining.cells,
         params=remaining.planned.params,

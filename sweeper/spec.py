@@ -25,15 +25,14 @@ from sweeper.spec_fields import (
     AutoCount,
     AutoLengthShare,
     AutoMinimumShare,
-    AutoPositiveShare,
     AutoRate,
-    AutoShare,
     Budget,
     Count,
     NormOrNone,
     Number,
     OneOrSeveral,
     Pair,
+    Part,
     Seconds,
     Seed,
     Several,
@@ -47,17 +46,12 @@ from sweeper.spec_fields import (
     refuse_duplicates,
     wrong,
 )
+from sweeper.spec_resources import ResourceChoice, RetryChoice
 from sweeper.sweep_yaml import Document, apply_overrides, did_you_mean, read_document
 from sweeper.trial import Schedule
 
 
-class _Part(pydantic.BaseModel):
-    """One mapping of the file; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AssumedCorpus(_Part):
+class AssumedCorpus(Part):
     """What a corpus is taken to be by `sweeper plan` on a machine that does not have it."""
 
     vocab_size: Annotated[Count, Field(ge=2, le=MAX_VOCAB_SIZE)]
@@ -67,7 +61,7 @@ class AssumedCorpus(_Part):
     """Bytes of text per token; None where there is no text, or nobody knows."""
 
 
-class CorpusChoice(_Part):
+class CorpusChoice(Part):
     """What to read."""
 
     source: Annotated[str, Field(min_length=1)]
@@ -103,7 +97,7 @@ class CorpusChoice(_Part):
         return Reading(**{key: getattr(self, key) for key in READING_KEYS})
 
 
-class Train(_Part):
+class Train(Part):
     """How to train. Written for the whole sweep or, key by key, for one series."""
 
     batch_tokens: AutoCount = "auto"
@@ -154,7 +148,7 @@ class Train(_Part):
         return self.model_copy(update=dict(other.named))
 
 
-class Series(_Part):
+class Series(Part):
     """One frontier: a family, its options, and its own training settings."""
 
     model_config = ConfigDict(extra="allow")  # options; the family itself says which it has
@@ -175,7 +169,7 @@ class Series(_Part):
         return name
 
 
-class IsoFlop(_Part):
+class IsoFlop(Part):
     """Every size observed at every budget its tokens-per-parameter window allows."""
 
     budgets: Annotated[tuple[Budget, ...], Several]
@@ -196,7 +190,7 @@ class IsoFlop(_Part):
         return self
 
 
-class Grid(_Part):
+class Grid(Part):
     """Every size trained on every number of tokens."""
 
     sizes: Annotated[tuple[Size, ...], Several]
@@ -209,7 +203,7 @@ class Grid(_Part):
         return self
 
 
-class Zip(_Part):
+class Zip(Part):
     """The first size on the first number of tokens, the second on the second, and so on."""
 
     sizes: Annotated[tuple[Size, ...], Several]
@@ -223,7 +217,7 @@ class Zip(_Part):
         return self
 
 
-class ListedRuns(_Part):
+class ListedRuns(Part):
     """Runs of given lengths: one size or several, of one series, several or all."""
 
     series: Annotated[tuple[str, ...], OneOrSeveral] = ()
@@ -265,7 +259,7 @@ class ListedRuns(_Part):
         return self
 
 
-class Design(_Part):
+class Design(Part):
     """Exactly one way of choosing sizes and tokens."""
 
     isoflop: IsoFlop | None = None
@@ -294,7 +288,7 @@ class Design(_Part):
         return value
 
 
-class EvaluationChoice(_Part):
+class EvaluationChoice(Part):
     """The fixed validation set that scores every trial."""
 
     sequences: Annotated[Count, Field(ge=4)] = 1024
@@ -303,19 +297,7 @@ class EvaluationChoice(_Part):
     """Seed of noise levels and noise, shared by all trials."""
 
 
-class Resources(_Part):
-    """What one trial occupies."""
-
-    gpus: AutoShare = "auto"
-    """Whole GPUs or a share of one; `auto`: one where there are GPUs, else none."""
-    cpus: AutoPositiveShare = "auto"
-    """CPU cores; `auto`: one."""
-    micro_batch_tokens: AutoCount = "auto"
-    """Tokens that go through the network at a time in training; `auto`: the whole batch. It changes
-    memory, not identity: gradients add up to those of the batch, to rounding."""
-
-
-class Limits(_Part):
+class Limits(Part):
     """Hard stops; absent means none."""
 
     flops: Annotated[Number, Field(gt=0)] = math.inf
@@ -325,7 +307,7 @@ class Limits(_Part):
     trials: Annotated[Count, Field(ge=1)] | None = None
 
 
-class Sweep(_Part):
+class Sweep(Part):
     """A whole sweep file."""
 
     name: Slug
@@ -338,8 +320,9 @@ class Sweep(_Part):
     design: Design
     train: Train = Train()
     evaluation: EvaluationChoice = EvaluationChoice()
-    resources: Resources = Resources()
+    resources: ResourceChoice = ResourceChoice()
     limits: Limits = Limits()
+    retry: RetryChoice = RetryChoice()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Sweep":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from sweeper import ladder
@@ -60,7 +60,15 @@ def _slug_like(text: str) -> str:
     return f"; did you mean {words!r}?" if _SLUG.fullmatch(words) else ""
 
 
-def _or_auto(parse: Callable[[object], float]) -> Callable[[object], float | str]:
+class Part(BaseModel):
+    """One mapping of the sweep file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def or_auto(parse: Callable[[object], float]) -> Callable[[object], float | str]:
+    """A validator that takes the word `auto`, too."""
+
     def parse_or_auto(value: object) -> float | str:
         if value == AUTO:
             return AUTO
@@ -204,7 +212,7 @@ def _warmup(value: object) -> object:
     if isinstance(value, WarmupShare):
         return value
     if not isinstance(value, Mapping):
-        return _or_auto(_positive_count)(value)
+        return or_auto(_positive_count)(value)
     parsers: dict[str, Callable[[object], float]] = {
         "share": _share_above_zero,
         "at_least": _positive_count,
@@ -294,10 +302,10 @@ Warmup = Annotated[int | Literal["auto"] | WarmupShare, BeforeValidator(_warmup)
 Several = BeforeValidator(_several)
 OneOrSeveral = BeforeValidator(_one_or_several)
 StepsBySize = Annotated[tuple[tuple[str, Rung, int], ...], BeforeValidator(_steps_by_size)]
-AutoCount = Annotated[int | Literal["auto"], BeforeValidator(_or_auto(_positive_count))]
-AutoRate = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_positive_rate))]
-AutoShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_whole_or_share))]
-AutoPositiveShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_positive_share))]
-AutoMinimumShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_share))]
-AutoLengthShare = Annotated[float | Literal["auto"], BeforeValidator(_or_auto(_share_above_zero))]
+AutoCount = Annotated[int | Literal["auto"], BeforeValidator(or_auto(_positive_count))]
+AutoRate = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_positive_rate))]
+AutoShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_whole_or_share))]
+AutoPositiveShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_positive_share))]
+AutoMinimumShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_share))]
+AutoLengthShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_share_above_zero))]
 NormOrNone = Annotated[float | None, BeforeValidator(_norm_or_none)]

@@ -45,7 +45,7 @@ def _stored(planned: "PlannedTrial") -> StoredTrial:
         trajectory_id=planned.trial.trajectory_id,
         source=planned.source,
         reading=planned.reading,
-        micro_batch_sequences=planned.micro_batch_sequences,
+        resources=planned.resources,
         trial=planned.trial,
         cells=tuple(
             StoredCell(cell.budget_flops, cell.step, cell.tokens, cell.flops)

@@ -76,7 +76,7 @@ def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
         family_of(trial),
         corpus,
         torch.device(assignment.device),
-        assignment.micro_batch_sequences,
+        assignment.resources.micro_batch_sequences,
     )
     run = _Run(assignment, trainer, corpus, stop)
     try:

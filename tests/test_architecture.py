@@ -10,11 +10,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    {"errors", "quantities", "ladder", "records", "marked_yaml"},
+    {"errors", "quantities", "ladder", "records", "resources", "marked_yaml"},
     {"flops", "published_ladders", "results_page", "trial"},
     {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"}
     | {"laprop", "presets", "schedules", "weight_average"},
     {"corpus", "family_options", "backbone", "prefixes", "spec_fields", "spec_errors"},
+    {"spec_resources"},
     {"spec", "denoiser", "optimizer", "difficulty", "evaluation"},
     {"design", "trainer"},
     {"series"},

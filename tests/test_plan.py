@@ -720,5 +720,7 @@ def test_a_trial_ends_where_its_schedule_does() -> None:
 def test_micro_batches_are_resources_and_change_no_trial() -> None:
     whole, cut = plan_of(), plan_of(resources={"micro_batch_tokens": 200})
     assert ids(cut) == ids(whole)
-    assert {planned.micro_batch_sequences for planned in whole.trials} == {None}
-    assert {planned.micro_batch_sequences for planned in cut.trials} == {3}  # of 64 tokens
+    assert {planned.resources.micro_batch_sequences for planned in whole.trials} == {None}
+    assert {planned.resources.micro_batch_sequences for planned in cut.trials} == {
+        3
+    }  # of 64 tokens

@@ -20,6 +20,7 @@ from sweeper.flops import flops_per_token
 from sweeper.ladder import Rung, parameter_groups
 from sweeper.plan_file import StoredCell
 from sweeper.publication import read_record
+from sweeper.resources import Resources
 from sweeper.store import Store
 from sweeper.trainer import Trainer
 from sweeper.trial import Data, Evaluation, Optimizer, Trial
@@ -125,7 +126,8 @@ def test_micro_batches_change_neither_identity_nor_results(tmp_path: Path) -> No
     trial = trial_of("masked")
     whole, cut = assignment_of(tmp_path / "whole", trial), assignment_of(tmp_path / "cut", trial)
     assert run_trial(whole, stop=never) == "published"
-    assert run_trial(dataclasses.replace(cut, micro_batch_sequences=3), stop=never) == "published"
+    cut = dataclasses.replace(cut, resources=Resources(micro_batch_sequences=3))
+    assert run_trial(cut, stop=never) == "published"
     (_, rows, _), (_, others, _) = (numbers(tmp_path / name, trial) for name in ("whole", "cut"))
     assert isinstance(rows, list)
     assert isinstance(others, list)
