@@ -1,0 +1,1 @@
+"""Verbs of the command line; `sweeper/cli.py` gathers them."""

@@ -1,0 +1,55 @@
+"""Verbs that draw a fit: `plot` and `report`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sweeper.verbs.fitting import fitted
+from sweeper.verbs.options import fit_options, published_option
+
+
+@click.command()
+@fit_options
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder or file.")
+@click.option("--figure", "names", multiple=True, metavar="NAME", help="Only this; repeatable.")
+@published_option
+def plot(source: Path, out: Path, names: tuple[str, ...], **options: Any) -> None:
+    """Draw the figures of a fit as PNG, SVG or PDF.
+
+    Example: sweeper plot results/quick -o figures
+    """
+    from analysis.compare import compare_all
+    from analysis.figures import save_figures
+    from analysis.plots import FIGURES
+    from analysis.sensitivity import with_sensitivity
+
+    table, result = fitted(source, options)
+    comparisons = compare_all(result)
+    if not names or "sensitivity" in names:
+        comparisons = with_sensitivity(table, result, comparisons)
+    saved = save_figures(table, result, comparisons, out, names or tuple(FIGURES))
+    for path in saved.paths:
+        click.echo(f"wrote {path}")
+    for name, reason in saved.skipped:
+        click.echo(f"no figure {name}: {reason}")
+
+
+@click.command()
+@fit_options
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="HTML file.")
+@published_option
+def report(source: Path, out: Path, **options: Any) -> None:
+    """Write one HTML page with answers, curves, comparisons, laws and provenance.
+
+    Example: sweeper report results/quick -o report.html
+    """
+    from analysis.compare import compare_all
+    from analysis.provenance import provenance_of
+    from analysis.report import write_report
+    from analysis.sensitivity import with_sensitivity
+
+    table, result = fitted(source, options)
+    comparisons = with_sensitivity(table, result, compare_all(result))
+    write_report(source.name, table, result, comparisons, provenance_of(source), out)
+    click.echo(f"wrote {out}")

@@ -1,0 +1,182 @@
+"""Verbs that answer from a fit, `fit`, `compare`, `predict` and `propose`, and how verbs fit."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweeper.verbs.options import (
+    fit_options,
+    fit_options_beside_a_budget,
+    json_option,
+    published_option,
+)
+from sweeper.verbs.output import print_json
+
+if TYPE_CHECKING:
+    from analysis.fit import FitResult
+    from analysis.tidy import TidyTable
+
+
+@click.command()
+@fit_options
+@json_option
+def fit(source: Path, as_json: bool, **options: Any) -> None:
+    """Fit isoFLOP optima, scaling laws and a loss surface to every series.
+
+    SOURCE is a results folder, or a CSV or Parquet table with the columns family, params, tokens,
+    flops, loss.
+
+    Example: sweeper fit results/quick --bootstrap 4000
+    """
+    from analysis.fit import to_json
+    from analysis.summary import summary
+
+    _, result = fitted(source, options)
+    if as_json:
+        print_json(to_json(result))
+    else:
+        click.echo(summary(result))
+
+
+@click.command()
+@fit_options
+@click.option("--baseline", required=True, metavar="LABEL", help="Series that sets the losses.")
+@click.option("--against", required=True, metavar="LABEL", help="Series that must reach them.")
+@published_option
+@click.option("--sensitivity", "in_full", is_flag=True, help="Every variation, not only verdicts.")
+@json_option
+def compare(
+    source: Path, baseline: str, against: str, in_full: bool, as_json: bool, **options: Any
+) -> None:
+    """How much more compute one series needs than another, at equal loss.
+
+    Each number comes with what becomes of it under other conventions for parameters and FLOPs,
+    other forms of the fit, and with sizes and budgets left out.
+
+    Example: sweeper compare results/quick --baseline masked --against uniform
+    """
+    from analysis.beside import published_json, published_text
+    from analysis.compare import compare as compare_series
+    from analysis.compare import to_json
+    from analysis.sensitivity import with_sensitivity
+    from analysis.sensitivity_text import sensitivity_text
+    from analysis.summary import comparison_text
+
+    table, result = fitted(source, options)
+    compared = compare_series(result, baseline, against)
+    (comparison,) = with_sensitivity(table, result, [compared])
+    if as_json:
+        published = {"published": published_json(result.published)} if result.published else {}
+        print_json(to_json(comparison) | published)
+    else:
+        click.echo(comparison_text(comparison))
+        if result.published:
+            click.echo("\n" + published_text(result.published))
+        if in_full and comparison.sensitivity is not None:
+            click.echo(f"\n{sensitivity_text(comparison.sensitivity, (baseline, against))}")
+
+
+@click.command()
+@fit_options_beside_a_budget
+@click.option("--family", required=True, metavar="LABEL", help="Series to predict.")
+@click.option("--flops", required=True, metavar="C", help="Training budget, for instance 1e21.")
+@json_option
+def predict(source: Path, family: str, flops: str, as_json: bool, **options: Any) -> None:
+    """Compute-optimal size, tokens and loss of a series at a budget, and how to train there.
+
+    Intervals hold 95 % of what a new run at that budget would show, if the laws go on there.
+
+    Example: sweeper predict results/quick --family masked --flops 1e13
+    """
+    from analysis.predict import predict as predict_series
+    from analysis.predict import to_json
+    from analysis.summary import prediction_text
+
+    budget = _number(flops, "--flops")
+    _, result = fitted(source, options)
+    prediction = predict_series(result, family, budget)
+    if as_json:
+        print_json(to_json(prediction))
+    else:
+        click.echo(prediction_text(prediction))
+
+
+@click.command()
+@fit_options
+@click.option("--family", metavar="LABEL", help="Series to add runs to; without it, all.")
+@click.option("--baseline", metavar="LABEL", help="The other series of a multiplier.")
+@click.option(
+    "--interval",
+    default="params",
+    show_default=True,
+    help="What to pin down: params|tokens|loss|multiplier.",
+)
+@click.option("--at", metavar="C", help="Budget at which; without it, the largest bracketed one.")
+@click.option("--number", default=8, show_default=True, metavar="N", help="How many runs.")
+@json_option
+def propose(source: Path, as_json: bool, **options: Any) -> None:
+    """Which runs to add next: what brackets open budgets, then what shrinks an interval most.
+
+    Ends with a design to paste into the sweep file; only its new cells are trained.
+
+    Example: sweeper propose results/quick --family masked --interval params
+    """
+    from analysis.proposal_text import proposals_text
+    from analysis.propose import Request, to_json
+    from analysis.propose import propose as propose_runs
+
+    at = None if options["at"] is None else _number(options["at"], "--at")
+    _, result = fitted(source, options)
+    named = [name for name in (options["baseline"], options["family"]) if name is not None]
+    families = tuple(named or result.families)
+    found = propose_runs(result, Request(families, options["interval"], at, options["number"]))
+    if as_json:
+        print_json(to_json(found))
+    else:
+        click.echo(proposals_text(found))
+
+
+def fitted(source: Path, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":
+    """A source as a tidy table, and its fit under the `fit_options`."""
+    # Before numpy is imported: on matrices this small, threads only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from analysis.fit import FitSettings, fit_table
+    from analysis.load import load
+
+    table = load(source, options["params"], options["flops_convention"])
+    settings = FitSettings(
+        huber_delta=_huber_delta(options["huber_delta"]),
+        isoflop=options["isoflop"],
+        n_bootstrap=options["bootstrap"],
+        seed=options["seed"],
+    )
+    result = fit_table(table, settings)
+    if options.get("published") is not None:
+        from analysis.beside import with_published
+
+        result = with_published(result, options["published"])
+    return table, result
+
+
+def _number(text: str, option: str) -> float:
+    from sweeper.quantities import parse_number
+
+    try:
+        return parse_number(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}, not {text!r}", param_hint=option) from None
+
+
+def _huber_delta(text: str) -> Any:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"expected auto or a number (inf is least squares), not {text!r}",
+            param_hint="--huber-delta",
+        ) from None

@@ -1,0 +1,80 @@
+"""Arguments and options that verbs share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def sweep_arguments(command: Command) -> Command:
+    """A sweep file and its overrides."""
+    command = click.argument("sweep_file", type=click.Path(path_type=Path))(command)
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a value of the sweep file, for instance train.seeds=[0,1].",
+    )(command)
+
+
+def results_option(command: Command) -> Command:
+    """Where results, and corpora that were costly to read, are kept."""
+    return click.option(
+        "--results",
+        default=Path("results"),
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="Folder of all results; the sweep's own is DIR/<name>.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Print JSON for scripts."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
+
+
+def fit_options(command: Command) -> Command:
+    """A source and how to fit it."""
+    return _fit_options(command, "--flops", "--flops-convention")
+
+
+def fit_options_beside_a_budget(command: Command) -> Command:
+    """The same where `--flops` is the budget asked about."""
+    return _fit_options(command, "--flops-convention")
+
+
+def _fit_options(command: Command, *flops_convention: str) -> Command:
+    options = [
+        click.argument("source", type=click.Path(path_type=Path)),
+        click.option("--params", metavar="CONVENTION", help="trunk, trunk+head or total."),
+        click.option(
+            *flops_convention,
+            "flops_convention",
+            metavar="CONVENTION",
+            help="full, 6N, 6N+attention or no-attention.",
+        ),
+        click.option("--isoflop", default="pair", show_default=True, help="pair|parabola|akima."),
+        click.option(
+            "--huber-delta", default="auto", show_default=True, help="Of the surface; or a number."
+        ),
+        click.option("--bootstrap", default=1000, show_default=True, metavar="N"),
+        click.option("--seed", default=0, show_default=True),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def published_option(command: Command) -> Command:
+    """Published laws beside the fitted ones."""
+    return click.option(
+        "--published",
+        is_flag=False,
+        flag_value="main",
+        metavar="[NAMES]",
+        help="Show published laws too: gidd-*,chinchilla for instance, or all; alone, a few.",
+    )(command)

@@ -1,0 +1,71 @@
+"""Verbs before anything runs, `init` and `plan`, and how verbs plan a sweep."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sweeper.verbs.options import json_option, results_option, sweep_arguments
+from sweeper.verbs.output import print_json, show
+
+if TYPE_CHECKING:
+    from sweeper.plan import Plan
+    from sweeper.spec import LoadedSweep
+
+
+@click.command()
+@click.argument("sweep_file", type=click.Path(path_type=Path))
+def init(sweep_file: Path) -> None:
+    """Write a commented sweep file to start from.
+
+    Example: sweeper init my-sweep.yaml
+    """
+    from sweeper.example import write_example
+
+    write_example(sweep_file)
+    click.echo(f"wrote {sweep_file}; next: sweeper plan {sweep_file}")
+
+
+@click.command()
+@sweep_arguments
+@results_option
+@json_option
+def plan(sweep_file: Path, overrides: tuple[str, ...], results: Path, as_json: bool) -> None:
+    """List every trial of a sweep, with its cost, and what is left out and why.
+
+    Where the corpus is not at hand, corpus.assume of the sweep file stands in for it.
+
+    Example: sweeper plan sweeps/quick.yaml --set train.seeds=[0,1]
+    """
+    from sweeper.plan import plan_to_json, preview_sweep
+    from sweeper.plan_view import plan_view
+
+    _, planned = planned_sweep(sweep_file, overrides, results, preview_sweep)
+    if as_json:
+        print_json(plan_to_json(planned))
+    else:
+        show(plan_view(planned))
+
+
+def planned_sweep(
+    sweep_file: Path, overrides: tuple[str, ...], results: Path, planner: "Callable[..., Plan]"
+) -> "tuple[LoadedSweep, Plan]":
+    """A sweep file with its overrides, and its plan for the hardware of this machine."""
+    from sweeper.corpus import CACHE
+    from sweeper.precision import bfloat16_from_width
+    from sweeper.spec import load_sweep
+
+    loaded = load_sweep(sweep_file, overrides)
+    width = bfloat16_from_width(has_gpu=has_gpu(loaded))
+    cache_folder = results / CACHE if loaded.sweep.corpus.is_costly_to_read else None
+    return loaded, planner(loaded, bfloat16_from_width=width, cache_folder=cache_folder)
+
+
+def has_gpu(loaded: "LoadedSweep") -> bool:
+    """Whether trials run on GPUs: as the sweep file says, else as this machine has them."""
+    if loaded.sweep.resources.gpus != "auto":
+        return loaded.sweep.resources.gpus > 0
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,86 @@
+"""Verbs that train: `run`."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweeper.verbs.options import results_option, sweep_arguments
+from sweeper.verbs.planning import has_gpu, planned_sweep
+
+if TYPE_CHECKING:
+    from sweeper.executors.base import Executor
+    from sweeper.outcome import SweepOutcome
+    from sweeper.plan import Plan
+    from sweeper.scheduler import Limits
+    from sweeper.spec import LoadedSweep
+    from sweeper.stop_signal import StopSignal
+
+
+@click.command()
+@sweep_arguments
+@results_option
+@click.option("--executor", default="ray", show_default=True, type=click.Choice(["ray", "inline"]))
+@click.option("--address", metavar="A", help="Ray cluster to use; without it, Ray is embedded.")
+@click.pass_context
+def run(context: click.Context, /, sweep_file: Path, results: Path, **options: Any) -> None:
+    """Train what is missing of a sweep. Run it again to resume or to extend.
+
+    Ctrl-C once: write checkpoints and stop. Twice: stop now.
+
+    Example: sweeper run sweeps/quick.yaml --set train.seeds=[0,1]
+    """
+    from rich.console import Console
+
+    from sweeper.driver import Run, run_sweep
+    from sweeper.plan import plan_sweep
+    from sweeper.progress import shown
+    from sweeper.stop_signal import StopSignal
+    from sweeper.store import locked, store_at
+    from sweeper.submission import stored_plan, submit
+
+    loaded, planned = planned_sweep(sweep_file, options["overrides"], results, plan_sweep)
+    for warning in planned.warnings:
+        click.echo(f"warning: {warning.message} [{warning.code}]", err=True)
+    store, stop = store_at(results, loaded.sweep.name), StopSignal()
+    executor = _executor(options["executor"], options["address"], stop, planned, loaded)
+    stored = stored_plan(planned)
+    with locked(store), shown(Console(), store) as on_event:
+        submit(store, stored, loaded.document.as_submitted())
+        limits = _limits(loaded)
+        outcome = run_sweep(Run(store, stored, executor, limits, stop, on_event))
+    _say_what_next(results / loaded.sweep.name, outcome)
+    context.exit(outcome.exit_code)
+
+
+def _executor(
+    name: str, address: str | None, stop: "StopSignal", planned: "Plan", loaded: "LoadedSweep"
+) -> "Executor":
+    from sweeper.worker import run_trial
+
+    if name == "inline":
+        from sweeper.executors.inline import InlineExecutor
+
+        if address is not None:
+            raise click.UsageError("--address is for --executor ray; inline runs in this process")
+        return InlineExecutor(run_trial, stop.is_requested, "cuda" if has_gpu(loaded) else "cpu")
+    from sweeper.executors.ray_actors import RayExecutor
+
+    gpus, n_trials = loaded.sweep.resources.gpus, len(planned.trials)
+    return RayExecutor(run_trial, address=address, gpus_per_trial=gpus, max_slots=n_trials)
+
+
+def _limits(loaded: "LoadedSweep") -> "Limits":
+    from sweeper.scheduler import Limits
+
+    limits = loaded.sweep.limits
+    n_trials = math.inf if limits.trials is None else limits.trials
+    return Limits(flops=limits.flops, wall_s=limits.wall_s, n_trials=n_trials)
+
+
+def _say_what_next(folder: Path, outcome: "SweepOutcome") -> None:
+    if outcome.n_left:
+        click.echo("run the same command again to finish what is missing")
+    else:
+        click.echo(f"results in {folder}; next: sweeper fit {folder}")

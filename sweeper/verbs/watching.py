@@ -1,0 +1,52 @@
+"""Verbs that look at a results folder: `status` and `verify`. They need no running driver."""
+
+from pathlib import Path
+
+import click
+
+from sweeper.verbs.options import json_option
+from sweeper.verbs.output import print_json, show
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def status(folder: Path, as_json: bool) -> None:
+    """What of a sweep is done, running, failed and waiting. Needs no running driver.
+
+    Example: sweeper status results/quick
+    """
+    from sweeper.status import status as status_of
+    from sweeper.status import to_json
+    from sweeper.status_view import status_view
+    from sweeper.store import open_store
+
+    found = status_of(open_store(folder))
+    if as_json:
+        print_json(to_json(found))
+    else:
+        show(status_view(found))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def verify(context: click.Context, /, folder: Path, as_json: bool) -> None:
+    """Check a results folder: what is torn, orphaned, duplicated or inconsistent is named.
+
+    Exit code 1 when something is found.
+
+    Example: sweeper verify results/quick
+    """
+    from sweeper.verify import to_json
+    from sweeper.verify import verify as verify_folder
+
+    findings = verify_folder(folder)
+    if as_json:
+        click.echo(to_json(findings))
+    else:
+        for finding in findings:
+            click.echo(f"{finding.file}: {finding.message} [{finding.code}]")
+        click.echo(f"{folder}: {len(findings)} findings" if findings else f"{folder}: sound")
+    context.exit(1 if findings else 0)
