@@ -4,7 +4,7 @@ Everything after planning reads `plan.json` instead of planning again, so none o
 families, corpora or torch.
 """
 
-import dataclasses
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,9 +65,10 @@ class StoredPlan:
 
 def write_plan(store: Store, plan: StoredPlan) -> None:
     """Replace `plan.json`."""
-    trials = [{**_fields_of(planned), "trial": canonical(planned.trial)} for planned in plan.trials]
-    fields = {"version": PLAN_VERSION, "name": plan.name, "trials": trials}
-    durable.replace(store.plan, durable.to_json(fields))
+    head = f'"version": {PLAN_VERSION},\n"name": {json.dumps(plan.name)}'
+    # One trial per line: indented, ten thousand of them take two seconds to write.
+    lines = ",\n".join(json.dumps(_fields_of(planned), allow_nan=False) for planned in plan.trials)
+    durable.replace(store.plan, f'{{\n{head},\n"trials": [\n{lines}\n]\n}}\n'.encode())
 
 
 def read_plan(store: Store) -> StoredPlan:
@@ -90,17 +91,18 @@ def read_plan(store: Store) -> StoredPlan:
 
 
 def _fields_of(planned: StoredTrial) -> dict[str, Any]:
-    # Not dataclasses.asdict, which would copy the trial, the largest part, for nothing.
+    # Not dataclasses.asdict, which copies every value: with it this takes three times as long.
     return {
         "series": planned.series,
         "trial_id": planned.trial_id,
         "trajectory_id": planned.trajectory_id,
         "source": planned.source,
-        "reading": dataclasses.asdict(planned.reading),
-        "resources": dataclasses.asdict(planned.resources),
-        "cells": [dataclasses.asdict(cell) for cell in planned.cells],
-        "params": dataclasses.asdict(planned.params),
-        "flops_per_token": dataclasses.asdict(planned.flops_per_token),
+        "reading": vars(planned.reading),
+        "resources": vars(planned.resources),
+        "cells": [vars(cell) for cell in planned.cells],
+        "params": vars(planned.params),
+        "flops_per_token": vars(planned.flops_per_token),
+        "trial": canonical(planned.trial),
     }
 
 

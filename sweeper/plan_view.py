@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 from rich.console import RenderableType
 from rich.markup import escape
-from rich.table import Table
 
 from sweeper.plan import Plan, PlannedTrial
-from sweeper.progress import count
+from sweeper.progress import count, plain
+from sweeper.text_table import TextTable
 
 GPU_FLOPS_PER_S = 4e14
 """What a well-used H100 sustains in bfloat16: 40 % of its peak of 989 TFLOPs/s."""
@@ -42,18 +42,14 @@ def _gpu_time(train_flops: float) -> str:
     return f"; about {count(hours)} GPU hours at {GPU_FLOPS_PER_S:.0e} FLOPs/s each"
 
 
-def _trials(trials: tuple[PlannedTrial, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("trial")
-    table.add_column("series")
-    for name in ("params", "layers × width", "batch", "rate", "steps", "tokens", "FLOPs"):
-        table.add_column(name, justify="right")
-    table.add_column("observed at")
+def _trials(trials: tuple[PlannedTrial, ...]) -> TextTable:
+    numbers = ("params", "layers × width", "batch", "rate", "steps", "tokens", "FLOPs")
+    table = TextTable("trial", "series", *numbers, "observed at", numbers=numbers)
     for planned in trials:
         trial, last = planned.trial, planned.cells[-1]
-        table.add_row(
+        table.add(
             planned.trial_id or "–",
-            escape(planned.series) + (f" seed {trial.seed}" if trial.seed else ""),
+            plain(planned.series) + (f" seed {trial.seed}" if trial.seed else ""),
             count(planned.params.trunk),
             f"{trial.rung.n_layers} × {trial.rung.width}",
             count(trial.tokens_per_step),

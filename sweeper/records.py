@@ -7,9 +7,10 @@ reads these names. Torch-free.
 import dataclasses
 import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TableName = Literal["trials", "losses", "observations", "samples"]
 
@@ -147,21 +148,22 @@ ROW_TYPES: dict[TableName, type] = {
     "samples": SampleRow,
 }
 
-_ARROW_TYPES = {
-    str: (pa.string(), False),
-    int: (pa.int64(), False),
-    float: (pa.float64(), False),
-    str | None: (pa.string(), True),
-    float | None: (pa.float64(), True),
-}
-"""Arrow type and nullability of each annotation a row may use."""
 
-
-def schema(table: TableName) -> pa.Schema:
+def schema(table: TableName) -> "pa.Schema":
     """Arrow schema of a table; each field carries its documentation as metadata."""
+    # Here, because `status` and all that only names columns must not wait a tenth of a second.
+    import pyarrow as pa
+
+    arrow_types = {
+        str: (pa.string(), False),
+        int: (pa.int64(), False),
+        float: (pa.float64(), False),
+        str | None: (pa.string(), True),
+        float | None: (pa.float64(), True),
+    }
     row_type = ROW_TYPES[table]
     annotations = typing.get_type_hints(row_type)
     return pa.schema(
-        pa.field(field.name, *_ARROW_TYPES[annotations[field.name]], {"doc": field.metadata["doc"]})
+        pa.field(field.name, *arrow_types[annotations[field.name]], {"doc": field.metadata["doc"]})
         for field in dataclasses.fields(row_type)
     )

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from rich.console import RenderableType
-from rich.table import Table
 
 from sweeper.progress import count, duration, plain
 from sweeper.status import SweepStatus, TrialStatus
+from sweeper.text_table import TextTable
 
 STYLES = {"done": "green", "diverged": "magenta", "failed": "red", "running": "cyan"}
 
@@ -22,17 +22,12 @@ def status_view(status: SweepStatus) -> Iterator[RenderableType]:
     yield _trials(status.trials)
 
 
-def _trials(trials: tuple[TrialStatus, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "series"):
-        table.add_column(name)
-    for name in ("params", "FLOPs", "done", "bound"):
-        table.add_column(name, justify="right")
-    for name in ("state", "error"):
-        table.add_column(name)
+def _trials(trials: tuple[TrialStatus, ...]) -> TextTable:
+    numbers = ("params", "FLOPs", "done", "bound")
+    table = TextTable("trial", "series", *numbers, "state", "error", numbers=numbers)
     for trial in trials:
         bound = trial.bound_nats_per_token
-        table.add_row(
+        table.add(
             trial.trial_id,
             plain(trial.series),
             count(trial.params_trunk),

@@ -6,6 +6,7 @@ resolved before a trial is made, so that its hash does not depend on how they we
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -106,15 +107,16 @@ class Trial:
         if length != (0 if schedule in ENDLESS_SCHEDULES else steps[-1]):
             raise ValueError(f"a run of {steps[-1]} steps has a {schedule} schedule of {length}")
 
-    @property
+    # Cached, because plans of ten thousand trials ask for them again and again.
+    @functools.cached_property
     def trial_id(self) -> str:
         """First 12 hex digits of the hash of the whole trial."""
-        return _digest(canonical(self))
+        return _digest(_fields_of(self))
 
-    @property
+    @functools.cached_property
     def trajectory_id(self) -> str:
         """Identity of the run without its observed steps: equal ids pass through equal weights."""
-        fields = canonical(self)
+        fields = _fields_of(self)
         del fields["observe_at_steps"]
         return _digest(fields)
 
@@ -131,7 +133,7 @@ class Trial:
 
 def canonical(trial: Trial) -> dict[str, Any]:
     """The trial as plain JSON values."""
-    fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(trial)))
+    fields: dict[str, Any] = json.loads(json.dumps(_fields_of(trial)))
     return fields
 
 
@@ -150,6 +152,15 @@ def from_canonical(fields: dict[str, Any]) -> Trial:
             "observe_at_steps": tuple(fields["observe_at_steps"]),
         }
     )
+
+
+def _fields_of(trial: Trial) -> dict[str, Any]:
+    """What `dataclasses.asdict` gives, without its copy of every value."""
+    fields = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
+    return {
+        name: dict(vars(value)) if dataclasses.is_dataclass(value) else value
+        for name, value in fields.items()
+    }
 
 
 def _digest(fields: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    {"errors", "quantities", "ladder", "records", "resources", "marked_yaml"},
+    {"errors", "quantities", "ladder", "records", "resources", "marked_yaml", "text_table"},
     {"flops", "published_ladders", "results_page", "trial"},
     {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"}
     | {"laprop", "presets", "schedules", "weight_average"},
@@ -119,7 +119,8 @@ def test_only_the_front_door_prints() -> None:
     [
         ("import sweeper.cli", ("torch", "ray", "numpy", "pandas", "pyarrow", "scipy", "pydantic")),
         ("import sweeper.spec, sweeper.plan", ("torch", "ray", "pandas", "scipy")),
-        ("import sweeper.status, sweeper.verify, sweeper.driver", ("torch", "ray")),
+        ("import sweeper.verify, sweeper.driver", ("torch", "ray")),
+        ("import sweeper.status, sweeper.status_view", ("torch", "ray", "numpy", "pyarrow")),
         ("import analysis.fit, analysis.compare, analysis.report", ("torch", "ray", "optuna")),
         ("import sweeper.worker", ("ray", "pandas", "scipy", "matplotlib")),
     ],
