@@ -21,7 +21,9 @@ Shapes: N sequences of the set, B of them at a time, L tokens each, K measures o
 exposure, C = X (1 + K) control variates.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,6 +93,26 @@ class BoundEstimate:
     """Tokens that went through the network."""
 
 
+_Part = tuple[Tensor, ...]
+"""Scores of one batch, on the CPU, sequences first."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a set is scored. No number depends on it."""
+
+    after_batch: Callable[[], object] = lambda: None
+    """Called between batches, to tell that the process is alive."""
+    takes: Callable[[int], bool] = lambda _: True
+    """Whether this process scores the batch of a number; of several, exactly one does."""
+    gathered: Callable[[list[Any]], list[Any]] = lambda parts: parts
+    """The parts of all processes from those of each."""
+
+
+ALONE = Scoring()
+"""By one process, which tells nobody."""
+
+
 @dataclass(frozen=True)
 class _Scores:
     """One draw of each sequence's bound and control variates, in the order of noise levels."""
@@ -117,10 +139,15 @@ def validation_set(corpus: Corpus, *, seq_len: int, n_sequences: int) -> Validat
 
 @torch.no_grad()
 def evaluate_bound(
-    family: AbstractFamily, denoiser: Denoiser, validation: ValidationSet, seed: int
+    family: AbstractFamily,
+    denoiser: Denoiser,
+    validation: ValidationSet,
+    seed: int,
+    scoring: Scoring = ALONE,
 ) -> BoundEstimate:
     """Score all sequences; the result does not depend on anything but weights and arguments."""
-    first, second = (_scores(family, denoiser, validation.half(i), seed, i) for i in range(2))
+    draws = _Draws(family, denoiser, seed, scoring)
+    first, second = (_scores(draws, validation.half(i), i) for i in range(2))
     n, total, variance = validation.sequences_NL.shape[0], 0.0, 0.0
     for here, other in ((first, second), (second, first)):
         corrected_N = here.nats_N - here.excess_NC @ _slopes(other)
@@ -131,61 +158,91 @@ def evaluate_bound(
 
 @torch.no_grad()
 def evaluate_given_prefixes(
-    family: AbstractFamily, denoiser: Denoiser, validation: ValidationSet, seed: int
+    family: AbstractFamily,
+    denoiser: Denoiser,
+    validation: ValidationSet,
+    seed: int,
+    scoring: Scoring = ALONE,
 ) -> BoundEstimate:
     """The bound on what follows a clean prefix, nats per token of that.
 
     The sequences are dealt to a few lengths of prefix. To the family the rest of each is a shorter
     sequence; there is no regression.
     """
-    sequences_NL = validation.sequences_NL
+    draws, sequences_NL = _Draws(family, denoiser, seed, scoring), validation.sequences_NL
     nats, variance, n_tokens = 0.0, 0.0, 0
     n_lengths = min(N_PREFIX_LENGTHS, sequences_NL.shape[0] // 2)  # one has no standard error
     for i, n_prefix in enumerate(prefix_lengths(sequences_NL.shape[1], n_lengths)):
         own_NL = sequences_NL[i::n_lengths]
-        sum_N = _sums_after(family, denoiser, own_NL, n_prefix, seed)
+        sum_N = _sums_after(draws, own_NL, n_prefix, i)
         nats += sum_N.sum().item()
         variance += (stratified_stderr(sum_N) * len(sum_N)) ** 2
         n_tokens += own_NL[:, n_prefix:].numel()
     return BoundEstimate(nats / n_tokens, variance**0.5 / n_tokens, sequences_NL.numel())
 
 
-def _sums_after(
-    family: AbstractFamily, denoiser: Denoiser, x_NL: Tensor, n_prefix: int, seed: int
-) -> Tensor:
+@dataclass(frozen=True)
+class _Draws:
+    """What the bound is drawn with."""
+
+    family: AbstractFamily
+    denoiser: Denoiser
+    seed: int
+    scoring: Scoring
+
+    def of_batches(self, score: Callable[[int], _Part], n: int, first: int) -> list[Tensor]:
+        """Each tensor of the scores of n sequences, scored in batches that begin at `start`.
+
+        `first` numbers the first batch among those that are dealt to several processes.
+        """
+        parts: list[tuple[int, _Part]] = []
+        for i, start in enumerate(range(0, n, EVAL_BATCH_SEQUENCES)):
+            if self.scoring.takes(first + i):
+                parts.append((start, score(start)))
+                self.scoring.after_batch()
+        parts = sorted(self.scoring.gathered(parts), key=lambda part: part[0])
+        return [torch.cat(tensors) for tensors in zip(*(part for _, part in parts), strict=True)]
+
+
+def _sums_after(draws: _Draws, x_NL: Tensor, n_prefix: int, which: int) -> Tensor:
     """One draw of the bound on each sequence after its prefix, nats, in the order of levels."""
-    n, rng = x_NL.shape[0], generator(seed, "prefix evaluation levels", n_prefix)
+    n, seed = x_NL.shape[0], draws.seed
+    rng = generator(seed, "prefix evaluation levels", n_prefix)
     t_N = stratified(n, rng)[torch.randperm(n, generator=rng)]
-    sums = []
-    for start in range(0, n, EVAL_BATCH_SEQUENCES):
+
+    def score(start: int) -> _Part:
         x_BL, t_B = (a[start : start + EVAL_BATCH_SEQUENCES] for a in (x_NL, t_N))
         noise = generator(seed, "prefix evaluation noise", n_prefix, start)
-        reader = after_prefix(denoiser, x_BL[:, :n_prefix])
-        draw = family.bound(reader, x_BL[:, n_prefix:], t_B.to(x_BL.device), noise)
-        sums.append(draw.nats_BL.double().sum(dim=1).cpu())
-    return torch.cat(sums)[t_N.argsort()]
+        reader = after_prefix(draws.denoiser, x_BL[:, :n_prefix])
+        draw = draws.family.bound(reader, x_BL[:, n_prefix:], t_B.to(x_BL.device), noise)
+        return (draw.nats_BL.double().sum(dim=1).cpu(),)
+
+    (sum_N,) = draws.of_batches(score, n, which)
+    return sum_N[t_N.argsort()]
 
 
-def _scores(
-    family: AbstractFamily, denoiser: Denoiser, half: ValidationSet, seed: int, which: int
-) -> _Scores:
+def _scores(draws: _Draws, half: ValidationSet, which: int) -> _Scores:
     """Draw the bound of half a set at a stratified grid of levels of its own."""
     n, device = half.sequences_NL.shape[0], half.sequences_NL.device
-    rng = generator(seed, "evaluation levels", which)
+    rng = generator(draws.seed, "evaluation levels", which)
     t_N = stratified(n, rng)[torch.randperm(n, generator=rng)]
-    nats, weighted = [], []
-    for start in range(0, n, EVAL_BATCH_SEQUENCES):
+
+    def score(start: int) -> _Part:
         rows = slice(start, start + EVAL_BATCH_SEQUENCES)
-        noise = generator(seed, "evaluation noise", which, start)
-        draw = family.bound(denoiser, half.sequences_NL[rows], t_N[rows].to(device), noise)
-        nats.append(draw.nats_BL.double().mean(dim=1))
+        noise = generator(draws.seed, "evaluation noise", which, start)
+        draw = draws.family.bound(
+            draws.denoiser, half.sequences_NL[rows], t_N[rows].to(device), noise
+        )
+        nats_B = draw.nats_BL.double().mean(dim=1)
         difficulty_BLK = _with_one(half.difficulty_NLK[rows])
-        weighted.append(torch.einsum("blx,blk->bxk", draw.exposure_BLX.double(), difficulty_BLK))
+        weighted = torch.einsum("blx,blk->bxk", draw.exposure_BLX.double(), difficulty_BLK)
+        return nats_B.cpu(), weighted.cpu()
+
+    nats_N, weighted_NXK = draws.of_batches(score, n, which)
     order_N = t_N.argsort()
     length = half.sequences_NL.shape[1]
-    excess_NXK = torch.cat(weighted) / length - _with_one(half.mean_difficulty_K)
-    excess_NC = excess_NXK.flatten(1)
-    return _Scores(torch.cat(nats).cpu()[order_N], excess_NC.cpu()[order_N])
+    excess_NXK = weighted_NXK / length - _with_one(half.mean_difficulty_K).cpu()
+    return _Scores(nats_N[order_N], excess_NXK.flatten(1)[order_N])
 
 
 def _with_one(difficulty: Tensor) -> Tensor:

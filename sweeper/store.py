@@ -8,7 +8,7 @@
       published/<trial_id>.json      write-once result of a trial          (publication.py)
       attempts/<trial_id>/<n>.json   started and how it ended              (attempts.py)
       attempts/<trial_id>/progress.json                                    (attempts.py)
-      checkpoints/<trajectory_id>/   while the trial needs them            (worker.py)
+      checkpoints/<trajectory_id>/   while the trial needs them       (checkpoints.py)
       trials/ losses/ observations/ samples/   Parquet, derived            (tables.py)
 
 The published records are the only source of truth: everything derived can be deleted and is

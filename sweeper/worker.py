@@ -1,7 +1,7 @@
 """One attempt at one trial: where data, model, family, trainer and evaluation meet.
 
-Checkpoints hold weights, optimiser and everything measured so far as one file, written every
-CHECKPOINT_INTERVAL_S and when asked to stop. Data and noise are functions of the step, so a
+Checkpoints (`checkpoints.py`) hold weights, optimiser and everything measured so far; they are
+written from time to time and when asked to stop. Data and noise are functions of the step, so a
 resumed trial ends in the same bits as one that was never stopped.
 """
 
@@ -14,19 +14,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
 
-from sweeper import durable
 from sweeper.assignment import Assignment, Outcome, StopRequested
 from sweeper.attempts import Progress, attempts, progress_reporter, utc_now
+from sweeper.checkpoints import UNREADABLE, Checkpoints, Pace
 from sweeper.corpora.reading import Reading
 from sweeper.corpus import CACHE, Corpus, load_corpus
 from sweeper.errors import DataError
 from sweeper.evaluation import (
     BoundEstimate,
+    Scoring,
     evaluate_bound,
     evaluate_given_prefixes,
     validation_set,
@@ -39,14 +39,8 @@ from sweeper.trainer import Diverged, LogEntry, Trainer
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_INTERVAL_S = 30.0
-"""Training time a killed worker may lose."""
-
 LOG_EVERY_STEPS = 25
 """Steps whose mean loss makes one row."""
-
-UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, UnpicklingError)
-"""What loading a torn or foreign checkpoint may raise."""
 
 
 @dataclass
@@ -70,15 +64,7 @@ def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     """
     _prepare_process(assignment.n_threads)
     corpus = _planned_corpus(assignment)
-    trial = assignment.trial
-    trainer = Trainer(
-        trial,
-        family_of(trial),
-        corpus,
-        torch.device(assignment.device),
-        assignment.resources.micro_batch_sequences,
-    )
-    run = _Run(assignment, trainer, corpus, stop)
+    run = _Run(assignment, corpus, stop)
     try:
         run.to_the_end()
     except Stopped:
@@ -93,31 +79,40 @@ def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
 class _Run:
     """A trial between its checkpoint and its publication."""
 
-    def __init__(
-        self, assignment: Assignment, trainer: Trainer, corpus: Corpus, stop: StopRequested
-    ) -> None:
-        self.assignment, self.trial, self.trainer = assignment, assignment.trial, trainer
+    def __init__(self, assignment: Assignment, corpus: Corpus, stop: StopRequested) -> None:
+        self.assignment, self.trial, self.corpus = assignment, assignment.trial, corpus
         self.stop = stop
-        self.bytes_per_token = corpus.bytes_per_token
         self.report: Callable[[Progress], None] = progress_reporter(assignment)
-        self.checkpoint = Store(assignment.store_folder).checkpoints(self.trial) / "latest.pt"
-        self.measured = Measured()
+        self.checkpoints = Checkpoints(Store(assignment.store_folder), self.trial)
+        self.trainer, self.measured = self.new_trainer(), Measured()
         self.validation = validation_set(
             corpus,
             seq_len=self.trial.data.seq_len,
             n_sequences=self.trial.evaluation.n_sequences,
-        ).to(trainer.device)
+        ).to(self.trainer.device)
+
+    def new_trainer(self) -> Trainer:
+        """A trainer before its first step."""
+        assignment = self.assignment
+        return Trainer(
+            self.trial,
+            family_of(self.trial),
+            self.corpus,
+            torch.device(assignment.device),
+            assignment.resources.micro_batch_sequences,
+        )
 
     def to_the_end(self) -> None:
         """Train to the last observation; raises Stopped or Diverged."""
         self.resume()
-        last_saved_s = time.monotonic()
+        self.tell()
+        pace = Pace(self.assignment.resources.checkpoint_every_s)
         while self.trainer.step < self.trial.n_steps:
-            if self.stop() or time.monotonic() - last_saved_s > CHECKPOINT_INTERVAL_S:
-                self.save()
-                last_saved_s = time.monotonic()
             if self.stop():
+                self.save()
                 raise Stopped
+            if pace.is_due():
+                pace.time(self.save)
             self.advance()
 
     def advance(self) -> None:
@@ -130,12 +125,12 @@ class _Run:
         if observe:
             with self._timed("eval_time_s"):
                 self.observe()
-        self.report(self._progress())
+        self.tell()
 
     def observe(self) -> None:
         """Evaluate the bound; raises Diverged if it is not finite."""
         trainer, seed = self.trainer, self.trial.evaluation.seed
-        what = trainer.family, trainer.denoise, self.validation, seed
+        what = trainer.family, trainer.denoise, self.validation, seed, Scoring(self.tell)
         given: BoundEstimate | None = None
         with trainer.evaluation_weights():
             estimate = evaluate_bound(*what)
@@ -144,7 +139,8 @@ class _Run:
         for each in (estimate, given):
             if each and not math.isfinite(each.nats_per_token + each.stderr):
                 raise Diverged(f"bound {each.nats_per_token} at step {trainer.step}")
-        in_bits = self.bytes_per_token and 1 / (math.log(2) * self.bytes_per_token)
+        bytes_per_token = self.corpus.bytes_per_token
+        in_bits = bytes_per_token and 1 / (math.log(2) * bytes_per_token)
         self.measured.measurements.append(
             Measurement(
                 step=self.trainer.step,
@@ -194,34 +190,42 @@ class _Run:
             logger.warning("trial %s was published by another attempt", self.trial.trial_id)
 
     def save(self) -> None:
-        """Write the checkpoint: all of it or nothing."""
-        state = {
+        """Write a checkpoint."""
+        contents = {
             "trainer": self.trainer.state_dict(),
             "measured": dataclasses.asdict(self.measured),
         }
-        durable.replace_with(self.checkpoint, functools.partial(torch.save, state))
+        self.checkpoints.save(self.trainer.step, contents)
 
     def resume(self) -> None:
-        """Continue from the checkpoint, unless it is past a step still to be observed."""
-        if not self.checkpoint.exists():
-            return
-        try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            measured = _measured_from(state["measured"])
-        except UNREADABLE as error:
-            logger.warning(
-                "trial %s: starting anew, its checkpoint is unreadable (%s)",
-                self.trial.trial_id,
-                error,
-            )
-            return
+        """Continue from the newest checkpoint that can be used; without any, start anew."""
+        for checkpoint in self.checkpoints.newest_first():
+            try:
+                reason = self._restore(checkpoint.contents)
+            except UNREADABLE as error:
+                reason = f"it does not fit ({type(error).__name__}: {error})"
+                self.trainer = self.new_trainer()  # it may be restored in part
+            if reason is None:
+                return
+            self.checkpoints.skip(checkpoint.step, reason)
+
+    def _restore(self, contents: dict[str, Any]) -> str | None:
+        """Continue from a checkpoint, or say why this trial cannot."""
+        step, measured = contents["trainer"]["step"], _measured_from(contents["measured"])
+        if step > self.trial.n_steps:
+            return f"it is past step {self.trial.n_steps}, the last"
         by_step = {measurement.step: measurement for measurement in measured.measurements}
-        passed = [s for s in self.trial.observe_at_steps if s <= state["trainer"]["step"]]
-        if all(step in by_step for step in passed):
-            self.trainer.load_state_dict(state["trainer"])
-            self.measured = dataclasses.replace(
-                measured, measurements=[by_step[step] for step in passed]
-            )
+        passed = [s for s in self.trial.observe_at_steps if s <= step]
+        for unobserved in passed:
+            if unobserved not in by_step:
+                return f"it is past step {unobserved}, still to be observed"
+        self.trainer.load_state_dict(contents["trainer"])
+        self.measured = dataclasses.replace(measured, measurements=[by_step[s] for s in passed])
+        return None
+
+    def tell(self) -> None:
+        """Report progress; cheap enough to do after every step and batch."""
+        self.report(self._progress())
 
     def _progress(self) -> Progress:
         trainer, measured = self.trainer, self.measured

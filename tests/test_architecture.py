@@ -22,7 +22,7 @@ LAYERS = [
     {"runs", "plan_checks"},
     {"plan"},
     {"plan_file", "store"},
-    {"assignment", "manifest", "submission"},
+    {"assignment", "manifest", "submission", "checkpoints"},
     {"attempts", "rows"},
     {"publication"},
     {"remaining", "failures", "tables", "housekeeping", "worker"},
