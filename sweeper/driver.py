@@ -63,7 +63,7 @@ class Run:
 def run_sweep(run: Run) -> SweepOutcome:
     """Run what is missing of a plan, until nothing is left, a limit is reached or a signal comes.
 
-    Call it while holding `locked(store)`. Raises KeyboardInterrupt on a second signal.
+    Call it while holding `held(store)`. Raises KeyboardInterrupt on a second signal.
     """
     driver = _Driver(run)
     if driver.waiting:

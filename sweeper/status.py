@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeper.attempts import Attempt, ReportedProgress, attempts, read_progress
+from sweeper.lease import DriverAtWork, driver_at_work
 from sweeper.plan_file import StoredPlan, StoredTrial, read_plan
 from sweeper.publication import Published, published
 from sweeper.remaining import Remaining, Settled, missing
 from sweeper.scheduler import expected_time_left, expected_work
-from sweeper.store import Store, driver_since
+from sweeper.store import Store
 
 State = Literal["done", "diverged", "failed", "running", "interrupted", "pending"]
 """`interrupted`: begun and not running now; the next run resumes it from its checkpoint."""
@@ -48,12 +49,18 @@ class SweepStatus:
     """How a sweep stands."""
 
     name: str
-    is_driver_alive: bool
+    driver: DriverAtWork | None
+    """The driver at work."""
     flops_planned: float
     flops_done: float
     time_left_s: float | None
     """Expected; null when nothing is running, or nothing can be said yet."""
     trials: tuple[TrialStatus, ...]
+
+    @property
+    def is_driver_alive(self) -> bool:
+        """Whether a driver is at work."""
+        return self.driver is not None
 
     @property
     def counts(self) -> dict[State, int]:
@@ -64,9 +71,9 @@ class SweepStatus:
 
 def status(store: Store) -> SweepStatus:
     """How the sweep in `store` stands now. Raises StoreError for a damaged plan or record."""
-    plan, records, driver_started_s = read_plan(store), published(store), driver_since(store)
+    plan, records, driver = read_plan(store), published(store), driver_at_work(store)
     begun = {
-        remaining.planned.trajectory_id: _look(store, remaining, driver_started_s)
+        remaining.planned.trajectory_id: _look(store, remaining, driver)
         for remaining in missing(plan.trials, records)
     }
     longest_last = sorted(records, key=lambda record: record.steps)
@@ -81,7 +88,7 @@ def status(store: Store) -> SweepStatus:
     once = {trial.trial_id: trial for trial in trials}.values()
     return SweepStatus(
         name=plan.name,
-        is_driver_alive=driver_started_s is not None,
+        driver=driver,
         flops_planned=plan.train_flops,
         flops_done=sum(trial.share_done * trial.train_flops for trial in once),
         time_left_s=_time_left(plan, list(begun.values()), by_trajectory),
@@ -91,7 +98,8 @@ def status(store: Store) -> SweepStatus:
 
 def to_json(status: SweepStatus) -> dict[str, Any]:
     """A status as plain JSON values."""
-    return {**dataclasses.asdict(status), "counts": status.counts}
+    fields = dataclasses.asdict(status)
+    return {**fields, "is_driver_alive": status.is_driver_alive, "counts": status.counts}
 
 
 @dataclass(frozen=True)
@@ -138,18 +146,18 @@ def _time_left(
     return expected_time_left(left, waiting, len(running), time_s / work)
 
 
-def _look(store: Store, remaining: Remaining, driver_started_s: float | None) -> _Begun:
+def _look(store: Store, remaining: Remaining, driver: DriverAtWork | None) -> _Begun:
     if not store.attempts(remaining.trial_id).is_dir():
         return _Begun(remaining, (), None, "pending")
     history = attempts(store, remaining.trial_id)
     reported = read_progress(store, remaining.trial_id)
-    return _Begun(remaining, history, reported, _state(history, reported, driver_started_s))
+    return _Begun(remaining, history, reported, _state(history, reported, driver))
 
 
 def _state(
     history: tuple[Attempt, ...],
     reported: ReportedProgress | None,
-    driver_started_s: float | None,
+    driver: DriverAtWork | None,
 ) -> State:
     if not history:
         return "pending"
@@ -161,7 +169,7 @@ def _state(
     if reported and reported.attempt == last.number and reported.age_s < FRESH_S:
         return "running"
     # Loading or evaluating in silence: the driver that began it would know if it had ended.
-    is_attended = driver_started_s is not None and last.started_s >= int(driver_started_s)
+    is_attended = driver is not None and last.started_s >= driver.started_s
     return "running" if is_attended else "interrupted"
 
 

@@ -15,10 +15,11 @@ def status_view(status: SweepStatus) -> Iterator[RenderableType]:
     """Counts and progress, then one line per trial."""
     counts = ", ".join(f"{n} {state}" for state, n in status.counts.items() if n)
     share = status.flops_done / status.flops_planned if status.flops_planned else 1.0
-    driver = "a driver is running" if status.is_driver_alive else "no driver is running"
+    at_work = status.driver
+    driver = f"driver: process {at_work.pid} on {at_work.host}" if at_work else "no driver at work"
     left = f", about {duration(status.time_left_s)} left" if status.time_left_s else ""
     yield f"{plain(status.name)}: {counts}; {share:.0%} of {status.flops_planned:.3g} FLOPs{left}"
-    yield f"{driver}"
+    yield driver
     yield _trials(status.trials)
 
 

@@ -1,4 +1,4 @@
-"""A sweep's results folder: its layout and its lock.
+"""A sweep's results folder: its layout.
 
     results/<sweep>/
       sweep.yaml                     the sweep file as last submitted      (submission.py)
@@ -9,29 +9,19 @@
       attempts/<trial_id>/<n>.json   started and how it ended              (attempts.py)
       attempts/<trial_id>/progress.json                                    (attempts.py)
       checkpoints/<trajectory_id>/   while the trial needs them       (checkpoints.py)
+      drivers/<epoch>.json …         who is, or was, at work here           (lease.py)
       trials/ losses/ observations/ samples/   Parquet, derived            (tables.py)
 
 The published records are the only source of truth: everything derived can be deleted and is
 rebuilt by the next run. A trial never depends on this folder's place, so folders can be moved.
 """
 
-import contextlib
-import fcntl
-import json
-import os
-import socket
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
-from sweeper import durable
 from sweeper.errors import StoreError
 from sweeper.records import TableName
 from sweeper.trial import Trial
-
-_LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.1
 
 
 @dataclass(frozen=True)
@@ -57,9 +47,9 @@ class Store:
         return self.folder / "manifest.json"
 
     @property
-    def lock(self) -> Path:
-        """Locked, and naming its process, while a driver is at work."""
-        return self.folder / ".lock"
+    def drivers(self) -> Path:
+        """The last few drivers, the one at work included."""
+        return self.folder / "drivers"
 
     def record(self, trial_id: str) -> Path:
         """Where a trial is published."""
@@ -99,53 +89,3 @@ def open_store(folder: Path) -> Store:
         reason = "is not a results folder (no plan.json)" if folder.is_dir() else "does not exist"
         raise StoreError(f"{folder} {reason}; name a folder that `sweeper run` has written")
     return store
-
-
-@contextlib.contextmanager
-def locked(store: Store) -> Iterator[None]:
-    """Hold the sweep: one driver at a time. Raises StoreError naming the driver that holds it.
-
-    The kernel frees the lock when its process ends in whatever way, so none is ever stale.
-    """
-    store.folder.mkdir(parents=True, exist_ok=True)
-    with store.lock.open("a+") as file:
-        if not _try_to_lock(file):
-            raise StoreError(f"{store.folder} is in use by {_holder(store.lock)}")
-        file.truncate(0)
-        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n")
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
-
-
-def driver_since(store: Store) -> float | None:
-    """When the driver at work on this store started, by the clock of its file system, or None."""
-    with contextlib.suppress(FileNotFoundError), store.lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return os.fstat(file.fileno()).st_mtime
-    return None
-
-
-def _try_to_lock(file: TextIO) -> bool:
-    # Several times, because somebody may be looking whether it is locked.
-    for _ in range(_LOCK_TRIES):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(_LOCK_PAUSE_S)
-    return False
-
-
-def _holder(path: Path) -> str:
-    try:
-        fields = durable.read_json(path)
-    except (ValueError, OSError):
-        return "another driver that has just started; wait for it or stop it"
-    return (
-        f"another driver, process {fields['pid']} on {fields['host']}; wait for it, or stop it "
-        "with Ctrl-C"
-    )

@@ -15,7 +15,7 @@ def submit(store: Store, plan: StoredPlan, text: str) -> None:
     """Record a sweep file, its plan, and versions and hardware.
 
     `text` is the sweep file as submitted, overrides included. Call it while holding
-    `locked(store)`.
+    `held(store)`.
     """
     store.published.mkdir(parents=True, exist_ok=True)
     _add_revision(store, text.encode())

@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 from sweeper import durable
 from sweeper.attempts import attempts
 from sweeper.errors import StoreError
+from sweeper.lease import driver_at_work
 from sweeper.plan_file import StoredPlan, read_plan
 from sweeper.publication import LOSS_COLUMNS, head_of, published, record_paths
 from sweeper.records import ROW_TYPES, ObservationRow, TableName, TrialRow, schema
 from sweeper.remaining import missing
-from sweeper.store import Store, driver_since, open_store
+from sweeper.store import Store, open_store
 from sweeper.tables import FILE_NAME, build_tables
 from sweeper.trial import from_canonical
 
@@ -57,7 +58,7 @@ def verify(folder: Path) -> list[Finding]:
 
 
 def _check_temporaries(store: Store) -> Iterator[Finding]:
-    if driver_since(store) is not None:
+    if driver_at_work(store):
         return  # a driver at work owns them
     for path in sorted(store.folder.rglob(f"{durable.TEMPORARY_PREFIX}*")):
         yield Finding("orphan-temporary", path, "left behind by a killed process; delete it")

@@ -13,10 +13,11 @@ from sweeper.driver import Run, run_sweep
 from sweeper.executors.base import Executor
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.ray_actors import RayExecutor
+from sweeper.lease import held
 from sweeper.progress import shown
 from sweeper.scheduler import Limits
 from sweeper.stop_signal import StopSignal
-from sweeper.store import Store, locked
+from sweeper.store import Store
 from sweeper.submission import submit
 
 
@@ -30,7 +31,7 @@ def main(folder: str, executor_name: str, run_trial_name: str) -> int:
         executor = InlineExecutor(run_trial, stop.is_requested)
     else:
         executor = RayExecutor(run_trial, max_slots=2)
-    with locked(store), shown(Console(), store) as show:
+    with held(store), shown(Console(), store) as show:
         submit(store, plan, "name: planted\n")
         return run_sweep(Run(store, plan, executor, Limits(), stop, show)).exit_code
 

@@ -24,6 +24,7 @@ LAYERS = [
     {"plan_file", "store"},
     {"assignment", "manifest", "submission", "checkpoints"},
     {"attempts", "rows"},
+    {"lease"},
     {"publication"},
     {"remaining", "failures", "tables", "housekeeping", "worker"},
     {"executors"},

@@ -9,10 +9,11 @@ import pytest
 from planted import assignment_of, planned_sweep, planned_trial, planted_result, submitted_store
 
 from sweeper.attempts import Progress, begin_attempt, end_attempt, progress_reporter
+from sweeper.lease import held
 from sweeper.plan_file import StoredPlan, StoredTrial
 from sweeper.publication import publish
 from sweeper.status import State, TrialStatus, status, to_json
-from sweeper.store import Store, locked
+from sweeper.store import Store
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_trial_that_fell_silent_is_not_running(store: Store) -> None:
 
 
 def test_silent_trial_of_a_living_driver_is_running(store: Store) -> None:
-    with locked(store):
+    with held(store):
         _begin(store)
         assert _first(store).state == "running"
         assert status(store).is_driver_alive
@@ -104,7 +105,7 @@ def test_attempt_of_an_earlier_driver_is_not_running(store: Store) -> None:
     path = store.attempts(_planned().trial_id) / "1.json"
     fields = json.loads(path.read_text())
     path.write_text(json.dumps({**fields, "started_at": "2020-01-01T00:00:00+00:00"}))
-    with locked(store):
+    with held(store):
         assert _first(store).state == "interrupted"
 
 

@@ -2,7 +2,7 @@ import dataclasses
 import json
 import multiprocessing
 from multiprocessing.sharedctypes import Synchronized
-from multiprocessing.synchronize import Barrier, Event
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from sweeper.errors import StoreError
 from sweeper.plan_file import StoredPlan, read_plan, write_plan
 from sweeper.publication import publish, published, read_head
 from sweeper.remaining import missing
-from sweeper.store import Store, locked, open_store, store_at
+from sweeper.store import Store, open_store, store_at
 from sweeper.submission import submit
 
 
@@ -237,35 +237,6 @@ class TestSubmission:
         store.plan.write_text(text)
         with pytest.raises(StoreError, match="run the sweep again"):
             read_plan(store)
-
-
-class TestLock:
-    def test_second_driver_is_refused_by_name(self, store: Store) -> None:
-        with (
-            locked(store),
-            pytest.raises(StoreError, match=r"in use by .*process \d+"),
-            locked(store),
-        ):
-            pass
-
-    def test_lock_of_a_dead_driver_does_not_block(self, store: Store) -> None:
-        context = multiprocessing.get_context("fork")
-        is_held = context.Event()
-        process = context.Process(target=_hold_for_ever, args=(store, is_held))
-        process.start()
-        assert is_held.wait(timeout=10)
-        with pytest.raises(StoreError, match=f"process {process.pid}"), locked(store):
-            pass
-        process.kill()
-        process.join()
-        with locked(store):
-            pass
-
-
-def _hold_for_ever(store: Store, is_held: Event) -> None:
-    with locked(store):
-        is_held.set()
-        multiprocessing.Event().wait()
 
 
 def test_attempts_are_numbered_and_keep_their_errors(store: Store) -> None:

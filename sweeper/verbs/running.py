@@ -34,10 +34,11 @@ def run(context: click.Context, /, sweep_file: Path, results: Path, **options: A
     from rich.console import Console
 
     from sweeper.driver import Run, run_sweep
+    from sweeper.lease import held
     from sweeper.plan import plan_sweep
     from sweeper.progress import shown
     from sweeper.stop_signal import StopSignal
-    from sweeper.store import locked, store_at
+    from sweeper.store import store_at
     from sweeper.submission import stored_plan, submit
 
     loaded, planned = planned_sweep(sweep_file, options["overrides"], results, plan_sweep)
@@ -46,7 +47,7 @@ def run(context: click.Context, /, sweep_file: Path, results: Path, **options: A
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
     executor = _executor(options["executor"], options["address"], stop, planned, loaded)
     stored = stored_plan(planned)
-    with locked(store), shown(Console(), store) as on_event:
+    with held(store), shown(Console(), store) as on_event:
         submit(store, stored, loaded.document.as_submitted())
         limits = _limits(loaded)
         outcome = run_sweep(Run(store, stored, executor, limits, stop, on_event))
