@@ -7,12 +7,12 @@ and, when that turns true, writes a checkpoint and returns `"interrupted"`. It p
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 from sweeper.corpora.reading import AS_BYTES, Reading
 from sweeper.flops import FlopsPerToken
 from sweeper.ladder import ParameterGroups
+from sweeper.places import StorePath
 from sweeper.plan_file import StoredCell
 from sweeper.resources import BY_DEFAULT, Resources
 from sweeper.trial import Trial
@@ -27,7 +27,7 @@ Device = Literal["cpu", "cuda"]
 class Assignment:
     """One attempt at one trial."""
 
-    store_folder: Path
+    store_folder: StorePath
     """The sweep's results folder, absolute."""
     sweep: str
     series: str

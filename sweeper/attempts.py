@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from sweeper import durable
 from sweeper.assignment import Assignment, Device
+from sweeper.places import StorePath
 from sweeper.store import Store
 
 AttemptOutcome = Literal["published", "diverged", "interrupted", "raised", "died"]
@@ -43,7 +44,7 @@ class Attempt:
     @property
     def started_s(self) -> float:
         """Start as seconds since the epoch, to the second."""
-        return datetime.datetime.fromisoformat(self.started_at).timestamp()
+        return _seconds(self.started_at)
 
     @property
     def has_failed(self) -> bool:
@@ -72,7 +73,10 @@ class ReportedProgress:
 
     attempt: int
     age_s: float
-    """Seconds since it was written, by the clock of the file system it lies on."""
+    """Seconds since it was written, by the clock of the file system it lies on.
+
+    In an object store, by the clock of the machine that wrote it.
+    """
     progress: Progress
 
 
@@ -151,10 +155,9 @@ def read_progress(store: Store, trial_id: str) -> ReportedProgress | None:
     path = store.attempts(trial_id) / "progress.json"
     try:
         fields: dict[str, Any] = durable.read_json(path)
-        age_s = time.time() - path.stat().st_mtime
-        attempt = fields.pop("attempt")
-        del fields["updated_at"]
-        return ReportedProgress(attempt, age_s, Progress(**fields))
+        attempt, updated_at = fields.pop("attempt"), fields.pop("updated_at")
+        changed_s = path.stat().st_mtime if isinstance(path, Path) else _seconds(updated_at)
+        return ReportedProgress(attempt, time.time() - changed_s, Progress(**fields))
     except (OSError, ValueError, TypeError, KeyError):
         # Written without waiting for the disk: after a power cut it may be torn, and is worthless.
         return None
@@ -165,11 +168,14 @@ def utc_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _read(path: Path) -> Attempt:
+def _seconds(moment: str) -> float:
+    """Seconds since the epoch of what `utc_now` gave."""
+    return datetime.datetime.fromisoformat(moment).timestamp()
+
+
+def _read(path: StorePath) -> Attempt:
     return Attempt(**durable.read_json(path))
 
 
-def _numbers(folder: Path) -> list[int]:
-    if not folder.is_dir():
-        return []
+def _numbers(folder: StorePath) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())

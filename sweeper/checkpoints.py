@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from sweeper import durable
+from sweeper.places import TEMPORARY_PREFIX, StorePath
 from sweeper.store import Store
 from sweeper.trial import Trial
 
@@ -61,7 +62,7 @@ class Checkpoints:
 
     def __init__(self, store: Store, trial: Trial) -> None:
         self._folder, self._trial = store.checkpoints(trial), trial
-        self._useless: set[Path] = set()
+        self._useless: set[StorePath] = set()
         """Files that this attempt could not use; dropped once there is a better one."""
 
     def newest_first(self) -> Iterator[Checkpoint]:
@@ -117,13 +118,13 @@ class Checkpoints:
 
     def _drop_unfinished(self) -> None:
         """Remove what a worker that was killed while it saved left behind."""
-        for path in self._folder.glob(f"{durable.TEMPORARY_PREFIX}*"):
+        for path in self._folder.glob(f"{TEMPORARY_PREFIX}*"):
             path.unlink(missing_ok=True)
 
-    def _path(self, step: int) -> Path:
+    def _path(self, step: int) -> StorePath:
         return self._folder / f"step-{step:08}.pt"
 
-    def _paths(self) -> list[Path]:
+    def _paths(self) -> list[StorePath]:
         """Of all checkpoints, oldest first."""
         named = [path for path in self._folder.glob(_PATTERN) if path.stem[5:].isdecimal()]
         return sorted(named, key=_step)
@@ -166,15 +167,16 @@ def _write(path: Path, contents: dict[str, Any]) -> None:
         torch.save(contents, file)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    # torch.load does not compare checksums: a damaged weight would be read as it is.
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise zipfile.BadZipFile(f"{damaged} is damaged")
-    contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+def _read(path: StorePath) -> dict[str, Any]:
+    with durable.local_file(path) as file:
+        # torch.load does not compare checksums: a damaged weight would be read as it is.
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
+        contents: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return contents
 
 
-def _step(path: Path) -> int:
+def _step(path: StorePath) -> int:
     return int(path.stem[5:])

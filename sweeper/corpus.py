@@ -4,6 +4,7 @@ Reading needs no loader state: a batch is a function of (corpus, seed, step), an
 sequences are a function of the corpus. How tokens are found and split is in `sweeper/corpora/`.
 """
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from sweeper.corpora.reading import AS_BYTES, Reading
 from sweeper.corpora.sources import find_source
 from sweeper.errors import DataError
+from sweeper.places import StorePath
 
 CACHE = ".corpora"
 """Folder beside the sweeps' results where tokens are kept between runs."""
@@ -64,6 +66,17 @@ def load_corpus(
         fingerprint=digest,
         entropy_nats_per_token=tokens.entropy_nats_per_token,
     )
+
+
+def cache_beside(results: StorePath) -> Path:
+    """The local folder where runs that write to `results` keep tokens between them.
+
+    Tokens are memory maps, so what belongs to an object store is kept in the user's cache.
+    """
+    if isinstance(results, Path):
+        return results / CACHE
+    user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(user_cache) / "sweeper" / "corpora"
 
 
 def train_batch(

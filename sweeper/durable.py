@@ -1,9 +1,10 @@
 """Files that are complete whenever they exist: replaced, or created exactly once.
 
-A power cut, `kill -9` or full disk in the middle leaves the old file or none, and at worst a
-temporary file whose name starts with a dot, which every reader ignores and `verify` names.
-Local and NFS file systems only: an object store renames by copying and needs other primitives,
-so everything that depends on renaming or linking is in this module.
+The only module that knows how a file becomes visible. On local and NFS file systems a temporary
+file is flushed, then renamed or linked: a power cut, `kill -9` or full disk in the middle leaves
+the old file or none, and at worst a temporary file whose name starts with a dot, which every reader
+ignores and `verify` names. An object store renames by copying, but puts an object whole: there the
+final name is written at once, and created exclusively by a conditional PUT.
 """
 
 import contextlib
@@ -11,21 +12,23 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-TEMPORARY_PREFIX = ".tmp-"
-"""Start of every temporary name; Parquet readers skip names that start with a dot."""
+from sweeper.places import TEMPORARY_PREFIX, ObjectPath, StorePath
 
 
-def create_exclusively(path: Path, data: bytes) -> bool:
+def create_exclusively(path: StorePath, data: bytes) -> bool:
     """Create `path` with `data`, or return False and change nothing when it exists already.
 
     A hard link is the one POSIX operation that publishes complete contents and refuses to
     replace: of two processes exactly one succeeds.
     """
+    if isinstance(path, ObjectPath):
+        return path.create(data)
     temporary = _write_temporary(path, data, flush=True)
     try:
         os.link(temporary, path)
@@ -37,14 +40,23 @@ def create_exclusively(path: Path, data: bytes) -> bool:
     return True
 
 
-def replace(path: Path, data: bytes) -> None:
+def replace(path: StorePath, data: bytes) -> None:
     """Replace `path` by `data`, durably."""
+    if isinstance(path, ObjectPath):
+        path.write_bytes(data)
+        return
     _rename(_write_temporary(path, data, flush=True), path)
     _flush_folder(path.parent)
 
 
-def replace_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Replace `path`, durably, by the file that `write` leaves at the path it is given."""
+def replace_with(path: StorePath, write: Callable[[Path], object]) -> None:
+    """Replace `path`, durably, by the file that `write` leaves at the local path it is given."""
+    if isinstance(path, ObjectPath):
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / path.name
+            write(temporary)
+            path.upload(temporary)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
@@ -77,12 +89,45 @@ def create_folder_with(path: Path, write: Callable[[Path], object]) -> bool:
     return is_created
 
 
-def replace_lightly(path: Path, data: bytes) -> None:
+def replace_lightly(path: StorePath, data: bytes) -> None:
     """Replace `path` by `data` at once for all readers, without waiting for the disk.
 
     For what is rewritten every few seconds and worth nothing after a power cut.
     """
+    if isinstance(path, ObjectPath):
+        path.write_bytes(data)
+        return
     _rename(_write_temporary(path, data, flush=False), path)
+
+
+@contextlib.contextmanager
+def local_file(path: StorePath) -> Iterator[Path]:
+    """A local file with the contents of `path`: itself, or a copy while the context lasts."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        path.download(copy)
+        yield copy
+
+
+def remove_folder(folder: StorePath) -> None:
+    """Remove a folder with all it holds, as far as that is possible. It need not exist."""
+    with contextlib.suppress(OSError):
+        if isinstance(folder, ObjectPath):
+            folder.remove_all()
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_temporaries(folder: StorePath, before_s: float) -> None:
+    """Remove temporary files that were last changed before `before_s`, seconds since the epoch."""
+    if isinstance(folder, ObjectPath):
+        return  # objects have no temporary names
+    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+        if path.stat().st_mtime < before_s:
+            path.unlink(missing_ok=True)
 
 
 def to_json(value: Any) -> bytes:
@@ -90,7 +135,7 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: StorePath) -> Any:
     """The value of a JSON file; raises ValueError when it is torn, OSError when it is absent."""
     return json.loads(path.read_bytes())
 

@@ -1,9 +1,8 @@
 """What processes that were killed leave behind, and its removal."""
 
-import shutil
 from collections.abc import Iterable
 
-from sweeper.durable import TEMPORARY_PREFIX
+from sweeper import durable
 from sweeper.plan_file import StoredPlan
 from sweeper.publication import Published
 from sweeper.remaining import missing
@@ -19,9 +18,7 @@ def tidy(
     would finish an older file; an orphaned worker that tries finds it gone, and publishes nothing.
     """
     records = tuple(published)
-    for path in store.folder.rglob(f"{TEMPORARY_PREFIX}*"):
-        if path.stat().st_mtime < before_s:
-            path.unlink(missing_ok=True)
+    durable.remove_temporaries(store.folder, before_s)
     wanted = {each.planned.trajectory_id for each in missing(plan.trials, records)}
     for trajectory_id in {record.trajectory_id for record in records} - wanted:
-        shutil.rmtree(store.folder / "checkpoints" / trajectory_id, ignore_errors=True)
+        durable.remove_folder(store.folder / "checkpoints" / trajectory_id)

@@ -32,6 +32,7 @@ from typing import IO, Literal
 from sweeper import durable
 from sweeper.attempts import utc_now
 from sweeper.errors import StoreError
+from sweeper.places import StorePath
 from sweeper.store import Store
 
 StopOrder = Literal["stop", "stop_now"]
@@ -367,10 +368,12 @@ def _read_beat(store: Store, driver: DriverAtWork) -> _Beat | None:
 
 
 def _lock_path(store: Store, driver: DriverAtWork) -> Path:
-    return store.drivers / f"{driver.epoch}.lock"
+    path = store.drivers / f"{driver.epoch}.lock"
+    assert isinstance(path, Path), "only file systems have locks"
+    return path
 
 
-def _beat_path(store: Store, driver: DriverAtWork) -> Path:
+def _beat_path(store: Store, driver: DriverAtWork) -> StorePath:
     return store.drivers / f"{driver.epoch}.beat"
 
 

@@ -5,7 +5,6 @@ Whatever a user typed is shown as text: no markup, no control characters.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import assert_never
 
 from rich.bar import Bar
@@ -79,9 +78,10 @@ def describe(event: Event, store: Store) -> str:
         case TrialInterrupted(assignment):
             return f"{_trial(assignment)} interrupted: {_what(assignment)}, behind a checkpoint"
         case TrialFailed(assignment, failure, will_retry):
-            trace = _relative(store.attempts(assignment.trial.trial_id), store)
+            attempts = store.attempts(assignment.trial.trial_id)
+            trace = f"{store.folder.name}/{attempts.parent.name}/{attempts.name}"
             name = f"{assignment.attempt}.traceback.txt"
-            then = "trying again" if will_retry else f"given up; traceback in {trace / name}"
+            then = "trying again" if will_retry else f"given up; traceback in {trace}/{name}"
             error = f"{failure.error_class}: {failure.message}".rstrip(": ")
             return f"{_trial(assignment)} failed: {_what(assignment)}, {error}; {then}"
         case Stopping(reason, n_running):
@@ -236,7 +236,3 @@ def _what(assignment: Assignment) -> str:
 
 def _work(assignment: Assignment) -> float:
     return expected_work(assignment.trial, assignment.flops_per_token)
-
-
-def _relative(path: Path, store: Store) -> Path:
-    return Path(store.folder.name) / path.relative_to(store.folder)

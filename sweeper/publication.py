@@ -10,14 +10,13 @@ A record is JSON with one top-level key per line and the long `losses` last, so 
 
 import dataclasses
 import json
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sweeper import attempts, durable
 from sweeper.assignment import Assignment
 from sweeper.errors import StoreError
+from sweeper.places import StorePath
 from sweeper.records import LossRow, ObservationRow, SampleRow, TrialRow
 from sweeper.store import Store
 from sweeper.trial import canonical
@@ -68,11 +67,11 @@ def publish(assignment: Assignment, result: Result) -> bool:
     if attempts.latest_number(store, trial.trial_id) > assignment.attempt:
         return False
     is_first = durable.create_exclusively(store.record(trial.trial_id), _encode(assignment, result))
-    shutil.rmtree(store.checkpoints(trial), ignore_errors=True)
+    durable.remove_folder(store.checkpoints(trial))
     return is_first
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: StorePath) -> dict[str, Any]:
     """A whole record as plain JSON values; raises StoreError when it is torn."""
     try:
         fields: dict[str, Any] = durable.read_json(path)
@@ -81,7 +80,7 @@ def read_record(path: Path) -> dict[str, Any]:
     return fields
 
 
-def read_head(path: Path) -> Published:
+def read_head(path: StorePath) -> Published:
     """The head of a record, without its losses; raises StoreError when it is torn."""
     lines = []
     with path.open(encoding="utf-8") as file:
@@ -113,9 +112,10 @@ def head_of(record: dict[str, Any]) -> Published:
     )
 
 
-def record_paths(store: Store) -> list[Path]:
+def record_paths(store: Store) -> list[StorePath]:
     """Paths of all published records, in the order of their trial ids."""
-    return sorted(path for path in store.published.glob("*.json") if path.name[0] not in "._")
+    found = [path for path in store.published.glob("*.json") if path.name[0] not in "._"]
+    return sorted(found, key=lambda path: path.name)
 
 
 def published(store: Store) -> tuple[Published, ...]:
@@ -164,7 +164,7 @@ def _check(assignment: Assignment, result: Result) -> None:
         )
 
 
-def _torn(path: Path, error: Exception) -> StoreError:
+def _torn(path: StorePath, error: Exception) -> StoreError:
     return StoreError(
         f"{path} is not a complete record ({type(error).__name__}: {error}); delete it and run "
         "the sweep again to train this trial anew"

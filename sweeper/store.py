@@ -14,12 +14,14 @@
 
 The published records are the only source of truth: everything derived can be deleted and is
 rebuilt by the next run. A trial never depends on this folder's place, so folders can be moved.
+In an object store these are the names of objects below one prefix.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.errors import StoreError
+from sweeper.places import StorePath, require_exclusive_creation
 from sweeper.records import TableName
 from sweeper.trial import Trial
 
@@ -28,38 +30,38 @@ from sweeper.trial import Trial
 class Store:
     """The paths of one sweep's results."""
 
-    folder: Path
+    folder: StorePath
     """Absolute, so that workers find it from any working directory."""
 
     @property
-    def plan(self) -> Path:
+    def plan(self) -> StorePath:
         """The derived plan, enough to know what is missing without planning again."""
         return self.folder / "plan.json"
 
     @property
-    def published(self) -> Path:
+    def published(self) -> StorePath:
         """One write-once record per trial."""
         return self.folder / "published"
 
     @property
-    def manifest(self) -> Path:
+    def manifest(self) -> StorePath:
         """Versions and hardware of the last run."""
         return self.folder / "manifest.json"
 
     @property
-    def drivers(self) -> Path:
+    def drivers(self) -> StorePath:
         """The last few drivers, the one at work included."""
         return self.folder / "drivers"
 
-    def record(self, trial_id: str) -> Path:
+    def record(self, trial_id: str) -> StorePath:
         """Where a trial is published."""
         return self.published / f"{trial_id}.json"
 
-    def attempts(self, trial_id: str) -> Path:
+    def attempts(self, trial_id: str) -> StorePath:
         """Folder of a trial's attempts and progress."""
         return self.folder / "attempts" / trial_id
 
-    def checkpoints(self, trial: Trial) -> Path:
+    def checkpoints(self, trial: Trial) -> StorePath:
         """Folder of a trial's checkpoints, removed when it is published.
 
         It belongs to the trajectory: a trial that observes other steps of the same run may resume
@@ -67,25 +69,35 @@ class Store:
         """
         return self.folder / "checkpoints" / trial.trajectory_id
 
-    def table(self, name: TableName) -> Path:
+    def table(self, name: TableName) -> StorePath:
         """Folder of one Parquet dataset."""
         return self.folder / name
 
 
-def store_at(results: Path, sweep: str) -> Store:
-    """The store of a sweep below `results`; raises StoreError for a name that is not one folder."""
+def store_at(results: StorePath, sweep: str) -> Store:
+    """The store of a sweep below `results`, to write to.
+
+    Raises StoreError for a name that is not one folder, and for an object store that cannot be
+    written, or not once only.
+    """
     if not sweep or sweep.startswith(".") or Path(sweep).name != sweep or "\0" in sweep:
         raise StoreError(
             f"sweep name {sweep!r} does not name one folder below {results}; use letters, digits "
             "and dashes"
         )
-    return Store((results / sweep).resolve())
+    folder = _absolute(results / sweep)
+    require_exclusive_creation(folder)
+    return Store(folder)
 
 
-def open_store(folder: Path) -> Store:
+def open_store(folder: StorePath) -> Store:
     """The store in an existing results folder; raises StoreError when it is none."""
-    store = Store(folder.resolve())
+    store = Store(_absolute(folder))
     if not store.plan.is_file():
         reason = "is not a results folder (no plan.json)" if folder.is_dir() else "does not exist"
         raise StoreError(f"{folder} {reason}; name a folder that `sweeper run` has written")
     return store
+
+
+def _absolute(folder: StorePath) -> StorePath:
+    return folder.resolve() if isinstance(folder, Path) else folder

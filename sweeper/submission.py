@@ -1,5 +1,6 @@
 """Submitting: what a user asked for, the plan that follows, and where it is about to run."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper import durable
@@ -17,7 +18,8 @@ def submit(store: Store, plan: StoredPlan, text: str) -> None:
     `text` is the sweep file as submitted, overrides included. Call it while holding
     `held(store)`.
     """
-    store.published.mkdir(parents=True, exist_ok=True)
+    if isinstance(store.published, Path):
+        store.published.mkdir(parents=True, exist_ok=True)
     _add_revision(store, text.encode())
     durable.replace(store.manifest, durable.to_json(manifest()))
     write_plan(store, plan)

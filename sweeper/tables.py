@@ -9,7 +9,6 @@ they cost.
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from sweeper import durable
 from sweeper.failures import failed_rows
+from sweeper.places import StorePath
 from sweeper.plan_file import StoredPlan, read_plan
 from sweeper.publication import LOSS_COLUMNS, head_of, read_record, record_paths
 from sweeper.records import TableName, schema
@@ -86,7 +86,8 @@ def build_tables(store: Store) -> dict[TableName, pa.Table]:
 
 def read_table(store: Store, name: TableName) -> pa.Table:
     """One table as it is on disk."""
-    return pq.read_table(store.table(name) / FILE_NAME)
+    with durable.local_file(store.table(name) / FILE_NAME) as file:
+        return pq.read_table(file)
 
 
 def _labelled(record: dict[str, Any], labels: Labels) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def _losses(records: Iterable[dict[str, Any]]) -> pa.Table:
     return pa.concat_tables([fields.empty_table(), *tables])
 
 
-def _write(table: pa.Table, path: Path) -> None:
+def _write(table: pa.Table, path: StorePath) -> None:
     # One chunk: how many records a table came from must not show in its bytes.
     whole = table.combine_chunks()
     durable.replace_with(

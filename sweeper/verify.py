@@ -6,9 +6,8 @@ Reads everything and changes nothing. A finding names a file and says what to do
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from sweeper import durable
 from sweeper.attempts import attempts
 from sweeper.errors import StoreError
 from sweeper.lease import driver_at_work
+from sweeper.places import TEMPORARY_PREFIX, StorePath
 from sweeper.plan_file import StoredPlan, read_plan
 from sweeper.publication import LOSS_COLUMNS, head_of, published, record_paths
 from sweeper.records import ROW_TYPES, ObservationRow, TableName, TrialRow, schema
@@ -33,12 +33,12 @@ class Finding:
 
     code: str
     """What kind of thing, for scripts: `torn-record`, `orphan-temporary`, …"""
-    file: Path
+    file: StorePath
     message: str
     """What was found and what to do."""
 
 
-def verify(folder: Path) -> list[Finding]:
+def verify(folder: StorePath) -> list[Finding]:
     """All findings in a results folder, none when it is sound. Raises StoreError for no store."""
     store = open_store(folder)
     try:
@@ -60,7 +60,7 @@ def verify(folder: Path) -> list[Finding]:
 def _check_temporaries(store: Store) -> Iterator[Finding]:
     if driver_at_work(store):
         return  # a driver at work owns them
-    for path in sorted(store.folder.rglob(f"{durable.TEMPORARY_PREFIX}*")):
+    for path in _sorted(store.folder.rglob(f"{TEMPORARY_PREFIX}*")):
         yield Finding("orphan-temporary", path, "left behind by a killed process; delete it")
 
 
@@ -74,7 +74,7 @@ def _check_json(store: Store) -> Iterator[Finding]:
 
 
 def _check_attempts(store: Store) -> Iterator[Finding]:
-    for folder in sorted((store.folder / "attempts").glob("*")):
+    for folder in _sorted((store.folder / "attempts").glob("*")):
         try:
             attempts(store, folder.name)
         except (OSError, ValueError, TypeError) as error:
@@ -87,7 +87,7 @@ def _check_attempts(store: Store) -> Iterator[Finding]:
 
 
 def _check_records(store: Store) -> Iterator[Finding]:
-    points: dict[tuple[str, int], Path] = {}
+    points: dict[tuple[str, int], StorePath] = {}
     for path in record_paths(store):
         try:
             record = durable.read_json(path)
@@ -113,7 +113,7 @@ def _check_records(store: Store) -> Iterator[Finding]:
             points.setdefault(point, path)
 
 
-def _check_record(path: Path, record: dict[str, Any]) -> Iterator[Finding]:
+def _check_record(path: StorePath, record: dict[str, Any]) -> Iterator[Finding]:
     trial_id = from_canonical(record["identity"]).trial_id
     if trial_id != path.stem or record["trial"]["trial_id"] != trial_id:
         yield Finding(
@@ -170,13 +170,14 @@ def _check_tables(store: Store) -> Iterator[Finding]:
         yield from _check_table(store.table(name), name, expected[name])
 
 
-def _check_table(folder: Path, name: TableName, expected: pa.Table) -> Iterator[Finding]:
+def _check_table(folder: StorePath, name: TableName, expected: pa.Table) -> Iterator[Finding]:
     path, remedy = folder / FILE_NAME, "run the sweep again to rebuild it"
-    for other in sorted(folder.glob("*")):
+    for other in _sorted(folder.glob("*")):
         if other != path and not other.name.startswith(("_", ".")):
             yield Finding("foreign-file", other, f"{name} is one file, {FILE_NAME}; delete this")
     try:
-        table = pq.read_table(path)
+        with durable.local_file(path) as file:
+            table = pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
         yield Finding("torn-table", path, f"not readable ({error}); {remedy}")
         return
@@ -190,6 +191,10 @@ def _check_table(folder: Path, name: TableName, expected: pa.Table) -> Iterator[
             f"differs from the published records ({table.num_rows} rows, {expected.num_rows} "
             f"expected); {remedy}",
         )
+
+
+def _sorted(paths: Iterable[StorePath]) -> list[StorePath]:
+    return sorted(paths, key=str)
 
 
 def to_json(findings: list[Finding]) -> str:

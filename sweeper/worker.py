@@ -22,7 +22,7 @@ from sweeper.assignment import Assignment, Outcome, StopRequested
 from sweeper.attempts import Progress, attempts, progress_reporter, utc_now
 from sweeper.checkpoints import UNREADABLE, Checkpoints, Pace
 from sweeper.corpora.reading import Reading
-from sweeper.corpus import CACHE, Corpus, load_corpus
+from sweeper.corpus import Corpus, cache_beside, load_corpus
 from sweeper.errors import DataError
 from sweeper.evaluation import (
     BoundEstimate,
@@ -260,8 +260,8 @@ def _measured_from(fields: dict[str, Any]) -> Measured:
 
 
 def _planned_corpus(assignment: Assignment) -> Corpus:
-    cache_folder = assignment.store_folder.parent / CACHE
-    corpus = _load_corpus_once(assignment.source, cache_folder, assignment.reading)
+    cache = cache_beside(assignment.store_folder.parent)
+    corpus = _load_corpus_once(assignment.source, cache, assignment.reading)
     planned = assignment.trial.data.fingerprint
     if corpus.fingerprint != planned:
         raise DataError(
@@ -273,8 +273,8 @@ def _planned_corpus(assignment: Assignment) -> Corpus:
 
 
 @functools.lru_cache(maxsize=1)
-def _load_corpus_once(source: str, cache_folder: Path, reading: Reading) -> Corpus:
-    return load_corpus(source, cache_folder, reading)
+def _load_corpus_once(source: str, cache: Path, reading: Reading) -> Corpus:
+    return load_corpus(source, cache, reading)
 
 
 def _prepare_process(n_threads: int) -> None:

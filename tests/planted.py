@@ -10,15 +10,18 @@ import signal
 import time
 from pathlib import Path
 
+import object_folder  # noqa: F401 -- so that workers, which import this module, know its stores
+
 from sweeper import durable
 from sweeper.assignment import Assignment, Outcome, StopRequested
 from sweeper.attempts import Progress, attempts, progress_reporter
 from sweeper.flops import flops_per_token
 from sweeper.ladder import parameter_groups, rung_of_width
+from sweeper.places import StorePath, place
 from sweeper.plan_file import StoredCell, StoredPlan, StoredTrial
 from sweeper.publication import Result, publish
 from sweeper.rows import Ending, Measurement, loss_row, observation_row, trial_row
-from sweeper.store import Store
+from sweeper.store import Store, store_at
 from sweeper.submission import submit
 from sweeper.trial import Data, Evaluation, Optimizer, Trial
 
@@ -76,11 +79,26 @@ def planned_sweep(
     return StoredPlan("planted", trials)
 
 
-def submitted_store(folder: Path, plan: StoredPlan) -> Store:
+def submitted_store(folder: StorePath, plan: StoredPlan) -> Store:
     """A store to which a plan was submitted."""
-    store = Store(folder.resolve())
+    store = store_at(folder.parent, folder.name)
     submit(store, plan, f"name: {plan.name}\n")
     return store
+
+
+def on_disk(path: StorePath) -> Path:
+    """A path of a store that a test keeps in a local folder."""
+    assert isinstance(path, Path)
+    return path
+
+
+def kind_of_store(kind: str, folder: Path) -> StorePath:
+    """`folder` itself for `folder`; for `objects`, a prefix of a test store that lies there."""
+    return place(f"bucket://{folder}") if kind == "objects" else folder
+
+
+KINDS = ("folder", "objects")
+"""Where results can live, as tests are parametrised."""
 
 
 def assignment_of(store: Store, planned: StoredTrial, attempt: int = 1) -> Assignment:

@@ -4,7 +4,6 @@ Prints one line per event and ends with the exit code of the sweep.
 """
 
 import sys
-from pathlib import Path
 
 import planted
 from rich.console import Console
@@ -14,16 +13,18 @@ from sweeper.executors.base import Executor
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.ray_actors import RayExecutor
 from sweeper.lease import held
+from sweeper.places import place
 from sweeper.progress import shown
 from sweeper.scheduler import Limits
 from sweeper.stop_signal import StopSignal
-from sweeper.store import Store
+from sweeper.store import store_at
 from sweeper.submission import submit
 
 
 def main(folder: str, executor_name: str, run_trial_name: str) -> int:
     plan = planted.planned_sweep()
-    store = Store(Path(folder).resolve())
+    results = place(folder)
+    store = store_at(results.parent, results.name)
     stop = StopSignal()
     run_trial = getattr(planted, run_trial_name)
     executor: Executor

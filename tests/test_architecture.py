@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    {"errors", "quantities", "ladder", "records", "resources", "marked_yaml", "text_table"},
+    {"errors", "quantities", "ladder", "records", "resources", "marked_yaml", "places"}
+    | {"text_table"},
     {"flops", "published_ladders", "results_page", "trial"},
     {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"}
     | {"laprop", "presets", "schedules", "weight_average"},
@@ -40,7 +41,7 @@ LAYERS = [
 FRONT_DOOR = {"cli", "verbs"}
 """What a user meets: it alone prints, and it alone imports both packages."""
 
-GROUND_FLOOR = {"errors", "records", "ladder", "flops"}
+GROUND_FLOOR = {"errors", "records", "ladder", "flops", "places"}
 """What `analysis` may import from `sweeper`."""
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import pandas as pd
 import planted
 import pytest
-from planted import planned_sweep, submitted_store
+from planted import on_disk, planned_sweep, submitted_store
 
 from sweeper.assignment import RunTrial
 from sweeper.driver import Run, run_sweep
@@ -66,7 +66,7 @@ def store(tmp_path: Path) -> Store:
 def undisturbed(tmp_path: Path) -> list[pd.DataFrame]:
     store = submitted_store(tmp_path / "undisturbed" / "planted", planned_sweep())
     _run_inline(store, planned_sweep())
-    return _tables(store.folder)
+    return _tables(on_disk(store.folder))
 
 
 def test_sweep_publishes_everything_longest_first(store: Store) -> None:
@@ -91,7 +91,7 @@ def test_added_budget_trains_only_its_own_cells(store: Store) -> None:
     _, events = _run_inline(store, extended)
     started = [event.assignment for event in events if isinstance(event, TrialStarted)]
     assert {each.trial.observe_at_steps for each in started} == {(40,)}
-    observations = pd.read_parquet(store.table("observations"))
+    observations = pd.read_parquet(on_disk(store.table("observations")))
     assert len(observations) == 6 * 3
     assert not observations.duplicated(["trajectory_id", "step"]).any()
 
@@ -104,7 +104,7 @@ def test_failed_trial_does_not_hold_up_the_others(tmp_path: Path) -> None:
     assert (outcome.n_done, outcome.n_failed, outcome.n_left) == (1, 1, 0)
     failures = [event for event in events if isinstance(event, TrialFailed)]
     assert [event.will_retry for event in failures] == [True, False]
-    trials = pd.read_parquet(store.table("trials")).set_index("series")
+    trials = pd.read_parquet(on_disk(store.table("trials"))).set_index("series")
     assert trials.status.to_dict() == {"masked": "done", "broken": "failed"}
     assert trials.error_message["broken"] == "planted failure"
     trial_id = trials.trial_id["broken"]

@@ -18,6 +18,7 @@ from lease_process import WITHOUT_LOCKS
 from sweeper import durable, lease
 from sweeper.errors import StoreError
 from sweeper.lease import StopOrder, driver_at_work, give_order, held
+from sweeper.places import StorePath
 from sweeper.store import Store
 
 PATIENCE_S = 30.0
@@ -29,7 +30,7 @@ N_RACES = 20
 class Process:
     """Another process that can be a driver."""
 
-    def __init__(self, folder: Path, *, with_locks: bool) -> None:
+    def __init__(self, folder: StorePath, *, with_locks: bool) -> None:
         self.folder, self.without_locks = folder, not with_locks
         self.popen = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("lease_process.py"))],

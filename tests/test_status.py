@@ -1,3 +1,4 @@
+import datetime
 import json
 import os
 import subprocess
@@ -6,8 +7,17 @@ import time
 from pathlib import Path
 
 import pytest
-from planted import assignment_of, planned_sweep, planned_trial, planted_result, submitted_store
+from planted import (
+    KINDS,
+    assignment_of,
+    kind_of_store,
+    planned_sweep,
+    planned_trial,
+    planted_result,
+    submitted_store,
+)
 
+from sweeper import durable
 from sweeper.attempts import Progress, begin_attempt, end_attempt, progress_reporter
 from sweeper.lease import held
 from sweeper.plan_file import StoredPlan, StoredTrial
@@ -16,9 +26,10 @@ from sweeper.status import State, TrialStatus, status, to_json
 from sweeper.store import Store
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return submitted_store(tmp_path / "planted", planned_sweep(("masked",)))
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    folder = kind_of_store(request.param, tmp_path) / "planted"
+    return submitted_store(folder, planned_sweep(("masked",)))
 
 
 def _planned() -> StoredTrial:
@@ -44,7 +55,12 @@ def _report(store: Store, *, step: int = 5, age_s: float = 0.0) -> None:
     )
     path = store.attempts(_planned().trial_id) / "progress.json"
     then = time.time() - age_s
-    os.utime(path, (then, then))
+    if isinstance(path, Path):
+        os.utime(path, (then, then))
+    else:
+        written_at = datetime.datetime.fromtimestamp(then, datetime.UTC).isoformat()
+        fields = {**durable.read_json(path), "updated_at": written_at}
+        durable.replace(path, durable.to_json(fields))
 
 
 def _first(store: Store) -> TrialStatus:
@@ -104,7 +120,8 @@ def test_attempt_of_an_earlier_driver_is_not_running(store: Store) -> None:
     _begin(store)
     path = store.attempts(_planned().trial_id) / "1.json"
     fields = json.loads(path.read_text())
-    path.write_text(json.dumps({**fields, "started_at": "2020-01-01T00:00:00+00:00"}))
+    fields["started_at"] = "2020-01-01T00:00:00+00:00"
+    durable.replace(path, durable.to_json(fields))
     with held(store):
         assert _first(store).state == "interrupted"
 
@@ -130,7 +147,8 @@ def test_added_budget_is_pending_again(tmp_path: Path) -> None:
 
 def test_torn_progress_is_no_progress(store: Store) -> None:
     _begin(store)
-    (store.attempts(_planned().trial_id) / "progress.json").write_text('{"attempt": 1, "st')
+    path = store.attempts(_planned().trial_id) / "progress.json"
+    durable.replace(path, b'{"attempt": 1, "st')
     assert _first(store).share_done == 0.0
 
 

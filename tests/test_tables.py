@@ -2,10 +2,11 @@ from pathlib import Path
 
 import duckdb
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from planted import (
+    KINDS,
     assignment_of,
+    kind_of_store,
     planned_sweep,
     planned_trial,
     planted_result,
@@ -18,9 +19,10 @@ from sweeper.publication import publish
 from sweeper.records import ROW_TYPES, TableName, schema
 from sweeper.store import Store
 from sweeper.submission import submit
-from sweeper.tables import FILE_NAME, refresh_tables
+from sweeper.tables import FILE_NAME, read_table, refresh_tables
 
-NAMES: tuple[TableName, ...] = ("trials", "losses", "observations", "samples")
+N_ROWS: dict[TableName, int] = {"trials": 6, "losses": 24, "observations": 12, "samples": 0}
+"""Of the planned sweep, all of it published."""
 
 
 def _publish_all(store: Store, plan: StoredPlan) -> None:
@@ -29,32 +31,43 @@ def _publish_all(store: Store, plan: StoredPlan) -> None:
         publish(assignment, planted_result(assignment))
 
 
+def _frame(store: Store, name: TableName) -> pd.DataFrame:
+    return pd.read_parquet(str(store.table(name)))
+
+
 def _bytes(store: Store) -> dict[str, bytes]:
-    return {name: (store.table(name) / FILE_NAME).read_bytes() for name in NAMES}
+    return {name: (store.table(name) / FILE_NAME).read_bytes() for name in N_ROWS}
 
 
-@pytest.fixture
-def full(tmp_path: Path) -> Store:
-    store = submitted_store(tmp_path / "planted", planned_sweep())
+@pytest.fixture(params=KINDS)
+def full(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    folder = kind_of_store(request.param, tmp_path) / "planted"
+    store = submitted_store(folder, planned_sweep())
     _publish_all(store, planned_sweep())
     refresh_tables(store)
     return store
 
 
 def test_every_reader_sees_the_same_rows(full: Store) -> None:
-    n_rows = {"trials": 6, "losses": 24, "observations": 12, "samples": 0}
-    for name in NAMES:
-        assert len(pd.read_parquet(full.table(name))) == n_rows[name]
-        query = f"SELECT count(*) FROM '{full.table(name)}/*.parquet'"
-        assert duckdb.execute(query).fetchall() == [(n_rows[name],)]
-        assert pq.read_schema(full.table(name) / FILE_NAME).equals(schema(name))
+    for name, n_rows in N_ROWS.items():
+        assert len(_frame(full, name)) == n_rows
+        assert read_table(full, name).schema.equals(schema(name))
+
+
+def test_tables_open_with_sql(tmp_path: Path) -> None:
+    store = submitted_store(tmp_path / "planted", planned_sweep())
+    _publish_all(store, planned_sweep())
+    refresh_tables(store)
+    for name, n_rows in N_ROWS.items():
+        query = f"SELECT count(*) FROM '{store.table(name)}/*.parquet'"
+        assert duckdb.execute(query).fetchall() == [(n_rows,)]
 
 
 def test_empty_sweep_has_all_four_tables(tmp_path: Path) -> None:
     store = submitted_store(tmp_path / "planted", planned_sweep())
     refresh_tables(store)
     for name in ROW_TYPES:
-        assert pd.read_parquet(store.table(name)).empty
+        assert _frame(store, name).empty
 
 
 def test_refreshing_changes_no_byte(full: Store) -> None:
@@ -88,9 +101,10 @@ def test_labels_and_budgets_are_those_of_the_current_plan(full: Store) -> None:
     )
     submit(full, StoredPlan("planted", relabelled), "name: planted\n")
     refresh_tables(full)
-    for name in ("trials", "losses", "observations"):
-        assert set(pd.read_parquet(full.table(name)).series) == {"new-masked", "new-uniform"}
-    assert set(pd.read_parquet(full.table("observations")).budget_flops) == {1e9}
+    names: tuple[TableName, ...] = ("trials", "losses", "observations")
+    for name in names:
+        assert set(_frame(full, name).series) == {"new-masked", "new-uniform"}
+    assert set(_frame(full, "observations").budget_flops) == {1e9}
 
 
 def test_point_observed_by_two_trials_is_one_row(tmp_path: Path) -> None:
@@ -99,7 +113,7 @@ def test_point_observed_by_two_trials_is_one_row(tmp_path: Path) -> None:
     store = submitted_store(tmp_path / "planted", plan)
     _publish_all(store, StoredPlan("planted", (short, long)))
     refresh_tables(store)
-    observations = pd.read_parquet(store.table("observations"))
+    observations = _frame(store, "observations")
     assert sorted(observations.step) == [10, 20, 40]
 
 
@@ -109,8 +123,8 @@ def test_diverged_trial_is_kept_and_marked(tmp_path: Path) -> None:
     assignment = assignment_of(store, plan.trials[0])
     publish(assignment, planted_result(assignment, until_step=15))
     refresh_tables(store)
-    assert list(pd.read_parquet(store.table("trials")).status) == ["diverged"]
-    observations = pd.read_parquet(store.table("observations"))
+    assert list(_frame(store, "trials").status) == ["diverged"]
+    observations = _frame(store, "observations")
     assert list(observations.status) == ["diverged"]
     assert list(observations.step) == [10]
 
@@ -124,7 +138,7 @@ def test_failed_trial_is_a_row_until_it_succeeds(tmp_path: Path) -> None:
         error = ("RuntimeError", "planted", "Traceback")
         end_attempt(store, planned.trial_id, number, "raised", error=error)
     refresh_tables(store)
-    (row,) = pd.read_parquet(store.table("trials")).to_dict("records")
+    (row,) = _frame(store, "trials").to_dict("records")
     assert (row["status"], row["error_class"]) == ("failed", "RuntimeError")
     assert row["error_message"] == "planted"
     assert row["n_attempts"] == 2
@@ -132,10 +146,10 @@ def test_failed_trial_is_a_row_until_it_succeeds(tmp_path: Path) -> None:
     assignment = assignment_of(store, planned, attempt=2)
     publish(assignment, planted_result(assignment))
     refresh_tables(store)
-    assert list(pd.read_parquet(store.table("trials")).status) == ["done"]
+    assert list(_frame(store, "trials").status) == ["done"]
 
 
 def test_trial_that_left_the_plan_keeps_its_results(full: Store) -> None:
     submit(full, planned_sweep(("masked",)), "name: planted\n# fewer\n")
     refresh_tables(full)
-    assert set(pd.read_parquet(full.table("trials")).series) == {"masked", "uniform"}
+    assert set(_frame(full, "trials").series) == {"masked", "uniform"}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from planted import on_disk
 
 from sweeper import checkpoints, worker
 from sweeper.assignment import Assignment
@@ -148,7 +149,7 @@ def test_a_stopped_trial_resumes_to_the_same_numbers(tmp_path: Path, stop_at_ste
     stop = StopAfter(stop_at_step)  # the worker asks once before each step
     assert run_trial(assignment_of(cut, trial), stop=stop) == "interrupted"
     checkpoints = Store((cut / "sweep").resolve()).checkpoints(trial)
-    path = checkpoints / f"step-{stop_at_step:08}.pt"
+    path = on_disk(checkpoints / f"step-{stop_at_step:08}.pt")
     assert torch.load(path)["trainer"]["step"] == stop_at_step
     assert run_trial(assignment_of(cut, trial), stop=never) == "published"
     assert numbers(cut, trial) == numbers(tmp_path / "whole", trial)
@@ -196,7 +197,7 @@ def interrupted_at(folder: Path, trial: Trial, *steps: int) -> list[Path]:
         stop = StopAfter(step - done)
         assert run_trial(assignment_of(folder, trial), stop=stop) == "interrupted"
         done = step
-    return sorted(Store((folder / "sweep").resolve()).checkpoints(trial).iterdir())
+    return sorted(on_disk(Store((folder / "sweep").resolve()).checkpoints(trial)).iterdir())
 
 
 def tear(path: Path) -> None:
@@ -275,7 +276,7 @@ def test_without_a_readable_checkpoint_a_trial_starts_anew(
 
 def test_checkpoints_stay_two_however_many_are_written(tmp_path: Path) -> None:
     trial = trial_of(observe_at_steps=(4, 20))
-    folder = Store((tmp_path / "sweep").resolve()).checkpoints(trial)
+    folder = on_disk(Store((tmp_path / "sweep").resolve()).checkpoints(trial))
     assigned = assignment_of(tmp_path, trial)
     assigned = dataclasses.replace(assigned, resources=Resources(checkpoint_every_s=0.0))
     folder.mkdir(parents=True)

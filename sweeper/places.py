@@ -1,0 +1,295 @@
+"""Where results lie: a folder of a file system, or a prefix in an object store.
+
+A local or NFS folder is a plain `Path`. A URL such as `s3://bucket/prefix` is an `ObjectPath`,
+which reads like a `Path` and offers only what object stores do: put a whole object, create one that
+must not exist yet, get, list and delete. There is no rename, lock, folder or trustworthy time of
+change, so code that would need one does not type-check. `durable.py` decides how files become
+visible.
+
+Stores are reached through fsspec, with the credentials of the environment and nothing cached: what
+another process has just written is seen. fsspec is imported when the first object is touched.
+"""
+
+import contextlib
+import errno
+import fnmatch
+import io
+import re
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TextIO
+
+from sweeper.errors import MissingPackage, StoreError
+
+TEMPORARY_PREFIX = ".tmp-"
+"""Start of every temporary name; Parquet readers skip names that start with a dot."""
+
+LOCAL_PROTOCOLS = ("file", "local")
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+)://(.*)", re.DOTALL)
+
+_CONFLICTS = (errno.EBUSY, errno.EINVAL, errno.EIO)
+"""What s3fs makes of HTTP 409 and 412, which conditional PUTs that meet may be answered with."""
+
+_CREATE_TRIES, _CREATE_PAUSE_S = 4, 0.2
+
+
+@dataclass(frozen=True, order=True)
+class ObjectPath:
+    """An object, or the prefix of several, in an object store.
+
+    Methods raise OSError, as those of `Path` do, and StoreError where the store cannot be used.
+    """
+
+    url: str
+    """Without a slash at its end."""
+
+    def __truediv__(self, name: str) -> "ObjectPath":
+        return ObjectPath(f"{self.url}/{name}")
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def name(self) -> str:
+        """What follows the last slash."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The name without its last suffix."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The last suffix of the name, with its dot."""
+        return PurePosixPath(self.name).suffix
+
+    @property
+    def parent(self) -> "ObjectPath":
+        """What precedes the last slash."""
+        return ObjectPath(self.url.rpartition("/")[0])
+
+    def with_suffix(self, suffix: str) -> "ObjectPath":
+        """The same name with another last suffix."""
+        return self.parent / PurePosixPath(self.name).with_suffix(suffix).name
+
+    def exists(self) -> bool:
+        """Whether there is such an object, or any below this prefix."""
+        return self._kind() is not None
+
+    def is_file(self) -> bool:
+        """Whether there is such an object."""
+        return self._kind() == "file"
+
+    def is_dir(self) -> bool:
+        """Whether there are objects below this prefix."""
+        return self._kind() == "directory"
+
+    def iterdir(self) -> Iterator["ObjectPath"]:
+        """Objects and prefixes directly below; raises FileNotFoundError when there is nothing."""
+        with self._opened() as (store, key):
+            listed = store.ls(key, detail=False)
+        # Some tools mark a "folder" by an empty object of its name.
+        names = {PurePosixPath(each).name for each in listed if each.strip("/") != key.strip("/")}
+        return (self / name for name in sorted(names))
+
+    def glob(self, pattern: str) -> Iterator["ObjectPath"]:
+        """What is directly below and has a name like `pattern`."""
+        with contextlib.suppress(FileNotFoundError):
+            yield from (each for each in self.iterdir() if fnmatch.fnmatch(each.name, pattern))
+
+    def rglob(self, pattern: str) -> Iterator["ObjectPath"]:
+        """Objects at any depth below whose own name is like `pattern`."""
+        with self._opened() as (store, key):
+            found = sorted(store.find(key))
+        for each in found:
+            below = each.strip("/").removeprefix(key.strip("/")).strip("/")
+            if below and fnmatch.fnmatch(PurePosixPath(below).name, pattern):
+                yield self / below
+
+    def read_bytes(self) -> bytes:
+        """The whole object."""
+        with self._opened() as (store, key):
+            data: bytes = store.cat_file(key)
+        return data
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """The whole object as text."""
+        return self.read_bytes().decode(encoding)
+
+    def open(self, *, encoding: str = "utf-8") -> TextIO:
+        """The lines of the object, fetched by one request."""
+        return io.StringIO(self.read_text(encoding))
+
+    def write_bytes(self, data: bytes) -> None:
+        """Put the object: readers see the old one or all of this one."""
+        with self._opened() as (store, key):
+            store.pipe_file(key, data)
+
+    def create(self, data: bytes) -> bool:
+        """Put the object unless there is one; of several that try, one gets True.
+
+        It is the store that decides, by a conditional PUT. When the reply to a PUT that succeeded
+        is lost, the repeated one is refused: then nobody gets True, and the object is there.
+        """
+        for n_tries in range(1, _CREATE_TRIES + 1):
+            try:
+                with self._opened() as (store, key):
+                    store.pipe_file(key, data, mode="create")
+                return True
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _CONFLICTS:
+                    raise
+                if self.is_file():
+                    return False
+                if n_tries == _CREATE_TRIES:
+                    raise
+            time.sleep(_CREATE_PAUSE_S)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def upload(self, file: Path) -> None:
+        """Put the contents of a local file, in parts if it is large; seen when all are there."""
+        with self._opened() as (store, key):
+            store.put_file(str(file), key)
+
+    def download(self, file: Path) -> None:
+        """Write the object to a local file, without holding it in memory."""
+        with self._opened() as (store, key):
+            store.get_file(key, str(file))
+
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        """Delete the object. Some stores do not tell whether there was one."""
+        try:
+            with self._opened() as (store, key):
+                store.rm_file(key)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def remove_all(self) -> None:
+        """Delete every object below this prefix."""
+        for each in self.rglob("*"):
+            each.unlink(missing_ok=True)
+
+    def _kind(self) -> str | None:
+        try:
+            with self._opened() as (store, key):
+                kind: str = store.info(key)["type"]
+        except FileNotFoundError:
+            return None
+        return kind
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[Any, str]]:
+        """The store and the key in it; every error of its client becomes an OSError."""
+        store, key = _reached(self.url)
+        try:
+            yield store, key
+        except (OSError, StoreError):
+            raise
+        except Exception as error:  # clients have error classes of their own: botocore's, Google's
+            message = f"{type(error).__name__}: {error}"
+            raise OSError(errno.EIO, message, self.url) from error
+
+
+StorePath = Path | ObjectPath
+"""Where results, or some of them, lie."""
+
+
+def place(text: str | StorePath) -> StorePath:
+    """The folder or the prefix that a user names; raises StoreError for a URL with a secret in it.
+
+    Other errors of a URL show when it is used.
+    """
+    if not isinstance(text, str):
+        return text
+    url = _URL.fullmatch(text)
+    if url is None:
+        return Path(text)
+    protocol, rest = url[1].lower(), url[2]
+    if protocol in LOCAL_PROTOCOLS:
+        return Path(rest)
+    # A password may contain slashes and "@", so only what precedes the first colon is repeated.
+    if ":" in rest.partition("/")[0] or "?" in rest:
+        raise StoreError(
+            f"{protocol}://…: a URL with a port, password or query in it; results are named by "
+            f"{protocol}://bucket/prefix alone, and credentials and endpoints come from the "
+            "environment, as the store's own tools read them"
+        )
+    if "::" in text or not rest.strip("/"):
+        raise StoreError(f"{text}: expected one store, a bucket and a prefix: s3://bucket/prefix")
+    return ObjectPath(f"{protocol}://{rest.rstrip('/')}")
+
+
+def read_many(paths: Sequence[StorePath]) -> list[bytes]:
+    """The contents of several files of one store, those of an object store fetched side by side."""
+    if not paths or isinstance(paths[0], Path):
+        return [path.read_bytes() for path in paths]
+    with paths[0]._opened() as (store, _):
+        keys = [store._strip_protocol(str(path)) for path in paths]
+        contents: list[bytes] = store.cat_ranges(keys, None, None, on_error="raise")
+    return contents
+
+
+def require_exclusive_creation(folder: StorePath) -> None:
+    """Raise StoreError unless the store of `folder` creates exclusively, which it is made to show.
+
+    Write-once records, attempts and the driver's lease rest on it. Some stores, and old clients of
+    those that can, take the condition and ignore it.
+    """
+    if isinstance(folder, Path):
+        return  # file systems do, by hard links
+    store, _ = _reached(folder.url)
+    if not _has_conditional_put(store):
+        raise StoreError(
+            f"{folder}: {type(store).__name__} of fsspec has no conditional PUT, so two processes "
+            "could publish the same trial; use s3, gs, abfs or a folder that all machines mount"
+        )
+    probe = folder / f"{TEMPORARY_PREFIX}probe-{uuid.uuid4().hex[:12]}"
+    try:
+        is_exclusive = probe.create(b"first") and not probe.create(b"second")
+        is_exclusive = is_exclusive and probe.read_bytes() == b"first"
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StoreError(
+            f"{folder}: cannot be written ({reason}); check the name of the bucket and the "
+            "credentials in the environment"
+        ) from error
+    if not is_exclusive:
+        raise StoreError(
+            f"{folder}: this store replaces an object although asked not to (If-None-Match), so "
+            "two processes could publish the same trial; update it and its fsspec client, or use "
+            "another store"
+        )
+
+
+def _reached(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the key in it."""
+    # Late, because nothing that stays on local disks needs it: it takes 70 ms to import.
+    import fsspec.core
+
+    try:
+        store, key = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        raise MissingPackage(
+            f"{url}: {error}; install it beside sweeper on every machine"
+        ) from error
+    except ValueError as error:
+        raise StoreError(
+            f"{url}: {error}; expected a folder, or a URL such as s3://bucket/prefix"
+        ) from error
+    return store, key
+
+
+def _has_conditional_put(store: Any) -> bool:
+    # fsspec's own fallback looks first and writes then, which loses races.
+    from fsspec.spec import AbstractFileSystem
+
+    return getattr(store.pipe_file, "__func__", None) is not AbstractFileSystem.pipe_file
