@@ -12,7 +12,7 @@ import click
 
 from analysis.errors import FitError
 from sweeper.errors import SweeperError
-from sweeper.verbs import drawing, fitting, planning, running, watching
+from sweeper.verbs import drawing, fitting, planning, running, submitting, watching
 
 BAD_INPUT = 2
 INTERRUPTED = 3
@@ -21,6 +21,7 @@ VERBS = [
     planning.init,
     planning.plan,
     running.run,
+    submitting.submit,
     watching.status,
     watching.verify,
     fitting.fit,

@@ -1,0 +1,134 @@
+"""The verb that runs a driver on a cluster: `submit`."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweeper.verbs.options import json_option, sweep_arguments
+from sweeper.verbs.output import print_json
+from sweeper.verbs.planning import planned_sweep
+
+if TYPE_CHECKING:
+    from sweeper.keep_alive import Watch
+    from sweeper.submit_job import JobRequest, JobServer
+
+LOG_LINES_SHOWN = 20
+
+
+@click.command()
+@sweep_arguments
+@click.option(
+    "--address",
+    required=True,
+    metavar="URL",
+    help="Dashboard of the Ray cluster, such as http://127.0.0.1:8265.",
+)
+@click.option(
+    "--results",
+    required=True,
+    metavar="DIR|URL",
+    help="Folder that all nodes share, or a bucket; the sweep's own is DIR/<name>.",
+)
+@click.option("--takeover", is_flag=True, help="Take over from a driver at work on this sweep.")
+@click.option("--keep-alive", "is_kept_alive", is_flag=True, help="Stay, submit again if it dies.")
+@click.option("--no-wait", is_flag=True, help="Do not stay until the driver has begun.")
+@json_option
+@click.pass_context
+def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options: Any) -> None:
+    """Run a sweep's driver as a job of a Ray cluster, where it takes no slot of a trial.
+
+    Everything that can be checked here is checked before; then it waits until the driver has begun,
+    or has said why not. Submit again to resume or to extend. The cluster needs this package, and
+    gets the sweep file and nothing else: no code, and no environment variable.
+
+    With --keep-alive the exit code is that of `sweeper run`; Ctrl-C ends only the watching.
+
+    Example: sweeper submit sweeps/quick.yaml --address http://127.0.0.1:8265 --results /shared
+    """
+    from sweeper.keep_alive import Watch
+    from sweeper.submit_job import JobServer, submission_to_json
+
+    request, notes = _request(sweep_file, options)
+    server = JobServer(options["address"])
+    _refuse_second(server, request)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    job_id = server.submit(request)
+    if as_json:
+        print_json(submission_to_json(request, server.address, job_id))
+    else:
+        _say_commands(server, request, job_id)
+    watch = Watch(server, partial(click.echo, err=True), time.sleep, time.monotonic)
+    context.exit(_stay(watch, server, request, job_id, options))
+
+
+def _request(sweep_file: Path, options: dict[str, Any]) -> "tuple[JobRequest, list[str]]":
+    """The job, and notes on it, once all is checked that can be checked on this machine."""
+    from sweeper.cluster_paths import overrides_for_cluster, results_on_cluster
+    from sweeper.errors import MissingPackage, UnavailableData
+    from sweeper.plan import preview_sweep
+    from sweeper.spec import load_sweep
+    from sweeper.submit_job import JobRequest
+
+    results, notes = results_on_cluster(options["results"])
+    loaded = load_sweep(sweep_file, options["overrides"])
+    own_overrides, path_notes = overrides_for_cluster(loaded)
+    overrides = (*options["overrides"], *own_overrides)
+    try:
+        loaded, planned = planned_sweep(sweep_file, overrides, Path(results), preview_sweep)
+        notes += [f"{warning.message} [{warning.code}]" for warning in planned.warnings]
+    except (UnavailableData, MissingPackage) as error:
+        notes.append(f"sizes and tokens are checked on the cluster alone: {error}")
+    text = loaded.document.as_submitted()
+    request = JobRequest(loaded.sweep.name, text, results, options["takeover"])
+    return request, notes + path_notes
+
+
+def _refuse_second(server: "JobServer", request: "JobRequest") -> None:
+    from sweeper.errors import ConfigError
+
+    other = None if request.takeover else server.at_work(request)
+    if other is not None:
+        raise ConfigError(
+            f"job {other} is at work on this sweep already; to stop it, "
+            f"`sweeper cancel {request.results}/{request.sweep}`, or submit with --takeover"
+        )
+
+
+def _say_commands(server: "JobServer", request: "JobRequest", job_id: str) -> None:
+    from sweeper.submit_job import commands_for
+
+    click.echo(f"submitted job {job_id}")
+    for name, command in commands_for(request, server.address, job_id).items():
+        click.echo(f"  {name:<7} {command}")
+
+
+def _stay(
+    watch: "Watch", server: "JobServer", request: "JobRequest", job_id: str, options: dict[str, Any]
+) -> int:
+    """Wait for the start, or the end, of a job; the exit code."""
+    from sweeper.keep_alive import INTERRUPTED, exit_code, keep_alive, watch_start
+    from sweeper.progress import plain
+
+    try:
+        if options["is_kept_alive"]:
+            job_id, state = keep_alive(watch, request, job_id)
+        elif options["no_wait"]:
+            return 0
+        else:
+            state = watch_start(watch, request, job_id)
+    except KeyboardInterrupt:
+        click.echo(f"job {job_id} goes on; it is only not watched any more", err=True)
+        return INTERRUPTED
+    if not state.has_ended:
+        click.echo(f"job {job_id} is {state.status}", err=True)
+        return 0
+    click.echo(f"job {job_id} has ended, {state.status}: {state.message}", err=True)
+    if state.status != "succeeded":
+        for line in server.log(job_id).splitlines()[-LOG_LINES_SHOWN:]:
+            click.echo(f"  {plain(line)}", err=True)
+    code = exit_code(state)
+    return INTERRUPTED if code is None else code

@@ -1,0 +1,263 @@
+"""Submitting a driver as a job: what is refused before, and a real cluster on this machine."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from sweeper.errors import ConfigError
+from sweeper.submit_job import JobRequest, JobServer, commands_for, new_job_id, submission_to_json
+
+SWEEP = """\
+name: pilot
+corpus: {source: "synthetic:markov?vocab=16&tokens=100000", seq_len: 16}
+series:
+  masked: {family: masked}
+design:
+  grid: {sizes: [1.7K, 2.6K], tokens: [40K]}
+train: {batch_tokens: 128, learning_rate: 0.05}
+evaluation: {sequences: 64}
+"""
+TOKEN = "sixteen-or-more-characters-of-a-token"
+SECRET = "a-secret-of-whoever-submits"
+
+REQUEST = JobRequest("quick", "name: quick\n", "/shared/my results", takeover=True)
+
+
+def test_the_command_line_of_a_job_survives_a_shell_and_names_no_secret() -> None:
+    assert REQUEST.entrypoint == (
+        "sweeper run quick.yaml --address auto --results '/shared/my results' --takeover"
+    )
+    shown = submission_to_json(REQUEST, "http://head:8265", "sweeper-quick-1")
+    assert "name: quick" not in json.dumps(shown)
+    assert commands_for(REQUEST, "http://head:8265", "sweeper-quick-1") == shown["commands"]
+    assert shown["commands"]["status"] == "sweeper status '/shared/my results/quick'"
+
+
+def test_job_ids_differ_and_name_the_sweep() -> None:
+    ids = {new_job_id("quick") for _ in range(20)}
+    assert len(ids) == 20
+    assert all(re.fullmatch(r"sweeper-quick-\d{8}-\d{6}-[0-9a-f]{4}", job_id) for job_id in ids)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class _NotRay(BaseHTTPRequestHandler):
+    """A web server of something else: answers everything with an empty JSON object."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def not_ray() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), _NotRay) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8265", "ray://head:10001", "auto", "http://", "file:///etc", ""]
+)
+def test_what_is_no_url_of_a_dashboard_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match="expected the URL of the cluster's dashboard"):
+        JobServer(address)
+
+
+def test_an_address_with_a_password_is_refused_without_repeating_it() -> None:
+    with pytest.raises(ConfigError, match="a user or a password") as raised:
+        JobServer("http://me:hush@head:8265")
+    assert "hush" not in str(raised.value)
+
+
+def test_an_address_where_nobody_listens_is_refused_quickly() -> None:
+    start_s = time.monotonic()
+    with pytest.raises(ConfigError, match=r"no answer .* check host and port"):
+        JobServer(f"http://127.0.0.1:{_free_port()}")
+    assert time.monotonic() - start_s < 5
+
+
+def test_a_server_of_something_else_is_refused(not_ray: str) -> None:
+    with pytest.raises(ConfigError, match="an answer that is not Ray's"):
+        JobServer(not_ray)
+
+
+def test_headers_that_are_no_json_are_refused_without_showing_them(
+    not_ray: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_JOB_HEADERS", "Bearer hush")
+    with pytest.raises(ConfigError, match="RAY_JOB_HEADERS: expected a JSON object") as raised:
+        JobServer(not_ray)
+    assert "hush" not in str(raised.value)
+
+
+def _environment(**changes: str) -> dict[str, str]:
+    """The environment of a process of this test: no settings of Ray, and this package."""
+    kept = {key: text for key, text in os.environ.items() if not key.startswith("RAY_")}
+    root = str(Path(__file__).parent.parent)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, "PYTHONPATH": root, "PATH": path, "OMP_NUM_THREADS": "1", **changes}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The dashboard of a cluster of one node, on loopback and in a folder of its own."""
+    port, agent_port, dashboard_port = _free_port(), _free_port(), _free_port()
+    environment = _environment(
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN=TOKEN,
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # binds everything to this address, see ray_actors
+    )
+    # Not tmp_path: names of Unix sockets are at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="sweeper-head-") as folder:
+        command = ["ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1"]
+        command += [f"--port={port}", f"--temp-dir={folder}/ray", "--num-cpus=2", "--num-gpus=0"]
+        command += ["--include-dashboard=true", "--dashboard-host=127.0.0.1"]
+        command += [f"--dashboard-port={dashboard_port}", "--object-store-memory=100000000"]
+        command += [f"--dashboard-agent-listen-port={agent_port}"]
+        with (Path(folder) / "log").open("w") as log:
+            head = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        address = f"http://127.0.0.1:{dashboard_port}"
+        try:
+            _wait_until(lambda: _answers(dashboard_port), timeout_s=90)
+            yield address
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _wait_until(condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
+    give_up_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.2)
+
+
+def _sweeper(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    changes = {"RAY_AUTH_TOKEN": TOKEN, "AWS_SECRET_ACCESS_KEY": SECRET} | changes
+    return subprocess.run(
+        [sys.executable, "-c", "from sweeper.cli import main; main()", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_environment(**changes),
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "pilot.yaml").write_text(SWEEP)
+    return tmp_path
+
+
+def _submit(
+    folder: Path, cluster: str, *arguments: str, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    return _sweeper(
+        folder, "submit", "pilot.yaml", "--address", cluster, "--results", "out", *arguments,
+        **changes,
+    )  # fmt: skip
+
+
+def _counts(folder: Path) -> dict[str, int]:
+    shown = _sweeper(folder, "status", "out/pilot", "--json")
+    if shown.returncode:
+        return {}
+    counts: dict[str, int] = json.loads(shown.stdout)["counts"]
+    return counts
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_submitted_sweep_is_trained_by_the_cluster_and_can_be_extended(
+    folder: Path, cluster: str
+) -> None:
+    done = _submit(folder, cluster, "--json", "--keep-alive")
+    assert done.returncode == 0, done.stderr
+    submitted = json.loads(done.stdout)
+    assert submitted["results"] == str(folder / "out")
+    assert _counts(folder)["done"] == 2
+    again = _submit(folder, cluster, "--set", "train.seeds=[0,1]", "--keep-alive")
+    assert again.returncode == 0, again.stderr
+    assert _counts(folder)["done"] == 4
+    assert "# --set train.seeds=[0,1]" in (folder / "out/pilot/sweep.yaml").read_text()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_no_secret_of_the_submitter_reaches_the_job_or_the_results(
+    folder: Path, cluster: str
+) -> None:
+    done = _submit(folder, cluster, "--keep-alive")
+    assert done.returncode == 0, done.stderr
+    check = (
+        "from sweeper.submit_job import JobServer\n"
+        f"client = JobServer({cluster!r})._client\n"
+        "jobs = client.list_jobs()\n"
+        "ids = [job.submission_id for job in jobs if job.submission_id]\n"
+        "print(jobs, *map(client.get_job_logs, ids))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", check],
+        env=_environment(RAY_AUTH_TOKEN=TOKEN),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "sweeper run pilot.yaml" in shown
+    for hidden in (SECRET, TOKEN):
+        assert hidden not in shown
+        for path in (folder / "out").rglob("*"):
+            assert not path.is_file() or hidden.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_mistakes_are_told_before_a_job_is_submitted_and_the_clusters_at_once(
+    folder: Path, cluster: str
+) -> None:
+    misspelt = _submit(folder, cluster, "--set", "series.masked.family=maskd")
+    assert misspelt.returncode == 2
+    assert "--set:1:22  series.masked.family" in misspelt.stderr
+    without_token = _submit(folder, cluster, RAY_AUTH_TOKEN="", HOME=str(folder / "nobody"))
+    assert without_token.returncode == 2
+    assert "the cluster wants a token" in without_token.stderr
+    assert "Traceback" not in misspelt.stderr + without_token.stderr
+    assert not (folder / "out" / "pilot").exists()
+    absent = _submit(folder, cluster, "--set", "corpus.source=path:/no/such/folder")
+    assert absent.returncode == 2
+    assert "has ended, failed" in absent.stderr
+    assert "corpus.source: found path:/no/such/folder" in absent.stderr.split("has ended")[1]
