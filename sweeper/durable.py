@@ -130,6 +130,22 @@ def remove_temporaries(folder: StorePath, before_s: float) -> None:
             path.unlink(missing_ok=True)
 
 
+def stamps(folder: StorePath) -> dict[str, str]:
+    """What changes when a file does, for each name in `folder`: its size and time of change.
+
+    Nothing for a folder that does not exist.
+    """
+    if isinstance(folder, ObjectPath):
+        return folder.stamps()
+    found = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # temporary files come and go
+                status = entry.stat()
+                found[entry.name] = f"{status.st_size}-{status.st_mtime_ns}"
+    return found
+
+
 def to_json(value: Any) -> bytes:
     """Readable JSON with a final newline; raises ValueError on NaN and infinities."""
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()

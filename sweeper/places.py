@@ -111,6 +111,19 @@ class ObjectPath:
             if below and fnmatch.fnmatch(PurePosixPath(below).name, pattern):
                 yield self / below
 
+    def stamps(self) -> dict[str, str]:
+        """What changes when an object does, for each name directly below: size and entity tag."""
+        try:
+            with self._opened() as (store, key):
+                listed = store.ls(key, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {
+            PurePosixPath(each["name"]).name: f"{each['size']}-{_tag(each)}"
+            for each in listed
+            if each["type"] == "file"
+        }
+
     def read_bytes(self) -> bytes:
         """The whole object."""
         with self._opened() as (store, key):
@@ -268,6 +281,12 @@ def require_exclusive_creation(folder: StorePath) -> None:
             "two processes could publish the same trial; update it and its fsspec client, or use "
             "another store"
         )
+
+
+def _tag(listed: dict[str, Any]) -> str:
+    """What a listing says that differs between two contents of an object."""
+    names = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
+    return next((str(listed[name]) for name in names if listed.get(name)), "")
 
 
 def _reached(url: str) -> tuple[Any, str]:

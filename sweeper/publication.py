@@ -10,13 +10,16 @@ A record is JSON with one top-level key per line and the long `losses` last, so 
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sweeper import attempts, durable
 from sweeper.assignment import Assignment
 from sweeper.errors import StoreError
-from sweeper.places import StorePath
+from sweeper.places import StorePath, read_many
+from sweeper.record_index import Published as Published  # a word of records, for who reads them
+from sweeper.record_index import read_index, record_stamps
 from sweeper.records import LossRow, ObservationRow, SampleRow, TrialRow
 from sweeper.store import Store
 from sweeper.trial import canonical
@@ -37,24 +40,6 @@ class Result:
     samples: tuple[SampleRow, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """The head of a record: what resuming and `status` need to know."""
-
-    trial_id: str
-    trajectory_id: str
-    attempt: int
-    is_diverged: bool
-    steps: int
-    """Optimiser steps taken."""
-    observed_steps: tuple[int, ...]
-    train_flops: float
-    last_bound_nats_per_token: float | None
-    """Bound of the last observation; null when it diverged before the first."""
-    work_time_s: float
-    """Seconds in training and evaluation, over all attempts."""
-
-
 def publish(assignment: Assignment, result: Result) -> bool:
     """Publish a result and drop the trial's checkpoints.
 
@@ -73,25 +58,17 @@ def publish(assignment: Assignment, result: Result) -> bool:
 
 def read_record(path: StorePath) -> dict[str, Any]:
     """A whole record as plain JSON values; raises StoreError when it is torn."""
-    try:
-        fields: dict[str, Any] = durable.read_json(path)
-    except ValueError as error:
-        raise _torn(path, error) from error
-    return fields
+    return _parsed(path, path.read_bytes())
+
+
+def read_records(paths: Sequence[StorePath]) -> list[dict[str, Any]]:
+    """Several whole records; raises StoreError when one is torn."""
+    return [_parsed(path, data) for path, data in zip(paths, read_many(paths), strict=True)]
 
 
 def read_head(path: StorePath) -> Published:
-    """The head of a record, without its losses; raises StoreError when it is torn."""
-    lines = []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.startswith('"losses"'):
-                break
-            lines.append(line)
-    try:
-        return head_of(json.loads("".join(lines).rstrip().rstrip(",") + "}"))
-    except (ValueError, KeyError) as error:
-        raise _torn(path, error) from error
+    """The head of a record; raises StoreError when it is torn."""
+    return _parsed_head(path, path.read_bytes())
 
 
 def head_of(record: dict[str, Any]) -> Published:
@@ -114,13 +91,37 @@ def head_of(record: dict[str, Any]) -> Published:
 
 def record_paths(store: Store) -> list[StorePath]:
     """Paths of all published records, in the order of their trial ids."""
-    found = [path for path in store.published.glob("*.json") if path.name[0] not in "._"]
-    return sorted(found, key=lambda path: path.name)
+    return [store.record(trial_id) for trial_id in record_stamps(store)]
 
 
 def published(store: Store) -> tuple[Published, ...]:
-    """Heads of all published records."""
-    return tuple(read_head(path) for path in record_paths(store))
+    """Heads of all published records, in the order of their trial ids.
+
+    From the index as far as it is up to date. Raises StoreError for a torn record.
+    """
+    stamps = record_stamps(store)
+    heads = read_index(store).unchanged(stamps)
+    others = [store.record(trial_id) for trial_id in stamps if trial_id not in heads]
+    for path, data in zip(others, read_many(others), strict=True):
+        heads[path.stem] = _parsed_head(path, data)
+    return tuple(heads[trial_id] for trial_id in stamps)
+
+
+def _parsed(path: StorePath, data: bytes) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = json.loads(data)
+    except ValueError as error:
+        raise _torn(path, error) from error
+    return fields
+
+
+def _parsed_head(path: StorePath, data: bytes) -> Published:
+    """The head of a record, its losses left aside."""
+    head, has_losses, _ = data.partition(b',\n"losses":')
+    try:
+        return head_of(json.loads(head + b"}" if has_losses else data))
+    except (ValueError, KeyError, TypeError) as error:
+        raise _torn(path, error) from error
 
 
 def _encode(assignment: Assignment, result: Result) -> bytes:

@@ -5,6 +5,7 @@
       revisions/0001.yaml …          every revision as submitted           (submission.py)
       manifest.json                  versions, git commit, hardware        (manifest.py)
       plan.json                      derived: planned trials and cells     (plan_file.py)
+      records.json                   derived: heads of the records         (record_index.py)
       published/<trial_id>.json      write-once result of a trial          (publication.py)
       attempts/<trial_id>/<n>.json   started and how it ended              (attempts.py)
       attempts/<trial_id>/progress.json                                    (attempts.py)
@@ -42,6 +43,11 @@ class Store:
     def published(self) -> StorePath:
         """One write-once record per trial."""
         return self.folder / "published"
+
+    @property
+    def record_index(self) -> StorePath:
+        """Derived: the heads of all records in one file."""
+        return self.folder / "records.json"
 
     @property
     def manifest(self) -> StorePath:

@@ -1,31 +1,39 @@
 """The four Parquet datasets, derived from the published records.
 
 Each is a folder with one file, replaced as a whole, so that a reader never sees a torn file, a
-duplicate or half of a refresh of one table. The same store gives the same bytes. Rebuilding
-everything is simple and costs little beside training; the driver spaces its refreshes by what
-they cost.
+duplicate or half of a refresh of one table. The same store gives the same bytes. A refresh keeps
+the rows of records that are as they were, reads the others, and notes in the index what it saw; it
+ends in the same bytes as building everything anew, which is what it does when in doubt.
 """
 
 import dataclasses
-from collections.abc import Iterable
+import hashlib
+import itertools
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweeper import durable
 from sweeper.failures import failed_rows
 from sweeper.places import StorePath
 from sweeper.plan_file import StoredPlan, read_plan
-from sweeper.publication import LOSS_COLUMNS, head_of, read_record, record_paths
-from sweeper.records import TableName, schema
+from sweeper.publication import LOSS_COLUMNS, Published, head_of, read_records
+from sweeper.record_index import RecordIndex, read_index, record_stamps, write_index
+from sweeper.records import ROW_TYPES, TableName, TrialRow, schema
 from sweeper.store import Store
 
 FILE_NAME = "part-0.parquet"
 """The only file of each dataset."""
 
+ORDER = ("series", "params_trunk", "seed", "tokens", "trial_id")
+"""Columns of `trials` by which all tables are sorted."""
+
 Row = dict[str, Any]
+Tables = Mapping[TableName, pa.Table]
 
 
 @dataclass(frozen=True)
@@ -52,36 +60,45 @@ class Labels:
                 budgets.setdefault((trajectory_id, cell.step), cell.budget_flops)
         return cls(series, budgets)
 
+    def digest(self) -> str:
+        """What changes when a label does."""
+        return hashlib.sha256(f"{self.series} {self.budget_flops}".encode()).hexdigest()
+
 
 def refresh_tables(store: Store) -> None:
-    """Rebuild all four tables from the plan, the published records and the failed attempts."""
-    for name, table in build_tables(store).items():
-        _write(table, store.table(name) / FILE_NAME)
+    """Bring all four tables, and the index, up to date with plan, records and failed attempts.
+
+    Raises StoreError for a torn record.
+    """
+    plan, index, stamps = read_plan(store), read_index(store), record_stamps(store)
+    labels = Labels.of(plan)
+    digest = labels.digest()
+    present = _present_tables(store, index) if index.labels == digest else None
+    known = index.unchanged(stamps) if present else {}
+    records = _read_others(store, stamps, known)
+    heads = known | {head.trial_id: head for head in map(head_of, records)}
+    contested = _contested([*index.heads.values(), *heads.values()]) & known.keys()
+    records += _read_others(store, contested, ())
+    kept = _kept_rows(present, known.keys() - contested)
+    failed = failed_rows(store, plan, heads.values())
+    tables = _merged(kept, _tables_of(records, labels), failed)
+    for name, table in tables.items():
+        if present is None or not table.equals(present[name]):
+            _write(table, store.table(name) / FILE_NAME)
+    renewed = RecordIndex(stamps, heads, _table_stamps(store), digest)
+    if renewed != index:
+        write_index(store, renewed)
 
 
 def build_tables(store: Store) -> dict[TableName, pa.Table]:
-    """The four tables as they should be. Raises StoreError for a torn record."""
+    """The four tables as they should be, from the records alone.
+
+    Raises StoreError for a torn record.
+    """
     plan = read_plan(store)
-    labels = Labels.of(plan)
-    records = sorted(
-        (_labelled(read_record(path), labels) for path in record_paths(store)), key=_order
-    )
-    heads = [head_of(record) for record in records]
-    failed = [dataclasses.asdict(row) for row in failed_rows(store, plan, heads)]
-    trials = [record["trial"] for record in records] + failed
-    samples = [
-        {**row, "series": record["trial"]["series"]}
-        for record in records
-        for row in record["samples"]
-    ]
-    return {
-        "trials": pa.Table.from_pylist(sorted(trials, key=_trial_order), schema("trials")),
-        "observations": pa.Table.from_pylist(
-            _observations(records, labels), schema("observations")
-        ),
-        "samples": pa.Table.from_pylist(samples, schema("samples")),
-        "losses": _losses(records),
-    }
+    records = _read_others(store, record_stamps(store), ())
+    failed = failed_rows(store, plan, map(head_of, records))
+    return _merged(_kept_rows(None, ()), _tables_of(records, Labels.of(plan)), failed)
 
 
 def read_table(store: Store, name: TableName) -> pa.Table:
@@ -90,10 +107,101 @@ def read_table(store: Store, name: TableName) -> pa.Table:
         return pq.read_table(file)
 
 
+def _read_others(
+    store: Store, trial_ids: Iterable[str], known: Container[str]
+) -> list[dict[str, Any]]:
+    """The records of trials that are not known."""
+    return read_records([store.record(each) for each in trial_ids if each not in known])
+
+
+def _contested(heads: Iterable[Published]) -> set[str]:
+    """Trials that share an observed point with another: `observations` has the row of one of them.
+
+    Which one it is may change with any of the others.
+    """
+    trials: dict[tuple[str, int], set[str]] = {}
+    for head in heads:
+        for step in head.observed_steps:
+            trials.setdefault((head.trajectory_id, step), set()).add(head.trial_id)
+    return {each for sharing in trials.values() if len(sharing) > 1 for each in sharing}
+
+
+def _table_stamps(store: Store) -> dict[str, str]:
+    """Size and time of change of the file of each table."""
+    return {name: durable.stamps(store.table(name)).get(FILE_NAME, "") for name in ROW_TYPES}
+
+
+def _present_tables(store: Store, index: RecordIndex) -> Tables | None:
+    """The tables on disk, if they are as the index knows them."""
+    if _table_stamps(store) != index.tables:
+        return None
+    try:
+        # A schema that was read carries notes of the reader, which would show in the bytes.
+        return {
+            name: pa.Table.from_arrays(read_table(store, name).columns, schema=schema(name))
+            for name in ROW_TYPES
+        }
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+
+
+def _kept_rows(present: Tables | None, trial_ids: Collection[str]) -> Tables:
+    """Rows of some published trials in the present tables."""
+    if present is None:
+        return {name: schema(name).empty_table() for name in ROW_TYPES}
+    wanted = pa.array(trial_ids, pa.string())
+    return {
+        name: table.filter(pc.is_in(table["trial_id"], value_set=wanted))
+        for name, table in present.items()
+    }
+
+
+def _tables_of(records: Iterable[dict[str, Any]], labels: Labels) -> Tables:
+    """The rows of some records, in the order of the tables."""
+    ordered = sorted((_labelled(record, labels) for record in records), key=_order)
+    samples = [
+        {**row, "series": record["trial"]["series"]}
+        for record in ordered
+        for row in record["samples"]
+    ]
+    rows: dict[TableName, list[Row]] = {
+        "trials": [record["trial"] for record in ordered],
+        "observations": _observations(ordered, labels),
+        "samples": samples,
+    }
+    tables = {name: pa.Table.from_pylist(rows[name], schema(name)) for name in rows}
+    return {**tables, "losses": _losses(ordered)}
+
+
+def _merged(kept: Tables, fresh: Tables, failed: Iterable[TrialRow]) -> dict[TableName, pa.Table]:
+    """Rows of published and failed trials in the order of the tables."""
+    failed_rows = [dataclasses.asdict(row) for row in failed]
+    added = {**fresh, "trials": _with_rows(fresh["trials"], failed_rows)}
+    merged = {name: pa.concat_tables([kept[name], added[name]]) for name in ROW_TYPES}
+    keys = zip(*(merged["trials"][name].to_pylist() for name in ORDER), strict=True)
+    trial_ids = pa.array([key[-1] for key in sorted(keys)], pa.string())
+    return {name: _sorted_by(trial_ids, table) for name, table in merged.items()}
+
+
+def _with_rows(table: pa.Table, rows: list[Row]) -> pa.Table:
+    return pa.concat_tables([table, pa.Table.from_pylist(rows, table.schema)])
+
+
+def _sorted_by(trial_ids: pa.Array, table: pa.Table) -> pa.Table:
+    """A table in the order of these trials; rows of one trial keep theirs."""
+    places = pc.index_in(table["trial_id"], value_set=trial_ids).combine_chunks()
+    # One chunk: how many parts a table came from must not show in its bytes.
+    return table.combine_chunks().take(pc.array_sort_indices(places))
+
+
 def _labelled(record: dict[str, Any], labels: Labels) -> dict[str, Any]:
     row = record["trial"]
     series = labels.series.get(row["trajectory_id"], row["series"])
     return {**record, "trial": {**row, "series": series}}
+
+
+def _order(record: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(record["trial"][name] for name in ORDER)
 
 
 def _observations(records: Iterable[dict[str, Any]], labels: Labels) -> list[Row]:
@@ -108,29 +216,19 @@ def _observations(records: Iterable[dict[str, Any]], labels: Labels) -> list[Row
     return list(rows.values())
 
 
-def _losses(records: Iterable[dict[str, Any]]) -> pa.Table:
-    fields = schema("losses")
-    tables = []
-    for record in records:
-        n_rows = len(record["losses"]["step"])
-        columns = {name: record["losses"][name] for name in LOSS_COLUMNS}
-        columns["trial_id"] = [record["trial"]["trial_id"]] * n_rows
-        columns["series"] = [record["trial"]["series"]] * n_rows
-        tables.append(pa.Table.from_pydict(columns, fields))
-    return pa.concat_tables([fields.empty_table(), *tables])
+def _losses(records: Sequence[dict[str, Any]]) -> pa.Table:
+    columns: dict[str, list[Any]] = {
+        name: list(itertools.chain.from_iterable(each["losses"][name] for each in records))
+        for name in LOSS_COLUMNS
+    }
+    for name in ("trial_id", "series"):
+        columns[name] = [
+            record["trial"][name] for record in records for _ in record["losses"]["step"]
+        ]
+    return pa.Table.from_pydict(columns, schema("losses"))
 
 
 def _write(table: pa.Table, path: StorePath) -> None:
-    # One chunk: how many records a table came from must not show in its bytes.
-    whole = table.combine_chunks()
     durable.replace_with(
-        path, lambda temporary: pq.write_table(whole, temporary, compression="zstd")
+        path, lambda temporary: pq.write_table(table, temporary, compression="zstd")
     )
-
-
-def _order(record: dict[str, Any]) -> tuple[Any, ...]:
-    return _trial_order(record["trial"])
-
-
-def _trial_order(row: Row) -> tuple[Any, ...]:
-    return row["series"], row["params_trunk"], row["seed"], row["tokens"], row["trial_id"]

@@ -23,7 +23,7 @@ LAYERS = [
     {"runs", "plan_checks"},
     {"plan"},
     {"plan_file", "store"},
-    {"assignment", "manifest", "submission", "checkpoints"},
+    {"assignment", "manifest", "submission", "checkpoints", "record_index"},
     {"attempts", "rows"},
     {"lease"},
     {"publication"},
