@@ -284,9 +284,12 @@ def require_exclusive_creation(folder: StorePath) -> None:
 
 
 def _tag(listed: dict[str, Any]) -> str:
-    """What a listing says that differs between two contents of an object."""
+    """What a listing says that differs between two contents of an object.
+
+    Where it says nothing, two listings always differ.
+    """
     names = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
-    return next((str(listed[name]) for name in names if listed.get(name)), "")
+    return next((str(listed[name]) for name in names if listed.get(name)), uuid.uuid4().hex)
 
 
 def _reached(url: str) -> tuple[Any, str]:

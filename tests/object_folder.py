@@ -6,6 +6,7 @@ renaming, copying, appending and making folders. `lax:///…` takes the conditio
 old S3 servers do.
 """
 
+import hashlib
 import io
 import os
 import shutil
@@ -118,7 +119,8 @@ def _source(key: str) -> Path:
 
 def _info(path: Path) -> dict[str, Any]:
     if path.is_file():
-        return {"name": str(path), "size": path.stat().st_size, "type": "file"}
+        tag = hashlib.sha256(path.read_bytes()).hexdigest()
+        return {"name": str(path), "size": path.stat().st_size, "type": "file", "ETag": tag}
     if _holds_objects(path):
         return {"name": str(path), "size": 0, "type": "directory"}
     raise FileNotFoundError(path)

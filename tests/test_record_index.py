@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from planted import assignment_of, planned_sweep, planned_trial, planted_result, submitted_store
 
+from sweeper import durable
 from sweeper.attempts import begin_attempt, end_attempt
 from sweeper.errors import StoreError
+from sweeper.places import ObjectPath, StorePath
 from sweeper.plan_file import StoredPlan, StoredTrial, read_plan
 from sweeper.publication import publish, published, read_head, record_paths
 from sweeper.record_index import RecordIndex, read_index, record_stamps, write_index
@@ -36,8 +38,13 @@ def indexed(tmp_path: Path) -> Store:
     return store
 
 
+def _file(path: StorePath) -> Path:
+    assert isinstance(path, Path)
+    return path
+
+
 def _first(store: Store) -> Path:
-    return record_paths(store)[0]
+    return _file(record_paths(store)[0])
 
 
 def _edit(path: Path, old: str, new: str) -> None:
@@ -90,7 +97,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_index_is_no_index_and_is_renewed(indexed: Store, damage: str) -> None:
     before = read_index(indexed)
-    DAMAGES[damage](indexed.record_index)
+    DAMAGES[damage](_file(indexed.record_index))
     assert read_index(indexed) == RecordIndex()
     _assert_heads_are_those_of_the_records(indexed)
     refresh_tables(indexed)
@@ -139,6 +146,23 @@ def test_temporary_and_foreign_names_are_no_records(indexed: Store) -> None:
     assert len(published(indexed)) == 6
 
 
+def test_index_serves_a_store_below_a_prefix(tmp_path: Path) -> None:
+    plan = planned_sweep(("masked",))
+    store = submitted_store(ObjectPath(f"bucket://{tmp_path}") / "planted", plan)
+    _publish(store, *plan.trials[:2])
+    refresh_tables(store)
+    assert read_index(store).unchanged(record_stamps(store)).keys() == record_stamps(store).keys()
+    _publish(store, *plan.trials[2:])
+    refresh_tables(store)
+    record_paths(store)[0].unlink()
+    assert len(published(store)) == 2
+    path = record_paths(store)[0]
+    durable.replace(path, path.read_bytes().replace(b'"attempt": 1', b'"attempt": 3'))
+    assert sorted(head.attempt for head in published(store)) == [1, 3]
+    refresh_tables(store)
+    _assert_tables_are_as_if_built_anew(store)
+
+
 class TestRefreshing:
     def test_reads_only_what_is_new(self, tmp_path: Path) -> None:
         *others, last = planned_sweep().trials
@@ -146,7 +170,7 @@ class TestRefreshing:
         _publish(store, *others)
         refresh_tables(store)
         # With the time and size it had, an unreadable record goes unnoticed: it is not opened.
-        path = store.record(others[0].trial_id)
+        path = _file(store.record(others[0].trial_id))
         status = path.stat()
         path.write_bytes(b"x" * status.st_size)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -211,15 +235,17 @@ class TestRefreshing:
 
     @pytest.mark.parametrize("name", ROW_TYPES)
     def test_table_that_was_changed_by_hand_is_rebuilt(self, indexed: Store, name: str) -> None:
-        path = indexed.folder / name / FILE_NAME
+        path = _file(indexed.folder / name / FILE_NAME)
         before = path.read_bytes()
-        for change in (path.unlink, lambda: path.write_bytes(before[:-20])):
-            change()
-            refresh_tables(indexed)
-            assert path.read_bytes() == before
+        path.unlink()
+        refresh_tables(indexed)
+        assert path.read_bytes() == before
+        path.write_bytes(before[:-20])
+        refresh_tables(indexed)
+        assert path.read_bytes() == before
 
     def test_nothing_new_writes_nothing(self, indexed: Store) -> None:
         paths = [indexed.record_index, *(indexed.table(name) / FILE_NAME for name in ROW_TYPES)]
-        before = [path.stat().st_mtime_ns for path in paths]
+        before = [_file(path).stat().st_mtime_ns for path in paths]
         refresh_tables(indexed)
-        assert [path.stat().st_mtime_ns for path in paths] == before
+        assert [_file(path).stat().st_mtime_ns for path in paths] == before
