@@ -12,7 +12,7 @@ import click
 
 from analysis.errors import FitError
 from sweeper.errors import SweeperError
-from sweeper.verbs import drawing, fitting, planning, running, submitting, watching
+from sweeper.verbs import cancelling, drawing, fitting, planning, running, submitting, watching
 
 BAD_INPUT = 2
 INTERRUPTED = 3
@@ -22,6 +22,7 @@ VERBS = [
     planning.plan,
     running.run,
     submitting.submit,
+    cancelling.cancel,
     watching.status,
     watching.verify,
     fitting.fit,

@@ -32,6 +32,13 @@ def results_option(command: Command) -> Command:
     )(command)
 
 
+def takeover_option(command: Command) -> Command:
+    """Take over from a driver at work, which is refused otherwise."""
+    return click.option(
+        "--takeover", is_flag=True, help="Take over from a driver at work on this sweep."
+    )(command)
+
+
 def json_option(command: Command) -> Command:
     """Print JSON for scripts."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)

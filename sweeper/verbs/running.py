@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeper.verbs.options import results_option, sweep_arguments
+from sweeper.verbs.options import results_option, sweep_arguments, takeover_option
 from sweeper.verbs.planning import has_gpu, planned_sweep
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @results_option
 @click.option("--executor", default="ray", show_default=True, type=click.Choice(["ray", "inline"]))
 @click.option("--address", metavar="A", help="Ray cluster to use; without it, Ray is embedded.")
+@takeover_option
 @click.pass_context
 def run(context: click.Context, /, sweep_file: Path, results: Path, **options: Any) -> None:
     """Train what is missing of a sweep. Run it again to resume or to extend.
@@ -47,7 +48,7 @@ def run(context: click.Context, /, sweep_file: Path, results: Path, **options: A
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
     executor = _executor(options["executor"], options["address"], stop, planned, loaded)
     stored = stored_plan(planned)
-    with held(store), shown(Console(), store) as on_event:
+    with held(store, takeover=options["takeover"]), shown(Console(), store) as on_event:
         submit(store, stored, loaded.document.as_submitted())
         limits = _limits(loaded)
         outcome = run_sweep(Run(store, stored, executor, limits, stop, on_event))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeper.verbs.options import json_option, sweep_arguments
+from sweeper.verbs.options import json_option, sweep_arguments, takeover_option
 from sweeper.verbs.output import print_json
 from sweeper.verbs.planning import planned_sweep
 
@@ -32,7 +32,7 @@ LOG_LINES_SHOWN = 20
     metavar="DIR|URL",
     help="Folder that all nodes share, or a bucket; the sweep's own is DIR/<name>.",
 )
-@click.option("--takeover", is_flag=True, help="Take over from a driver at work on this sweep.")
+@takeover_option
 @click.option("--keep-alive", "is_kept_alive", is_flag=True, help="Stay, submit again if it dies.")
 @click.option("--no-wait", is_flag=True, help="Do not stay until the driver has begun.")
 @json_option
