@@ -4,6 +4,8 @@ source                                      read as
 *.csv, *.tsv, other text                    tidy table
 *.parquet, a folder of Parquet files        tidy table, or observations of ours by their columns
 a folder with `observations[.parquet]`      results folder of ours: `store_table`
+
+A source may lie in an object store: `s3://bucket/prefix`.
 """
 
 import csv
@@ -17,27 +19,28 @@ import pyarrow.parquet as pq
 from analysis.errors import SettingsError, SourceError
 from analysis.store_table import from_observations, is_observations, with_batch_and_rate
 from analysis.tidy import RawTable, TidyTable, tidy
+from sweeper.places import StorePath, place
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
-def load(source: Path | str, params: str | None = None, flops: str | None = None) -> TidyTable:
+def load(source: StorePath | str, params: str | None = None, flops: str | None = None) -> TidyTable:
     """Read and check a source; `params` and `flops` name conventions, None is the source's own.
 
     Raises `SourceError` for what cannot be read, `TableError` for what cannot be used, and
     `SettingsError` for a convention that this source cannot be expressed in.
     """
-    path = Path(source)
+    path = place(source)
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder; expected a results folder or a table")
     if path.is_dir():
         path = _table_in(path)
     if path.is_dir() or path.suffix.lower() in PARQUET_SUFFIXES:
-        frame = _read_parquet(path)
+        frame = read_parquet(path)
         if is_observations(frame):
             trials = path.parent / "trials"
             if trials.is_dir():
-                frame = with_batch_and_rate(frame, _read_parquet(trials))
+                frame = with_batch_and_rate(frame, read_parquet(trials))
             return from_observations(frame, path.name, params, flops)
         raw = RawTable(frame, path.name, tuple(range(1, len(frame) + 1)))
     else:
@@ -51,7 +54,7 @@ def load(source: Path | str, params: str | None = None, flops: str | None = None
     return tidy(raw)
 
 
-def _table_in(folder: Path) -> Path:
+def _table_in(folder: StorePath) -> StorePath:
     """The observations of a results folder, or the folder itself when it holds Parquet files."""
     for name in ("observations.parquet", "observations"):
         if (folder / name).exists():
@@ -68,17 +71,19 @@ def _table_in(folder: Path) -> Path:
     )
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def read_parquet(path: StorePath) -> pd.DataFrame:
     """One file or a folder of part files, in the order of their names."""
     parts = [path]
     if path.is_dir():
-        parts = sorted(p for p in path.rglob("*") if p.suffix.lower() in PARQUET_SUFFIXES)
+        files = [p for p in path.rglob("*") if p.suffix.lower() in PARQUET_SUFFIXES]
+        parts = sorted(files, key=lambda file: str(file).split("/"))
     if not parts:
         raise SourceError(f"{path}: an empty folder, expected Parquet files")
     tables = []
     for part in parts:
         try:
-            tables.append(pq.ParquetFile(part).read())
+            file = part if isinstance(part, Path) else pa.BufferReader(part.read_bytes())
+            tables.append(pq.ParquetFile(file).read())
         except (pa.ArrowException, OSError) as error:
             raise SourceError(
                 f"{part}: not a readable Parquet file ({_one_line(error)})"
@@ -94,7 +99,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _read_text(path: Path) -> RawTable:
+def _read_text(path: StorePath) -> RawTable:
     """A delimited text file with every cell as text, so that messages can quote it."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -114,7 +119,7 @@ def _read_text(path: Path) -> RawTable:
     return _parse_rows(path, text, separator)
 
 
-def _parse_rows(path: Path, text: str, separator: str) -> RawTable:
+def _parse_rows(path: StorePath, text: str, separator: str) -> RawTable:
     """Cells of a delimited text; blank lines separate nothing and are passed over."""
     reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
     try:

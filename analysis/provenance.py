@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.errors import SourceError
+from analysis.load import read_parquet
+from sweeper.places import StorePath
 
 CONSTANT_COLUMNS = {
     "data_source": "corpus",
@@ -40,7 +41,7 @@ class Provenance:
     excluded: tuple[ExcludedTrial, ...] = ()
 
 
-def provenance_of(source: Path) -> Provenance:
+def provenance_of(source: StorePath) -> Provenance:
     """Provenance of a results folder; of any other source, its name alone.
 
     Raises SourceError for a damaged manifest or trials table.
@@ -48,7 +49,7 @@ def provenance_of(source: Path) -> Provenance:
     if not (source / "trials").is_dir():
         return Provenance(source.name)
     try:
-        trials = pd.read_parquet(source / "trials")
+        trials = read_parquet(source / "trials")
         manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SourceError(

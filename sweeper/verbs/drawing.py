@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from sweeper.places import StorePath
 from sweeper.verbs.fitting import fitted
 from sweeper.verbs.options import fit_options, published_option
 
@@ -14,7 +15,7 @@ from sweeper.verbs.options import fit_options, published_option
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder or file.")
 @click.option("--figure", "names", multiple=True, metavar="NAME", help="Only this; repeatable.")
 @published_option
-def plot(source: Path, out: Path, names: tuple[str, ...], **options: Any) -> None:
+def plot(source: StorePath, out: Path, names: tuple[str, ...], **options: Any) -> None:
     """Draw the figures of a fit as PNG, SVG or PDF.
 
     Example: sweeper plot results/quick -o figures
@@ -39,7 +40,7 @@ def plot(source: Path, out: Path, names: tuple[str, ...], **options: Any) -> Non
 @fit_options
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="HTML file.")
 @published_option
-def report(source: Path, out: Path, **options: Any) -> None:
+def report(source: StorePath, out: Path, **options: Any) -> None:
     """Write one HTML page with answers, curves, comparisons, laws and provenance.
 
     Example: sweeper report results/quick -o report.html

@@ -1,11 +1,11 @@
 """Verbs that answer from a fit, `fit`, `compare`, `predict` and `propose`, and how verbs fit."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeper.places import StorePath
 from sweeper.verbs.options import (
     fit_options,
     fit_options_beside_a_budget,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @fit_options
 @json_option
-def fit(source: Path, as_json: bool, **options: Any) -> None:
+def fit(source: StorePath, as_json: bool, **options: Any) -> None:
     """Fit isoFLOP optima, scaling laws and a loss surface to every series.
 
     SOURCE is a results folder, or a CSV or Parquet table with the columns family, params, tokens,
@@ -48,7 +48,7 @@ def fit(source: Path, as_json: bool, **options: Any) -> None:
 @click.option("--sensitivity", "in_full", is_flag=True, help="Every variation, not only verdicts.")
 @json_option
 def compare(
-    source: Path, baseline: str, against: str, in_full: bool, as_json: bool, **options: Any
+    source: StorePath, baseline: str, against: str, in_full: bool, as_json: bool, **options: Any
 ) -> None:
     """How much more compute one series needs than another, at equal loss.
 
@@ -83,7 +83,7 @@ def compare(
 @click.option("--family", required=True, metavar="LABEL", help="Series to predict.")
 @click.option("--flops", required=True, metavar="C", help="Training budget, for instance 1e21.")
 @json_option
-def predict(source: Path, family: str, flops: str, as_json: bool, **options: Any) -> None:
+def predict(source: StorePath, family: str, flops: str, as_json: bool, **options: Any) -> None:
     """Compute-optimal size, tokens and loss of a series at a budget, and how to train there.
 
     Intervals hold 95 % of what a new run at that budget would show, if the laws go on there.
@@ -116,7 +116,7 @@ def predict(source: Path, family: str, flops: str, as_json: bool, **options: Any
 @click.option("--at", metavar="C", help="Budget at which; without it, the largest bracketed one.")
 @click.option("--number", default=8, show_default=True, metavar="N", help="How many runs.")
 @json_option
-def propose(source: Path, as_json: bool, **options: Any) -> None:
+def propose(source: StorePath, as_json: bool, **options: Any) -> None:
     """Which runs to add next: what brackets open budgets, then what shrinks an interval most.
 
     Ends with a design to paste into the sweep file; only its new cells are trained.
@@ -138,7 +138,7 @@ def propose(source: Path, as_json: bool, **options: Any) -> None:
         click.echo(proposals_text(found))
 
 
-def fitted(source: Path, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":
+def fitted(source: StorePath, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":
     """A source as a tidy table, and its fit under the `fit_options`."""
     # Before numpy is imported: on matrices this small, threads only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from sweeper.places import place
+
 Command = Callable[..., Any]
 
 
@@ -27,8 +29,9 @@ def results_option(command: Command) -> Command:
         "--results",
         default=Path("results"),
         show_default=True,
-        type=click.Path(path_type=Path),
-        help="Folder of all results; the sweep's own is DIR/<name>.",
+        type=place,
+        metavar="DIR",
+        help="Folder of all results, or s3://bucket/prefix; the sweep's own is DIR/<name>.",
     )(command)
 
 
@@ -56,7 +59,7 @@ def fit_options_beside_a_budget(command: Command) -> Command:
 
 def _fit_options(command: Command, *flops_convention: str) -> Command:
     options = [
-        click.argument("source", type=click.Path(path_type=Path)),
+        click.argument("source", type=place),
         click.option("--params", metavar="CONVENTION", help="trunk, trunk+head or total."),
         click.option(
             *flops_convention,

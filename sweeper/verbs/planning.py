@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sweeper.places import StorePath
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import print_json, show
 
@@ -31,7 +32,7 @@ def init(sweep_file: Path) -> None:
 @sweep_arguments
 @results_option
 @json_option
-def plan(sweep_file: Path, overrides: tuple[str, ...], results: Path, as_json: bool) -> None:
+def plan(sweep_file: Path, overrides: tuple[str, ...], results: StorePath, as_json: bool) -> None:
     """List every trial of a sweep, with its cost, and what is left out and why.
 
     Where the corpus is not at hand, corpus.assume of the sweep file stands in for it.
@@ -49,17 +50,17 @@ def plan(sweep_file: Path, overrides: tuple[str, ...], results: Path, as_json: b
 
 
 def planned_sweep(
-    sweep_file: Path, overrides: tuple[str, ...], results: Path, planner: "Callable[..., Plan]"
+    sweep_file: Path, overrides: tuple[str, ...], results: StorePath, planner: "Callable[..., Plan]"
 ) -> "tuple[LoadedSweep, Plan]":
     """A sweep file with its overrides, and its plan for the hardware of this machine."""
-    from sweeper.corpus import CACHE
+    from sweeper.corpus import cache_beside
     from sweeper.precision import bfloat16_from_width
     from sweeper.spec import load_sweep
 
     loaded = load_sweep(sweep_file, overrides)
     width = bfloat16_from_width(has_gpu=has_gpu(loaded))
-    cache_folder = results / CACHE if loaded.sweep.corpus.is_costly_to_read else None
-    return loaded, planner(loaded, bfloat16_from_width=width, cache_folder=cache_folder)
+    cache = cache_beside(results) if loaded.sweep.corpus.is_costly_to_read else None
+    return loaded, planner(loaded, bfloat16_from_width=width, cache_folder=cache)
 
 
 def has_gpu(loaded: "LoadedSweep") -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeper.places import StorePath
 from sweeper.verbs.options import results_option, sweep_arguments, takeover_option
 from sweeper.verbs.planning import has_gpu, planned_sweep
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--address", metavar="A", help="Ray cluster to use; without it, Ray is embedded.")
 @takeover_option
 @click.pass_context
-def run(context: click.Context, /, sweep_file: Path, results: Path, **options: Any) -> None:
+def run(context: click.Context, /, sweep_file: Path, results: StorePath, **options: Any) -> None:
     """Train what is missing of a sweep. Run it again to resume or to extend.
 
     Ctrl-C once: write checkpoints and stop. Twice: stop now.
@@ -81,7 +82,7 @@ def _limits(loaded: "LoadedSweep") -> "Limits":
     return Limits(flops=limits.flops, wall_s=limits.wall_s, n_trials=n_trials)
 
 
-def _say_what_next(folder: Path, outcome: "SweepOutcome") -> None:
+def _say_what_next(folder: StorePath, outcome: "SweepOutcome") -> None:
     if outcome.n_left:
         click.echo("run the same command again to finish what is missing")
     else:

@@ -1,17 +1,16 @@
 """Verbs that look at a results folder: `status` and `verify`. They need no running driver."""
 
-from pathlib import Path
-
 import click
 
+from sweeper.places import StorePath, place
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import print_json, show
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=place)
 @json_option
-def status(folder: Path, as_json: bool) -> None:
+def status(folder: StorePath, as_json: bool) -> None:
     """What of a sweep is done, running, failed and waiting. Needs no running driver.
 
     Example: sweeper status results/quick
@@ -29,10 +28,10 @@ def status(folder: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=place)
 @json_option
 @click.pass_context
-def verify(context: click.Context, /, folder: Path, as_json: bool) -> None:
+def verify(context: click.Context, /, folder: StorePath, as_json: bool) -> None:
     """Check a results folder: what is torn, orphaned, duplicated or inconsistent is named.
 
     Exit code 1 when something is found.
