@@ -87,6 +87,8 @@ def test_help_names_exactly_the_verbs_that_work(tmp_path: Path) -> None:
         (["propose", "good.csv", "--interval", "parms"], "did you mean 'params'"),
         (["status", "."], "not a results folder"),
         (["verify", "."], "not a results folder"),
+        (["status", "s3://key:secret@bucket/x"], "credentials and endpoints come from"),
+        (["fit", "dropbox://x/y"], "install it"),
         (["report", "good.csv", "-o", "good.csv/report.html"], "report.html"),
         (["frobnicate"], "No such command"),
     ],
