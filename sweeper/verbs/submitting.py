@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeper.places import place
 from sweeper.verbs.options import json_option, sweep_arguments, takeover_option
 from sweeper.verbs.output import print_json
 from sweeper.verbs.planning import planned_sweep
@@ -78,7 +79,7 @@ def _request(sweep_file: Path, options: dict[str, Any]) -> "tuple[JobRequest, li
     own_overrides, path_notes = overrides_for_cluster(loaded)
     overrides = (*options["overrides"], *own_overrides)
     try:
-        loaded, planned = planned_sweep(sweep_file, overrides, Path(results), preview_sweep)
+        loaded, planned = planned_sweep(sweep_file, overrides, place(results), preview_sweep)
         notes += [f"{warning.message} [{warning.code}]" for warning in planned.warnings]
     except (UnavailableData, MissingPackage) as error:
         notes.append(f"sizes and tokens are checked on the cluster alone: {error}")
