@@ -2,7 +2,7 @@
 
 The driver numbers attempts and writes how they ended; the worker writes progress. Both lie in the
 store, so that `status` and the next driver know without asking anybody. The highest number is the
-only attempt that may publish.
+only attempt that may publish. Attempts at published trials are archived (`attempt_archive.py`).
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from sweeper import durable
 from sweeper.assignment import Assignment, Device
+from sweeper.attempt_archive import TRACEBACK_SUFFIX, archived
 from sweeper.places import StorePath
 from sweeper.store import Store
 
@@ -113,19 +114,21 @@ def end_attempt(
     attempt = dataclasses.replace(_read(path), outcome=outcome, ended_at=utc_now())
     if error is not None:
         attempt = dataclasses.replace(attempt, error_class=error[0], error_message=error[1])
-        durable.replace_lightly(path.with_suffix(".traceback.txt"), error[2].encode())
+        durable.replace_lightly(path.with_suffix(TRACEBACK_SUFFIX), error[2].encode())
     durable.replace(path, durable.to_json(dataclasses.asdict(attempt)))
 
 
 def attempts(store: Store, trial_id: str) -> tuple[Attempt, ...]:
     """All attempts at a trial, oldest first; raises ValueError for a torn file."""
     folder = store.attempts(trial_id)
-    return tuple(_read(folder / f"{number}.json") for number in _numbers(folder))
+    found = {number: _of(fields) for number, fields in archived(store, trial_id).items()}
+    found |= {number: _read(folder / f"{number}.json") for number in _numbers(folder)}
+    return tuple(found[number] for number in sorted(found))
 
 
 def latest_number(store: Store, trial_id: str) -> int:
     """Number of the latest attempt at a trial, 0 before the first."""
-    return max(_numbers(store.attempts(trial_id)), default=0)
+    return max([*_numbers(store.attempts(trial_id)), *archived(store, trial_id)], default=0)
 
 
 def progress_reporter(assignment: Assignment) -> Callable[[Progress], None]:
@@ -174,7 +177,11 @@ def _seconds(moment: str) -> float:
 
 
 def _read(path: StorePath) -> Attempt:
-    return Attempt(**durable.read_json(path))
+    return _of(durable.read_json(path))
+
+
+def _of(fields: dict[str, Any]) -> Attempt:
+    return Attempt(**{name: value for name, value in fields.items() if name != "traceback"})
 
 
 def _numbers(folder: StorePath) -> list[int]:

@@ -14,11 +14,11 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeper.places import TEMPORARY_PREFIX, ObjectPath, StorePath
+from sweeper.places import TEMPORARY_PREFIX, ObjectPath, StorePath, remove_many
 
 
 def create_exclusively(path: StorePath, data: bytes) -> bool:
@@ -119,6 +119,18 @@ def remove_folder(folder: StorePath) -> None:
             folder.remove_all()
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_files(paths: Sequence[StorePath]) -> None:
+    """Remove files of one store, and folders that are empty then, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        remove_many([path for path in paths if isinstance(path, ObjectPath)])
+    files = [path for path in paths if isinstance(path, Path)]
+    for path in files:
+        path.unlink(missing_ok=True)
+    for folder in {path.parent for path in files}:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def remove_temporaries(folder: StorePath, before_s: float) -> None:

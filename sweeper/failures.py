@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from sweeper.attempt_archive import begun_trials
 from sweeper.attempts import Attempt, attempts, read_progress
 from sweeper.durable import read_json
 from sweeper.plan_file import StoredPlan
@@ -17,7 +18,10 @@ def failed_rows(
 ) -> tuple[TrialRow, ...]:
     """One row per planned trial without a result whose latest attempt failed."""
     rows = []
+    begun = begun_trials(store)
     for remaining in missing(plan.trials, published):
+        if remaining.trial_id not in begun:
+            continue
         history = attempts(store, remaining.trial_id)
         if history and history[-1].has_failed:
             rows.append(_failed_row(store, plan, remaining, history))

@@ -1,18 +1,24 @@
 """What processes that were killed leave behind, and its removal."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from sweeper import durable
+from sweeper.attempt_archive import archive_attempts
 from sweeper.plan_file import StoredPlan
 from sweeper.publication import Published
+from sweeper.record_index import record_stamps
 from sweeper.remaining import missing
 from sweeper.store import Store
+
+MANY = 500
+"""Attempts at so many published trials are worth archiving while a sweep runs."""
 
 
 def tidy(
     store: Store, plan: StoredPlan, published: Iterable[Published], *, before_s: float
 ) -> None:
-    """Remove temporary files older than `before_s` and checkpoints that nothing resumes from.
+    """Remove temporary files older than `before_s`, checkpoints that nothing resumes from, and
+    attempts that can be archived.
 
     `before_s` is in seconds since the epoch: when the driver that asks started. Nobody is left who
     would finish an older file; an orphaned worker that tries finds it gone, and publishes nothing.
@@ -20,5 +26,14 @@ def tidy(
     records = tuple(published)
     durable.remove_temporaries(store.folder, before_s)
     wanted = {each.planned.trajectory_id for each in missing(plan.trials, records)}
-    for trajectory_id in {record.trajectory_id for record in records} - wanted:
-        durable.remove_folder(store.folder / "checkpoints" / trajectory_id)
+    settled = {record.trajectory_id for record in records} - wanted
+    checkpoints = store.folder / "checkpoints"
+    for trajectory_id in settled.intersection(path.name for path in checkpoints.glob("*")):
+        durable.remove_folder(checkpoints / trajectory_id)
+    archive_attempts(store, {record.trial_id for record in records})
+
+
+def archive_when_many(store: Store, running: Container[str]) -> None:
+    """Archive attempts at published trials other than the running ones, once there are MANY."""
+    published = {trial_id for trial_id in record_stamps(store) if trial_id not in running}
+    archive_attempts(store, published, at_least=MANY)

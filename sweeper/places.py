@@ -250,6 +250,13 @@ def read_many(paths: Sequence[StorePath]) -> list[bytes]:
     return contents
 
 
+def remove_many(paths: Sequence[ObjectPath]) -> None:
+    """Delete several objects of one store, by as few requests as it takes."""
+    if paths:
+        with paths[0]._opened() as (store, _):
+            store.rm([store._strip_protocol(path.url) for path in paths])
+
+
 def require_exclusive_creation(folder: StorePath) -> None:
     """Raise StoreError unless the store of `folder` creates exclusively, which it is made to show.
 

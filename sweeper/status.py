@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sweeper.attempt_archive import begun_trials
 from sweeper.attempts import Attempt, ReportedProgress, attempts, read_progress
 from sweeper.lease import DriverAtWork, driver_at_work
 from sweeper.plan_file import StoredPlan, StoredTrial, read_plan
@@ -72,8 +73,11 @@ class SweepStatus:
 def status(store: Store) -> SweepStatus:
     """How the sweep in `store` stands now. Raises StoreError for a damaged plan or record."""
     plan, records, driver = read_plan(store), published(store), driver_at_work(store)
+    with_attempts = begun_trials(store)
     begun = {
         remaining.planned.trajectory_id: _look(store, remaining, driver)
+        if remaining.trial_id in with_attempts
+        else _Begun(remaining, (), None, "pending")
         for remaining in missing(plan.trials, records)
     }
     longest_last = sorted(records, key=lambda record: record.steps)
@@ -147,8 +151,6 @@ def _time_left(
 
 
 def _look(store: Store, remaining: Remaining, driver: DriverAtWork | None) -> _Begun:
-    if not store.attempts(remaining.trial_id).is_dir():
-        return _Begun(remaining, (), None, "pending")
     history = attempts(store, remaining.trial_id)
     reported = read_progress(store, remaining.trial_id)
     return _Begun(remaining, history, reported, _state(history, reported, driver))

@@ -9,6 +9,7 @@
       published/<trial_id>.json      write-once result of a trial          (publication.py)
       attempts/<trial_id>/<n>.json   started and how it ended              (attempts.py)
       attempts/<trial_id>/progress.json                                    (attempts.py)
+      attempts.jsonl                 attempts at published trials          (attempt_archive.py)
       checkpoints/<trajectory_id>/   while the trial needs them       (checkpoints.py)
       drivers/<epoch>.json …         who is, or was, at work here           (lease.py)
       trials/ losses/ observations/ samples/   Parquet, derived            (tables.py)
@@ -62,6 +63,11 @@ class Store:
     def record(self, trial_id: str) -> StorePath:
         """Where a trial is published."""
         return self.published / f"{trial_id}.json"
+
+    @property
+    def attempt_archive(self) -> StorePath:
+        """Attempts at published trials, in one file."""
+        return self.folder / "attempts.jsonl"
 
     def attempts(self, trial_id: str) -> StorePath:
         """Folder of a trial's attempts and progress."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweeper import durable
+from sweeper.attempt_archive import torn_lines
 from sweeper.attempts import attempts
 from sweeper.errors import StoreError
 from sweeper.lease import driver_at_work
@@ -84,6 +85,12 @@ def _check_attempts(store: Store) -> Iterator[Finding]:
                 f"an attempt is not complete JSON ({error}); delete this folder, then run the "
                 "sweep again",
             )
+    if torn := torn_lines(store):
+        yield Finding(
+            "torn-archive",
+            store.attempt_archive,
+            f"line {torn[0]} is not complete: the history of a published trial; delete the line",
+        )
 
 
 def _check_records(store: Store) -> Iterator[Finding]:

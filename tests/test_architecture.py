@@ -23,7 +23,7 @@ LAYERS = [
     {"runs", "plan_checks"},
     {"plan"},
     {"plan_file", "store"},
-    {"assignment", "manifest", "submission", "checkpoints", "record_index"},
+    {"assignment", "manifest", "submission", "checkpoints", "record_index"} | {"attempt_archive"},
     {"attempts", "rows"},
     {"lease"},
     {"publication"},
