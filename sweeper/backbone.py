@@ -7,11 +7,13 @@ D width, V vocabulary.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from sweeper.families.base import Needs
 from sweeper.ladder import BackboneName, Rung
@@ -31,6 +33,9 @@ PRESETS = {"gidd": gidd.PRESET, "dit": dit.PRESET}
 
 class Backbone(nn.Module):
     """Ids (B, N) to logits (B, N, V), float32 or wider."""
+
+    recomputes = False
+    """Whether the backward pass computes what is inside the blocks again, to save its memory."""
 
     def __init__(
         self,
@@ -54,12 +59,19 @@ class Backbone(nn.Module):
         self.head = nn.Parameter(torch.zeros(vocab_size, rung.width))
         self.head_bias = nn.Parameter(torch.zeros(vocab_size)) if layers.has_head_bias else None
 
-    def initialize(self, rng: torch.Generator) -> None:
-        """Draw the weights; the head starts at zero, and so do the logits."""
+    def initialize(
+        self, rng: torch.Generator, after_block: Callable[[nn.Module], object] = lambda _: None
+    ) -> None:
+        """Draw the weights; the head starts at zero, and so do the logits.
+
+        Memory of a block is not touched before it is drawn. `after_block` may move or cut it then,
+        so that no machine ever holds the whole of a large network.
+        """
         with torch.no_grad():
             self._preset.embedding_init(self.embedding, rng)
             for block in self.blocks:
                 self._preset.init(block, rng)
+                after_block(block)
             if self.conditioner is not None:
                 self._preset.init(self.conditioner, rng)
 
@@ -86,9 +98,19 @@ class Backbone(nn.Module):
         for i, block in enumerate(self.blocks):
             if cache is not None:
                 reading = dataclasses.replace(reading, memory=cache.layers[i])
-            h_BND = block(h_BND, reading)
+            h_BND = self._through(block, h_BND, reading)
         h_BND = self.final(h_BND, reading)
         return at_least_float32(functional.linear(h_BND, self.head, self.head_bias))
+
+    def _through(self, block: nn.Module, h_BND: Tensor, reading: Reading) -> Tensor:
+        if not (self.recomputes and torch.is_grad_enabled()):
+            output_BND: Tensor = block(h_BND, reading)
+            return output_BND
+        # No layer draws random numbers, so there is no state of theirs to keep.
+        again_BND: Tensor = checkpoint(
+            block, h_BND, reading, use_reentrant=False, preserve_rng_state=False
+        )
+        return again_BND
 
     def _reading(
         self,

@@ -4,7 +4,7 @@ import contextlib
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sweeper.backbone import Backbone
 from sweeper.presets.reading import Cache
@@ -17,6 +17,8 @@ class BackboneDenoiser:
 
     backbone: Backbone
     precision: Precision
+    wrapper: nn.Module | None = None
+    """What is called in its place where something has to happen around each call."""
 
     def __call__(
         self,
@@ -28,8 +30,9 @@ class BackboneDenoiser:
         visible_BLL: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, L, V); see `Denoiser`."""
+        network = self.wrapper or self.backbone
         with self.arithmetic(z_BL.device):
-            logits_BLV: Tensor = self.backbone(
+            logits_BLV: Tensor = network(
                 z_BL, t_B, positions_BL=positions_BL, visible_BLL=visible_BLL
             )
         return logits_BLV

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sweeper.ranks import own
+
 
 class WeightAverage:
     """a = d · a + (1 − d) · w after each step, with d = min(decay, (1 + n) / (10 + n)) at the n-th.
@@ -20,19 +22,20 @@ class WeightAverage:
         self.decay, self.n_updates = decay, 0
         self.weights: list[Tensor] = [*weights]
         self.averages = [weight.detach().clone() for weight in self.weights]
+        """Sharded where the weights are; what follows acts on each rank's own part."""
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the weights as they are now."""
         self.n_updates += 1
         decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
-        torch._foreach_lerp_(self.averages, self.weights, 1 - decay)
+        torch._foreach_lerp_(_own(self.averages), _own(self.weights), 1 - decay)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """Within it the network computes with the averages in the place of its weights."""
-        trained = [weight.detach().clone() for weight in self.weights]
-        self._put(self.averages)
+        trained = [weight.clone() for weight in _own(self.weights)]
+        self._put(_own(self.averages))
         try:
             yield
         finally:
@@ -45,8 +48,12 @@ class WeightAverage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`, bit for bit."""
         self.n_updates = state["n_updates"]
-        torch._foreach_copy_(self.averages, state["averages"])
+        torch._foreach_copy_(_own(self.averages), _own(state["averages"]))
 
     @torch.no_grad()
     def _put(self, values: list[Tensor]) -> None:
-        torch._foreach_copy_(self.weights, values)
+        torch._foreach_copy_(_own(self.weights), values)
+
+
+def _own(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [own(tensor.detach()) for tensor in tensors]

@@ -7,6 +7,7 @@ resumed trial ends in the same bits as one that was never stopped.
 
 import contextlib
 import dataclasses
+import enum
 import functools
 import logging
 import math
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 
+from sweeper import ranks
 from sweeper.assignment import Assignment, Outcome, StopRequested
 from sweeper.attempts import Progress, attempts, progress_reporter, utc_now
 from sweeper.checkpoints import UNREADABLE, Checkpoints, Pace
@@ -26,13 +28,13 @@ from sweeper.corpus import Corpus, cache_beside, load_corpus
 from sweeper.errors import DataError
 from sweeper.evaluation import (
     BoundEstimate,
-    Scoring,
     evaluate_bound,
     evaluate_given_prefixes,
     validation_set,
 )
 from sweeper.family_options import family_of
 from sweeper.publication import Result, publish
+from sweeper.ranks import Ranks
 from sweeper.rows import Ending, Measurement, loss_row, observation_row, trial_row
 from sweeper.store import Store
 from sweeper.trainer import Diverged, LogEntry, Trainer
@@ -53,6 +55,14 @@ class Measured:
     eval_time_s: float = 0.0
 
 
+class Order(enum.IntEnum):
+    """What is done before a step; the largest that a rank wants."""
+
+    GO_ON = 0
+    SAVE = 1
+    STOP = 2
+
+
 class Stopped(Exception):
     """The driver asked to stop; a checkpoint is written."""
 
@@ -60,11 +70,13 @@ class Stopped(Exception):
 def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     """Train, evaluate and publish a trial, from its last checkpoint if there is one.
 
-    Raises DataError when the corpus is not the one that was planned.
+    Where `torch.distributed` is set up all its ranks call this, and train the trial together; the
+    device of a rank is the current one. Raises DataError when the corpus is not the one that was
+    planned.
     """
     _prepare_process(assignment.n_threads)
     corpus = _planned_corpus(assignment)
-    run = _Run(assignment, corpus, stop)
+    run = _Run(assignment, corpus, stop, ranks.current())
     try:
         run.to_the_end()
     except Stopped:
@@ -77,43 +89,52 @@ def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
 
 
 class _Run:
-    """A trial between its checkpoint and its publication."""
+    """A trial between its checkpoint and its publication.
 
-    def __init__(self, assignment: Assignment, corpus: Corpus, stop: StopRequested) -> None:
+    Ranks that train it together decide alike in every step, from numbers that they share. Only the
+    first one reads and writes.
+    """
+
+    def __init__(
+        self, assignment: Assignment, corpus: Corpus, stop: StopRequested, ranks: Ranks
+    ) -> None:
         self.assignment, self.trial, self.corpus = assignment, assignment.trial, corpus
-        self.stop = stop
+        self.stop, self.ranks = stop, ranks
         self.report: Callable[[Progress], None] = progress_reporter(assignment)
         self.checkpoints = Checkpoints(Store(assignment.store_folder), self.trial)
-        self.trainer, self.measured = self.new_trainer(), Measured()
+        self.pace = Pace(assignment.resources.checkpoint_every_s)
+        self.measured = Measured()
+        device = torch.device(assignment.device)
+        self.trainer = Trainer(
+            self.trial, family_of(self.trial), corpus, device, assignment.resources, ranks
+        )
         self.validation = validation_set(
             corpus,
             seq_len=self.trial.data.seq_len,
             n_sequences=self.trial.evaluation.n_sequences,
         ).to(self.trainer.device)
 
-    def new_trainer(self) -> Trainer:
-        """A trainer before its first step."""
-        assignment = self.assignment
-        return Trainer(
-            self.trial,
-            family_of(self.trial),
-            self.corpus,
-            torch.device(assignment.device),
-            assignment.resources.micro_batch_sequences,
-        )
-
     def to_the_end(self) -> None:
         """Train to the last observation; raises Stopped or Diverged."""
         self.resume()
         self.tell()
-        pace = Pace(self.assignment.resources.checkpoint_every_s)
         while self.trainer.step < self.trial.n_steps:
-            if self.stop():
-                self.save()
-                raise Stopped
-            if pace.is_due():
-                pace.time(self.save)
+            match self.order():
+                case Order.STOP:
+                    self.save()
+                    raise Stopped
+                case Order.SAVE:
+                    self.pace.time(self.save)
             self.advance()
+
+    def order(self) -> "Order":
+        """What all ranks do before the next step."""
+        order = Order.GO_ON
+        if self.stop():
+            order = Order.STOP
+        elif self.ranks.is_first and self.pace.is_due():
+            order = Order.SAVE
+        return Order(self.ranks.largest(order))
 
     def advance(self) -> None:
         """One training step, with what is logged and observed after it."""
@@ -130,7 +151,7 @@ class _Run:
     def observe(self) -> None:
         """Evaluate the bound; raises Diverged if it is not finite."""
         trainer, seed = self.trainer, self.trial.evaluation.seed
-        what = trainer.family, trainer.denoise, self.validation, seed, Scoring(self.tell)
+        what = trainer.family, trainer.denoise, self.validation, seed, trainer.scoring(self.tell)
         given: BoundEstimate | None = None
         with trainer.evaluation_weights():
             estimate = evaluate_bound(*what)
@@ -156,6 +177,8 @@ class _Run:
 
     def publish(self, status: Literal["done", "diverged"], message: str | None = None) -> None:
         """Write the trial's record; a superseded attempt publishes nothing."""
+        if not self.ranks.is_first:
+            return
         assignment, store = self.assignment, Store(self.assignment.store_folder)
         first_attempt = attempts(store, self.trial.trial_id)[0]
         ending = Ending(
@@ -191,41 +214,47 @@ class _Run:
 
     def save(self) -> None:
         """Write a checkpoint."""
-        contents = {
-            "trainer": self.trainer.state_dict(),
-            "measured": dataclasses.asdict(self.measured),
-        }
-        self.checkpoints.save(self.trainer.step, contents)
+        trainer = self.trainer.state_dict()
+        if self.ranks.is_first:
+            contents = {"trainer": trainer, "measured": dataclasses.asdict(self.measured)}
+            self.checkpoints.save(self.trainer.step, contents)
 
     def resume(self) -> None:
         """Continue from the newest checkpoint that can be used; without any, start anew."""
+        found = self.usable_checkpoint() if self.ranks.is_first else None
+        measured = self.ranks.told(found and found[1])
+        if measured is not None:
+            self.trainer.load_state_dict(found[0] if found else {})
+            self.measured = measured
+
+    def usable_checkpoint(self) -> tuple[dict[str, Any], Measured] | None:
+        """State of the trainer, and what this trial had measured."""
         for checkpoint in self.checkpoints.newest_first():
             try:
-                reason = self._restore(checkpoint.contents)
+                state = checkpoint.contents["trainer"]
+                self.trainer.check(state)
+                return state, self._measured_until(
+                    state["step"], _measured_from(checkpoint.contents["measured"])
+                )
             except UNREADABLE as error:
-                reason = f"it does not fit ({type(error).__name__}: {error})"
-                self.trainer = self.new_trainer()  # it may be restored in part
-            if reason is None:
-                return
-            self.checkpoints.skip(checkpoint.step, reason)
+                self.checkpoints.skip(checkpoint.step, str(error) or type(error).__name__)
+        return None
 
-    def _restore(self, contents: dict[str, Any]) -> str | None:
-        """Continue from a checkpoint, or say why this trial cannot."""
-        step, measured = contents["trainer"]["step"], _measured_from(contents["measured"])
+    def _measured_until(self, step: int, measured: Measured) -> Measured:
+        """What this trial needs of it; raises ValueError where it cannot go on from that step."""
         if step > self.trial.n_steps:
-            return f"it is past step {self.trial.n_steps}, the last"
+            raise ValueError(f"it is past step {self.trial.n_steps}, the last")
         by_step = {measurement.step: measurement for measurement in measured.measurements}
         passed = [s for s in self.trial.observe_at_steps if s <= step]
         for unobserved in passed:
             if unobserved not in by_step:
-                return f"it is past step {unobserved}, still to be observed"
-        self.trainer.load_state_dict(contents["trainer"])
-        self.measured = dataclasses.replace(measured, measurements=[by_step[s] for s in passed])
-        return None
+                raise ValueError(f"it is past step {unobserved}, still to be observed")
+        return dataclasses.replace(measured, measurements=[by_step[s] for s in passed])
 
     def tell(self) -> None:
         """Report progress; cheap enough to do after every step and batch."""
-        self.report(self._progress())
+        if self.ranks.is_first:
+            self.report(self._progress())
 
     def _progress(self) -> Progress:
         trainer, measured = self.trainer, self.measured

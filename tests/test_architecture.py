@@ -14,10 +14,10 @@ LAYERS = [
     | {"text_table"},
     {"flops", "published_ladders", "results_page", "trial"},
     {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"}
-    | {"laprop", "presets", "schedules", "weight_average"},
+    | {"laprop", "presets", "schedules", "ranks", "weight_average"},
     {"corpus", "family_options", "backbone", "prefixes", "spec_fields", "spec_errors"},
     {"spec_resources"},
-    {"spec", "denoiser", "optimizer", "difficulty", "evaluation"},
+    {"spec", "denoiser", "optimizer", "difficulty", "evaluation", "shared_network"},
     {"design", "trainer", "cluster_paths", "submit_job"},
     {"series", "keep_alive"},
     {"runs", "plan_checks"},

@@ -15,6 +15,8 @@ from sweeper.corpus import Corpus, load_corpus
 from sweeper.families import family_names, load_family
 from sweeper.family_options import encoded_options
 from sweeper.ladder import Rung
+from sweeper.ranks import ALONE, Ranks
+from sweeper.resources import Resources
 from sweeper.seeds import generator
 from sweeper.trainer import Diverged, Trainer
 from sweeper.trial import Data, Evaluation, Optimizer, Trial
@@ -36,6 +38,9 @@ def trainer_of(corpus: Corpus) -> Callable[..., Trainer]:
         name: str = "masked",
         micro_batch: int | None = None,
         options: Mapping[str, float] = MappingProxyType({}),
+        *,
+        ranks: Ranks = ALONE,
+        recomputed: bool = False,
         **changes: object,
     ) -> Trainer:
         family = load_family(name, vocab_size=corpus.vocab_size, **options)
@@ -54,7 +59,9 @@ def trainer_of(corpus: Corpus) -> Callable[..., Trainer]:
             trial = dataclasses.replace(
                 trial, optimizer=dataclasses.replace(trial.optimizer, learning_rate=3e-3)
             )
-        return Trainer(dataclasses.replace(trial, **changes), family, corpus, CPU, micro_batch)  # type: ignore[arg-type]
+        trial = dataclasses.replace(trial, **changes)  # type: ignore[arg-type]
+        resources = Resources(micro_batch_sequences=micro_batch, recomputed=recomputed)
+        return Trainer(trial, family, corpus, CPU, resources, ranks)
 
     return build
 
@@ -89,10 +96,6 @@ def test_gradients_do_not_depend_on_micro_batches(
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-12)
 
 
-SHARES = {1: [range(8)], 2: [range(4), range(4, 8)], 8: [range(i, i + 1) for i in range(8)]}
-"""Rows of a batch of 8 by number of ranks."""
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     # The second Eso-LM trains two terms, each on sequences of its own.
@@ -110,16 +113,37 @@ def test_ranks_and_micro_batches_add_up_to_the_gradient_of_the_global_batch(
     for n_ranks, n_micro_batches in ((1, 8), (8, 1), (2, 4)):
         total = [torch.zeros_like(p) for p in whole.backbone.parameters()]
         loss = torch.zeros(())
-        for share in SHARES[n_ranks]:
-            micro_batch = len(share) // n_micro_batches
-            rank = trainer_of(name, micro_batch=micro_batch, options=options)
+        for i in range(n_ranks):
+            # A rank that hears nothing of the others, so that it computes its own part only.
+            rank = trainer_of(name, 8 // n_micro_batches, options=options, ranks=Ranks(i, n_ranks))
             rank.load_state_dict(start)
             rank.backbone.double()
-            loss += rank.accumulate_gradients(7, share)
+            loss += rank.accumulate_gradients(7)
             torch._foreach_add_(total, [gradient(p) for p in rank.backbone.parameters()])
         for summed, parameter in zip(total, whole.backbone.parameters(), strict=True):
             # Float64 throughout; only the order of sums differs.
             torch.testing.assert_close(summed, gradient(parameter), rtol=1e-12, atol=1e-12)
+
+
+@every_backbone
+@pytest.mark.parametrize("name", family_names())
+def test_recomputed_activations_give_the_same_bits(
+    trainer_of: Callable[..., Trainer], name: str, backbone: str
+) -> None:
+    kept = advance(trainer_of(name, backbone=backbone), 4)
+    again = trainer_of(name, backbone=backbone, recomputed=True)
+    calls = 0
+    block = again.backbone.blocks[0]
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    block.register_forward_pre_hook(count)
+    advance(again, 4)
+    assert calls >= 2 * 4
+    assert torch.equal(weights(kept), weights(again))
+    assert kept.log_entry() == again.log_entry()
 
 
 def gradient(parameter: torch.Tensor) -> torch.Tensor:
@@ -132,8 +156,8 @@ def test_noise_levels_are_stratified_over_the_global_batch_whatever_the_split(
     trainer_of: Callable[..., Trainer], name: str
 ) -> None:
     batch = trainer_of(name).global_batch(3)
-    for shares in SHARES.values():
-        t_B = torch.cat([batch.rows(share.start, share.stop).t_B for share in shares])
+    for n_ranks in (1, 2, 3, 8):
+        t_B = torch.cat([batch.rows(rank, 8, n_ranks).t_B for rank in range(n_ranks)])
         # One level in each eighth of (0, 1), so that no rank draws all the easy ones.
         assert sorted((8 * t_B).floor().tolist()) == [*range(8)]
 

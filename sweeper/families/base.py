@@ -91,9 +91,9 @@ class NoisyBatch:
     clean_BL: Tensor | None = None
     """Positions that carry no noise and no loss; none: there are none."""
 
-    def rows(self, start: int, stop: int) -> "NoisyBatch":
-        """The sequences start … stop − 1, for a micro-batch or a rank."""
-        return self._map(lambda x: x[start:stop])
+    def rows(self, start: int, stop: int, step: int = 1) -> "NoisyBatch":
+        """Every `step`-th of the sequences start … stop − 1, for a micro-batch or a rank."""
+        return self._map(lambda x: x[start:stop:step])
 
     def to(self, device: torch.device) -> "NoisyBatch":
         """The same batch on a device."""
