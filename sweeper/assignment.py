@@ -20,6 +20,16 @@ from sweeper.trial import Trial
 Outcome = Literal["published", "diverged", "interrupted"]
 """How an attempt ended: a result is in the store (the latter marked diverged), or it stopped."""
 
+FailureKind = Literal[
+    "error", "gpu_oom", "host_oom", "disk_full", "preempted", "crashed", "stalled"
+]
+"""What ended an attempt without an outcome; each kind has its policy (`policy.py`).
+
+`error`: the worker raised an exception · `gpu_oom`, `host_oom`: the memory of the GPU or of the
+machine did not suffice · `disk_full`: a result could not be written · `preempted`: its machine was
+taken away, or asked it to stop · `crashed`: its process died · `stalled`: it made no progress.
+"""
+
 Device = Literal["cpu", "cuda"]
 
 

@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sweeper import durable
-from sweeper.assignment import Assignment, Device
+from sweeper.assignment import Assignment, Device, FailureKind, Outcome
 from sweeper.attempt_archive import TRACEBACK_SUFFIX, archived
 from sweeper.places import StorePath
 from sweeper.store import Store
 
-AttemptOutcome = Literal["published", "diverged", "interrupted", "raised", "died"]
-"""As `Outcome`, or: the worker raised an exception, or its process died."""
+AttemptOutcome = Outcome | FailureKind
+"""How an attempt ended."""
+
+_NOT_FAILED = ("published", "diverged", "interrupted", "preempted", None)
 
 PROGRESS_INTERVAL_S = 2.0
 """Shortest time between two progress files of one trial."""
@@ -37,6 +39,7 @@ class Attempt:
     n_threads: int
     started_at: str
     ended_at: str | None = None
+    micro_batch_sequences: int | None = None
     outcome: AttemptOutcome | None = None
     error_class: str | None = None
     error_message: str | None = None
@@ -50,7 +53,7 @@ class Attempt:
     @property
     def has_failed(self) -> bool:
         """Whether it ended without a result and without being asked to."""
-        return self.outcome in ("raised", "died")
+        return self.outcome not in _NOT_FAILED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +81,22 @@ class ReportedProgress:
 
     In an object store, by the clock of the machine that wrote it.
     """
+    updated_at: str
     progress: Progress
+
+    def is_news_after(self, other: "ReportedProgress") -> bool:
+        """Whether it was written after another report of the same attempt."""
+        return (self.updated_at, self.progress) != (other.updated_at, other.progress)
 
 
 def begin_attempt(
-    store: Store, trial_id: str, *, executor: str, device: Device, n_threads: int
+    store: Store,
+    trial_id: str,
+    *,
+    executor: str,
+    device: Device,
+    n_threads: int,
+    micro_batch_sequences: int | None = None,
 ) -> Attempt:
     """Start a new attempt; every earlier one can no longer publish."""
     folder = store.attempts(trial_id)
@@ -94,6 +108,7 @@ def begin_attempt(
             executor=executor,
             device=device,
             n_threads=n_threads,
+            micro_batch_sequences=micro_batch_sequences,
             started_at=utc_now(),
         )
         data = durable.to_json(dataclasses.asdict(attempt))
@@ -160,7 +175,7 @@ def read_progress(store: Store, trial_id: str) -> ReportedProgress | None:
         fields: dict[str, Any] = durable.read_json(path)
         attempt, updated_at = fields.pop("attempt"), fields.pop("updated_at")
         changed_s = path.stat().st_mtime if isinstance(path, Path) else _seconds(updated_at)
-        return ReportedProgress(attempt, time.time() - changed_s, Progress(**fields))
+        return ReportedProgress(attempt, time.time() - changed_s, updated_at, Progress(**fields))
     except (OSError, ValueError, TypeError, KeyError):
         # Written without waiting for the disk: after a power cut it may be torn, and is worthless.
         return None

@@ -4,13 +4,16 @@ It holds nothing that is not on disk. Killed at any moment, the next driver find
 the published records and the checkpoints, and goes on.
 """
 
+import contextlib
+import dataclasses
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
-from sweeper.assignment import Assignment
-from sweeper.attempts import begin_attempt, end_attempt, latest_number, read_progress
+from sweeper.assignment import Assignment, FailureKind, Outcome
+from sweeper.attempts import Attempt, attempts, begin_attempt, end_attempt, latest_number
+from sweeper.backlog import Backlog
 from sweeper.events import (
     Event,
     Stopping,
@@ -19,18 +22,23 @@ from sweeper.events import (
     TrialFailed,
     TrialInterrupted,
     TrialPublished,
+    TrialRefused,
     TrialStarted,
+    WaitingForNodes,
 )
-from sweeper.executors.base import Executor, Failure, Finished
+from sweeper.executors.base import Executor, Failure, Finished, is_disk_full
 from sweeper.housekeeping import tidy
-from sweeper.outcome import EndReason, SweepOutcome
+from sweeper.outcome import END_REASONS, EndReason, SweepOutcome
+from sweeper.placement import Node, n_places
 from sweeper.plan_file import StoredPlan
+from sweeper.policy import RetryPolicy, Streak
 from sweeper.publication import Published, published, read_head
-from sweeper.remaining import Remaining, Settled, assignment, missing
-from sweeper.scheduler import Job, Limits, Spending, longest_first, may_retry, next_job
-from sweeper.stop_signal import StopSignal
+from sweeper.remaining import Settled, assignment, missing
+from sweeper.scheduler import Cluster, Job, Limits, Running, Speeds, Spending
+from sweeper.stop_signal import StopReason, StopSignal
 from sweeper.store import Store
 from sweeper.tables import refresh_tables
+from sweeper.watch import Pace, Patience, Watch
 
 POLL_S = 0.25
 """Longest sleep of the driver: how late it may notice Ctrl-C."""
@@ -48,16 +56,25 @@ N_THREADS = 1
 """CPU threads of each worker, the same everywhere: sums differ in the last bit with it."""
 
 
-@dataclass(frozen=True)
+LOST: tuple[FailureKind, ...] = ("crashed", "preempted")
+"""Kinds of failures in which the process is gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """What one run of a driver works on, and within."""
 
     store: Store
     plan: StoredPlan
     executor: Executor
-    limits: Limits
     stop: StopSignal
     on_event: Callable[[Event], None]
+    limits: Limits = field(default_factory=Limits)
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    patience: Patience = field(default_factory=Patience)
+    order: Callable[[], StopReason | None] = lambda: None
+    """Asks for orders from outside, and whether another driver has taken over."""
+    clock: Callable[[], float] = time.monotonic
 
 
 def run_sweep(run: Run) -> SweepOutcome:
@@ -66,9 +83,8 @@ def run_sweep(run: Run) -> SweepOutcome:
     Call it while holding `held(store)`. Raises KeyboardInterrupt on a second signal.
     """
     driver = _Driver(run)
-    if driver.waiting:
+    if driver.remaining:
         with run.executor, run.stop.on_signals(), run.stop.after(run.limits.wall_s):
-            driver.announce()
             driver.run_to_the_end()
     else:
         driver.announce()
@@ -76,159 +92,241 @@ def run_sweep(run: Run) -> SweepOutcome:
 
 
 class _Driver:
-    """The state of one run: what waits, what runs, what is spent."""
+    """The state of one run: what waits and what runs."""
 
     def __init__(self, run: Run) -> None:
         self.run, self.store, self.plan, self.executor = run, run.store, run.plan, run.executor
         records = published(run.store)
-        self.spent = Spending(sum(record.train_flops for record in records), len(records))
-        self.waiting = longest_first(
-            Job(remaining, share_done(run.store, remaining))
-            for remaining in missing(run.plan.trials, records)
-        )
-        self.started_s = time.time()
-        self.running: dict[str, Job] = {}
+        spent = Spending(sum(record.train_flops for record in records), len(records))
+        self.remaining = missing(run.plan.trials, records)
+        self.backlog = Backlog(run.store, spent, run.limits, run.policy)
+        self.running: dict[str, Running] = {}
+        self.nodes: tuple[Node, ...] = ()
+        self.speeds = Speeds()
+        self.watch = Watch(run.store, run.patience, run.clock)
+        self.streak = Streak()
         self.n_failed = 0
-        self.next_refresh_s = time.monotonic() + REFRESH_INTERVAL_S
+        self.is_waiting_for_nodes = False
+        self.started_s = time.time()
+        self.next_refresh_s = run.clock() + REFRESH_INTERVAL_S
+
+    def run_to_the_end(self) -> None:
+        """Start, wait and record until nothing runs any more."""
+        self.nodes = self.executor.nodes()
+        possible = (*self.nodes, *self.executor.potential_nodes())
+        refused = self.backlog.fill(self.remaining, possible, self.executor.max_ranks)
+        self.announce()
+        for remaining, reason in refused:
+            self.n_failed += 1
+            self.run.on_event(TrialRefused(remaining, reason))
+        give_up_s = math.inf
+        while True:
+            self.take_orders()
+            if not self.run.stop.is_requested():
+                with self.stopping_when_the_disk_is_full():
+                    self.start_jobs()
+            elif math.isinf(give_up_s):
+                give_up_s = self.run.clock() + STOP_GRACE_S
+                self.run.on_event(Stopping(self.run.stop.reason or "signal", len(self.running)))
+                self.executor.stop()
+            if self.is_over(give_up_s):
+                return
+            with self.stopping_when_the_disk_is_full():
+                self.look_around()
 
     def announce(self) -> None:
         """Say what there is to do."""
+        waiting, demands = self.backlog.jobs, self.backlog.demands
+        n_slots = sum(n_places(node, demands) for node in self.nodes)
         self.run.on_event(
             SweepStarted(
                 name=self.plan.name,
                 n_planned=len(self.plan.trials),
-                n_waiting=len(self.waiting),
+                n_waiting=len(waiting),
                 flops_planned=self.plan.train_flops,
-                flops_waiting=sum(job.remaining.train_flops for job in self.waiting),
-                work_waiting=sum(job.whole_work for job in self.waiting),
+                flops_waiting=sum(job.remaining.train_flops for job in waiting),
+                work_waiting=sum(job.whole_work for job in waiting),
                 executor=self.executor.name,
-                n_slots=self.executor.n_slots,
-                device=self.executor.device,
+                n_slots=min(n_slots, self.executor.max_running or n_slots, len(waiting)),
+                device="cuda" if any(demand.gpus for demand in demands) else "cpu",
             )
         )
 
-    def run_to_the_end(self) -> None:
-        """Start, wait and record until nothing runs any more."""
-        give_up_s = math.inf
-        while True:
-            if not self.run.stop.is_requested():
-                self.start_jobs()
-            elif math.isinf(give_up_s):
-                give_up_s = time.monotonic() + STOP_GRACE_S
-                self.run.on_event(Stopping(self.run.stop.reason or "signal", len(self.running)))
-                self.executor.stop()
-            if not self.running or time.monotonic() > give_up_s:
-                return
-            for finished in self.executor.poll(POLL_S):
-                self.record(finished)
-            self.refresh_when_due()
+    def take_orders(self) -> None:
+        """Stop if somebody outside said so."""
+        if order := self.run.order():
+            self.run.stop.request(order)
+
+    def is_over(self, give_up_s: float) -> bool:
+        """Whether there is nothing to wait for any more."""
+        if self.run.stop.is_urgent() or self.run.clock() > give_up_s:
+            return True
+        is_stopping = self.run.stop.is_requested()
+        return not self.running and (is_stopping or not self.backlog.may_start_more())
 
     def start_jobs(self) -> None:
-        """Fill the free slots."""
-        while len(self.running) < self.executor.n_slots:
-            job = next_job(self.waiting, self.spent, self.run.limits)
-            if job is None:
-                return
-            self.waiting.remove(job)
-            self.start(job)
+        """Fill the free places."""
+        n_free = (self.executor.max_running or math.inf) - len(self.running)
+        if not self.backlog.jobs or n_free <= 0:
+            return
+        self.nodes = self.executor.nodes()
+        running = self.running.values()
+        cluster = Cluster(self.nodes, running, self.speeds, now_s=self.run.clock())
+        for number, chosen in enumerate(self.backlog.starts(cluster), start=1):
+            if number <= n_free:
+                self.start(self.backlog.begin(chosen))
+        self.say_when_nothing_fits()
 
-    def start(self, job: Job) -> None:
+    def start(self, running: Running) -> None:
         """Begin an attempt at one trial."""
-        remaining, executor = job.remaining, self.executor
-        if not job.failures:
-            self.spent = self.spent.plus(remaining)
+        job, executor = running.job, self.executor
         attempt = begin_attempt(
             self.store,
-            remaining.trial_id,
+            job.trial_id,
             executor=executor.name,
-            device=executor.device,
+            device="cuda" if job.demand.gpus else "cpu",
             n_threads=N_THREADS,
+            micro_batch_sequences=job.resources.micro_batch_sequences,
         )
-        assigned = assignment(self.store, self.plan, remaining, attempt)
-        self.running[remaining.trial_id] = job
+        assigned = self.assignment(job, attempt)
+        self.running[job.trial_id] = running
+        self.watch.begin(job.trial_id, attempt.number)
         self.run.on_event(TrialStarted(assigned))
-        executor.start(assigned)
+        executor.start(assigned, job.demand, running.placement)
+
+    def assignment(self, job: Job, attempt: Attempt) -> Assignment:
+        """What an attempt at a job is told."""
+        assigned = assignment(self.store, self.plan, job.remaining, attempt)
+        return dataclasses.replace(assigned, resources=job.resources)
+
+    def say_when_nothing_fits(self) -> None:
+        """Say once that trials wait for nodes to come, and ask for these."""
+        is_waiting = not self.running and self.backlog.may_start_more()
+        if is_waiting and not self.is_waiting_for_nodes:
+            first = self.backlog.jobs[0]
+            self.run.on_event(WaitingForNodes(len(self.backlog.jobs), str(first.demand)))
+        self.is_waiting_for_nodes = is_waiting
+        if self.executor.potential_nodes():
+            self.executor.announce([job.demand for job in self.backlog.jobs])
+
+    def look_around(self) -> None:
+        """Wait a little, record what has ended, and see how the rest gets on."""
+        for finished in self.executor.poll(POLL_S):
+            self.record(finished)
+        for pace in self.watch.look():
+            self.learn(pace)
+        for trial_id in self.watch.stalled():
+            self.end_stalled(trial_id)
+        self.refresh_when_due()
 
     def record(self, finished: Finished) -> None:
         """Write down how an attempt ended, and decide what becomes of its trial."""
-        assigned, result = finished.assignment, finished.result
+        assigned, result = finished.assignment, self.judged(finished)
         trial_id = assigned.trial.trial_id
-        job = self.running.pop(trial_id)
-        path = self.store.record(trial_id)
-        if result in ("published", "diverged") and not path.exists():
-            result = Failure("raised", "NotPublished", f"worker reported {result}, no record", "")
-        if isinstance(result, Failure) and result.kind == "died" and self.run.stop.is_requested():
-            # A signal to the whole process group ends workers, too; their checkpoints remain.
-            result = "interrupted"
+        job = self.running.pop(trial_id).job
+        self.watch.end(trial_id)
         if isinstance(result, Failure):
             self.record_failure(assigned, job, result)
         elif result == "interrupted":
             end_attempt(self.store, trial_id, assigned.attempt, "interrupted")
+            self.backlog.resume(job)
             self.run.on_event(TrialInterrupted(assigned))
-            # Without a stop from here it was its machine's, and counts as a lost process.
-            lost = Failure("died", "Interrupted", "the worker stopped by itself", "")
-            if self.run.stop.is_requested() or may_retry((*job.failures, lost)):
-                self.requeue(job, lost)
-            else:
-                self.n_failed += 1
         else:
             end_attempt(self.store, trial_id, assigned.attempt, result)
-            self.run.on_event(TrialPublished(assigned, read_head(path)))
+            self.streak = Streak()
+            self.run.on_event(TrialPublished(assigned, read_head(self.store.record(trial_id))))
+
+    def judged(self, finished: Finished) -> Outcome | Failure:
+        """What an end means, given what the store holds and whether we are stopping."""
+        result, is_stopping = finished.result, self.run.stop.is_requested()
+        if result in ("published", "diverged"):
+            if not self.store.record(finished.assignment.trial.trial_id).exists():
+                return Failure("error", "NotPublished", f"worker reported {result}, no record")
+        elif result == "interrupted":
+            if not is_stopping:
+                return Failure("preempted", "Interrupted", "its machine asked it to stop")
+        elif is_stopping and isinstance(result, Failure) and result.kind in LOST:
+            # A signal to the whole process group ends workers, too; their checkpoints remain.
+            return "interrupted"
+        return result
 
     def record_failure(self, assigned: Assignment, job: Job, failure: Failure) -> None:
         """Write down a failed attempt, and try again if that may help."""
-        will_retry = may_retry((*job.failures, failure))
         end_attempt(
             self.store,
-            assigned.trial.trial_id,
+            job.trial_id,
             assigned.attempt,
             failure.kind,
             error=(failure.error_class, failure.message, failure.traceback),
         )
-        if will_retry:
-            self.requeue(job, failure)
-        else:
-            self.n_failed += 1
+        will_retry = self.backlog.retry(job, failure, self.nodes)
+        self.n_failed += not will_retry
         self.run.on_event(TrialFailed(assigned, failure, will_retry))
+        self.streak = self.streak.after(job.trial_id, failure)
+        if len(self.streak.trial_ids) >= self.run.policy.same_error:
+            self.run.stop.request("same_error")
+        if failure.kind == "disk_full":
+            self.run.stop.request("disk_full")
 
-    def requeue(self, job: Job, failure: Failure) -> None:
-        """Let a job wait again, at its place in the order."""
-        again = Job(job.remaining, share_done(self.store, job.remaining), (*job.failures, failure))
-        self.waiting = longest_first([*self.waiting, again])
+    def learn(self, pace: Pace) -> None:
+        """Account for the progress of one attempt."""
+        running = self.running[pace.trial_id]
+        work = pace.share_gained * running.job.whole_work / len(running.placement)
+        for node_id in set(running.placement):
+            self.speeds = self.speeds.after(node_id, work, pace.time_s)
+        left = dataclasses.replace(running.job, share_done=pace.share_done)
+        end_s = self.run.clock() + self.speeds.duration_s(left, running.placement)
+        self.running[pace.trial_id] = dataclasses.replace(running, end_s=end_s)
+
+    def end_stalled(self, trial_id: str) -> None:
+        """Kill an attempt that has been silent for too long."""
+        doing = self.executor.kill(trial_id)
+        assigned = self.assignment(self.running[trial_id].job, attempts(self.store, trial_id)[-1])
+        failure = Failure("stalled", "Stalled", "it made no progress for too long", doing)
+        self.record(Finished(assigned, failure))
 
     def refresh_when_due(self) -> None:
         """Rebuild the tables, at most as often as that costs little of the driver's time."""
-        start_s = time.monotonic()
+        start_s = self.run.clock()
         if start_s >= self.next_refresh_s:
             refresh_tables(self.store)
-            end_s = time.monotonic()
+            end_s = self.run.clock()
             pause_s = max(REFRESH_INTERVAL_S, (end_s - start_s) / REFRESH_SHARE)
             self.next_refresh_s = end_s + pause_s
 
     def finish(self) -> SweepOutcome:
         """Rebuild the tables, clean up and count."""
-        for trial_id in self.running:  # did not stop in time, and are gone with the executor
-            end_attempt(self.store, trial_id, latest_number(self.store, trial_id), "interrupted")
-        refresh_tables(self.store)
-        records = published(self.store)
-        tidy(self.store, self.plan, records, before_s=self.started_s)
-        outcome = count_outcome(self.plan, records, self.n_failed, self.end_reason())
+        if self.run.stop.reason != "superseded":  # then the folder is another driver's
+            with self.stopping_when_the_disk_is_full():
+                self.leave_in_order()
+        outcome = count_outcome(self.plan, published(self.store), self.n_failed, self.end_reason())
         self.run.on_event(SweepEnded(outcome))
         return outcome
 
+    def leave_in_order(self) -> None:
+        """Close attempts that did not stop in time, rebuild the tables, remove what is left."""
+        for trial_id in self.running:  # these are gone with the executor
+            end_attempt(self.store, trial_id, latest_number(self.store, trial_id), "interrupted")
+        refresh_tables(self.store)
+        tidy(self.store, self.plan, published(self.store), before_s=self.started_s)
+
+    @contextlib.contextmanager
+    def stopping_when_the_disk_is_full(self) -> Iterator[None]:
+        """Stop, to be resumed when there is space again, instead of failing."""
+        try:
+            yield
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            self.run.stop.request("disk_full")
+
     def end_reason(self) -> EndReason:
         """Why nothing more was started."""
-        if not self.waiting and not self.running:
+        if self.run.stop.reason == "disk_full":
+            return "disk_full"
+        if not self.backlog.jobs and not self.running:
             return "complete"
-        return "interrupted" if self.run.stop.reason == "signal" else "limit"
-
-
-def share_done(store: Store, remaining: Remaining) -> float:
-    """Share of a trial's steps that its checkpoint has behind it, by its last report."""
-    reported = read_progress(store, remaining.trial_id)
-    if reported is None or not store.checkpoints(remaining.trial).exists():
-        return 0.0
-    return min(1.0, reported.progress.step / remaining.trial.n_steps)
+        return END_REASONS.get(self.run.stop.reason or "limit", "interrupted")
 
 
 def count_outcome(

@@ -6,6 +6,7 @@ from sweeper.assignment import Assignment
 from sweeper.executors.base import Failure
 from sweeper.outcome import SweepOutcome
 from sweeper.publication import Published
+from sweeper.remaining import Remaining
 from sweeper.stop_signal import StopReason
 
 
@@ -26,6 +27,23 @@ class SweepStarted:
     executor: str
     n_slots: int
     device: str
+
+
+@dataclass(frozen=True)
+class TrialRefused:
+    """A trial fits on no node, and is not started."""
+
+    remaining: Remaining
+    reason: str
+
+
+@dataclass(frozen=True)
+class WaitingForNodes:
+    """Nothing runs, and what waits fits on no node that is there now."""
+
+    n_waiting: int
+    first: str
+    """What the first of them asks for."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,8 @@ class SweepEnded:
 
 Event = (
     SweepStarted
+    | TrialRefused
+    | WaitingForNodes
     | TrialStarted
     | TrialPublished
     | TrialInterrupted

@@ -3,8 +3,27 @@
 from dataclasses import dataclass
 from typing import Literal
 
-EndReason = Literal["complete", "interrupted", "limit"]
-"""Nothing is left to start; a signal stopped the driver; a limit forbids what is left."""
+from sweeper.stop_signal import StopReason
+
+EndReason = Literal["complete", "interrupted", "limit", "same_error", "disk_full", "superseded"]
+"""Nothing is left to start; somebody stopped the driver; a limit forbids what is left; many trials
+ended in one error; nothing can be written any more; another driver has taken over."""
+
+END_REASONS: dict[StopReason, EndReason] = {
+    "limit": "limit",
+    "same_error": "same_error",
+    "disk_full": "disk_full",
+    "superseded": "superseded",
+}
+"""What stops a driver, other than a person."""
+
+_EXIT_CODES: dict[EndReason, int] = {
+    "interrupted": 3,
+    "disk_full": 3,
+    "superseded": 3,
+    "limit": 4,
+    "same_error": 1,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +43,4 @@ class SweepOutcome:
     @property
     def exit_code(self) -> int:
         """0 done, 1 some trials failed, 3 interrupted and resumable, 4 a limit was reached."""
-        if self.reason == "interrupted":
-            return 3
-        if self.reason == "limit":
-            return 4
-        return 1 if self.n_failed else 0
+        return _EXIT_CODES.get(self.reason, 1 if self.n_failed else 0)

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.assignment import Assignment
+from sweeper.assignment import Assignment, FailureKind
 from sweeper.attempts import Progress, read_progress
 from sweeper.events import (
     Event,
@@ -23,16 +23,44 @@ from sweeper.events import (
     TrialFailed,
     TrialInterrupted,
     TrialPublished,
+    TrialRefused,
     TrialStarted,
+    WaitingForNodes,
 )
+from sweeper.outcome import EndReason
 from sweeper.scheduler import expected_time_left, expected_work
+from sweeper.stop_signal import StopReason
 from sweeper.store import Store
 
 REFRESHES_PER_S = 2
 MAX_TRIAL_LINES = 8
 BAR_COLUMNS = 24
 
-_END_WORDS = {"complete": "complete", "interrupted": "interrupted", "limit": "stopped at its limit"}
+_END_WORDS: dict[EndReason, str] = {
+    "complete": "complete",
+    "interrupted": "interrupted",
+    "limit": "stopped at its limit",
+    "same_error": "stopped, as one trial after another ends in the same error",
+    "disk_full": "stopped, as the disk is full; free some space",
+    "superseded": "left to another driver",
+}
+
+
+_STOP_WORDS: dict[StopReason, str] = {
+    "limit": "limit reached",
+    "same_error": "one trial after another ends in the same error",
+    "disk_full": "the disk is full",
+}
+
+_KIND_WORDS: dict[FailureKind, str] = {
+    "error": "failed",
+    "gpu_oom": "ran out of GPU memory",
+    "host_oom": "ran out of memory",
+    "disk_full": "found the disk full",
+    "preempted": "was preempted",
+    "crashed": "crashed",
+    "stalled": "stalled",
+}
 
 
 @contextlib.contextmanager
@@ -64,31 +92,26 @@ def describe(event: Event, store: Store) -> str:
     match event:
         case SweepStarted():
             return _describe_start(event)
+        case TrialRefused(remaining, reason):
+            planned = remaining.planned
+            what = f"{planned.series} {count(planned.params.trunk)}"
+            return f"trial {remaining.trial_id} refused: {what} {reason}"
+        case WaitingForNodes(n_waiting, first):
+            return f"{n_waiting} trials wait for nodes; the first asks for {first}"
         case TrialStarted(assignment):
             again = f", attempt {assignment.attempt}" if assignment.attempt > 1 else ""
             cost = f"{assignment.train_flops:.2g} FLOPs"
             return f"{_trial(assignment)} started: {_what(assignment)}, {cost}{again}"
-        case TrialPublished(assignment, published):
-            what, time = _what(assignment), duration(published.work_time_s)
-            if published.is_diverged:
-                after = f"diverged: {what}, after step {published.steps}"
-            else:
-                after = f"done: {what}, bound {published.last_bound_nats_per_token:.3f} nats/token"
-            return f"{_trial(assignment)} {after}, {time}"
+        case TrialPublished():
+            return _describe_result(event)
         case TrialInterrupted(assignment):
             return f"{_trial(assignment)} interrupted: {_what(assignment)}, behind a checkpoint"
-        case TrialFailed(assignment, failure, will_retry):
-            attempts = store.attempts(assignment.trial.trial_id)
-            trace = f"{store.folder.name}/{attempts.parent.name}/{attempts.name}"
-            name = f"{assignment.attempt}.traceback.txt"
-            then = "trying again" if will_retry else f"given up; traceback in {trace}/{name}"
-            error = f"{failure.error_class}: {failure.message}".rstrip(": ")
-            return f"{_trial(assignment)} failed: {_what(assignment)}, {error}; {then}"
+        case TrialFailed():
+            return _describe_failure(event, store)
         case Stopping(reason, n_running):
-            waiting = f"{n_running} running trials write a checkpoint"
-            if reason == "limit":
-                return f"limit reached: {waiting}"
-            return f"stopping: {waiting}; Ctrl-C again stops at once"
+            why = _STOP_WORDS.get(reason, "stopping")
+            hint = "; Ctrl-C again stops at once" if reason == "signal" else ""
+            return f"{why}: {n_running} running trials write a checkpoint{hint}"
         case SweepEnded(outcome):
             return (
                 f"sweep {store.folder.name} {_END_WORDS[outcome.reason]}: {outcome.n_done} done, "
@@ -212,6 +235,26 @@ def _describe_start(event: SweepStarted) -> str:
         f"sweep {event.name}: {event.n_waiting} of {event.n_planned} trials to run, "
         f"{event.flops_waiting:.2g} FLOPs, {event.executor} with {event.n_slots} × {event.device}"
     )
+
+
+def _describe_result(event: TrialPublished) -> str:
+    what, published = _what(event.assignment), event.published
+    if published.is_diverged:
+        after = f"diverged: {what}, after step {published.steps}"
+    else:
+        after = f"done: {what}, bound {published.last_bound_nats_per_token:.3f} nats/token"
+    return f"{_trial(event.assignment)} {after}, {duration(published.work_time_s)}"
+
+
+def _describe_failure(event: TrialFailed, store: Store) -> str:
+    assignment, failure = event.assignment, event.failure
+    attempts = store.attempts(assignment.trial.trial_id)
+    trace = f"{store.folder.name}/{attempts.parent.name}/{attempts.name}"
+    name = f"{assignment.attempt}.traceback.txt"
+    then = "trying again" if event.will_retry else f"given up; traceback in {trace}/{name}"
+    error = f"{failure.error_class}: {failure.message}".rstrip(": ")
+    kind = _KIND_WORDS[failure.kind]
+    return f"{_trial(assignment)} {kind}: {_what(assignment)}, {error}; {then}"
 
 
 def _trial_line(assignment: Assignment, report: Progress | None) -> tuple[RenderableType, ...]:

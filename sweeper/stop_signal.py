@@ -7,22 +7,30 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Literal
 
-StopReason = Literal["signal", "limit"]
+StopReason = Literal["signal", "limit", "same_error", "disk_full", "stop", "stop_now", "superseded"]
+"""Why a driver stops; the last three are orders from outside (`lease.py`)."""
+
+_URGENT = ("stop_now", "superseded")
 
 
 class StopSignal:
-    """A flag that is raised once, for the first reason given."""
+    """A flag that is raised once, for the first reason given; only urgent ones replace it."""
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None
 
     def request(self, reason: StopReason) -> None:
         """Ask for a graceful stop. Safe in signal handlers and threads: it takes no lock."""
-        self.reason = self.reason or reason
+        if self.reason is None or reason in _URGENT:
+            self.reason = reason
 
     def is_requested(self) -> bool:
         """Whether a stop was asked for."""
         return self.reason is not None
+
+    def is_urgent(self) -> bool:
+        """Whether there is no time for checkpoints."""
+        return self.reason in _URGENT
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:

@@ -15,7 +15,6 @@ from sweeper.executors.ray_actors import RayExecutor
 from sweeper.lease import held
 from sweeper.places import place
 from sweeper.progress import shown
-from sweeper.scheduler import Limits
 from sweeper.stop_signal import StopSignal
 from sweeper.store import store_at
 from sweeper.submission import submit
@@ -31,10 +30,18 @@ def main(folder: str, executor_name: str, run_trial_name: str) -> int:
     if executor_name == "inline":
         executor = InlineExecutor(run_trial, stop.is_requested)
     else:
-        executor = RayExecutor(run_trial, max_slots=2)
-    with held(store), shown(Console(), store) as show:
+        executor = RayExecutor(run_trial)
+    with held(store) as lease, shown(Console(), store) as show:
         submit(store, plan, "name: planted\n")
-        return run_sweep(Run(store, plan, executor, Limits(), stop, show)).exit_code
+        run = Run(
+            store=store,
+            plan=plan,
+            executor=executor,
+            stop=stop,
+            on_event=show,
+            order=lease.order,
+        )
+        return run_sweep(run).exit_code
 
 
 if __name__ == "__main__":

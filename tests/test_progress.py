@@ -54,7 +54,7 @@ def test_without_a_terminal_each_event_is_one_plain_line(store: Store) -> None:
 
 def test_what_users_and_workers_write_cannot_steer_the_terminal(store: Store) -> None:
     assignment = assignment_of(store, planned_sweep((SERIES,)).trials[0])
-    failure = Failure("raised", "Error", "[bold]x[/bold]\x1b[31m\r[/]", "")
+    failure = Failure("error", "Error", "[bold]x[/bold]\x1b[31m\r[/]", "")
     output = _shown(store, _start(), TrialFailed(assignment, failure, will_retry=True))
     assert "\x1b" not in output
     assert "\r" not in output

@@ -224,7 +224,7 @@ class TestRefreshing:
         record = path.read_bytes()
         path.unlink()
         begin_attempt(indexed, path.stem, executor="inline", device="cpu", n_threads=1)
-        end_attempt(indexed, path.stem, 1, "raised", error=("E", "planted", "Traceback"))
+        end_attempt(indexed, path.stem, 1, "error", error=("E", "planted", "Traceback"))
         refresh_tables(indexed)
         assert read_table(indexed, "trials")["status"].to_pylist().count("failed") == 1
         _assert_tables_are_as_if_built_anew(indexed)

@@ -18,7 +18,6 @@ from sweeper.cli import cli
 from sweeper.driver import Run, run_sweep
 from sweeper.executors.inline import InlineExecutor
 from sweeper.places import StorePath
-from sweeper.scheduler import Limits
 from sweeper.stop_signal import StopSignal
 from sweeper.store import Store, open_store
 from sweeper.tables import read_table
@@ -52,7 +51,13 @@ def undisturbed(tmp_path: Path) -> list[pd.DataFrame]:
 def _run(store: Store) -> Store:
     stop = StopSignal()
     executor = InlineExecutor(planted.run_planted, stop.is_requested)
-    run = Run(store, planned_sweep(), executor, Limits(), stop, lambda _event: None)
+    run = Run(
+        store=store,
+        plan=planned_sweep(),
+        executor=executor,
+        stop=stop,
+        on_event=lambda _event: None,
+    )
     assert run_sweep(run).exit_code == 0
     return store
 

@@ -127,7 +127,13 @@ def test_attempt_of_an_earlier_driver_is_not_running(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "state"), [("raised", "failed"), ("died", "failed"), ("interrupted", "interrupted")]
+    ("outcome", "state"),
+    [
+        ("error", "failed"),
+        ("crashed", "failed"),
+        ("preempted", "interrupted"),
+        ("interrupted", "interrupted"),
+    ],
 )
 def test_end_of_the_last_attempt_tells_the_state(store: Store, outcome: str, state: State) -> None:
     number = _begin(store)

@@ -244,7 +244,7 @@ class TestSubmission:
 
 def test_attempts_are_numbered_and_keep_their_errors(store: Store) -> None:
     assert [_begin(store, "x"), _begin(store, "x")] == [1, 2]
-    end_attempt(store, "x", 1, "raised", error=("ValueError", "bad\x1b[0m", "Traceback ..."))
+    end_attempt(store, "x", 1, "error", error=("ValueError", "bad\x1b[0m", "Traceback ..."))
     first, second = attempts(store, "x")
     assert (first.error_class, first.has_failed, second.outcome) == ("ValueError", True, None)
     assert (store.attempts("x") / "1.traceback.txt").read_text() == "Traceback ..."

@@ -136,7 +136,7 @@ def test_failed_trial_is_a_row_until_it_succeeds(tmp_path: Path) -> None:
     for number in (1, 2):
         begin_attempt(store, planned.trial_id, executor="inline", device="cpu", n_threads=1)
         error = ("RuntimeError", "planted", "Traceback")
-        end_attempt(store, planned.trial_id, number, "raised", error=error)
+        end_attempt(store, planned.trial_id, number, "error", error=error)
     refresh_tables(store)
     (row,) = _frame(store, "trials").to_dict("records")
     assert (row["status"], row["error_class"]) == ("failed", "RuntimeError")

@@ -1,32 +1,42 @@
 """The interface between the driver and whatever runs trials."""
 
+import errno
+import hashlib
 import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-from sweeper.assignment import Assignment, Device, Outcome
+from sweeper.assignment import Assignment, FailureKind, Outcome
+from sweeper.placement import Demand, Node, Placement
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_GPU_MEMORY_SIGNS = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_FRAMES = 5
+"""Innermost frames that tell one error from another."""
 
 
 @dataclass(frozen=True)
 class Failure:
     """An attempt that ended without an outcome."""
 
-    kind: Literal["raised", "died"]
-    """The worker raised an exception, or its process was lost."""
+    kind: FailureKind
     error_class: str
     message: str
     """One line."""
-    traceback: str
+    traceback: str = ""
+    fingerprint: str = ""
+    """Equal for errors that were raised in the same place; empty where nothing was raised."""
 
     @classmethod
-    def of(cls, error: Exception) -> "Failure":
+    def of(cls, error: BaseException) -> "Failure":
         """The failure that an exception in a worker is."""
         lines = str(error).strip().splitlines() or [""]
-        return cls(
-            "raised", type(error).__name__, lines[0], "".join(traceback.format_exception(error))
-        )
+        text = "".join(traceback.format_exception(error))
+        return cls(_kind(error), type(error).__name__, lines[0], text, _fingerprint(error))
 
 
 @dataclass(frozen=True)
@@ -38,18 +48,29 @@ class Finished:
 
 
 class Executor(ABC):
-    """Runs attempts, as many at a time as it has slots. A context manager: entering starts it."""
+    """Runs attempts where it is told to. A context manager: entering starts it."""
 
     name: str
     """As recorded with each attempt."""
-    n_slots: int = 0
-    """Attempts that can run at the same time; known once entered."""
-    device: Device = "cpu"
-    """What the slots compute on; known once entered."""
+    max_running: int | None = None
+    """Attempts that may run at the same time, whatever the nodes offer; None: no bound."""
+    max_ranks: int | None = None
+    """Ranks that one attempt may have; None: no bound."""
 
     @abstractmethod
-    def start(self, assignment: Assignment) -> None:
-        """Begin an attempt. At most `n_slots` may be unfinished."""
+    def nodes(self) -> tuple[Node, ...]:
+        """Nodes that take trials now. Cheap; they may come and go."""
+
+    def potential_nodes(self) -> tuple[Node, ...]:
+        """Nodes that would be started if trials asked for them."""
+        return ()
+
+    def announce(self, waiting: Sequence[Demand]) -> None:  # noqa: B027 (most have nobody to tell)
+        """Say what waits, for whoever starts nodes."""
+
+    @abstractmethod
+    def start(self, assignment: Assignment, demand: Demand, placement: Placement) -> None:
+        """Begin an attempt on nodes with room for it."""
 
     @abstractmethod
     def poll(self, timeout_s: float) -> list[Finished]:
@@ -58,6 +79,10 @@ class Executor(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Ask every running attempt to write a checkpoint and end as interrupted."""
+
+    @abstractmethod
+    def kill(self, trial_id: str) -> str:
+        """End an attempt at once; it is not reported by `poll`. Returns what it was doing."""
 
     @abstractmethod
     def __enter__(self) -> Self:
@@ -71,3 +96,26 @@ class Executor(ABC):
         trace: TracebackType | None,
     ) -> None:
         """End workers at once, whatever they do."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception says that a disk, or a share of it, is used up."""
+    return isinstance(error, OSError) and error.errno in _DISK_FULL
+
+
+def _kind(error: BaseException) -> FailureKind:
+    # By name: torch is not imported here, and its class has had two homes.
+    if type(error).__name__ == "OutOfMemoryError" and type(error).__module__.startswith("torch"):
+        return "gpu_oom"
+    if any(sign in str(error) for sign in _GPU_MEMORY_SIGNS):
+        return "gpu_oom"
+    if isinstance(error, MemoryError):
+        return "host_oom"
+    return "disk_full" if is_disk_full(error) else "error"
+
+
+def _fingerprint(error: BaseException) -> str:
+    """Of class and place, not of the message, which may hold numbers."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    places = [f"{Path(frame.filename).name}:{frame.name}:{frame.lineno}" for frame in frames]
+    return hashlib.sha256("\n".join([type(error).__name__, *places]).encode()).hexdigest()[:8]

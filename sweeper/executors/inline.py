@@ -5,27 +5,34 @@ from typing import Self
 
 from sweeper.assignment import Assignment, Device, RunTrial, StopRequested
 from sweeper.executors.base import Executor, Failure, Finished
+from sweeper.executors.machine import available_cores
+from sweeper.placement import Demand, Node, Placement
 
 
 class InlineExecutor(Executor):
-    """One slot, which computes while it is polled.
+    """One attempt at a time, which computes while it is polled.
 
     A running trial hears of a stop only through `stop_requested`, because nobody else gets to run
     meanwhile.
     """
 
     name = "inline"
-    n_slots = 1
+    max_running = 1
+    max_ranks = 1
 
     def __init__(
         self, run_trial: RunTrial, stop_requested: StopRequested, device: Device = "cpu"
     ) -> None:
-        self.device = device
+        self._node = Node("here", available_cores(), gpus=1 if device == "cuda" else 0)
         self._run_trial = run_trial
         self._stop_requested = stop_requested
         self._next: Assignment | None = None
 
-    def start(self, assignment: Assignment) -> None:
+    def nodes(self) -> tuple[Node, ...]:
+        """This machine."""
+        return (self._node,)
+
+    def start(self, assignment: Assignment, demand: Demand, placement: Placement) -> None:  # noqa: ARG002 (there is one place)
         """Remember what the next poll runs."""
         self._next = assignment
 
@@ -41,6 +48,10 @@ class InlineExecutor(Executor):
 
     def stop(self) -> None:
         """Nothing to do: no trial runs while this is called."""
+
+    def kill(self, trial_id: str) -> str:  # noqa: ARG002
+        """Nothing to do: no trial runs while this is called."""
+        return ""
 
     def __enter__(self) -> Self:
         return self

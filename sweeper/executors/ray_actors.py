@@ -1,28 +1,35 @@
-"""Runs trials in Ray actors: embedded on this machine, or on a cluster. All of Ray is here.
+"""Runs trials in Ray actors: embedded on this machine, or on a cluster.
 
-One pooled actor per slot. Ray's own retries are off, because policy is the driver's; a dead actor
-is replaced at the next start. Each actor has two threads, so that it hears `stop` while it trains.
+One actor per attempt, on the node that the scheduler chose. Ray's own retries are off, because
+policy is the driver's. An actor has three threads, so that it hears `stop` and answers questions
+while it trains, and heeds SIGTERM as a request to stop behind a checkpoint.
+
+*Unknown is not dead*: an actor that cannot be reached is asked again until it answers, is known
+to be dead, or its trial has been silent for so long that the driver gives it up.
 
 Embedded Ray listens on the loopback interface only, keeps its files in one short folder of /tmp
 that ends with it, reports to nobody and needs no home folder.
 """
 
 import contextlib
-import math
+import faulthandler
 import os
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from types import FrameType, TracebackType
+from typing import Any, Self
 
-from sweeper.assignment import Assignment, Outcome, RunTrial
+from sweeper.assignment import Assignment, Outcome, RunTrial, StopRequested
 from sweeper.errors import ConfigError
 from sweeper.executors.base import Executor, Failure, Finished
 from sweeper.executors.machine import available_cores, temporary_folder
+from sweeper.placement import Demand, Node, Placement
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Assignments and outcomes are a few kilobytes; by default Ray would reserve a third of memory."""
@@ -46,43 +53,71 @@ _EMBEDDED_ENVIRONMENT = {
 }
 
 
+NODES_EVERY_S = 1.0
+"""Shortest time between two looks at which nodes there are."""
+
+PROBE_EVERY_S = 2.0
+"""Time between two questions to an actor that could not be reached."""
+
+ANSWER_S = 5.0
+"""How long an actor may take to answer one."""
+
+MAX_ANNOUNCED = 1000
+"""Waiting trials that the autoscaler is told of."""
+
+MAX_NODES_OF_A_KIND = 64
+"""More tell no more about what would fit."""
+
+_MEMORY_SIGNS = ("OutOfMemory", "memory pressure", "low on memory", "running low on memory")
+_NODE_SIGNS = ("node has died", "node was terminated", "node died", "node is dead", "its node")
+
+
 @dataclass(frozen=True)
-class _Slot:
-    """An actor, and what it runs."""
+class _Place:
+    """What an actor holds."""
+
+    node_id: str
+    demand: Demand
+
+
+@dataclass
+class _Attempt:
+    """An actor at work."""
 
     actor: Any
+    place: _Place
     assignment: Assignment
+    node_ids: Placement
+    asked_at_s: float | None = None
+    """When it was last asked how it is; None while it can be reached."""
 
 
 class RayExecutor(Executor):
-    """Slots in Ray actors: one per share of a GPU where there are GPUs, else one per core."""
+    """Attempts in Ray actors."""
 
     name = "ray"
+    max_ranks = 1
 
     def __init__(
         self,
         run_trial: RunTrial,
         *,
-        max_slots: int,
         address: str | None = None,
-        gpus_per_trial: float | Literal["auto"] = "auto",
+        reuse_workers: bool | None = None,
     ) -> None:
         """Without an `address`, Ray is started here and ends with the executor.
 
-        No more than `max_slots` actors are started: there may be fewer trials than cores. `auto`
-        is one GPU per trial where there is any. Raises ConfigError for more than one.
+        Processes of workers are used again if `reuse_workers`; None: those that had no GPU, whose
+        memory a process would keep.
         """
-        if gpus_per_trial != "auto" and not 0 <= gpus_per_trial <= 1:
-            raise ConfigError(
-                f"resources.gpus: {gpus_per_trial:g} GPUs per trial; expected a share between 0 "
-                "and 1, or auto"
-            )
         self._run_trial = run_trial
-        self._max_slots, self._address = max_slots, address
-        self._gpus_per_trial = gpus_per_trial
-        self._slots = Slots(0, 0.0, 0.0)
-        self._idle: list[Any] = []
-        self._running: dict[Any, _Slot] = {}
+        self._address, self._reuse_workers = address, reuse_workers
+        self._nodes: tuple[Node, ...] = ()
+        self._potential: tuple[Node, ...] = ()
+        self._announced: list[dict[str, float]] = []
+        self._nodes_at_s = 0.0
+        self._idle: dict[_Place, list[Any]] = {}
+        self._running: dict[Any, _Attempt] = {}
         self._cleanup = contextlib.ExitStack()
         self._ray: Any = None
 
@@ -91,12 +126,8 @@ class RayExecutor(Executor):
         with contextlib.ExitStack() as cleanup:
             self._ray = _import_ray(is_embedded=self._address is None)
             self._init_ray(cleanup)
-            totals = self._ray.cluster_resources()
-            self._slots = slots(
-                int(totals.get("CPU", 0)), int(totals.get("GPU", 0)), self._gpus_per_trial
-            )
-            self.n_slots = min(self._slots.n_slots, self._max_slots)
-            self.device = "cuda" if self._slots.n_gpus else "cpu"
+            self._nodes = self._look_at_nodes()
+            self._potential = self._nodes_of_autoscaler() if self._address else ()
             self._cleanup = cleanup.pop_all()
         return self
 
@@ -108,55 +139,189 @@ class RayExecutor(Executor):
     ) -> None:
         """End all actors, and Ray where it was started here."""
         with self._cleanup:
-            for actor in (*self._idle, *(slot.actor for slot in self._running.values())):
-                self._kill(actor)
-        self._idle, self._running = [], {}
+            if self._announced:
+                self.announce(())
+            self._end_idle()
+            for attempt in self._running.values():
+                self._kill(attempt.actor)
+        self._running = {}
 
-    def start(self, assignment: Assignment) -> None:
-        """Hand an attempt to an idle actor, or to a new one."""
-        actor = self._idle.pop() if self._idle else self._new_actor()
+    def nodes(self) -> tuple[Node, ...]:
+        """Nodes that are alive and not about to be taken away; attempts on the latter stop."""
+        if time.monotonic() - self._nodes_at_s > NODES_EVERY_S:
+            self._nodes = self._look_at_nodes()
+        return self._nodes
+
+    def potential_nodes(self) -> tuple[Node, ...]:
+        """Nodes that the autoscaler of a cluster may start; none where there is no autoscaler."""
+        return self._potential
+
+    def announce(self, waiting: Sequence[Demand]) -> None:
+        """Tell the autoscaler what waits; it sees only what is started."""
+        bundles = [
+            {"CPU": demand.cpus} | ({"GPU": demand.gpus} if demand.gpus else {})
+            for demand in waiting[:MAX_ANNOUNCED]
+            for _ in range(demand.n_ranks)
+        ]
+        if bundles != self._announced:
+            self._ray.autoscaler.sdk.request_resources(bundles=bundles)
+            self._announced = bundles
+
+    def start(self, assignment: Assignment, demand: Demand, placement: Placement) -> None:
+        """Hand an attempt to an idle actor of its place, or to a new one."""
+        place = _Place(placement[0], demand)
+        idle = self._idle.get(place)
+        if idle:
+            actor = idle.pop()
+        else:
+            self._end_idle(set(placement))  # what they hold is needed now
+            actor = self._new_worker(place)
         future = actor.run.remote(self._run_trial, assignment)
-        self._running[future] = _Slot(actor, assignment)
+        self._running[future] = _Attempt(actor, place, assignment, placement)
 
     def poll(self, timeout_s: float) -> list[Finished]:
         """Wait for the first attempt to end, then take all that have."""
-        if not self._running:
-            return []
-        futures = list(self._running)
-        self._ray.wait(futures, num_returns=1, timeout=timeout_s)
-        ready, _ = self._ray.wait(futures, num_returns=len(futures), timeout=0)
-        return [self._finish(future) for future in ready]
+        self.nodes()
+        reachable = [future for future, each in self._running.items() if each.asked_at_s is None]
+        if not reachable:
+            time.sleep(timeout_s if self._running else 0)
+            return self._ask_unreachable()
+        self._ray.wait(reachable, num_returns=1, timeout=timeout_s)
+        ready, _ = self._ray.wait(reachable, num_returns=len(reachable), timeout=0)
+        finished = [ended for future in ready if (ended := self._take(future))]
+        return finished + self._ask_unreachable()
 
     def stop(self) -> None:
         """Ask every running attempt to stop; its actor hears it in its second thread."""
-        for slot in self._running.values():
-            slot.actor.stop.remote()
+        for attempt in self._running.values():
+            attempt.actor.stop.remote()
 
-    def _finish(self, future: Any) -> Finished:
-        slot = self._running.pop(future)
-        result = self._result(future)
-        if isinstance(result, Failure) and result.kind == "died":
-            self._kill(slot.actor)
-        else:
-            self._idle.append(slot.actor)
-        return Finished(slot.assignment, result)
+    def kill(self, trial_id: str) -> str:
+        """End an attempt at once; returns the stacks of its threads, if it still answers."""
+        future = next(
+            future
+            for future, attempt in self._running.items()
+            if attempt.assignment.trial.trial_id == trial_id
+        )
+        attempt, stacks = self._running.pop(future), ""
+        with contextlib.suppress(Exception):  # whatever keeps it from answering is why it is killed
+            stacks = self._ray.get(attempt.actor.stacks.remote(), timeout=ANSWER_S)
+        self._kill(attempt.actor)
+        return stacks
 
-    def _result(self, future: Any) -> Outcome | Failure:
-        exceptions = self._ray.exceptions
+    def _take(self, future: Any) -> Finished | None:
+        """What has become of an attempt whose call has returned; None if nobody knows yet."""
         try:
-            result: Outcome | Failure = self._ray.get(future)
-            return result
-        except exceptions.RayTaskError as error:  # before the worker's own code, say an import
-            return Failure.of(error.cause if isinstance(error.cause, Exception) else error)
-        except exceptions.RayError as error:
-            first_line = str(error).strip().splitlines()[0]
-            return Failure("died", type(error).__name__, first_line, str(error))
+            return self._end(future, self._ray.get(future))
+        except self._ray.exceptions.ActorUnavailableError:
+            self._running[future].asked_at_s = time.monotonic()
+            return None
+        except self._ray.exceptions.RayError as error:
+            return self._end(future, self._failure(error, self._running[future]))
 
-    def _new_actor(self) -> Any:
-        options = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 2}
-        resources = {"num_cpus": self._slots.n_cpus, "num_gpus": self._slots.n_gpus}
-        remote = self._ray.remote(**options, **resources)(_Worker)
-        return remote.remote(WORKER_ENVIRONMENT)
+    def _ask_unreachable(self) -> list[Finished]:
+        """Ask those that could not be reached whether they have ended."""
+        finished = []
+        for future, attempt in list(self._running.items()):
+            asked_at_s, now_s = attempt.asked_at_s, time.monotonic()
+            if asked_at_s is None or now_s - asked_at_s < PROBE_EVERY_S:
+                continue
+            attempt.asked_at_s = now_s
+            exceptions = self._ray.exceptions
+            try:
+                result = self._ray.get(attempt.actor.result.remote(), timeout=ANSWER_S)
+            except (exceptions.ActorUnavailableError, exceptions.GetTimeoutError):
+                continue
+            except exceptions.RayError as error:
+                result = self._failure(error, attempt)
+            if result is not None:
+                finished.append(self._end(future, result))
+        return finished
+
+    def _end(self, future: Any, result: Outcome | Failure) -> Finished:
+        attempt = self._running.pop(future)
+        if self._may_reuse(attempt, result):
+            self._idle.setdefault(attempt.place, []).append(attempt.actor)
+        else:
+            self._kill(attempt.actor)
+        return Finished(attempt.assignment, result)
+
+    def _may_reuse(self, attempt: _Attempt, result: Outcome | Failure) -> bool:
+        demand = attempt.place.demand
+        if demand.n_ranks > 1 or result == "interrupted":
+            return False
+        if isinstance(result, Failure) and result.kind != "error":
+            return False
+        return not demand.gpus if self._reuse_workers is None else self._reuse_workers
+
+    def _failure(self, error: Exception, attempt: _Attempt) -> Failure:
+        """What it was that ended an actor."""
+        exceptions, text = self._ray.exceptions, str(error)
+        if isinstance(error, exceptions.RayTaskError):  # before the worker's own code: an import
+            return Failure.of(error.cause if isinstance(error.cause, Exception) else error)
+        lines = [line.strip() for line in text.strip().splitlines()] or [""]
+        message = next((line for line in lines[1:] if " " in line and ": " not in line), lines[0])
+        named = type(error).__name__, message, text
+        if isinstance(error, exceptions.OutOfMemoryError) or _has_sign(text, _MEMORY_SIGNS):
+            return Failure("host_oom", *named)
+        if getattr(error, "preempted", False) or _has_sign(text, _NODE_SIGNS):
+            return Failure("preempted", *named)
+        if isinstance(error, exceptions.ActorUnschedulableError) or self._has_lost(attempt):
+            return Failure("preempted", *named)
+        return Failure("crashed", *named)
+
+    def _has_lost(self, attempt: _Attempt) -> bool:
+        """Whether a node of an attempt is gone, or about to go."""
+        self._nodes = self._look_at_nodes()
+        return not set(attempt.node_ids) <= {node.node_id for node in self._nodes}
+
+    def _look_at_nodes(self) -> tuple[Node, ...]:
+        draining = self._ray._private.state.state.get_draining_nodes()
+        self._nodes_at_s = time.monotonic()
+        for attempt in self._running.values():
+            if set(attempt.node_ids) & set(draining):
+                attempt.actor.stop.remote()
+        return tuple(
+            Node(
+                node_id=entry["NodeID"],
+                cpus=entry["Resources"].get("CPU", 0.0),
+                gpus=int(entry["Resources"].get("GPU", 0)),
+                name=entry["NodeManagerHostname"],
+            )
+            for entry in self._ray.nodes()
+            if entry["Alive"] and entry["NodeID"] not in draining
+        )
+
+    def _nodes_of_autoscaler(self) -> tuple[Node, ...]:
+        config = self._ray._private.state.state.get_cluster_config()
+        return tuple(
+            Node(
+                node_id=f"{group.name}-{number}",
+                cpus=group.resources["CPU"],
+                gpus=int(group.resources["GPU"]),
+                name=group.name,
+            )
+            for group in (config.node_group_configs if config else ())
+            for number in range(min(group.max_count, MAX_NODES_OF_A_KIND))
+        )
+
+    def _new_worker(self, place: _Place) -> Any:
+        resources = {"num_cpus": place.demand.cpus, "num_gpus": place.demand.gpus}
+        affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        remote = self._ray.remote(
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=3,
+            scheduling_strategy=affinity(place.node_id, soft=False),
+            **resources,
+        )
+        return remote(_Worker).remote(WORKER_ENVIRONMENT)
+
+    def _end_idle(self, node_ids: set[str] | None = None) -> None:
+        """End the idle actors of some nodes, or of all."""
+        for place in [place for place in self._idle if not node_ids or place.node_id in node_ids]:
+            for actor in self._idle.pop(place):
+                self._kill(actor)
 
     def _kill(self, actor: Any) -> None:
         with contextlib.suppress(Exception):  # it may be dead, or Ray may be
@@ -183,45 +348,53 @@ class RayExecutor(Executor):
             ) from error
 
 
-@dataclass(frozen=True)
-class Slots:
-    """How many actors fit, and what each takes."""
-
-    n_slots: int
-    n_cpus: float
-    n_gpus: float
-    """A share 1/k, which is how Ray packs shares without waste; 0 computes on the CPU."""
+def nodes_at(address: str) -> tuple[Node, ...]:
+    """Nodes of a cluster, and those it may start. Raises ConfigError when it cannot be reached."""
+    with RayExecutor(_no_trial, address=address) as executor:
+        return (*executor.nodes(), *executor.potential_nodes())
 
 
-def slots(n_cpus: int, n_gpus: int, gpus_per_trial: float | Literal["auto"]) -> Slots:
-    """Slots of a machine or cluster: by shares of GPUs if it has any and they are wanted.
-
-    A share is rounded up to the next 1/k. Actors on GPUs share the cores; others have one each.
-    """
-    share = 1.0 if isinstance(gpus_per_trial, str) else gpus_per_trial
-    if not n_gpus or not share:
-        return Slots(max(1, n_cpus), n_cpus=1.0, n_gpus=0.0)
-    n_per_gpu = math.floor(1 / share)
-    n_slots = n_gpus * n_per_gpu
-    return Slots(n_slots, n_cpus=min(1.0, n_cpus / n_slots), n_gpus=1 / n_per_gpu)
+def _no_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    raise NotImplementedError
 
 
 class _Worker:
-    """The actor: runs one attempt at a time, and hears `stop` meanwhile."""
+    """The actor: runs one attempt at a time, and hears and answers meanwhile."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         # Before torch: the function to run, and with it torch, is imported by the first `run`.
         os.environ.update(environment)
         self._stop = threading.Event()
+        self._result: Outcome | Failure | None = None
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def run(self, run_trial: RunTrial, assignment: Assignment) -> Outcome | Failure:
+        self._result = None
         try:
-            return run_trial(assignment, stop=self._stop.is_set)
+            self._result = run_trial(assignment, stop=self._stop.is_set)
         except Exception as error:  # noqa: BLE001 (recorded with the attempt; the sweep goes on)
-            return Failure.of(error)
+            self._result = Failure.of(error)
+        return self._result
 
     def stop(self) -> None:
         self._stop.set()
+
+    def result(self) -> Outcome | Failure | None:
+        return self._result
+
+    def stacks(self) -> str:
+        with tempfile.TemporaryFile("w+") as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+            file.seek(0)
+            return file.read()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop.set()
+
+
+def _has_sign(text: str, signs: tuple[str, ...]) -> bool:
+    return any(sign in text for sign in signs)
 
 
 def _import_ray(*, is_embedded: bool) -> Any:
@@ -230,7 +403,9 @@ def _import_ray(*, is_embedded: bool) -> Any:
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     import ray
+    import ray.autoscaler.sdk
     import ray.exceptions
+    import ray.util.scheduling_strategies
 
     return ray
 

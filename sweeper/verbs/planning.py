@@ -50,23 +50,37 @@ def plan(sweep_file: Path, overrides: tuple[str, ...], results: StorePath, as_js
 
 
 def planned_sweep(
-    sweep_file: Path, overrides: tuple[str, ...], results: StorePath, planner: "Callable[..., Plan]"
+    sweep_file: Path,
+    overrides: tuple[str, ...],
+    results: StorePath,
+    planner: "Callable[..., Plan]",
+    *,
+    is_on_gpus: bool | None = None,
 ) -> "tuple[LoadedSweep, Plan]":
-    """A sweep file with its overrides, and its plan for the hardware of this machine."""
+    """A sweep file with its overrides, and its plan for GPUs or not; None: as on this machine."""
     from sweeper.corpus import cache_beside
     from sweeper.precision import bfloat16_from_width
     from sweeper.spec import load_sweep
 
     loaded = load_sweep(sweep_file, overrides)
-    width = bfloat16_from_width(has_gpu=has_gpu(loaded))
+    width = bfloat16_from_width(has_gpu=has_gpu(loaded, is_on_gpus))
     cache = cache_beside(results) if loaded.sweep.corpus.is_costly_to_read else None
     return loaded, planner(loaded, bfloat16_from_width=width, cache_folder=cache)
 
 
-def has_gpu(loaded: "LoadedSweep") -> bool:
-    """Whether trials run on GPUs: as the sweep file says, else as this machine has them."""
+def has_gpu(loaded: "LoadedSweep", is_on_gpus: bool | None = None) -> bool:
+    """Whether trials run on GPUs: as the sweep file says, else as there are any."""
     if loaded.sweep.resources.gpus != "auto":
         return loaded.sweep.resources.gpus > 0
+    if is_on_gpus is not None:
+        return is_on_gpus
     import torch
 
     return torch.cuda.is_available()
+
+
+def has_gpus_at(address: str) -> bool:
+    """Whether a Ray cluster has GPUs, or may start nodes with some."""
+    from sweeper.executors.ray_actors import nodes_at
+
+    return any(node.gpus for node in nodes_at(address))

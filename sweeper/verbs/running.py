@@ -1,6 +1,7 @@
 """Verbs that train: `run`."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,15 +9,14 @@ import click
 
 from sweeper.places import StorePath
 from sweeper.verbs.options import results_option, sweep_arguments, takeover_option
-from sweeper.verbs.planning import has_gpu, planned_sweep
+from sweeper.verbs.planning import has_gpu, has_gpus_at, planned_sweep
 
 if TYPE_CHECKING:
     from sweeper.executors.base import Executor
     from sweeper.outcome import SweepOutcome
-    from sweeper.plan import Plan
+    from sweeper.policy import RetryPolicy
     from sweeper.scheduler import Limits
     from sweeper.spec import LoadedSweep
-    from sweeper.stop_signal import StopSignal
 
 
 @click.command()
@@ -43,22 +43,41 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
     from sweeper.store import store_at
     from sweeper.submission import stored_plan, submit
 
-    loaded, planned = planned_sweep(sweep_file, options["overrides"], results, plan_sweep)
+    is_on_gpus = has_gpus_at(options["address"]) if options["address"] else None
+    loaded, planned = planned_sweep(
+        sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=is_on_gpus
+    )
     for warning in planned.warnings:
         click.echo(f"warning: {warning.message} [{warning.code}]", err=True)
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
-    executor = _executor(options["executor"], options["address"], stop, planned, loaded)
     stored = stored_plan(planned)
-    with held(store, takeover=options["takeover"]), shown(Console(), store) as on_event:
+    with held(store, takeover=options["takeover"]) as lease, shown(Console(), store) as on_event:
+
+        def is_stopped() -> bool:
+            if order := lease.order():
+                stop.request(order)
+            return stop.is_requested()
+
+        executor = _executor(options["executor"], options["address"], is_stopped, loaded)
         submit(store, stored, loaded.document.as_submitted())
-        limits = _limits(loaded)
-        outcome = run_sweep(Run(store, stored, executor, limits, stop, on_event))
+        outcome = run_sweep(
+            Run(
+                store=store,
+                plan=stored,
+                executor=executor,
+                stop=stop,
+                on_event=on_event,
+                limits=_limits(loaded),
+                policy=_policy(loaded),
+                order=lease.order,
+            )
+        )
     _say_what_next(results / loaded.sweep.name, outcome)
     context.exit(outcome.exit_code)
 
 
 def _executor(
-    name: str, address: str | None, stop: "StopSignal", planned: "Plan", loaded: "LoadedSweep"
+    name: str, address: str | None, is_stopped: Callable[[], bool], loaded: "LoadedSweep"
 ) -> "Executor":
     from sweeper.worker import run_trial
 
@@ -67,11 +86,10 @@ def _executor(
 
         if address is not None:
             raise click.UsageError("--address is for --executor ray; inline runs in this process")
-        return InlineExecutor(run_trial, stop.is_requested, "cuda" if has_gpu(loaded) else "cpu")
+        return InlineExecutor(run_trial, is_stopped, "cuda" if has_gpu(loaded) else "cpu")
     from sweeper.executors.ray_actors import RayExecutor
 
-    gpus, n_trials = loaded.sweep.resources.gpus, len(planned.trials)
-    return RayExecutor(run_trial, address=address, gpus_per_trial=gpus, max_slots=n_trials)
+    return RayExecutor(run_trial, address=address)
 
 
 def _limits(loaded: "LoadedSweep") -> "Limits":
@@ -80,6 +98,13 @@ def _limits(loaded: "LoadedSweep") -> "Limits":
     limits = loaded.sweep.limits
     n_trials = math.inf if limits.trials is None else limits.trials
     return Limits(flops=limits.flops, wall_s=limits.wall_s, n_trials=n_trials)
+
+
+def _policy(loaded: "LoadedSweep") -> "RetryPolicy":
+    from sweeper.policy import RetryPolicy
+
+    retry = loaded.sweep.retry
+    return RetryPolicy(retry.failures, retry.preemptions, retry.same_error)
 
 
 def _say_what_next(folder: StorePath, outcome: "SweepOutcome") -> None:
