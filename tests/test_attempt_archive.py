@@ -30,7 +30,7 @@ def _train(store: Store) -> None:
     for planned in PLAN.trials:
         assert _begin(store, planned.trial_id) == 1
         error = ("ValueError", "planted", "Traceback ...\nValueError: planted\n")
-        end_attempt(store, planned.trial_id, 1, "raised", error=error)
+        end_attempt(store, planned.trial_id, 1, "error", error=error)
         assignment = assignment_of(store, planned, _begin(store, planned.trial_id))
         reporter(assignment)(PROGRESS)
         publish(assignment, planted_result(assignment))
