@@ -77,6 +77,7 @@ def head_of(record: dict[str, Any]) -> Published:
     return Published(
         trial_id=row["trial_id"],
         trajectory_id=row["trajectory_id"],
+        sweep=row["sweep"],
         attempt=record["attempt"],
         is_diverged=row["status"] == "diverged",
         steps=row["steps"],

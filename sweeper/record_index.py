@@ -14,7 +14,7 @@ from typing import Any
 from sweeper import durable
 from sweeper.store import Store
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 """Version of the layout of `records.json`, and of what the fields of a head mean."""
 
 
@@ -24,6 +24,8 @@ class Published:
 
     trial_id: str
     trajectory_id: str
+    sweep: str
+    """Name of the sweep that trained it."""
     attempt: int
     is_diverged: bool
     steps: int

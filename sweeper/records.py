@@ -28,7 +28,9 @@ class _Point:
     trajectory_id: str = column(
         "Identity of the run without its observed steps; points of one run are correlated."
     )
-    sweep: str = column("Name of the sweep.")
+    sweep: str = column(
+        "Name of the sweep that trained it: another one's where its result was taken over."
+    )
     series: str = column("Label of the series in the sweep file.")
     family: str = column("Diffusion family.")
     seed: int = column("Seed of the trial; all its random streams derive from it.")

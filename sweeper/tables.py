@@ -43,6 +43,7 @@ class Labels:
     Labels and budgets are not part of a trial's identity: renaming a series relabels its results.
     """
 
+    sweep: str
     series: dict[str, str]
     """By trajectory."""
     budget_flops: dict[tuple[str, int], float | None]
@@ -58,11 +59,13 @@ class Labels:
             series.setdefault(trajectory_id, planned.series)
             for cell in planned.cells:
                 budgets.setdefault((trajectory_id, cell.step), cell.budget_flops)
-        return cls(series, budgets)
+        return cls(plan.name, series, budgets)
 
     def digest(self) -> str:
         """What changes when a label does."""
-        return hashlib.sha256(f"{self.series} {self.budget_flops}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{self.sweep} {self.series} {self.budget_flops}".encode()
+        ).hexdigest()
 
 
 def refresh_tables(store: Store) -> None:
@@ -205,11 +208,16 @@ def _order(record: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _observations(records: Iterable[dict[str, Any]], labels: Labels) -> list[Row]:
-    """One row per trajectory and step, although two trials may have observed the same one."""
+    """One row per trajectory and step, although two trials may have observed the same one.
+
+    What another sweep observed beside the points that this one plans is left to its own tables.
+    """
     rows: dict[tuple[str, int], Row] = {}
     for record in records:
         for row in record["observations"]:
             point = (row["trajectory_id"], row["step"])
+            if row["sweep"] != labels.sweep and point not in labels.budget_flops:
+                continue
             budget = labels.budget_flops.get(point, row["budget_flops"])
             labelled = {"series": record["trial"]["series"], "budget_flops": budget}
             rows.setdefault(point, {**row, **labelled})

@@ -94,13 +94,13 @@ def _check_attempts(store: Store) -> Iterator[Finding]:
 
 
 def _check_records(store: Store) -> Iterator[Finding]:
-    points: dict[tuple[str, int], StorePath] = {}
+    points: dict[tuple[str, int], tuple[StorePath, str]] = {}
     for path in record_paths(store):
         try:
             record = durable.read_json(path)
-            yield from _check_record(path, record)
+            yield from check_record(path, record)
             observed = [(row["trajectory_id"], row["step"]) for row in record["observations"]]
-            head_of(record)
+            sweep = head_of(record).sweep
         except (ValueError, KeyError, TypeError) as error:
             yield Finding(
                 "torn-record",
@@ -110,23 +110,26 @@ def _check_records(store: Store) -> Iterator[Finding]:
             )
             continue
         for point in observed:
-            if point in points:
+            other, other_sweep = points.setdefault(point, (path, sweep))
+            # A record that was taken over for one of its points may bring others along.
+            if other != path and other_sweep == sweep:
                 yield Finding(
                     "duplicate-observation",
                     path,
-                    f"step {point[1]} of trajectory {point[0]} is also in {points[point].name}; "
+                    f"step {point[1]} of trajectory {point[0]} is also in {other.name}; "
                     "harmless, tables show it once; delete one of them to be rid of it",
                 )
-            points.setdefault(point, path)
 
 
-def _check_record(path: StorePath, record: dict[str, Any]) -> Iterator[Finding]:
-    trial_id = from_canonical(record["identity"]).trial_id
-    if trial_id != path.stem or record["trial"]["trial_id"] != trial_id:
+def check_record(path: StorePath, record: dict[str, Any]) -> Iterator[Finding]:
+    """What is wrong with one published record; may raise ValueError, KeyError and TypeError."""
+    trial, named = from_canonical(record["identity"]), record["trial"]
+    is_own = path.stem == named["trial_id"] == trial.trial_id
+    if not is_own or named["trajectory_id"] != trial.trajectory_id:
         yield Finding(
             "foreign-record",
             path,
-            f"holds trial {trial_id}: renamed or edited; delete it and run the sweep again",
+            f"holds trial {trial.trial_id}: renamed or edited; delete it and run the sweep again",
         )
     wanted = {
         "trial": {field.name for field in dataclasses.fields(TrialRow)},

@@ -32,6 +32,7 @@ LAYERS = [
     {"executors"},
     {"scheduler", "outcome", "policy", "watch"},
     {"backlog", "events", "status", "verify"},
+    {"sharing"},
     {"driver", "progress"},
     {"example", "plan_view", "status_view"},
     {"verbs"},
