@@ -104,7 +104,7 @@ def _copy(store: Store, offer: _Offer) -> bool:
 def _offers_of(sibling: Store) -> Iterator[_Offer]:
     """All records of a sibling that can be read."""
     paths = record_paths(sibling)
-    if all(map(_is_plain, paths)):
+    if all(map(_is_plain, paths)) and not _is_link(sibling.record_index):
         try:
             heads = published(sibling)
         except UNSOUND:
@@ -128,7 +128,8 @@ def _offer(path: StorePath) -> _Offer | None:
 
 def _siblings(store: Store) -> Iterator[Store]:
     """The other sweeps of the results folder, in the order of their names."""
-    for folder in sorted(store.folder.parent.iterdir(), key=str):
+    folders: list[StorePath] = sorted(store.folder.parent.iterdir(), key=str)
+    for folder in folders:
         sibling = Store(folder)
         if folder == store.folder or folder.name[0] in "._":
             continue

@@ -683,6 +683,7 @@ def test_what_is_left_of_runs_that_end_is_each_run_by_itself() -> None:
     record = Published(
         trial_id=first.trial_id,
         trajectory_id=first.trajectory_id,
+        sweep=plan.name,
         attempt=1,
         is_diverged=False,
         steps=first.trial.n_steps,

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 from planted import (
+    KINDS,
     assignment_of,
+    kind_of_store,
+    on_disk,
     planned_sweep,
     planned_trial,
     planted_result,
     submitted_store,
 )
 
+from sweeper.places import StorePath
 from sweeper.plan_file import StoredPlan, StoredTrial
 from sweeper.publication import publish, published, read_record
 from sweeper.remaining import missing
@@ -25,16 +29,22 @@ from sweeper.tables import read_table, refresh_tables
 from sweeper.verify import verify
 
 
+@pytest.fixture(params=KINDS)
+def results(request: pytest.FixtureRequest, tmp_path: Path) -> StorePath:
+    """A results folder, on disk or in an object store."""
+    return kind_of_store(request.param, tmp_path / "results")
+
+
 def plan_of(name: str, *trials: StoredTrial) -> StoredPlan:
     return StoredPlan(name, trials)
 
 
-def sweep(results: Path, plan: StoredPlan) -> Store:
+def sweep(results: StorePath, plan: StoredPlan) -> Store:
     """A sweep that nobody has run yet."""
     return submitted_store(results / plan.name, plan)
 
 
-def trained(results: Path, plan: StoredPlan, *, until_step: int | None = None) -> Store:
+def trained(results: StorePath, plan: StoredPlan, *, until_step: int | None = None) -> Store:
     """A sweep that was run to its end."""
     store = sweep(results, plan)
     for planned in plan.trials:
@@ -49,10 +59,10 @@ def left(store: Store, plan: StoredPlan) -> list[tuple[int, ...]]:
     return [each.trial.observe_at_steps for each in missing(plan.trials, published(store))]
 
 
-def test_what_another_sweep_has_trained_is_copied_and_not_trained_again(tmp_path: Path) -> None:
-    other = trained(tmp_path, dataclasses.replace(planned_sweep(("masked",)), name="other"))
+def test_what_another_sweep_has_trained_is_copied_and_not_trained_again(results: StorePath) -> None:
+    other = trained(results, dataclasses.replace(planned_sweep(("masked",)), name="other"))
     plan = dataclasses.replace(planned_sweep(("masked", "uniform")), name="own")
-    own = sweep(tmp_path, plan)
+    own = sweep(results, plan)
     taken = adopt(own, plan)
     assert {head.sweep for head in taken} == {"other"}
     assert {head.trial_id for head in taken} == {each.trial_id for each in published(other)}
@@ -68,8 +78,8 @@ def test_a_sweep_stays_whole_without_the_one_it_took_over_from(tmp_path: Path) -
     own = sweep(tmp_path, plan)
     adopt(own, plan)
     refresh_tables(own)
-    other.folder.rename(tmp_path.parent / f"{tmp_path.name}-gone")
-    own.folder.rename(tmp_path / "moved")
+    on_disk(other.folder).rename(tmp_path.parent / f"{tmp_path.name}-gone")
+    on_disk(own.folder).rename(tmp_path / "moved")
     moved = Store(tmp_path / "moved")
     assert verify(moved.folder) == []
     trials = read_table(moved, "trials").to_pylist()
@@ -77,37 +87,37 @@ def test_a_sweep_stays_whole_without_the_one_it_took_over_from(tmp_path: Path) -
     assert {row["sweep"] for row in trials} == {"other"}
 
 
-def test_the_same_run_observed_at_other_steps_settles_what_it_observed(tmp_path: Path) -> None:
-    trained(tmp_path, plan_of("other", planned_trial(steps=(10, 20))))
+def test_the_same_run_observed_at_other_steps_settles_what_it_observed(results: StorePath) -> None:
+    trained(results, plan_of("other", planned_trial(steps=(10, 20))))
     plan = plan_of("own", planned_trial(steps=(10, 40)))
-    own = sweep(tmp_path, plan)
+    own = sweep(results, plan)
     assert [head.observed_steps for head in adopt(own, plan)] == [(10, 20)]
     assert left(own, plan) == [(40,)]
 
 
-def test_few_records_are_taken_that_settle_much(tmp_path: Path) -> None:
-    trained(tmp_path, plan_of("a", planned_trial(steps=(10,))))
-    trained(tmp_path, plan_of("b", planned_trial(steps=(10, 20, 30))))
-    trained(tmp_path, plan_of("c", planned_trial(steps=(10, 20))))
-    trained(tmp_path, plan_of("d", planned_trial(steps=(40,))))
+def test_few_records_are_taken_that_settle_much(results: StorePath) -> None:
+    trained(results, plan_of("a", planned_trial(steps=(10,))))
+    trained(results, plan_of("b", planned_trial(steps=(10, 20, 30))))
+    trained(results, plan_of("c", planned_trial(steps=(10, 20))))
+    trained(results, plan_of("d", planned_trial(steps=(40,))))
     plan = plan_of("own", planned_trial(steps=(10, 20, 40)))
-    own = sweep(tmp_path, plan)
+    own = sweep(results, plan)
     assert [head.sweep for head in adopt(own, plan)] == ["c", "d"]
     assert left(own, plan) == []
 
 
-def test_of_several_records_the_trial_itself_is_taken(tmp_path: Path) -> None:
-    trained(tmp_path, plan_of("a", planned_trial(steps=(10, 20, 30))))
-    trained(tmp_path, plan_of("b", planned_trial(steps=(10, 20))))
+def test_of_several_records_the_trial_itself_is_taken(results: StorePath) -> None:
+    trained(results, plan_of("a", planned_trial(steps=(10, 20, 30))))
+    trained(results, plan_of("b", planned_trial(steps=(10, 20))))
     plan = plan_of("own", planned_trial(steps=(10, 20)))
-    own = sweep(tmp_path, plan)
+    own = sweep(results, plan)
     assert [head.sweep for head in adopt(own, plan)] == ["b"]
 
 
-def test_points_that_come_along_are_no_findings_and_in_no_table_twice(tmp_path: Path) -> None:
+def test_points_that_come_along_are_no_findings_and_in_no_table_twice(results: StorePath) -> None:
     plan = plan_of("own", planned_trial(steps=(10, 20)))
-    own = trained(tmp_path, plan)
-    trained(tmp_path, plan_of("other", planned_trial(steps=(10, 20, 40))))
+    own = trained(results, plan)
+    trained(results, plan_of("other", planned_trial(steps=(10, 20, 40))))
     longer = plan_of("own", planned_trial(steps=(10, 40)))
     submitted_store(own.folder, longer)
     assert [head.sweep for head in adopt(own, longer)] == ["other"]
@@ -117,10 +127,21 @@ def test_points_that_come_along_are_no_findings_and_in_no_table_twice(tmp_path: 
     assert [row["step"] for row in rows] == [10, 20, 40]
 
 
-def test_a_diverged_run_is_taken_over_as_a_result(tmp_path: Path) -> None:
-    trained(tmp_path, plan_of("other", planned_trial(steps=(10, 20))), until_step=15)
+def test_tables_show_of_another_sweep_what_this_one_plans(results: StorePath) -> None:
+    trained(results, plan_of("other", planned_trial(steps=(10, 20, 40))))
     plan = plan_of("own", planned_trial(steps=(10, 40)))
-    own = sweep(tmp_path, plan)
+    own = sweep(results, plan)
+    assert adopt(own, plan)
+    refresh_tables(own)
+    rows = read_table(own, "observations").to_pylist()
+    assert [row["step"] for row in rows] == [10, 40]
+    assert verify(own.folder) == []
+
+
+def test_a_diverged_run_is_taken_over_as_a_result(results: StorePath) -> None:
+    trained(results, plan_of("other", planned_trial(steps=(10, 20))), until_step=15)
+    plan = plan_of("own", planned_trial(steps=(10, 40)))
+    own = sweep(results, plan)
     (head,) = adopt(own, plan)
     assert head.is_diverged
     assert left(own, plan) == []
@@ -180,7 +201,7 @@ def test_an_unsound_record_is_skipped_and_the_others_are_taken(
     plan = dataclasses.replace(planned_sweep(("masked",)), name="own")
     other = trained(results, dataclasses.replace(plan, name="other"))
     damaged = plan.trials[0].trial_id
-    damage(other.record(damaged))
+    damage(on_disk(other.record(damaged)))
     own = sweep(results, plan)
     assert {head.trial_id for head in adopt(own, plan)} == {
         planned.trial_id for planned in plan.trials[1:]
@@ -194,9 +215,12 @@ def test_links_to_other_folders_are_not_followed(tmp_path: Path) -> None:
     plan = dataclasses.replace(planned_sweep(("masked",)), name="own")
     elsewhere = trained(tmp_path / "elsewhere", dataclasses.replace(plan, name="other"))
     own = sweep(tmp_path / "results", plan)
-    (tmp_path / "results" / "linked").symlink_to(elsewhere.folder)
+    (tmp_path / "results" / "linked").symlink_to(on_disk(elsewhere.folder))
     (tmp_path / "results" / "half").mkdir()
-    (tmp_path / "results" / "half" / "published").symlink_to(elsewhere.published)
+    (tmp_path / "results" / "half" / "published").symlink_to(on_disk(elsewhere.published))
+    indexed = trained(tmp_path / "results", plan_of("indexed"))
+    indexed.record_index.unlink()
+    on_disk(indexed.record_index).symlink_to(on_disk(elsewhere.record_index))
     assert adopt(own, plan) == ()
 
 
@@ -208,32 +232,32 @@ def test_odd_neighbours_are_no_siblings(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
     (tmp_path / "file" / "published").write_text("no folder")
     hidden = trained(tmp_path, dataclasses.replace(plan, name="other"))
-    hidden.folder.rename(tmp_path / ".other")
+    on_disk(hidden.folder).rename(tmp_path / ".other")
     assert adopt(own, plan) == ()
 
 
 def test_a_trial_that_was_published_elsewhere_meanwhile_is_taken_over_at_its_start(
-    tmp_path: Path,
+    results: StorePath,
 ) -> None:
     plan = plan_of("own", planned_trial(steps=(10, 20)))
-    own = sweep(tmp_path, plan)
+    own = sweep(results, plan)
     (remaining,) = missing(plan.trials, published(own))
     assert adopt_one(own, remaining) is None
-    trained(tmp_path, plan_of("other", planned_trial(steps=(10, 20))))
+    trained(results, plan_of("other", planned_trial(steps=(10, 20))))
     head = adopt_one(own, remaining)
     assert head is not None
     assert head.sweep == "other"
     assert left(own, plan) == []
 
 
-def test_what_settles_only_a_part_is_left_for_the_next_start(tmp_path: Path) -> None:
+def test_what_settles_only_a_part_is_left_for_the_next_start(results: StorePath) -> None:
     # Two planned trials of one run, trained as one; the other sweep has only the first of them.
     plan = plan_of("own", planned_trial(steps=(10,)), planned_trial(steps=(20,)))
-    own = sweep(tmp_path, plan)
+    own = sweep(results, plan)
     (remaining,) = missing(plan.trials, published(own))
-    trained(tmp_path, plan_of("other", planned_trial(steps=(10,))))
+    trained(results, plan_of("other", planned_trial(steps=(10,))))
     assert adopt_one(own, remaining) is None
-    assert not list(own.published.iterdir())
+    assert not list(own.published.glob("*"))
 
 
 def _adopt(store: Store, plan: StoredPlan) -> None:
@@ -262,10 +286,10 @@ def test_two_sweeps_may_take_over_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_nothing_is_looked_for_when_nothing_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    results: StorePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = dataclasses.replace(planned_sweep(("masked",)), name="own")
-    own = trained(tmp_path, plan)
-    trained(tmp_path, dataclasses.replace(plan, name="other"))
+    own = trained(results, plan)
+    trained(results, dataclasses.replace(plan, name="other"))
     monkeypatch.setattr("sweeper.sharing._siblings", None)  # calling it would raise
     assert adopt(own, plan) == ()
