@@ -4,6 +4,7 @@
     drivers/<epoch>.lock         locked while that driver lives, on file systems
     drivers/<epoch>.beat         rewritten every BEAT_INTERVAL_S while it lives
     drivers/<epoch>.stop         a request to that driver; also `.stop_now`
+    drivers/<epoch>.plan         digest of the plan it works on (handover.py)
 
 Drivers are fenced by numbers, as attempts are: whoever creates the next epoch's record is the
 driver, and any earlier one is superseded and stops when it next looks. So a mistake about who is
@@ -24,6 +25,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +77,8 @@ class DriverAtWork:
     """Start in seconds since 1970, to the second, by its own clock."""
     took_over: bool = False
     """Whether another one was at work when it started."""
+    token: str = ""
+    """Random: nobody else's record is equal to this one's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +182,7 @@ def _newcomer(epoch: int, *, took_over: bool) -> DriverAtWork:
         pid=os.getpid(),
         started_s=float(int(time.time())),
         took_over=took_over,
+        token=uuid.uuid4().hex,
     )
 
 
@@ -191,8 +196,9 @@ def _may_be_taken_over(store: Store, driver: DriverAtWork) -> bool:
 def _registered(store: Store, driver: DriverAtWork) -> Iterator[None]:
     """Be the driver of the highest epoch, with a heartbeat. Raises StoreError for second place."""
     path = store.drivers / f"{driver.epoch}.json"
-    is_first = durable.create_exclusively(path, _encoded(driver))
-    if not is_first or _latest(store) != driver:
+    # Reading back tells who was first, also where the reply to a request that succeeded was lost.
+    durable.create_exclusively(path, _encoded(driver))
+    if _latest(store) != driver:
         raise _came_second(store)
     _prune(store, before=driver.epoch + 1 - N_EPOCHS_KEPT)
     ended = threading.Event()
@@ -355,6 +361,7 @@ def _encoded(driver: DriverAtWork) -> bytes:
             "pid": driver.pid,
             "started_at": started.isoformat(timespec="seconds"),
             "took_over": driver.took_over,
+            "token": driver.token,
         }
     )
 

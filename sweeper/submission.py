@@ -20,8 +20,13 @@ def submit(store: Store, plan: StoredPlan, text: str) -> None:
     """
     if isinstance(store.published, Path):
         store.published.mkdir(parents=True, exist_ok=True)
-    _add_revision(store, text.encode())
     durable.replace(store.manifest, durable.to_json(manifest()))
+    record_plan(store, plan, text)
+
+
+def record_plan(store: Store, plan: StoredPlan, text: str) -> None:
+    """Record a sweep file and its plan; all that a driver at work is told (`handover.py`)."""
+    _add_revision(store, text.encode())
     write_plan(store, plan)
 
 
@@ -36,7 +41,8 @@ def _add_revision(store: Store, data: bytes) -> None:
         return
     revisions = store.folder / "revisions"
     number = 1 + len(list(revisions.glob("[0-9]*.yaml")))
-    durable.create_exclusively(revisions / f"{number:04d}.yaml", data)
+    while not durable.create_exclusively(revisions / f"{number:04d}.yaml", data):
+        number += 1  # somebody else submits at the same time
     durable.replace(current, data)
 
 

@@ -27,6 +27,7 @@ LAYERS = [
     | {"attempt_archive"},
     {"attempts", "rows"},
     {"lease"},
+    {"handover"},
     {"publication"},
     {"remaining", "failures", "tables", "housekeeping", "worker"},
     {"executors"},

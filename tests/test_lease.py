@@ -300,7 +300,7 @@ def test_an_error_lets_go_of_the_sweep(store: Store, with_locks: bool) -> None:
 def test_the_record_of_a_driver_names_its_process_and_nothing_else(store: Store) -> None:
     with held(store):
         fields = durable.read_json(store.drivers / "1.json")
-    assert set(fields) == {"host", "pid", "started_at", "took_over"}
+    assert set(fields) == {"host", "pid", "started_at", "took_over", "token"}
 
 
 def test_few_files_of_past_drivers_are_kept(store: Store) -> None:

@@ -1,0 +1,108 @@
+"""Extending a sweep while its driver is at work: the new plan is handed to it.
+
+Whoever hands over writes `plan.json` as a submission does. The driver notices that the file has
+changed, goes on with the new plan, and notes in `drivers/<epoch>.plan` the digest of the one it
+works on; the other waits for that, because a driver that was about to end may not have looked.
+"""
+
+import hashlib
+import logging
+import time
+
+from sweeper import durable
+from sweeper.errors import StoreError
+from sweeper.lease import DriverAtWork, Lease, driver_at_work
+from sweeper.places import StorePath
+from sweeper.plan_file import StoredPlan, read_plan
+from sweeper.store import Store
+from sweeper.submission import record_plan
+
+logger = logging.getLogger(__name__)
+
+HANDOVER_WAIT_S = 60.0
+"""Longest wait for the driver: it looks every few seconds, unless it rebuilds large tables."""
+
+_POLL_S = 0.2
+
+
+def hand_over(store: Store, plan: StoredPlan, text: str) -> DriverAtWork | None:
+    """Let the driver at work go on with another plan; `text` is the sweep file, as in `submit`.
+
+    Returns that driver once it has taken the plan over. None when there is nobody to take it, not
+    any more, or when it works on this very plan already: then `held` has the right answer. Raises
+    StoreError when the driver does not react.
+    """
+    driver = driver_at_work(store)
+    if driver is None or _works_on(store, plan):
+        return None
+    record_plan(store, plan, text)
+    digest = _digest(store)
+    give_up_s = time.monotonic() + HANDOVER_WAIT_S
+    while time.monotonic() < give_up_s:
+        if _taken(store, driver.epoch) == digest:
+            return driver
+        if driver_at_work(store) != driver:
+            return None
+        time.sleep(_POLL_S)
+    raise StoreError(
+        f"{store.folder}: process {driver.pid} on {driver.host}, the driver at work, has not taken "
+        f"the new plan within {HANDOVER_WAIT_S:.0f} s; the plan is kept, and the next driver works "
+        f"on it: stop this one with `sweeper cancel {store.folder}`, or use `--takeover`"
+    )
+
+
+class PlanWatch:
+    """Tells a driver when another plan was submitted than the one it works on."""
+
+    def __init__(self, store: Store, lease: Lease) -> None:
+        """Make it after submitting: it notes the plan that lies there as the driver's."""
+        self._store, self._epoch = store, lease.epoch
+        self._stamp = self._read_stamp()
+        self._note(_digest(store))
+
+    def new_plan(self) -> StoredPlan | None:
+        """The plan, when it has changed since the last call; ask every few seconds.
+
+        A plan that cannot be read changes nothing: a submission replaces it as a whole.
+        """
+        try:
+            stamp = self._read_stamp()
+            if stamp == self._stamp:
+                return None
+            # Before reading, so that a change in between shows the next time.
+            self._stamp, digest = stamp, _digest(self._store)
+            plan = read_plan(self._store)
+        except (OSError, StoreError) as error:
+            logger.warning("going on with the plan as it was: %s", error)
+            return None
+        self._note(digest)
+        return plan
+
+    def _read_stamp(self) -> str | None:
+        return durable.stamps(self._store.folder).get(self._store.plan.name)
+
+    def _note(self, digest: str) -> None:
+        durable.replace_lightly(_note_path(self._store, self._epoch), durable.to_json(digest))
+
+
+def _works_on(store: Store, plan: StoredPlan) -> bool:
+    try:
+        return read_plan(store) == plan
+    except StoreError:
+        return False
+
+
+def _digest(store: Store) -> str:
+    return hashlib.sha256(store.plan.read_bytes()).hexdigest()
+
+
+def _taken(store: Store, epoch: int) -> object:
+    """Digest of the plan that a driver works on; None before it has noted any."""
+    try:
+        return durable.read_json(_note_path(store, epoch))
+    except (OSError, ValueError):
+        return None
+
+
+def _note_path(store: Store, epoch: int) -> StorePath:
+    return store.drivers / f"{epoch}.plan"
