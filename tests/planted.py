@@ -93,8 +93,12 @@ def on_disk(path: StorePath) -> Path:
 
 
 def kind_of_store(kind: str, folder: Path) -> StorePath:
-    """`folder` itself for `folder`; for `objects`, a prefix of a test store that lies there."""
-    return place(f"bucket://{folder}") if kind == "objects" else folder
+    """`folder` itself for `folder`; for `objects`, a prefix of a test store that lies there.
+
+    `SWEEPER_TEST_STORE=s3://bucket` in the environment tries a real store instead.
+    """
+    store = os.environ.get("SWEEPER_TEST_STORE", "bucket://")
+    return place(f"{store}{folder}") if kind == "objects" else folder
 
 
 KINDS = ("folder", "objects")

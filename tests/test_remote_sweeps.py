@@ -79,9 +79,10 @@ def _assert_complete(store: Store, undisturbed: list[pd.DataFrame]) -> None:
 
 def _driver(folder: StorePath, executor: str, run_trial: str) -> subprocess.Popen[str]:
     tests = Path(__file__).parent
+    modules = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, tests / "planted_driver.py", str(folder), executor, run_trial],
-        env={**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"},
+        env={**os.environ, "PYTHONPATH": modules},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
