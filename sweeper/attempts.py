@@ -5,6 +5,7 @@ store, so that `status` and the next driver know without asking anybody. The hig
 only attempt that may publish. Attempts at published trials are archived (`attempt_archive.py`).
 """
 
+import contextlib
 import dataclasses
 import datetime
 import math
@@ -27,6 +28,9 @@ _NOT_FAILED = ("published", "diverged", "interrupted", "preempted", None)
 
 PROGRESS_INTERVAL_S = 2.0
 """Shortest time between two progress files of one trial."""
+
+REMOTE_PROGRESS_INTERVAL_S = 8.0
+"""The same in an object store, where each keeps training waiting for a moment and costs money."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,21 +153,25 @@ def latest_number(store: Store, trial_id: str) -> int:
 def progress_reporter(assignment: Assignment) -> Callable[[Progress], None]:
     """A function that writes progress, at most once per PROGRESS_INTERVAL_S; call it every step.
 
-    Call it during long evaluations too: a trial that is silent counts as stopped.
+    Call it during long evaluations too: a trial that is silent counts as stopped. What cannot be
+    written to an object store for a moment is left to the next report.
     """
     path = Store(assignment.store_folder).attempts(assignment.trial.trial_id) / "progress.json"
-    last_written_s = -PROGRESS_INTERVAL_S
+    is_local = isinstance(path, Path)
+    interval_s = PROGRESS_INTERVAL_S if is_local else REMOTE_PROGRESS_INTERVAL_S
+    last_written_s = -interval_s
 
     def report(progress: Progress) -> None:
         nonlocal last_written_s
         now_s = time.monotonic()
-        if now_s - last_written_s >= PROGRESS_INTERVAL_S:
+        if now_s - last_written_s >= interval_s:
             last_written_s = now_s
             fields: dict[str, Any] = {"attempt": assignment.attempt, "updated_at": utc_now()}
             fields |= dataclasses.asdict(progress)
             if not math.isfinite(progress.loss_nats_per_token or 0.0):
                 fields["loss_nats_per_token"] = None
-            durable.replace_lightly(path, durable.to_json(fields))
+            with contextlib.nullcontext() if is_local else contextlib.suppress(OSError):
+                durable.replace_lightly(path, durable.to_json(fields))
 
     return report
 

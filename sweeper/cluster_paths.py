@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from sweeper.corpora.reading import BYTES
 from sweeper.errors import ConfigError
+from sweeper.places import is_of_one_process, place
 from sweeper.spec import CorpusChoice, LoadedSweep
 from sweeper.sweep_yaml import KeyPath, Problem
 
@@ -29,22 +29,20 @@ class _PathInFile:
 
 
 def results_on_cluster(text: str) -> tuple[str, list[str]]:
-    """Where a cluster shall keep results, absolute; and what to tell whoever asked for it."""
-    if "://" not in text:
-        path = Path(text).expanduser().absolute()
+    """Where a cluster shall keep results, absolute; and what to tell whoever asked for it.
+
+    Raises StoreError for a URL with a password, which everybody who sees the job would read.
+    """
+    results = place(text)
+    if isinstance(results, Path):
+        path = results.expanduser().absolute()
         return str(path), [f"results in {path}: every node of the cluster must share this folder"]
-    parts = urlsplit(text)
-    if "@" in parts.netloc:
-        raise ConfigError(
-            "--results: found a user or a password in the URL, which the cluster would show to "
-            "everybody who sees its jobs; leave them out, and give the nodes credentials instead"
-        )
-    if parts.scheme == "memory":
+    if is_of_one_process(results):
         raise ConfigError(
             f"--results {text}: this lives in the memory of one process; expected a bucket, such "
             "as s3://bucket/sweeps, or a folder that all nodes share"
         )
-    return text, []
+    return str(results), []
 
 
 def overrides_for_cluster(loaded: LoadedSweep) -> tuple[list[str], list[str]]:

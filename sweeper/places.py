@@ -240,6 +240,11 @@ def place(text: str | StorePath) -> StorePath:
     return ObjectPath(f"{protocol}://{rest.rstrip('/')}")
 
 
+def is_of_one_process(folder: StorePath) -> bool:
+    """Whether nobody but this process sees what lies there."""
+    return isinstance(folder, ObjectPath) and folder.url.startswith("memory:")
+
+
 def read_many(paths: Sequence[StorePath]) -> list[bytes]:
     """The contents of several files of one store, those of an object store fetched side by side."""
     if not paths or isinstance(paths[0], Path):

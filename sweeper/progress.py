@@ -5,6 +5,7 @@ Whatever a user typed is shown as text: no markup, no control characters.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import assert_never
 
 from rich.bar import Bar
@@ -33,6 +34,9 @@ from sweeper.stop_signal import StopReason
 from sweeper.store import Store
 
 REFRESHES_PER_S = 2
+REMOTE_REFRESHES_PER_S = 0.2
+"""Of a panel whose progress files lie in an object store, where each look costs money."""
+
 MAX_TRIAL_LINES = 8
 BAR_COLUMNS = 24
 
@@ -70,7 +74,8 @@ def shown(console: Console, store: Store) -> Iterator[Callable[[Event], None]]:
         yield lambda event: print_event(console, store, event)
         return
     panel = Panel(store)
-    live = Live(console=console, get_renderable=panel.render, refresh_per_second=REFRESHES_PER_S)
+    pace = REFRESHES_PER_S if isinstance(store.folder, Path) else REMOTE_REFRESHES_PER_S
+    live = Live(console=console, get_renderable=panel.render, refresh_per_second=pace)
     with live:
 
         def show(event: Event) -> None:

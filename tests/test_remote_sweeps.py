@@ -14,14 +14,21 @@ import pytest
 from click.testing import CliRunner
 from planted import kind_of_store, planned_sweep, submitted_store
 
+from sweeper.attempts import begin_attempt
 from sweeper.cli import cli
 from sweeper.driver import Run, run_sweep
 from sweeper.executors.inline import InlineExecutor
-from sweeper.places import StorePath
+from sweeper.places import StorePath, place
+from sweeper.plan import plan_sweep
+from sweeper.publication import read_record
+from sweeper.remaining import assignment, missing
+from sweeper.spec import load_sweep
 from sweeper.stop_signal import StopSignal
 from sweeper.store import Store, open_store
+from sweeper.submission import stored_plan
 from sweeper.tables import read_table
 from sweeper.verify import verify
+from sweeper.worker import run_trial
 
 VOLATILE = ["n_attempts", "started_at", "finished_at"]
 """Columns of `trials` that say when and how often, not what."""
@@ -29,7 +36,7 @@ VOLATILE = ["n_attempts", "started_at", "finished_at"]
 SWEEP = """\
 name: pilot
 corpus: {source: "synthetic:markov?vocab=16&tokens=100000", seq_len: 16}
-series: {ar: {family: ar}, masked: {family: masked}}
+series: {ar: {family: ar}}
 design: {isoflop: {budgets: [3e8, 6e8], sizes: [1.7K, 2.6K, 3.7K, 5K]}}
 train: {batch_tokens: 128, learning_rate: 0.05}
 evaluation: {sequences: 8}
@@ -160,3 +167,59 @@ def test_every_verb_takes_a_url(objects: StorePath, tmp_path: Path) -> None:
     _sweeper("report", source, "-o", page, "--bootstrap", 20)
     assert "git commit" in page.read_text()  # from the manifest, in the store, too
     assert not (Path.cwd() / "bucket:").exists()
+
+
+def test_memory_of_this_process_is_no_place_for_workers(tmp_path: Path) -> None:
+    (tmp_path / "pilot.yaml").write_text(SWEEP)
+    result = CliRunner().invoke(cli, ["run", f"{tmp_path}/pilot.yaml", "--results", "memory://x"])
+    assert result.exit_code == 2
+    assert "--executor inline" in result.output
+
+
+def test_memory_of_this_process_serves_trials_in_it(
+    tmp_path: Path, undisturbed: list[pd.DataFrame]
+) -> None:
+    folder = place(f"memory://{tmp_path}") / "planted"
+    _assert_complete(_run(submitted_store(folder, planned_sweep())), undisturbed)
+
+
+class StopAfter:
+    """Asks to stop at the n-th question."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def _losses(results: StorePath, sweep_file: Path, *, stop_at_steps: tuple[int, ...]) -> object:
+    """The losses of a sweep's smallest trial that is stopped, and resumed from its checkpoint."""
+    loaded = load_sweep(sweep_file, ())
+    plan = stored_plan(plan_sweep(loaded, bfloat16_from_width=10**9))
+    store = submitted_store(results / "pilot", plan)
+    remaining = missing(plan.trials, ())[0]
+    done = 0
+    for step in (*stop_at_steps, remaining.trial.n_steps):
+        attempt = begin_attempt(
+            store, remaining.trial_id, executor="inline", device="cpu", n_threads=1
+        )
+        assigned = assignment(store, plan, remaining, attempt)
+        outcome = run_trial(assigned, stop=StopAfter(step - done))
+        is_last = step == remaining.trial.n_steps
+        assert outcome == ("published" if is_last else "interrupted")
+        names = [path.name for path in store.checkpoints(remaining.trial).glob("*")]
+        assert names[-1:] == ([] if is_last else [f"step-{step:08}.pt"])
+        done = step
+    return read_record(store.record(remaining.trial_id))["losses"]
+
+
+@pytest.mark.slow
+def test_stopped_trial_resumes_from_its_checkpoint_in_the_store(
+    objects: StorePath, tmp_path: Path
+) -> None:
+    sweep_file = tmp_path / "pilot.yaml"
+    sweep_file.write_text(SWEEP)
+    undisturbed = _losses(tmp_path / "folder", sweep_file, stop_at_steps=())
+    assert _losses(objects, sweep_file, stop_at_steps=(3, 30)) == undisturbed

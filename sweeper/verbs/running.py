@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeper.places import StorePath
+from sweeper.places import StorePath, is_of_one_process
 from sweeper.verbs.options import results_option, sweep_arguments, takeover_option
 from sweeper.verbs.planning import has_gpu, has_gpus_at, planned_sweep
 
@@ -43,6 +43,8 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
     from sweeper.store import store_at
     from sweeper.submission import stored_plan, submit
 
+    if is_of_one_process(results) and options["executor"] != "inline":
+        raise click.UsageError(f"{results} is seen by one process alone; add --executor inline")
     is_on_gpus = has_gpus_at(options["address"]) if options["address"] else None
     loaded, planned = planned_sweep(
         sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=is_on_gpus
