@@ -38,9 +38,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RankProcesses]:
         yield processes
 
 
-def observed_at_every_step(name: str, **changes: Any) -> Trial:
-    """A trial of ten steps, each with its loss and bound, on 40 sequences in two batches."""
-    trial = trial_of(name, observe_at_steps=tuple(range(1, 11)), **changes)
+def observed_at_every_step(name: str, n_steps: int = 10, **changes: Any) -> Trial:
+    """A trial whose every step has its loss and its bound."""
+    trial = trial_of(name, observe_at_steps=tuple(range(1, n_steps + 1)), **changes)
     if name == "esolm":  # half the sequences train each of its two terms
         options = tuple(
             (key, 0.5 if key == "alpha_0" else value) for key, value in trial.family_options

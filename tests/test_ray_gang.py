@@ -1,0 +1,109 @@
+"""A trial of two ranks through Ray Train."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_ranks import ROUNDING, alone, assigned, observed_at_every_step, results
+from test_worker import trial_of
+
+from sweeper import ranks
+from sweeper.assignment import Assignment, Outcome, StopRequested
+from sweeper.executors.ray_actors import WORKER_ENVIRONMENT, RayExecutor
+from sweeper.resources import Resources
+from sweeper.store import Store
+from sweeper.worker import run_trial
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """Ray as a sweep starts it."""
+    with RayExecutor(run_trial) as executor:
+        yield executor._ray
+
+
+def new_gang(ray: Any) -> Any:
+    from sweeper.executors.ray_gang import Gang  # it imports Ray, whose environment is set by now
+
+    options = {"num_cpus": 0, "max_concurrency": 3, "max_restarts": 0}
+    return ray.remote(**options)(Gang).remote(WORKER_ENVIRONMENT)
+
+
+def listening_beyond_loopback() -> list[str]:
+    """Listening TCP sockets of this process, by /proc."""
+    sockets = {fd.readlink().name for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()}
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in (Path("/proc/self/net") / name).read_text().splitlines()[1:]
+    ]
+    own = [line[1] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets]
+    return [address for address in own if not address.split(":")[0].endswith("0100007F")]
+
+
+def run_until_stopped(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    """Run a trial with steps of a tenth of a second, and look for open ports meanwhile."""
+
+    def ask() -> bool:
+        assert listening_beyond_loopback() == []
+        time.sleep(0.1)
+        return stop()
+
+    return run_trial(assignment, stop=ask)
+
+
+def test_a_gang_stops_and_resumes_to_the_numbers_of_one_process(tmp_path: Path, ray: Any) -> None:
+    trial = observed_at_every_step("masked", n_steps=200)
+    resources = Resources(n_ranks=2, sharded=True)
+    gang, store = new_gang(ray), Store((tmp_path / "sweep").resolve())
+    attempt = gang.run.remote(run_until_stopped, assigned(tmp_path, trial, resources))
+    while not (store.attempts(trial.trial_id) / "progress.json").exists():
+        assert not ray.wait([attempt], timeout=0.1)[0], ray.get(attempt)
+    asked_s = time.monotonic()
+    ray.get(gang.stop.remote())
+    assert ray.get(attempt) == "interrupted"
+    # One second between questions, a step, a checkpoint, and Train's own look every two seconds.
+    assert time.monotonic() - asked_s < 15
+    (checkpoint,) = store.checkpoints(trial).iterdir()
+    assert 0 < int(checkpoint.stem.removeprefix("step-")) < 200
+    gang = new_gang(ray)
+    assert ray.get(gang.run.remote(run_trial, assigned(tmp_path, trial, resources))) == "published"
+    assert ray.get(gang.result.remote()) == "published"
+    found, expected = results(tmp_path, trial), alone(tmp_path / "one", trial)
+    for values, others in zip(found, expected, strict=True):
+        assert values[:10] == pytest.approx(others[:10], rel=ROUNDING)
+
+
+def fail_in_the_second_rank(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    """Run a trial until its third step; the seed says how it ends."""
+    n_asked = 0
+
+    def ask() -> bool:
+        nonlocal n_asked
+        n_asked += 1
+        if ranks.current().rank == 1 and n_asked == 3:
+            if assignment.trial.seed == 0:
+                raise torch.OutOfMemoryError("planted")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stop()
+
+    return run_trial(assignment, stop=ask)
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(0, "gpu_oom"), (1, "crashed")])
+def test_the_failure_of_a_rank_is_that_of_the_attempt(
+    tmp_path: Path, ray: Any, seed: int, kind: str
+) -> None:
+    assignment = assigned(tmp_path, trial_of(seed=seed), Resources(n_ranks=2))
+    failure = ray.get(new_gang(ray).run.remote(fail_in_the_second_rank, assignment))
+    assert failure.kind == kind
+    if kind == "gpu_oom":
+        assert failure.message == "planted"
+        assert "in fail_in_the_second_rank" in failure.traceback
