@@ -29,6 +29,7 @@ from sweeper.assignment import Assignment, Outcome, RunTrial, StopRequested
 from sweeper.errors import ConfigError
 from sweeper.executors.base import Executor, Failure, Finished
 from sweeper.executors.machine import available_cores, temporary_folder
+from sweeper.executors.ray_failures import failure_of_process
 from sweeper.placement import Demand, Node, Placement
 
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -67,9 +68,6 @@ MAX_ANNOUNCED = 1000
 
 MAX_NODES_OF_A_KIND = 64
 """More tell no more about what would fit."""
-
-_MEMORY_SIGNS = ("OutOfMemory", "memory pressure", "low on memory", "running low on memory")
-_NODE_SIGNS = ("node has died", "node was terminated", "node died", "node is dead", "its node")
 
 
 @dataclass(frozen=True)
@@ -256,19 +254,11 @@ class RayExecutor(Executor):
 
     def _failure(self, error: Exception, attempt: _Attempt) -> Failure:
         """What it was that ended an actor."""
-        exceptions, text = self._ray.exceptions, str(error)
+        exceptions = self._ray.exceptions
         if isinstance(error, exceptions.RayTaskError):  # before the worker's own code: an import
             return Failure.of(error.cause if isinstance(error.cause, Exception) else error)
-        lines = [line.strip() for line in text.strip().splitlines()] or [""]
-        message = next((line for line in lines[1:] if " " in line and ": " not in line), lines[0])
-        named = type(error).__name__, message, text
-        if isinstance(error, exceptions.OutOfMemoryError) or _has_sign(text, _MEMORY_SIGNS):
-            return Failure("host_oom", *named)
-        if getattr(error, "preempted", False) or _has_sign(text, _NODE_SIGNS):
-            return Failure("preempted", *named)
-        if isinstance(error, exceptions.ActorUnschedulableError) or self._has_lost(attempt):
-            return Failure("preempted", *named)
-        return Failure("crashed", *named)
+        is_unplaced = isinstance(error, exceptions.ActorUnschedulableError)
+        return failure_of_process(error, has_lost_node=is_unplaced or self._has_lost(attempt))
 
     def _has_lost(self, attempt: _Attempt) -> bool:
         """Whether a node of an attempt is gone, or about to go."""
@@ -391,10 +381,6 @@ class _Worker:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop.set()
-
-
-def _has_sign(text: str, signs: tuple[str, ...]) -> bool:
-    return any(sign in text for sign in signs)
 
 
 def _import_ray(*, is_embedded: bool) -> Any:

@@ -194,7 +194,7 @@ def _joined(folder: Path) -> TorchConfig:
 
 
 @dataclass
-class _JoinedByFile(TorchConfig):
+class _JoinedByFile(TorchConfig):  # type: ignore[misc]
     """How ranks on one machine find each other without a port."""
 
     path: str = ""
@@ -204,7 +204,7 @@ class _JoinedByFile(TorchConfig):
         return _FileBackend
 
 
-class _FileBackend(_TorchBackend):
+class _FileBackend(_TorchBackend):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: _JoinedByFile) -> None:
         has_gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         how = (
