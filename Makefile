@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/setup-done
 
-.PHONY: setup run test test-fast mutants bench-fit coverage check format docs clean
+.PHONY: setup run test test-fast mutants bench-fit bench-orchestration coverage check format docs clean
 
 setup: $(SETUP_DONE)  ## virtual environment with pinned versions and the `sweeper` command
 
@@ -37,7 +37,10 @@ mutants: setup  ## deliberate errors in the mathematics, each of which some test
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 bench-fit: setup  ## time and memory of fits, beside their targets
-	$(ONE_THREAD) $(BIN)/python tests/fits/bench_fit.py
+	PYTHONPATH=tests $(ONE_THREAD) $(BIN)/python tests/fits/bench_fit.py
+
+bench-orchestration: setup  ## planning, driving, resuming and watching many trials, beside Ray Tune; about ten minutes
+	$(BIN)/python tests/bench_orchestration.py
 
 coverage: setup  ## how often 95 % intervals hold the truth in simulation; both cores, half an hour at most
 	$(ONE_THREAD) $(BIN)/python tests/fits/simulate_coverage.py --processes 2 --out docs/coverage.md

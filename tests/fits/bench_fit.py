@@ -9,20 +9,16 @@ Without the reference tables, a planted table of the same shape stands in for th
 
 import argparse
 import dataclasses
-import os
-import platform
 import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy
+from bench_lines import Line, median_seconds, say, say_machine
 from planted_tables import SHARED_DATA, Surface, isoflop_rows, table
 
 from analysis.bootstrap import Resampler
@@ -42,44 +38,9 @@ NOT_TABLES = ("gidd_c", "gidd_l", "gidd_m", "gidd_p", "gidd_s", "gidd_isoloss")
 """Reference files that are no tidy tables, by the start of their names."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """One measurement."""
-
-    what: str
-    value: float
-    target: float
-    unit: str = "s"
-    remark: str = ""
-
-    def __str__(self) -> str:
-        verdict = "ok" if self.value <= self.target else "MISSED"
-        shown = f"{self.value:.4g} {self.unit}"
-        return f"{self.what:68} {shown:>12}   target {self.target:g} {self.unit}: {verdict}" + (
-            f"   {self.remark}" if self.remark else ""
-        )
-
-
-def say(line: str) -> None:
-    """Print at once: parts write to the same place."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
 def peak_mib() -> float:
     """Highest resident size of this process so far (Linux counts in KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def median_seconds(run: Callable[[], object], n_runs: int) -> float:
-    """After one run that warms caches."""
-    run()
-    times = []
-    for _ in range(n_runs):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def points_240() -> Points:
@@ -187,16 +148,6 @@ PARTS: dict[str, Callable[[], list[Line]]] = {
 }
 
 
-def processor() -> str:
-    """Its name where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} threads" if names else platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--part", choices=PARTS, help="one part, in this process")
@@ -204,10 +155,8 @@ def main() -> None:
     if chosen is not None:
         say("\n".join(map(str, PARTS[chosen]())))
         return
-    versions = f"numpy {np.__version__}, pandas {pd.__version__}, scipy {scipy.__version__}"
-    say(f"{processor()}; Python {platform.python_version()}, {versions}; one thread")
-    if hasattr(os, "getloadavg"):
-        say(f"load of the machine at the start: {os.getloadavg()[0]:.1f}")
+    modules = (np, pd, scipy)
+    say_machine(*(f"{each.__name__} {each.__version__}" for each in modules), "one thread")
     if not SHARED_DATA.is_dir():
         say("the reference tables are absent: planted points, and no run of the command")
     for name in PARTS:
