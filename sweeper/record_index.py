@@ -50,6 +50,8 @@ class RecordIndex:
     """Size and time of change of the file of each table, by its name."""
     labels: str = ""
     """Digest of the labels that the tables were given."""
+    failures: str = ""
+    """Digest of the rows of failed trials."""
 
     def unchanged(self, stamps: Mapping[str, str]) -> dict[str, Published]:
         """Heads of the records that are as they were, by trial."""
@@ -78,7 +80,8 @@ def read_index(store: Store) -> RecordIndex:
             return RecordIndex()
         heads = {trial_id: _head(head) for trial_id, head in fields["heads"].items()}
         stamps = {trial_id: str(fields["stamps"][trial_id]) for trial_id in heads}
-        return RecordIndex(stamps, heads, dict(fields["tables"]), str(fields["labels"]))
+        digests = str(fields["labels"]), str(fields["failures"])
+        return RecordIndex(stamps, heads, dict(fields["tables"]), *digests)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return RecordIndex()
 
@@ -88,6 +91,7 @@ def write_index(store: Store, index: RecordIndex) -> None:
     fields = {
         "version": INDEX_VERSION,
         "labels": index.labels,
+        "failures": index.failures,
         "tables": index.tables,
         "stamps": index.stamps,
         "heads": {trial_id: vars(head) for trial_id, head in index.heads.items()},

@@ -61,36 +61,37 @@ class Labels:
                 budgets.setdefault((trajectory_id, cell.step), cell.budget_flops)
         return cls(plan.name, series, budgets)
 
-    def digest(self) -> str:
-        """What changes when a label does."""
-        return hashlib.sha256(
-            f"{self.sweep} {self.series} {self.budget_flops}".encode()
-        ).hexdigest()
-
 
 def refresh_tables(store: Store) -> None:
+    """Bring tables and index up to date with the plan in the store; see `refresh_for`."""
+    refresh_for(store, read_plan(store))
+
+
+def refresh_for(store: Store, plan: StoredPlan) -> None:
     """Bring all four tables, and the index, up to date with plan, records and failed attempts.
 
     Raises StoreError for a torn record.
     """
-    plan, index, stamps = read_plan(store), read_index(store), record_stamps(store)
-    labels = Labels.of(plan)
-    digest = labels.digest()
-    present = _present_tables(store, index) if index.labels == digest else None
-    known = index.unchanged(stamps) if present else {}
+    index, stamps, labels = read_index(store), record_stamps(store), Labels.of(plan)
+    known = index.unchanged(stamps)
     records = _read_others(store, stamps, known)
     heads = known | {head.trial_id: head for head in map(head_of, records)}
-    contested = _contested([*index.heads.values(), *heads.values()]) & known.keys()
-    records += _read_others(store, contested, ())
-    kept = _kept_rows(present, known.keys() - contested)
     failed = failed_rows(store, plan, heads.values())
-    tables = _merged(kept, _tables_of(records, labels), failed)
+    digests = _digest(labels), _digest(failed)
+    if RecordIndex(stamps, heads, _table_stamps(store), *digests) == index:
+        return
+    present = _present_tables(store, index) if index.labels == digests[0] else None
+    if present is None:
+        kept_ids: set[str] = set()
+    else:
+        contested = _contested([*index.heads.values(), *heads.values()])
+        kept_ids = known.keys() - contested
+    records += _read_others(store, known, kept_ids)
+    tables = _merged(_kept_rows(present, kept_ids), _tables_of(records, labels), failed)
     for name, table in tables.items():
         if present is None or not table.equals(present[name]):
             _write(table, store.table(name) / FILE_NAME)
-    renewed = RecordIndex(stamps, heads, _table_stamps(store), digest)
-    if renewed != index:
-        write_index(store, renewed)
+    write_index(store, RecordIndex(stamps, heads, _table_stamps(store), *digests))
 
 
 def build_tables(store: Store) -> dict[TableName, pa.Table]:
@@ -127,6 +128,11 @@ def _contested(heads: Iterable[Published]) -> set[str]:
         for step in head.observed_steps:
             trials.setdefault((head.trajectory_id, step), set()).add(head.trial_id)
     return {each for sharing in trials.values() if len(sharing) > 1 for each in sharing}
+
+
+def _digest(value: object) -> str:
+    """What changes when a value does that shows all of itself."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
 def _table_stamps(store: Store) -> dict[str, str]:

@@ -4,8 +4,8 @@ Trials are no-ops: `planted.run_planted` publishes a whole result (4 observation
 that it did not train for. Parts run one after another in processes of their own.
 
 Of 200 no-op trials the time is that of the driver with its results on disk: Ray is up before and
-goes down after, for both sides alike, and both have a slot per core. Tune gets its best setting (actors
-used again, no loggers) and its default (a process per trial, its own files).
+goes down after, for both sides alike, and both have a slot per core. Tune gets its best setting
+(actors used again, no loggers) and its default (a process per trial, its own files).
 
 A transition is a trial that starts or ends. The driver's time is all that passes outside its
 executor, flushes to the disk and refreshes of the tables included, over twice the trials.

@@ -13,7 +13,7 @@ from sweeper.errors import StoreError
 from sweeper.places import ObjectPath, StorePath
 from sweeper.plan_file import StoredPlan, StoredTrial, read_plan
 from sweeper.publication import publish, published, read_head, record_paths
-from sweeper.record_index import RecordIndex, read_index, record_stamps, write_index
+from sweeper.record_index import INDEX_VERSION, RecordIndex, read_index, record_stamps, write_index
 from sweeper.records import ROW_TYPES
 from sweeper.remaining import missing
 from sweeper.store import Store
@@ -84,12 +84,21 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "absent": lambda path: path.unlink(),
     "empty": lambda path: path.write_bytes(b""),
     "torn": lambda path: path.write_bytes(path.read_bytes()[:-9]),
-    "other version": lambda path: _edit(path, '"version": 1', '"version": 0'),
+    "other version": lambda path: _edit(path, f'"version": {INDEX_VERSION}', '"version": 0'),
     "other fields": lambda path: _edit(path, '"is_diverged"', '"has_diverged"'),
     "without stamps": lambda path: _edit(path, '"stamps"', '"stumps"'),
     "a list": lambda path: path.write_text("[]"),
     "heads in a list": lambda path: path.write_text(
-        json.dumps({"version": 1, "labels": "", "tables": {}, "stamps": {}, "heads": [1]})
+        json.dumps(
+            {
+                "version": INDEX_VERSION,
+                "labels": "",
+                "failures": "",
+                "tables": {},
+                "stamps": {},
+                "heads": [1],
+            }
+        )
     ),
 }
 
