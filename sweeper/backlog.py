@@ -6,6 +6,7 @@ No clock and no executor; files only to see how far earlier attempts have come.
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from sweeper.attempt_archive import begun_trials
 from sweeper.attempts import attempts, read_progress
 from sweeper.executors.base import Failure
 from sweeper.placement import Demand, Node, demand_of, why_infeasible
@@ -41,13 +42,15 @@ class Backlog:
     ) -> list[tuple[Remaining, str]]:
         """Let trials wait; returns those that no node could ever hold, and why."""
         refused, jobs = [], []
+        begun = begun_trials(self._store)  # one listing, where each trial would need three looks
         for each in remaining:
-            resources = self._resources_so_far(each)
+            is_new = each.trial_id not in begun
+            resources = each.planned.resources if is_new else self._resources_so_far(each)
             demand = demand_of(resources, nodes)
             if reason := why_infeasible(demand, nodes, max_ranks):
                 refused.append((each, reason))
             else:
-                share = share_done(self._store, each)
+                share = 0.0 if is_new else share_done(self._store, each)
                 jobs.append(Job(each, demand, resources, share))
         self._add(jobs)
         return refused

@@ -5,6 +5,7 @@ Only this module and its verbs (`sweeper/verbs/`) print, and only they may impor
 results never load torch or ray.
 """
 
+import gc
 import os
 import sys
 
@@ -16,6 +17,9 @@ from sweeper.verbs import cancelling, drawing, fitting, planning, running, submi
 
 BAD_INPUT = 2
 INTERRUPTED = 3
+
+GARBAGE_THRESHOLD = 50_000
+"""New objects between two looks for unreachable cycles; Python's own default is 700."""
 
 VERBS = [
     planning.init,
@@ -36,6 +40,9 @@ VERBS = [
 
 def main() -> None:
     """Run the command line; every user error is one message and exit code 2."""
+    # Plans and records are a million objects that stay; to look them through again and again for
+    # cycles would take half of the time.
+    gc.set_threshold(GARBAGE_THRESHOLD)
     try:
         sys.exit(cli.main(prog_name="sweeper", standalone_mode=False))  # verbs return None or exit
     except click.ClickException as error:

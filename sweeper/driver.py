@@ -27,7 +27,7 @@ from sweeper.events import (
     WaitingForNodes,
 )
 from sweeper.executors.base import Executor, Failure, Finished, is_disk_full
-from sweeper.housekeeping import tidy
+from sweeper.housekeeping import archive_when_many, tidy
 from sweeper.outcome import END_REASONS, EndReason, SweepOutcome
 from sweeper.placement import Node, n_places
 from sweeper.plan_file import StoredPlan
@@ -37,7 +37,7 @@ from sweeper.remaining import Settled, assignment, missing
 from sweeper.scheduler import Cluster, Job, Limits, Running, Speeds, Spending
 from sweeper.stop_signal import StopReason, StopSignal
 from sweeper.store import Store
-from sweeper.tables import refresh_tables
+from sweeper.tables import refresh_for
 from sweeper.watch import Pace, Patience, Watch
 
 POLL_S = 0.25
@@ -289,7 +289,8 @@ class _Driver:
         """Rebuild the tables, at most as often as that costs little of the driver's time."""
         start_s = self.run.clock()
         if start_s >= self.next_refresh_s:
-            refresh_tables(self.store)
+            refresh_for(self.store, self.plan)
+            archive_when_many(self.store, self.running)
             end_s = self.run.clock()
             pause_s = max(REFRESH_INTERVAL_S, (end_s - start_s) / REFRESH_SHARE)
             self.next_refresh_s = end_s + pause_s
@@ -307,7 +308,7 @@ class _Driver:
         """Close attempts that did not stop in time, rebuild the tables, remove what is left."""
         for trial_id in self.running:  # these are gone with the executor
             end_attempt(self.store, trial_id, latest_number(self.store, trial_id), "interrupted")
-        refresh_tables(self.store)
+        refresh_for(self.store, self.plan)
         tidy(self.store, self.plan, published(self.store), before_s=self.started_s)
 
     @contextlib.contextmanager

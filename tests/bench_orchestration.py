@@ -215,7 +215,7 @@ def _refresh(store: Store) -> float:
             path.unlink()
         refresh_tables(store)
         for path, data in zip(records, contents, strict=True):
-            path.write_bytes(data)  # type: ignore[union-attr]  # a folder's paths are plain ones
+            path.write_bytes(data)
         started = time.perf_counter()
         refresh_tables(store)
         times.append(time.perf_counter() - started)
