@@ -55,6 +55,20 @@ class Backlog:
         self._add(jobs)
         return refused
 
+    def keep(self, remaining: Iterable[Remaining]) -> list[Remaining]:
+        """Drop every job but these; returns those of them that do not wait yet."""
+        wanted = {each.trial_id: each for each in remaining}
+        self.jobs = [
+            dataclasses.replace(job, remaining=wanted.pop(job.trial_id))
+            for job in self.jobs
+            if job.trial_id in wanted
+        ]
+        return list(wanted.values())
+
+    def drop(self, job: Job) -> None:
+        """Let a job wait no more: its result has come from elsewhere."""
+        self.jobs.remove(job)
+
     def may_start_more(self) -> bool:
         """Whether something waits that the limits allow."""
         return next(allowed(self.jobs, self._spent, self._limits), None) is not None

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from sweeper.assignment import Assignment, FailureKind, Outcome
@@ -16,6 +16,8 @@ from sweeper.attempts import Attempt, attempts, begin_attempt, end_attempt, late
 from sweeper.backlog import Backlog
 from sweeper.events import (
     Event,
+    PlanChanged,
+    ResultsTaken,
     Stopping,
     SweepEnded,
     SweepStarted,
@@ -33,8 +35,9 @@ from sweeper.placement import Node, n_places
 from sweeper.plan_file import StoredPlan
 from sweeper.policy import RetryPolicy, Streak
 from sweeper.publication import Published, published, read_head
-from sweeper.remaining import Settled, assignment, missing
+from sweeper.remaining import Remaining, Settled, assignment, missing
 from sweeper.scheduler import Cluster, Job, Limits, Running, Speeds, Spending
+from sweeper.sharing import adopt, adopt_one
 from sweeper.stop_signal import StopReason, StopSignal
 from sweeper.store import Store
 from sweeper.tables import refresh_for
@@ -48,6 +51,9 @@ REFRESH_INTERVAL_S = 5.0
 
 REFRESH_SHARE = 0.05
 """Largest share of the driver's time that rebuilding the tables may take."""
+
+PLAN_LOOK_INTERVAL_S = 2.0
+"""Time between two looks whether the plan has changed."""
 
 STOP_GRACE_S = 60.0
 """Time that running trials have to write a checkpoint once they were asked to stop."""
@@ -74,6 +80,8 @@ class Run:
     patience: Patience = field(default_factory=Patience)
     order: Callable[[], StopReason | None] = lambda: None
     """Asks for orders from outside, and whether another driver has taken over."""
+    new_plan: Callable[[], StoredPlan | None] = lambda: None
+    """Asks whether the sweep was extended, or cut, since the last call (`handover.py`)."""
     clock: Callable[[], float] = time.monotonic
 
 
@@ -96,8 +104,10 @@ class _Driver:
 
     def __init__(self, run: Run) -> None:
         self.run, self.store, self.plan, self.executor = run, run.store, run.plan, run.executor
+        self.taken = adopt(run.store, run.plan)
         records = published(run.store)
-        spent = Spending(sum(record.train_flops for record in records), len(records))
+        own = [record for record in records if record.sweep == run.plan.name]
+        spent = Spending(sum(record.train_flops for record in own), len(own))
         self.remaining = missing(run.plan.trials, records)
         self.backlog = Backlog(run.store, spent, run.limits, run.policy)
         self.running: dict[str, Running] = {}
@@ -105,20 +115,19 @@ class _Driver:
         self.speeds = Speeds()
         self.watch = Watch(run.store, run.patience, run.clock)
         self.streak = Streak()
-        self.n_failed = 0
+        self.given_up: set[str] = set()
+        """Trials that this driver starts no more."""
+        self.held_back: set[str] = set()
+        """Trajectories of which more is wanted once what runs of them has ended."""
         self.is_waiting_for_nodes = False
         self.started_s = time.time()
         self.next_refresh_s = run.clock() + REFRESH_INTERVAL_S
+        self.next_plan_look_s = run.clock() + PLAN_LOOK_INTERVAL_S
 
     def run_to_the_end(self) -> None:
         """Start, wait and record until nothing runs any more."""
         self.nodes = self.executor.nodes()
-        possible = (*self.nodes, *self.executor.potential_nodes())
-        refused = self.backlog.fill(self.remaining, possible, self.executor.max_ranks)
-        self.announce()
-        for remaining, reason in refused:
-            self.n_failed += 1
-            self.run.on_event(TrialRefused(remaining, reason))
+        self.fill(self.remaining)
         give_up_s = math.inf
         while True:
             self.take_orders()
@@ -134,17 +143,30 @@ class _Driver:
             with self.stopping_when_the_disk_is_full():
                 self.look_around()
 
+    def fill(self, remaining: Iterable[Remaining]) -> None:
+        """Let trials wait that do not yet, and say what there is to do."""
+        possible = (*self.nodes, *self.executor.potential_nodes())
+        refused = self.backlog.fill(remaining, possible, self.executor.max_ranks)
+        self.announce()
+        for each, reason in refused:
+            self.given_up.add(each.trial_id)
+            self.run.on_event(TrialRefused(each, reason))
+
     def announce(self) -> None:
         """Say what there is to do."""
+        if self.taken:
+            self.run.on_event(ResultsTaken(self.taken))
+            self.taken = ()
         waiting, demands = self.backlog.jobs, self.backlog.demands
+        unfinished = [*waiting, *(running.job for running in self.running.values())]
         n_slots = sum(n_places(node, demands) for node in self.nodes)
         self.run.on_event(
             SweepStarted(
                 name=self.plan.name,
                 n_planned=len(self.plan.trials),
-                n_waiting=len(waiting),
+                n_waiting=len(unfinished),
                 flops_planned=self.plan.train_flops,
-                flops_waiting=sum(job.remaining.train_flops for job in waiting),
+                flops_waiting=sum(job.remaining.train_flops for job in unfinished),
                 work_waiting=sum(job.whole_work for job in waiting),
                 executor=self.executor.name,
                 n_slots=min(n_slots, self.executor.max_running or n_slots, len(waiting)),
@@ -173,9 +195,17 @@ class _Driver:
         running = self.running.values()
         cluster = Cluster(self.nodes, running, self.speeds, now_s=self.run.clock())
         for number, chosen in enumerate(self.backlog.starts(cluster), start=1):
-            if number <= n_free:
+            if number <= n_free and not self.take_over(chosen.job):
                 self.start(self.backlog.begin(chosen))
         self.say_when_nothing_fits()
+
+    def take_over(self, job: Job) -> bool:
+        """Whether another sweep has published a trial meanwhile; then there is nothing to start."""
+        head = adopt_one(self.store, job.remaining)
+        if head is not None:
+            self.backlog.drop(job)
+            self.run.on_event(ResultsTaken((head,), job.whole_work))
+        return head is not None
 
     def start(self, running: Running) -> None:
         """Begin an attempt at one trial."""
@@ -218,6 +248,34 @@ class _Driver:
         for trial_id in self.watch.stalled():
             self.end_stalled(trial_id)
         self.refresh_when_due()
+        self.look_for_a_new_plan()
+
+    def look_for_a_new_plan(self) -> None:
+        """Go on with another plan, if one was submitted."""
+        if self.run.clock() < self.next_plan_look_s or self.run.stop.is_requested():
+            return
+        if plan := self.run.new_plan():
+            before, after = ({each.trial_id for each in p.trials} for p in (self.plan, plan))
+            self.plan = plan
+            self.run.on_event(PlanChanged(len(after - before), len(before - after)))
+            self.taken = adopt(self.store, plan)
+            self.fill(self.lacking())
+        self.next_plan_look_s = self.run.clock() + PLAN_LOOK_INTERVAL_S
+
+    def lacking(self) -> list[Remaining]:
+        """What is to wait beside what waits already; drops what the plan has no more.
+
+        Nothing of a run that is being trained: two workers would share its checkpoints.
+        """
+        busy = {running.job.remaining.planned.trajectory_id for running in self.running.values()}
+        left = [
+            each
+            for each in missing(self.plan.trials, published(self.store))
+            if each.trial_id not in self.given_up
+        ]
+        self.held_back = busy & {each.planned.trajectory_id for each in left}
+        free = [each for each in left if each.planned.trajectory_id not in busy]
+        return self.backlog.keep(free)
 
     def record(self, finished: Finished) -> None:
         """Write down how an attempt ended, and decide what becomes of its trial."""
@@ -235,6 +293,8 @@ class _Driver:
             end_attempt(self.store, trial_id, assigned.attempt, result)
             self.streak = Streak()
             self.run.on_event(TrialPublished(assigned, read_head(self.store.record(trial_id))))
+        if assigned.trial.trajectory_id in self.held_back and (more := self.lacking()):
+            self.fill(more)
 
     def judged(self, finished: Finished) -> Outcome | Failure:
         """What an end means, given what the store holds and whether we are stopping."""
@@ -260,7 +320,8 @@ class _Driver:
             error=(failure.error_class, failure.message, failure.traceback),
         )
         will_retry = self.backlog.retry(job, failure, self.nodes)
-        self.n_failed += not will_retry
+        if not will_retry:
+            self.given_up.add(job.trial_id)
         self.run.on_event(TrialFailed(assigned, failure, will_retry))
         self.streak = self.streak.after(job.trial_id, failure)
         if len(self.streak.trial_ids) >= self.run.policy.same_error:
@@ -300,7 +361,7 @@ class _Driver:
         if self.run.stop.reason != "superseded":  # then the folder is another driver's
             with self.stopping_when_the_disk_is_full():
                 self.leave_in_order()
-        outcome = count_outcome(self.plan, published(self.store), self.n_failed, self.end_reason())
+        outcome = count_outcome(self.plan, published(self.store), self.given_up, self.end_reason())
         self.run.on_event(SweepEnded(outcome))
         return outcome
 
@@ -331,10 +392,11 @@ class _Driver:
 
 
 def count_outcome(
-    plan: StoredPlan, records: tuple[Published, ...], n_failed: int, reason: EndReason
+    plan: StoredPlan, records: tuple[Published, ...], given_up: Set[str], reason: EndReason
 ) -> SweepOutcome:
     """What the planned trials have come to."""
     settled = Settled.by(records)
+    n_failed = sum(each.trial_id in given_up for each in missing(plan.trials, records))
     n_done = sum(settled.has_all(planned) for planned in plan.trials)
     return SweepOutcome(
         reason=reason,

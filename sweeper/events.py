@@ -12,21 +12,40 @@ from sweeper.stop_signal import StopReason
 
 @dataclass(frozen=True)
 class SweepStarted:
-    """The driver knows what there is to do."""
+    """The driver knows what there is to do, at first or after the plan has changed."""
 
     name: str
     n_planned: int
     """Trials in the plan."""
     n_waiting: int
-    """Of these, trials without their results."""
+    """Of these, trials without their results, those that run included."""
     flops_planned: float
     flops_waiting: float
     """Training FLOPs of the trials without results, from their start."""
     work_waiting: float
-    """Expected duration of these, from their start, in FLOPs of a worker."""
+    """Expected duration of those that do not run yet, from their start, in FLOPs of a worker."""
     executor: str
     n_slots: int
     device: str
+
+
+@dataclass(frozen=True)
+class ResultsTaken:
+    """Results were taken over from other sweeps of the results folder."""
+
+    published: tuple[Published, ...]
+    work: float = 0.0
+    """Expected duration, in FLOPs of a worker, of what now waits no longer."""
+
+
+@dataclass(frozen=True)
+class PlanChanged:
+    """The driver goes on with another plan; `SweepStarted` follows."""
+
+    n_added: int
+    """Trials that the plan did not have."""
+    n_dropped: int
+    """Trials that it has no more."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +113,8 @@ class SweepEnded:
 
 Event = (
     SweepStarted
+    | ResultsTaken
+    | PlanChanged
     | TrialRefused
     | WaitingForNodes
     | TrialStarted

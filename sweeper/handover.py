@@ -32,8 +32,7 @@ def hand_over(store: Store, plan: StoredPlan, text: str) -> DriverAtWork | None:
     any more, or when it works on this very plan already: then `held` has the right answer. Raises
     StoreError when the driver does not react.
     """
-    driver = driver_at_work(store)
-    if driver is None or _works_on(store, plan):
+    if _is_submitted(store, plan) or (driver := driver_at_work(store)) is None:
         return None
     record_plan(store, plan, text)
     digest = _digest(store)
@@ -85,7 +84,7 @@ class PlanWatch:
         durable.replace_lightly(_note_path(self._store, self._epoch), durable.to_json(digest))
 
 
-def _works_on(store: Store, plan: StoredPlan) -> bool:
+def _is_submitted(store: Store, plan: StoredPlan) -> bool:
     try:
         return read_plan(store) == plan
     except StoreError:

@@ -4,7 +4,8 @@ Whatever a user typed is shown as text: no markup, no control characters.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -18,6 +19,8 @@ from sweeper.assignment import Assignment, FailureKind
 from sweeper.attempts import Progress, read_progress
 from sweeper.events import (
     Event,
+    PlanChanged,
+    ResultsTaken,
     Stopping,
     SweepEnded,
     SweepStarted,
@@ -29,6 +32,7 @@ from sweeper.events import (
     WaitingForNodes,
 )
 from sweeper.outcome import EndReason
+from sweeper.publication import Published
 from sweeper.scheduler import expected_time_left, expected_work
 from sweeper.stop_signal import StopReason
 from sweeper.store import Store
@@ -95,14 +99,12 @@ def print_event(console: Console, store: Store, event: Event) -> None:
 def describe(event: Event, store: Store) -> str:
     """One line on one event, trial id first."""
     match event:
-        case SweepStarted():
-            return _describe_start(event)
+        case SweepStarted() | ResultsTaken() | PlanChanged() | WaitingForNodes():
+            return _describe_work(event)
         case TrialRefused(remaining, reason):
             planned = remaining.planned
             what = f"{planned.series} {count(planned.params.trunk)}"
             return f"trial {remaining.trial_id} refused: {what} {reason}"
-        case WaitingForNodes(n_waiting, first):
-            return f"{n_waiting} trials wait for nodes; the first asks for {first}"
         case TrialStarted(assignment):
             again = f", attempt {assignment.attempt}" if assignment.attempt > 1 else ""
             cost = f"{assignment.train_flops:.2g} FLOPs"
@@ -148,6 +150,10 @@ class Panel:
                 self._n_done = event.n_planned - event.n_waiting
                 self._flops_done = event.flops_planned - event.flops_waiting
                 self._work_waiting = event.work_waiting
+            case ResultsTaken(published, work):
+                self._n_done += len(published)
+                self._flops_done += sum(head.train_flops for head in published)
+                self._work_waiting -= work
             case TrialStarted(assignment):
                 self._running[assignment.trial.trial_id] = assignment
                 self._work_waiting -= _work(assignment)
@@ -233,6 +239,21 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def _describe_work(event: SweepStarted | ResultsTaken | PlanChanged | WaitingForNodes) -> str:
+    """What there is to do, and why it has changed."""
+    match event:
+        case SweepStarted():
+            return _describe_start(event)
+        case ResultsTaken(published):
+            return _describe_taken(published)
+        case PlanChanged(n_added, n_dropped):
+            return f"the plan has changed: {n_added} trials are new, {n_dropped} are gone"
+        case WaitingForNodes(n_waiting, first):
+            return f"{n_waiting} trials wait for nodes; the first asks for {first}"
+        case _:
+            assert_never(event)
+
+
 def _describe_start(event: SweepStarted) -> str:
     if not event.n_waiting:
         return f"sweep {event.name}: all {event.n_planned} trials are published already"
@@ -240,6 +261,13 @@ def _describe_start(event: SweepStarted) -> str:
         f"sweep {event.name}: {event.n_waiting} of {event.n_planned} trials to run, "
         f"{event.flops_waiting:.2g} FLOPs, {event.executor} with {event.n_slots} × {event.device}"
     )
+
+
+def _describe_taken(published: Sequence[Published]) -> str:
+    by_sweep = Counter(head.sweep for head in published)
+    sources = ", ".join(f"{n} from sweep {name}" for name, n in sorted(by_sweep.items()))
+    flops = sum(head.train_flops for head in published)
+    return f"results taken over: {sources}; {flops:.2g} FLOPs not spent again"
 
 
 def _describe_result(event: TrialPublished) -> str:

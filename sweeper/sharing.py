@@ -133,7 +133,10 @@ def _siblings(store: Store) -> Iterator[Store]:
         sibling = Store(folder)
         if folder == store.folder or folder.name[0] in "._":
             continue
-        if not _is_link(folder) and not _is_link(sibling.published) and sibling.published.is_dir():
+        is_on_disk = isinstance(sibling.published, Path)
+        if is_on_disk and (_is_link(folder) or _is_link(sibling.published)):
+            continue
+        if not is_on_disk or sibling.published.is_dir():  # in an object store, reading tells
             yield sibling
 
 

@@ -13,6 +13,7 @@ from sweeper.verbs.planning import has_gpu, has_gpus_at, planned_sweep
 
 if TYPE_CHECKING:
     from sweeper.executors.base import Executor
+    from sweeper.lease import DriverAtWork
     from sweeper.outcome import SweepOutcome
     from sweeper.policy import RetryPolicy
     from sweeper.scheduler import Limits
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 def run(context: click.Context, /, sweep_file: Path, results: StorePath, **options: Any) -> None:
     """Train what is missing of a sweep. Run it again to resume or to extend.
 
+    While a driver is at work on the sweep, an edited file is handed to it: it goes on with the new
+    plan, within the limits it was started with.
+
     Ctrl-C once: write checkpoints and stop. Twice: stop now.
 
     Example: sweeper run sweeps/quick.yaml --set train.seeds=[0,1]
@@ -36,6 +40,7 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
     from rich.console import Console
 
     from sweeper.driver import Run, run_sweep
+    from sweeper.handover import PlanWatch, hand_over
     from sweeper.lease import held
     from sweeper.plan import plan_sweep
     from sweeper.progress import shown
@@ -52,7 +57,10 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
     for warning in planned.warnings:
         click.echo(f"warning: {warning.message} [{warning.code}]", err=True)
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
-    stored = stored_plan(planned)
+    stored, text = stored_plan(planned), loaded.document.as_submitted()
+    if not options["takeover"] and (driver := hand_over(store, stored, text)):
+        _say_who_goes_on(store.folder, driver)
+        return
     with held(store, takeover=options["takeover"]) as lease, shown(Console(), store) as on_event:
 
         def is_stopped() -> bool:
@@ -61,7 +69,7 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
             return stop.is_requested()
 
         executor = _executor(options["executor"], options["address"], is_stopped, loaded)
-        submit(store, stored, loaded.document.as_submitted())
+        submit(store, stored, text)
         outcome = run_sweep(
             Run(
                 store=store,
@@ -72,6 +80,7 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
                 limits=_limits(loaded),
                 policy=_policy(loaded),
                 order=lease.order,
+                new_plan=PlanWatch(store, lease).new_plan,
             )
         )
     _say_what_next(results / loaded.sweep.name, outcome)
@@ -107,6 +116,13 @@ def _policy(loaded: "LoadedSweep") -> "RetryPolicy":
 
     retry = loaded.sweep.retry
     return RetryPolicy(retry.failures, retry.preemptions, retry.same_error)
+
+
+def _say_who_goes_on(folder: StorePath, driver: "DriverAtWork") -> None:
+    click.echo(
+        f"the driver at work, process {driver.pid} on {driver.host}, goes on with the new plan, "
+        f"within the limits it was started with; see sweeper status {folder}"
+    )
 
 
 def _say_what_next(folder: StorePath, outcome: "SweepOutcome") -> None:
