@@ -138,7 +138,7 @@ class _Driver:
                 give_up_s = self.run.clock() + STOP_GRACE_S
                 self.run.on_event(Stopping(self.run.stop.reason or "signal", len(self.running)))
                 self.executor.stop()
-            if self.is_over(give_up_s):
+            if self.is_over(give_up_s) and not self.has_new_plan():
                 return
             with self.stopping_when_the_disk_is_full():
                 self.look_around()
@@ -248,19 +248,21 @@ class _Driver:
         for trial_id in self.watch.stalled():
             self.end_stalled(trial_id)
         self.refresh_when_due()
-        self.look_for_a_new_plan()
+        if self.run.clock() >= self.next_plan_look_s:
+            self.has_new_plan()
 
-    def look_for_a_new_plan(self) -> None:
-        """Go on with another plan, if one was submitted."""
-        if self.run.clock() < self.next_plan_look_s or self.run.stop.is_requested():
-            return
-        if plan := self.run.new_plan():
-            before, after = ({each.trial_id for each in p.trials} for p in (self.plan, plan))
-            self.plan = plan
-            self.run.on_event(PlanChanged(len(after - before), len(before - after)))
-            self.taken = adopt(self.store, plan)
-            self.fill(self.lacking())
+    def has_new_plan(self) -> bool:
+        """Whether another plan was submitted; if so, go on with that one."""
+        plan = None if self.run.stop.is_requested() else self.run.new_plan()
         self.next_plan_look_s = self.run.clock() + PLAN_LOOK_INTERVAL_S
+        if plan is None:
+            return False
+        before, after = ({each.trial_id for each in p.trials} for p in (self.plan, plan))
+        self.plan = plan
+        self.run.on_event(PlanChanged(len(after - before), len(before - after)))
+        self.taken = adopt(self.store, plan)
+        self.fill(self.lacking())
+        return True
 
     def lacking(self) -> list[Remaining]:
         """What is to wait beside what waits already; drops what the plan has no more.

@@ -8,6 +8,7 @@ works on; the other waits for that, because a driver that was about to end may n
 import hashlib
 import logging
 import time
+from dataclasses import dataclass
 
 from sweeper import durable
 from sweeper.errors import StoreError
@@ -19,18 +20,27 @@ from sweeper.submission import record_plan
 
 logger = logging.getLogger(__name__)
 
-HANDOVER_WAIT_S = 60.0
-"""Longest wait for the driver: it looks every few seconds, unless it rebuilds large tables."""
+HANDOVER_WAIT_S = 20.0
+"""Longest wait for the driver. It looks every few seconds, unless it rebuilds large tables or
+trains by itself; then it looks after the trial."""
 
 _POLL_S = 0.2
 
 
-def hand_over(store: Store, plan: StoredPlan, text: str) -> DriverAtWork | None:
+@dataclass(frozen=True)
+class Handover:
+    """A plan that lies ready for a driver at work."""
+
+    driver: DriverAtWork
+    is_taken: bool
+    """Whether that driver goes on with it already; else it does when it next looks."""
+
+
+def hand_over(store: Store, plan: StoredPlan, text: str) -> Handover | None:
     """Let the driver at work go on with another plan; `text` is the sweep file, as in `submit`.
 
-    Returns that driver once it has taken the plan over. None when there is nobody to take it, not
-    any more, or when it works on this very plan already: then `held` has the right answer. Raises
-    StoreError when the driver does not react.
+    None when there is no driver to take it, not any more, or when the plan is no other than the
+    one submitted last: then it is `held` that has the right answer.
     """
     if _is_submitted(store, plan) or (driver := driver_at_work(store)) is None:
         return None
@@ -39,15 +49,11 @@ def hand_over(store: Store, plan: StoredPlan, text: str) -> DriverAtWork | None:
     give_up_s = time.monotonic() + HANDOVER_WAIT_S
     while time.monotonic() < give_up_s:
         if _taken(store, driver.epoch) == digest:
-            return driver
+            return Handover(driver, is_taken=True)
         if driver_at_work(store) != driver:
             return None
         time.sleep(_POLL_S)
-    raise StoreError(
-        f"{store.folder}: process {driver.pid} on {driver.host}, the driver at work, has not taken "
-        f"the new plan within {HANDOVER_WAIT_S:.0f} s; the plan is kept, and the next driver works "
-        f"on it: stop this one with `sweeper cancel {store.folder}`, or use `--takeover`"
-    )
+    return Handover(driver, is_taken=False)
 
 
 class PlanWatch:

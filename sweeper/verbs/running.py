@@ -13,7 +13,7 @@ from sweeper.verbs.planning import has_gpu, has_gpus_at, planned_sweep
 
 if TYPE_CHECKING:
     from sweeper.executors.base import Executor
-    from sweeper.lease import DriverAtWork
+    from sweeper.handover import Handover
     from sweeper.outcome import SweepOutcome
     from sweeper.policy import RetryPolicy
     from sweeper.scheduler import Limits
@@ -58,8 +58,8 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
         click.echo(f"warning: {warning.message} [{warning.code}]", err=True)
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
     stored, text = stored_plan(planned), loaded.document.as_submitted()
-    if not options["takeover"] and (driver := hand_over(store, stored, text)):
-        _say_who_goes_on(store.folder, driver)
+    if not options["takeover"] and (handover := hand_over(store, stored, text)):
+        _say_who_goes_on(store.folder, handover)
         return
     with held(store, takeover=options["takeover"]) as lease, shown(Console(), store) as on_event:
 
@@ -118,10 +118,12 @@ def _policy(loaded: "LoadedSweep") -> "RetryPolicy":
     return RetryPolicy(retry.failures, retry.preemptions, retry.same_error)
 
 
-def _say_who_goes_on(folder: StorePath, driver: "DriverAtWork") -> None:
+def _say_who_goes_on(folder: StorePath, handover: "Handover") -> None:
+    driver = handover.driver
+    when = "goes on" if handover.is_taken else "has not looked yet, and will go on"
     click.echo(
-        f"the driver at work, process {driver.pid} on {driver.host}, goes on with the new plan, "
-        f"within the limits it was started with; see sweeper status {folder}"
+        f"the driver at work, process {driver.pid} on {driver.host}, {when} with the new plan, "
+        f"within the limits it was started with; next: sweeper status {folder}"
     )
 
 
