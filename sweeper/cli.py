@@ -14,6 +14,7 @@ import click
 from analysis.errors import FitError
 from sweeper.errors import SweeperError
 from sweeper.verbs import cancelling, drawing, fitting, planning, running, submitting, watching
+from sweeper.verbs.output import say
 
 BAD_INPUT = 2
 INTERRUPTED = 3
@@ -52,13 +53,13 @@ def main() -> None:
         click.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(INTERRUPTED)
     except (SweeperError, FitError) as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         sys.exit(BAD_INPUT)
     except BrokenPipeError:  # whoever read our output has had enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror}; check path, permissions and disk", err=True)
+        say(f"error: {where}{error.strerror}; check path, permissions and disk", err=True)
         sys.exit(BAD_INPUT)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.markup import escape
 
+from sweeper.plain_text import plain
 from sweeper.plan import Plan, PlannedTrial
-from sweeper.progress import count, plain
+from sweeper.progress import count
 from sweeper.text_table import TextTable
 
 GPU_FLOPS_PER_S = 4e14
@@ -18,12 +19,12 @@ def plan_view(plan: Plan) -> Iterator[RenderableType]:
     """The trials, what is left out, warnings and totals, to be printed in this order."""
     corpus, totals = plan.corpus, plan.totals
     yield (
-        f"[bold]{escape(plan.name)}[/bold]: {totals.n_trials} trials, {totals.n_cells} "
+        f"[bold]{_safe(plan.name)}[/bold]: {totals.n_trials} trials, {totals.n_cells} "
         f"observations, {totals.train_flops:.3g} training FLOPs on {count(totals.tokens)} tokens; "
         f"evaluation adds {totals.eval_share:.0%}{_gpu_time(totals.train_flops)}"
     )
     yield (
-        f"corpus {escape(corpus.source)}: {count(corpus.train_tokens)} training and "
+        f"corpus {_safe(corpus.source)}: {count(corpus.train_tokens)} training and "
         f"{count(corpus.validation_tokens)} validation tokens, vocabulary {corpus.vocab_size:,}, "
         + (f"fingerprint {corpus.fingerprint[:12]}" if corpus.fingerprint else "all assumed")
     )
@@ -31,7 +32,12 @@ def plan_view(plan: Plan) -> Iterator[RenderableType]:
     if plan.skipped:
         yield _skipped(plan)
     for warning in plan.warnings:
-        yield f"[yellow]warning[/yellow] {escape(f'[{warning.code}] {warning.message}')}"
+        yield f"[yellow]warning[/yellow] {_safe(f'[{warning.code}] {warning.message}')}"
+
+
+def _safe(text: str) -> str:
+    """Text from elsewhere, without control characters and for `rich` to print as it is."""
+    return escape(plain(text))
 
 
 def _gpu_time(train_flops: float) -> str:
@@ -72,4 +78,4 @@ def _span(planned: PlannedTrial) -> str:
 def _skipped(plan: Plan) -> str:
     sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in plan.skipped)
     reasons = "; ".join(f"{n} {reason}" for reason, n in sides.most_common())
-    return f"left out: {len(plan.skipped)} cells ({escape(reasons)}); --json lists them"
+    return f"left out: {len(plan.skipped)} cells ({_safe(reasons)}); --json lists them"

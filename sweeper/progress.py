@@ -32,6 +32,7 @@ from sweeper.events import (
     WaitingForNodes,
 )
 from sweeper.outcome import EndReason
+from sweeper.plain_text import plain
 from sweeper.publication import Published
 from sweeper.scheduler import expected_time_left, expected_work
 from sweeper.stop_signal import StopReason
@@ -232,11 +233,6 @@ def count(number: float) -> str:
             scaled = number / unit
             return f"{scaled:.1f}{name}" if scaled < 9.95 else f"{scaled:.0f}{name}"
     return f"{number:.0f}"
-
-
-def plain(text: str) -> str:
-    """A text without anything that steers a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _describe_work(event: SweepStarted | ResultsTaken | PlanChanged | WaitingForNodes) -> str:

@@ -28,6 +28,7 @@ from sweeper.spec_fields import (
     AutoRate,
     Budget,
     Count,
+    FolderName,
     NormOrNone,
     Number,
     OneOrSeveral,
@@ -310,7 +311,7 @@ class Limits(Part):
 class Sweep(Part):
     """A whole sweep file."""
 
-    name: Slug
+    name: FolderName
     """Also the name of the results folder."""
     description: str = ""
     corpus: CorpusChoice

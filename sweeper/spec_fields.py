@@ -36,6 +36,12 @@ _SLUG = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 
 
+_DEVICES = {"con", "prn", "aux", "nul"} | {
+    f"{port}{i}" for port in ("com", "lpt") for i in range(10)
+}
+"""What Windows, and folders shared with it, take for devices whatever their case."""
+
+
 def wrong(expected: str, *below: str | int, at_key: bool = False) -> PydanticCustomError:
     """A refusal of the value being validated, or of a part of it at the path `below`."""
     context = {"expected": expected, "below": below, "at_key": at_key}
@@ -51,6 +57,13 @@ def _slug(value: object) -> str:
             "expected a name: a letter, then up to 63 letters, digits, hyphens or underscores"
             f"{_slug_like(str(value))}"
         )
+    return text
+
+
+def _folder_name(value: object) -> str:
+    text = _slug(value)
+    if text.lower() in _DEVICES:
+        raise wrong("expected a name that Windows does not keep for a device")
     return text
 
 
@@ -288,6 +301,7 @@ def refuse_duplicates(values: Sequence[object], key: str) -> None:
 
 
 Slug = Annotated[str, BeforeValidator(_slug)]
+FolderName = Annotated[str, BeforeValidator(_folder_name)]
 Number = Annotated[float, BeforeValidator(parse_number)]
 Count = Annotated[int, BeforeValidator(parse_count)]
 Tokens = Annotated[Count, Field(ge=1)]

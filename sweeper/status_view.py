@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 from rich.console import RenderableType
+from rich.text import Text
 
-from sweeper.progress import count, duration, plain
+from sweeper.plain_text import plain
+from sweeper.progress import count, duration
 from sweeper.status import SweepStatus, TrialStatus
 from sweeper.text_table import TextTable
 
@@ -18,8 +20,9 @@ def status_view(status: SweepStatus) -> Iterator[RenderableType]:
     at_work = status.driver
     driver = f"driver: process {at_work.pid} on {at_work.host}" if at_work else "no driver at work"
     left = f", about {duration(status.time_left_s)} left" if status.time_left_s else ""
-    yield f"{plain(status.name)}: {counts}; {share:.0%} of {status.flops_planned:.3g} FLOPs{left}"
-    yield driver
+    done = f"{counts}; {share:.0%} of {status.flops_planned:.3g} FLOPs{left}"
+    yield Text(plain(f"{status.name}: {done}"))
+    yield Text(plain(driver))
     yield _trials(status.trials)
 
 

@@ -92,7 +92,7 @@ def store_at(results: StorePath, sweep: str) -> Store:
     Raises StoreError for a name that is not one folder, and for an object store that cannot be
     written, or not once only.
     """
-    if not sweep or sweep.startswith(".") or Path(sweep).name != sweep or "\0" in sweep:
+    if not sweep.isprintable() or sweep.startswith(".") or not sweep or Path(sweep).name != sweep:
         raise StoreError(
             f"sweep name {sweep!r} does not name one folder below {results}; use letters, digits "
             "and dashes"

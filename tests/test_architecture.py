@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS = [
     {"errors", "quantities", "ladder", "records", "resources", "marked_yaml", "places"}
-    | {"text_table"},
+    | {"plain_text", "text_table"},
     {"flops", "published_ladders", "results_page", "trial"},
     {"corpora", "families", "precision", "recipe", "seeds", "durable", "stop_signal", "sweep_yaml"}
     | {"laprop", "presets", "schedules", "ranks", "weight_average"},

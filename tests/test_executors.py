@@ -13,6 +13,7 @@ import pandas as pd
 import planted
 import pytest
 from planted import on_disk, planned_sweep, submitted_store
+from sockets import listening_beyond_loopback
 
 from sweeper.assignment import RunTrial
 from sweeper.driver import Run, run_sweep
@@ -232,26 +233,6 @@ def _ray_folders() -> set[Path]:
     return set(Path("/tmp").glob("sweeper-ray-*"))
 
 
-def _listening_beyond_loopback(group: int) -> list[str]:
-    """Listening TCP sockets, by /proc, of the process group and its descendants."""
-    inodes = set()
-    for fd in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            stat = (fd.parent.parent / "environ").read_bytes()
-            if f"PLANTED_GROUP={group}".encode() in stat:
-                inodes.add(fd.readlink().name)
-        except OSError:
-            continue
-    lines = [
-        line.split()
-        for name in ("tcp", "tcp6")
-        for line in (Path("/proc/net") / name).read_text().splitlines()[1:]
-    ]
-    listening = [line for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in inodes]
-    assert listening
-    return [line[1] for line in listening if not line[1].split(":")[0].endswith("0100007F")]
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 def test_ray_gives_the_tables_of_inline_and_keeps_to_itself(
@@ -262,7 +243,7 @@ def test_ray_gives_the_tables_of_inline_and_keeps_to_itself(
     before = _ray_folders()
     driver = _driver(folder, "ray", "run_planted_slowly")
     _wait_until(lambda: _checkpointed(folder))
-    beyond = _listening_beyond_loopback(1)
+    beyond = listening_beyond_loopback("PLANTED_GROUP=1")
     output, errors = driver.communicate(timeout=60)
     assert driver.returncode == 0, errors
     assert beyond == []

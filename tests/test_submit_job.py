@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sockets import listening_beyond_loopback
 
 from sweeper.errors import ConfigError
 from sweeper.submit_job import JobRequest, JobServer, commands_for, new_job_id, submission_to_json
@@ -29,6 +31,12 @@ design:
 train: {batch_tokens: 128, learning_rate: 0.05}
 evaluation: {sequences: 64}
 """
+LONG = SWEEP.replace("pilot", "long").replace("[40K]", "[600K]")
+"""Takes a quarter of a minute on a quiet machine, long enough to be stopped in the middle."""
+
+MARKER = f"SWEEPER_TEST_HEAD={os.getpid()}"
+"""In the environment of all processes of the cluster."""
+
 TOKEN = "sixteen-or-more-characters-of-a-token"
 SECRET = "a-secret-of-whoever-submits"
 
@@ -130,6 +138,7 @@ def cluster() -> Iterator[str]:
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=TOKEN,
         RAY_USAGE_STATS_ENABLED="0",
+        SWEEPER_TEST_HEAD=MARKER.partition("=")[2],
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # binds everything to this address, see ray_actors
     )
     # Not tmp_path: names of Unix sockets are at most 107 characters.
@@ -180,49 +189,26 @@ def _sweeper(folder: Path, *arguments: str, **changes: str) -> subprocess.Comple
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "pilot.yaml").write_text(SWEEP)
+    (tmp_path / "long.yaml").write_text(LONG)
     return tmp_path
 
 
 def _submit(
-    folder: Path, cluster: str, *arguments: str, **changes: str
+    folder: Path, cluster: str, *arguments: str, file: str = "pilot.yaml", **changes: str
 ) -> subprocess.CompletedProcess[str]:
-    return _sweeper(
-        folder, "submit", "pilot.yaml", "--address", cluster, "--results", "out", *arguments,
-        **changes,
-    )  # fmt: skip
+    where = ("--address", cluster, "--results", "out")
+    return _sweeper(folder, "submit", file, *where, *arguments, **changes)
 
 
-def _counts(folder: Path) -> dict[str, int]:
-    shown = _sweeper(folder, "status", "out/pilot", "--json")
-    if shown.returncode:
-        return {}
-    counts: dict[str, int] = json.loads(shown.stdout)["counts"]
-    return counts
+def _status(folder: Path, name: str) -> dict[str, Any]:
+    """How a sweep stands; empty as long as there is none."""
+    shown = _sweeper(folder, "status", f"out/{name}", "--json")
+    answer: dict[str, Any] = json.loads(shown.stdout) if shown.returncode == 0 else {}
+    return answer
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_submitted_sweep_is_trained_by_the_cluster_and_can_be_extended(
-    folder: Path, cluster: str
-) -> None:
-    done = _submit(folder, cluster, "--json", "--keep-alive")
-    assert done.returncode == 0, done.stderr
-    submitted = json.loads(done.stdout)
-    assert submitted["results"] == str(folder / "out")
-    assert _counts(folder)["done"] == 2
-    again = _submit(folder, cluster, "--set", "train.seeds=[0,1]", "--keep-alive")
-    assert again.returncode == 0, again.stderr
-    assert _counts(folder)["done"] == 4
-    assert "# --set train.seeds=[0,1]" in (folder / "out/pilot/sweep.yaml").read_text()
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_no_secret_of_the_submitter_reaches_the_job_or_the_results(
-    folder: Path, cluster: str
-) -> None:
-    done = _submit(folder, cluster, "--keep-alive")
-    assert done.returncode == 0, done.stderr
+def _assert_without_secrets(folder: Path, cluster: str) -> None:
+    """Look at all that the cluster tells of its jobs, and at all results."""
     check = (
         "from sweeper.submit_job import JobServer\n"
         f"client = JobServer({cluster!r})._client\n"
@@ -246,6 +232,23 @@ def test_no_secret_of_the_submitter_reaches_the_job_or_the_results(
 
 @pytest.mark.ray
 @pytest.mark.slow
+def test_a_submitted_sweep_is_trained_without_secrets_and_can_be_extended(
+    folder: Path, cluster: str
+) -> None:
+    done = _submit(folder, cluster, "--json", "--keep-alive")
+    assert done.returncode == 0, done.stderr
+    submitted = json.loads(done.stdout)
+    assert submitted["results"] == str(folder / "out")
+    assert _status(folder, "pilot")["counts"]["done"] == 2
+    _assert_without_secrets(folder, cluster)
+    again = _submit(folder, cluster, "--set", "train.seeds=[0,1]", "--keep-alive")
+    assert again.returncode == 0, again.stderr
+    assert _status(folder, "pilot")["counts"]["done"] == 4
+    assert "# --set train.seeds=[0,1]" in (folder / "out/pilot/sweep.yaml").read_text()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_mistakes_are_told_before_a_job_is_submitted_and_the_clusters_at_once(
     folder: Path, cluster: str
 ) -> None:
@@ -261,3 +264,29 @@ def test_mistakes_are_told_before_a_job_is_submitted_and_the_clusters_at_once(
     assert absent.returncode == 2
     assert "has ended, failed" in absent.stderr
     assert "corpus.source: found path:/no/such/folder" in absent.stderr.split("has ended")[1]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_running_job_is_cancelled_and_submitted_again_goes_on(folder: Path, cluster: str) -> None:
+    first = _submit(folder, cluster, file="long.yaml")
+    assert first.returncode == 0, first.stderr
+    assert "is running" in first.stderr
+    second = _submit(folder, cluster, file="long.yaml")
+    assert second.returncode == 2
+    assert "is at work on this sweep already" in second.stderr
+    progress = folder / "out" / "long" / "attempts"
+    _wait_until(lambda: len(list(progress.glob("*/progress.json"))) == 2)
+    assert listening_beyond_loopback(MARKER) == []
+    cancelled = _sweeper(folder, "cancel", "out/long")
+    assert cancelled.returncode == 0, cancelled.stderr
+    assert "it has stopped" in cancelled.stdout
+    stopped = _status(folder, "long")
+    assert stopped["driver"] is None
+    assert stopped["counts"]["interrupted"] == 2
+    resumed = _submit(folder, cluster, "--keep-alive", file="long.yaml")
+    assert resumed.returncode == 0, resumed.stderr
+    finished = _status(folder, "long")
+    assert finished["counts"]["done"] == 2
+    assert {trial["n_attempts"] for trial in finished["trials"]} == {2}
+    assert _sweeper(folder, "verify", "out/long").stdout.strip().endswith("sound")

@@ -9,7 +9,7 @@ import click
 
 from sweeper.places import StorePath, place
 from sweeper.verbs.options import json_option
-from sweeper.verbs.output import print_json
+from sweeper.verbs.output import print_json, say
 
 if TYPE_CHECKING:
     from sweeper.lease import DriverAtWork
@@ -45,7 +45,7 @@ def cancel(context: click.Context, /, folder: StorePath, as_json: bool, **option
     driver = give_order(store, "stop_now" if options["is_now"] else "stop")
     if driver is not None and not as_json:
         how = "stop at once" if options["is_now"] else "let its trials write checkpoints and stop"
-        click.echo(f"asked process {driver.pid} on {driver.host} to {how}")
+        say(f"asked process {driver.pid} on {driver.host} to {how}")
     has_gone = driver is None or (not options["no_wait"] and _has_gone(store, driver))
     if as_json:
         asked = None if driver is None else {"host": driver.host, "pid": driver.pid}
@@ -74,15 +74,15 @@ def _has_gone(store: "Store", driver: "DriverAtWork") -> bool:
             return False
         if now_s - said_s > SAY_INTERVAL_S:
             said_s = now_s
-            click.echo(f"waiting for its trials to stop, {now_s - start_s:.0f} s so far", err=True)
+            say(f"waiting for its trials to stop, {now_s - start_s:.0f} s so far", err=True)
         time.sleep(0.2)
     return True
 
 
 def _say_what_became(folder: StorePath, driver: "DriverAtWork | None", *, has_gone: bool) -> None:
     if not has_gone:
-        click.echo(f"it is still at work; see `sweeper status {folder}`, or cancel with --now")
+        say(f"it is still at work; see `sweeper status {folder}`, or cancel with --now")
         return
-    click.echo(f"no driver is at work on {folder}" if driver is None else "it has stopped")
+    say(f"no driver is at work on {folder}" if driver is None else "it has stopped")
     command = resume_command(folder)
-    click.echo(f"to go on: {command}" if command else "to go on, run or submit the sweep again")
+    say(f"to go on: {command}" if command else "to go on, run or submit the sweep again")

@@ -8,6 +8,7 @@ import click
 from sweeper.places import StorePath
 from sweeper.verbs.fitting import fitted
 from sweeper.verbs.options import fit_options, published_option
+from sweeper.verbs.output import say
 
 
 @click.command()
@@ -31,9 +32,9 @@ def plot(source: StorePath, out: Path, names: tuple[str, ...], **options: Any) -
         comparisons = with_sensitivity(table, result, comparisons)
     saved = save_figures(table, result, comparisons, out, names or tuple(FIGURES))
     for path in saved.paths:
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}")
     for name, reason in saved.skipped:
-        click.echo(f"no figure {name}: {reason}")
+        say(f"no figure {name}: {reason}")
 
 
 @click.command()
@@ -53,4 +54,4 @@ def report(source: StorePath, out: Path, **options: Any) -> None:
     table, result = fitted(source, options)
     comparisons = with_sensitivity(table, result, compare_all(result))
     write_report(source.name, table, result, comparisons, provenance_of(source), out)
-    click.echo(f"wrote {out}")
+    say(f"wrote {out}")

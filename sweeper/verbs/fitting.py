@@ -12,7 +12,7 @@ from sweeper.verbs.options import (
     json_option,
     published_option,
 )
-from sweeper.verbs.output import print_json
+from sweeper.verbs.output import print_json, say
 
 if TYPE_CHECKING:
     from analysis.fit import FitResult
@@ -37,7 +37,7 @@ def fit(source: StorePath, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(to_json(result))
     else:
-        click.echo(summary(result))
+        say(summary(result))
 
 
 @click.command()
@@ -71,11 +71,11 @@ def compare(
         published = {"published": published_json(result.published)} if result.published else {}
         print_json(to_json(comparison) | published)
     else:
-        click.echo(comparison_text(comparison))
+        say(comparison_text(comparison))
         if result.published:
-            click.echo("\n" + published_text(result.published))
+            say("\n" + published_text(result.published))
         if in_full and comparison.sensitivity is not None:
-            click.echo(f"\n{sensitivity_text(comparison.sensitivity, (baseline, against))}")
+            say(f"\n{sensitivity_text(comparison.sensitivity, (baseline, against))}")
 
 
 @click.command()
@@ -100,7 +100,7 @@ def predict(source: StorePath, family: str, flops: str, as_json: bool, **options
     if as_json:
         print_json(to_json(prediction))
     else:
-        click.echo(prediction_text(prediction))
+        say(prediction_text(prediction))
 
 
 @click.command()
@@ -135,7 +135,7 @@ def propose(source: StorePath, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(to_json(found))
     else:
-        click.echo(proposals_text(found))
+        say(proposals_text(found))
 
 
 def fitted(source: StorePath, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":

@@ -1,4 +1,4 @@
-"""How verbs show what they found: tables for people, JSON for scripts."""
+"""How verbs show what they found: lines and tables for people, JSON for scripts."""
 
 import json
 from collections.abc import Iterable
@@ -6,11 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeper.plain_text import plain_lines
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 PIPE_WIDTH = 140
 """Columns of tables that go to a file or a pipe."""
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines, without anything that would steer the terminal."""
+    click.echo(plain_lines(text), err=err)
 
 
 def show(parts: "Iterable[RenderableType]") -> None:

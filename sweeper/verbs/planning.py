@@ -8,7 +8,7 @@ import click
 
 from sweeper.places import StorePath
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
-from sweeper.verbs.output import print_json, show
+from sweeper.verbs.output import print_json, say, show
 
 if TYPE_CHECKING:
     from sweeper.plan import Plan
@@ -25,7 +25,7 @@ def init(sweep_file: Path) -> None:
     from sweeper.example import write_example
 
     write_example(sweep_file)
-    click.echo(f"wrote {sweep_file}; next: sweeper plan {sweep_file}")
+    say(f"wrote {sweep_file}; next: sweeper plan {sweep_file}")
 
 
 @click.command()

@@ -9,6 +9,7 @@ import click
 
 from sweeper.places import StorePath, is_of_one_process
 from sweeper.verbs.options import results_option, sweep_arguments, takeover_option
+from sweeper.verbs.output import say
 from sweeper.verbs.planning import has_gpu, has_gpus_at, planned_sweep
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
         sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=is_on_gpus
     )
     for warning in planned.warnings:
-        click.echo(f"warning: {warning.message} [{warning.code}]", err=True)
+        say(f"warning: {warning.message} [{warning.code}]", err=True)
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
     stored, text = stored_plan(planned), loaded.document.as_submitted()
     if not options["takeover"] and (handover := hand_over(store, stored, text)):
@@ -121,7 +122,7 @@ def _policy(loaded: "LoadedSweep") -> "RetryPolicy":
 def _say_who_goes_on(folder: StorePath, handover: "Handover") -> None:
     driver = handover.driver
     when = "goes on" if handover.is_taken else "has not looked yet, and will go on"
-    click.echo(
+    say(
         f"the driver at work, process {driver.pid} on {driver.host}, {when} with the new plan, "
         f"within the limits it was started with; next: sweeper status {folder}"
     )
@@ -129,6 +130,6 @@ def _say_who_goes_on(folder: StorePath, handover: "Handover") -> None:
 
 def _say_what_next(folder: StorePath, outcome: "SweepOutcome") -> None:
     if outcome.n_left:
-        click.echo("run the same command again to finish what is missing")
+        say("run the same command again to finish what is missing")
     else:
-        click.echo(f"results in {folder}; next: sweeper fit {folder}")
+        say(f"results in {folder}; next: sweeper fit {folder}")

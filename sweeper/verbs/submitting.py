@@ -9,7 +9,7 @@ import click
 
 from sweeper.places import place
 from sweeper.verbs.options import json_option, sweep_arguments, takeover_option
-from sweeper.verbs.output import print_json
+from sweeper.verbs.output import print_json, say
 from sweeper.verbs.planning import planned_sweep
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options
     server = JobServer(options["address"])
     _refuse_second(server, request)
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     job_id = server.submit(request)
     if as_json:
         print_json(submission_to_json(request, server.address, job_id))
     else:
         _say_commands(server, request, job_id)
-    watch = Watch(server, partial(click.echo, err=True), time.sleep, time.monotonic)
+    watch = Watch(server, partial(say, err=True), time.sleep, time.monotonic)
     context.exit(_stay(watch, server, request, job_id, options))
 
 
@@ -102,9 +102,9 @@ def _refuse_second(server: "JobServer", request: "JobRequest") -> None:
 def _say_commands(server: "JobServer", request: "JobRequest", job_id: str) -> None:
     from sweeper.submit_job import commands_for
 
-    click.echo(f"submitted job {job_id}")
+    say(f"submitted job {job_id}")
     for name, command in commands_for(request, server.address, job_id).items():
-        click.echo(f"  {name:<7} {command}")
+        say(f"  {name:<7} {command}")
 
 
 def _stay(
@@ -112,7 +112,6 @@ def _stay(
 ) -> int:
     """Wait for the start, or the end, of a job; the exit code."""
     from sweeper.keep_alive import INTERRUPTED, exit_code, keep_alive, watch_start
-    from sweeper.progress import plain
 
     try:
         if options["is_kept_alive"]:
@@ -122,14 +121,14 @@ def _stay(
         else:
             state = watch_start(watch, request, job_id)
     except KeyboardInterrupt:
-        click.echo(f"job {job_id} goes on; it is only not watched any more", err=True)
+        say(f"job {job_id} goes on; it is only not watched any more", err=True)
         return INTERRUPTED
     if not state.has_ended:
-        click.echo(f"job {job_id} is {state.status}", err=True)
+        say(f"job {job_id} is {state.status}", err=True)
         return 0
-    click.echo(f"job {job_id} has ended, {state.status}: {state.message}", err=True)
+    say(f"job {job_id} has ended, {state.status}: {state.message}", err=True)
     if state.status != "succeeded":
         for line in server.log(job_id).splitlines()[-LOG_LINES_SHOWN:]:
-            click.echo(f"  {plain(line)}", err=True)
+            say(f"  {line}", err=True)
     code = exit_code(state)
     return INTERRUPTED if code is None else code

@@ -4,7 +4,7 @@ import click
 
 from sweeper.places import StorePath, place
 from sweeper.verbs.options import json_option
-from sweeper.verbs.output import print_json, show
+from sweeper.verbs.output import print_json, say, show
 
 
 @click.command()
@@ -43,9 +43,9 @@ def verify(context: click.Context, /, folder: StorePath, as_json: bool) -> None:
 
     findings = verify_folder(folder)
     if as_json:
-        click.echo(to_json(findings))
+        say(to_json(findings))
     else:
         for finding in findings:
-            click.echo(f"{finding.file}: {finding.message} [{finding.code}]")
-        click.echo(f"{folder}: {len(findings)} findings" if findings else f"{folder}: sound")
+            say(f"{finding.file}: {finding.message} [{finding.code}]")
+        say(f"{folder}: {len(findings)} findings" if findings else f"{folder}: sound")
     context.exit(1 if findings else 0)
