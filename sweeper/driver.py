@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sweeper.assignment import Assignment, FailureKind, Outcome
@@ -30,12 +30,12 @@ from sweeper.events import (
 )
 from sweeper.executors.base import Executor, Failure, Finished, is_disk_full
 from sweeper.housekeeping import archive_when_many, tidy
-from sweeper.outcome import END_REASONS, EndReason, SweepOutcome
+from sweeper.outcome import END_REASONS, EndReason, SweepOutcome, count_outcome
 from sweeper.placement import Node, n_places
 from sweeper.plan_file import StoredPlan
 from sweeper.policy import RetryPolicy, Streak
-from sweeper.publication import Published, published, read_head
-from sweeper.remaining import Remaining, Settled, assignment, missing
+from sweeper.publication import published, read_head
+from sweeper.remaining import Remaining, assignment, missing
 from sweeper.scheduler import Cluster, Job, Limits, Running, Speeds, Spending
 from sweeper.sharing import adopt, adopt_one
 from sweeper.stop_signal import StopReason, StopSignal
@@ -121,7 +121,7 @@ class _Driver:
         """Trajectories of which more is wanted once what runs of them has ended."""
         self.is_waiting_for_nodes = False
         self.started_s = time.time()
-        self.next_refresh_s = run.clock() + REFRESH_INTERVAL_S
+        self.next_refresh_s = time.monotonic() + REFRESH_INTERVAL_S
         self.next_plan_look_s = run.clock() + PLAN_LOOK_INTERVAL_S
 
     def run_to_the_end(self) -> None:
@@ -350,11 +350,11 @@ class _Driver:
 
     def refresh_when_due(self) -> None:
         """Rebuild the tables, at most as often as that costs little of the driver's time."""
-        start_s = self.run.clock()
+        start_s = time.monotonic()  # whatever the clock of the run: these files are real
         if start_s >= self.next_refresh_s:
             refresh_for(self.store, self.plan)
             archive_when_many(self.store, self.running)
-            end_s = self.run.clock()
+            end_s = time.monotonic()
             pause_s = max(REFRESH_INTERVAL_S, (end_s - start_s) / REFRESH_SHARE)
             self.next_refresh_s = end_s + pause_s
 
@@ -391,19 +391,3 @@ class _Driver:
         if not self.backlog.jobs and not self.running:
             return "complete"
         return END_REASONS.get(self.run.stop.reason or "limit", "interrupted")
-
-
-def count_outcome(
-    plan: StoredPlan, records: tuple[Published, ...], given_up: Set[str], reason: EndReason
-) -> SweepOutcome:
-    """What the planned trials have come to."""
-    settled = Settled.by(records)
-    n_failed = sum(each.trial_id in given_up for each in missing(plan.trials, records))
-    n_done = sum(settled.has_all(planned) for planned in plan.trials)
-    return SweepOutcome(
-        reason=reason,
-        n_done=n_done,
-        n_diverged=sum(planned.trajectory_id in settled.diverged_at for planned in plan.trials),
-        n_failed=n_failed,
-        n_left=len(plan.trials) - n_done - n_failed,
-    )

@@ -1,8 +1,12 @@
 """How a run of the driver ended."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
+from sweeper.plan_file import StoredPlan
+from sweeper.publication import Published
+from sweeper.remaining import Settled, missing
 from sweeper.stop_signal import StopReason
 
 EndReason = Literal["complete", "interrupted", "limit", "same_error", "disk_full", "superseded"]
@@ -44,3 +48,19 @@ class SweepOutcome:
     def exit_code(self) -> int:
         """0 done, 1 some trials failed, 3 interrupted and resumable, 4 a limit was reached."""
         return _EXIT_CODES.get(self.reason, 1 if self.n_failed else 0)
+
+
+def count_outcome(
+    plan: StoredPlan, records: tuple[Published, ...], given_up: Set[str], reason: EndReason
+) -> SweepOutcome:
+    """What the planned trials have come to."""
+    settled = Settled.by(records)
+    n_failed = sum(each.trial_id in given_up for each in missing(plan.trials, records))
+    n_done = sum(settled.has_all(planned) for planned in plan.trials)
+    return SweepOutcome(
+        reason=reason,
+        n_done=n_done,
+        n_diverged=sum(planned.trajectory_id in settled.diverged_at for planned in plan.trials),
+        n_failed=n_failed,
+        n_left=len(plan.trials) - n_done - n_failed,
+    )

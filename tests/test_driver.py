@@ -1,0 +1,214 @@
+"""What the driver makes of plans that change, results of others, and attempts that fail."""
+
+import dataclasses
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import planted
+import pytest
+from planted import planned_sweep, planned_trial, submitted_store
+
+from sweeper import driver
+from sweeper.assignment import Assignment, Outcome, RunTrial, StopRequested
+from sweeper.attempts import attempts
+from sweeper.driver import Run, run_sweep
+from sweeper.events import (
+    Event,
+    ResultsTaken,
+    TrialFailed,
+    TrialPublished,
+    TrialRefused,
+    TrialStarted,
+)
+from sweeper.executors.inline import InlineExecutor
+from sweeper.outcome import SweepOutcome
+from sweeper.plan_file import StoredPlan
+from sweeper.resources import Resources
+from sweeper.stop_signal import StopSignal
+from sweeper.store import Store
+from sweeper.verify import verify
+
+
+def _run(
+    store: Store,
+    plan: StoredPlan,
+    run_trial: RunTrial = planted.run_planted,
+    new_plan: Callable[[], StoredPlan | None] = lambda: None,
+) -> tuple[SweepOutcome, list[Event]]:
+    stop, events = StopSignal(), list[Event]()
+    run = Run(
+        store=store,
+        plan=plan,
+        executor=InlineExecutor(run_trial, stop.is_requested),
+        stop=stop,
+        on_event=events.append,
+        new_plan=new_plan,
+    )
+    return run_sweep(run), events
+
+
+def _started(events: list[Event]) -> list[Assignment]:
+    return [event.assignment for event in events if isinstance(event, TrialStarted)]
+
+
+class TestNewPlan:
+    @pytest.fixture(autouse=True)
+    def _look_every_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(driver, "PLAN_LOOK_INTERVAL_S", 0.0)
+
+    def _changed(
+        self, tmp_path: Path, before: StoredPlan, after: StoredPlan
+    ) -> tuple[Store, SweepOutcome, list[Event]]:
+        """Run a plan that changes after the first trial has ended."""
+        store, n_looks = submitted_store(tmp_path / "planted", before), 0
+
+        def new_plan() -> StoredPlan | None:
+            nonlocal n_looks
+            n_looks += 1
+            if n_looks != 1:
+                return None
+            submitted_store(store.folder, after)
+            return after
+
+        return store, *_run(store, before, new_plan=new_plan)
+
+    def test_added_sizes_and_budgets_are_trained(self, tmp_path: Path) -> None:
+        small = planned_sweep(widths=(8, 16))
+        large = planned_sweep(widths=(8, 16, 32), steps=(10, 20, 40))
+        store, outcome, events = self._changed(tmp_path, small, large)
+        assert (outcome.exit_code, outcome.n_done, outcome.n_left) == (0, 6, 0)
+        assert verify(store.folder) == []
+        observations = pd.read_parquet(tmp_path / "planted" / "observations")
+        assert not observations.duplicated(["trajectory_id", "step"]).any()
+        assert len(observations) == 6 * 3
+        # One had ended at step 20 when the plan changed: it is trained for its new step alone.
+        assert sorted(each.trial.observe_at_steps for each in _started(events))[0] == (10, 20)
+        assert (40,) in {each.trial.observe_at_steps for each in _started(events)}
+
+    def test_what_is_planned_no_more_is_not_started(self, tmp_path: Path) -> None:
+        large, small = planned_sweep(widths=(8, 16, 32)), planned_sweep(widths=(8,))
+        store, outcome, events = self._changed(tmp_path, large, small)
+        assert outcome.exit_code == 0
+        assert sorted(each.trial.rung.width for each in _started(events)) == [8, 8, 32]
+        assert verify(store.folder) == []
+
+
+def test_results_of_sweeps_beside_are_taken_over(tmp_path: Path) -> None:
+    first = submitted_store(tmp_path / "first", planned_sweep(widths=(8, 16)))
+    _run(first, planned_sweep(widths=(8, 16)))
+    plan = planned_sweep(widths=(16, 32))
+    second = submitted_store(tmp_path / "second", plan)
+    outcome, events = _run(second, plan)
+    assert outcome.exit_code == 0
+    assert [len(event.published) for event in events if isinstance(event, ResultsTaken)] == [2]
+    assert {each.trial.rung.width for each in _started(events)} == {32}
+    assert verify(second.folder) == []
+
+
+def test_what_another_sweep_publishes_meanwhile_is_not_trained(tmp_path: Path) -> None:
+    plan = planned_sweep(widths=(8, 16))
+    second = submitted_store(tmp_path / "second", plan)
+    first = submitted_store(tmp_path / "first", planned_sweep(widths=(8,)))
+
+    def run_both(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+        _run(first, planned_sweep(widths=(8,)))
+        return planted.run_planted(assignment, stop=stop)
+
+    outcome, events = _run(second, plan, run_both)
+    assert (outcome.exit_code, outcome.n_done) == (0, 4)
+    assert {each.trial.rung.width for each in _started(events)} == {16}
+
+
+class OutOfMemoryError(RuntimeError):
+    __module__ = "torch"
+
+
+def _fits_two(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    """Run out of memory unless at most two sequences are trained on at a time."""
+    if (assignment.resources.micro_batch_sequences or planted.BATCH_SEQUENCES) > 2:
+        raise OutOfMemoryError("CUDA out of memory")
+    return planted.run_planted(assignment, stop=stop)
+
+
+def _fits_nothing(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    raise OutOfMemoryError("CUDA out of memory")
+
+
+class TestGpuMemory:
+    PLAN = StoredPlan("planted", tuple(planned_trial(seed=seed) for seed in range(2)))
+
+    def test_micro_batch_is_halved_and_others_of_the_size_start_with_it(
+        self, tmp_path: Path
+    ) -> None:
+        store = submitted_store(tmp_path / "planted", self.PLAN)
+        outcome, events = _run(store, self.PLAN, _fits_two)
+        assert outcome.exit_code == 0
+        tried = [
+            (each.trial.trial_id, each.resources.micro_batch_sequences) for each in _started(events)
+        ]
+        one, other = tried[0][0], tried[-1][0]
+        assert tried == [(one, None), (one, 4), (one, 2), (other, 2)]
+        assert {one, other} == {planned.trial_id for planned in self.PLAN.trials}
+
+    def test_next_driver_remembers(self, tmp_path: Path) -> None:
+        store = submitted_store(tmp_path / "planted", self.PLAN)
+        outcome, _ = _run(store, self.PLAN, _fits_nothing)
+        assert outcome.exit_code == 1
+        _, events = _run(store, self.PLAN, _fits_two)
+        assert {each.resources.micro_batch_sequences for each in _started(events)} == {1}
+
+    def test_trial_that_never_fits_is_given_up(self, tmp_path: Path) -> None:
+        store = submitted_store(tmp_path / "planted", self.PLAN)
+        _, events = _run(store, self.PLAN, _fits_nothing)
+        first = self.PLAN.trials[0].trial_id
+        failures = [
+            event.will_retry
+            for event in events
+            if isinstance(event, TrialFailed) and event.assignment.trial.trial_id == first
+        ]
+        assert failures[-1] is False
+        tried = [attempt.micro_batch_sequences for attempt in attempts(store, first)]
+        assert tried[-1] == 1
+
+
+def test_several_ranks_are_refused_where_there_is_one(tmp_path: Path) -> None:
+    single = planned_trial()
+    pair = dataclasses.replace(planned_trial(width=32), resources=Resources(gpus=0, n_ranks=2))
+    plan = StoredPlan("planted", (single, pair))
+    outcome, events = _run(submitted_store(tmp_path / "planted", plan), plan)
+    assert (outcome.exit_code, outcome.n_done, outcome.n_failed) == (1, 1, 1)
+    (refused,) = [event for event in events if isinstance(event, TrialRefused)]
+    assert refused.remaining.trial_id == pair.trial_id
+    assert "--executor ray" in refused.reason
+
+
+def test_full_disk_stops_the_sweep_and_the_next_run_completes_it(tmp_path: Path) -> None:
+    plan, n_trials = planned_sweep(), 0
+
+    def fill_up(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+        nonlocal n_trials
+        n_trials += 1
+        if n_trials == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return planted.run_planted(assignment, stop=stop)
+
+    store = submitted_store(tmp_path / "planted", plan)
+    outcome, events = _run(store, plan, fill_up)
+    assert (outcome.reason, outcome.exit_code, outcome.n_done) == ("disk_full", 3, 2)
+    assert len([event for event in events if isinstance(event, TrialPublished)]) == 2
+    outcome, _ = _run(store, plan)
+    assert outcome.exit_code == 0
+    assert verify(store.folder) == []
+
+
+def test_one_error_in_trial_after_trial_stops_the_sweep(tmp_path: Path) -> None:
+    plan = planned_sweep(("broken",), widths=(8, 12, 16, 24, 32))
+    store = submitted_store(tmp_path / "planted", plan)
+    outcome, events = _run(store, plan, planted.run_or_raise)
+    assert (outcome.reason, outcome.exit_code) == ("same_error", 1)
+    failures = [event for event in events if isinstance(event, TrialFailed)]
+    assert len({event.assignment.trial.trial_id for event in failures}) == 3
+    assert len({event.failure.fingerprint for event in failures}) == 1
+    assert outcome.n_left + outcome.n_failed == 5
