@@ -58,6 +58,8 @@ class Watch:
     """Waits for some seconds."""
     now_s: Callable[[], float]
     """A clock that never jumps."""
+    latest: Callable[[JobRequest], JobRequest]
+    """The same with the sweep file as it was submitted last, for somebody may have edited it."""
 
 
 def watch_start(watch: Watch, request: JobRequest, job_id: str) -> JobState:
@@ -114,7 +116,7 @@ def exit_code(state: JobState) -> int | None:
 def _again(watch: Watch, request: JobRequest, dead_id: str) -> str:
     while True:
         try:
-            job_id = watch.jobs.submit(request)
+            job_id = watch.jobs.submit(watch.latest(request))
         except ConfigError as error:
             watch.say(f"job {dead_id}: cannot be submitted again now, waiting: {error}")
             watch.pause(POLL_S)

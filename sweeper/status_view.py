@@ -1,10 +1,12 @@
 """A sweep's status as tables for the terminal. Renders; prints nothing."""
 
+import datetime
 from collections.abc import Iterator
 
 from rich.console import RenderableType
 from rich.text import Text
 
+from sweeper.lease import DriverAtWork
 from sweeper.plain_text import plain
 from sweeper.progress import count, duration
 from sweeper.status import SweepStatus, TrialStatus
@@ -17,13 +19,18 @@ def status_view(status: SweepStatus) -> Iterator[RenderableType]:
     """Counts and progress, then one line per trial."""
     counts = ", ".join(f"{n} {state}" for state, n in status.counts.items() if n)
     share = status.flops_done / status.flops_planned if status.flops_planned else 1.0
-    at_work = status.driver
-    driver = f"driver: process {at_work.pid} on {at_work.host}" if at_work else "no driver at work"
     left = f", about {duration(status.time_left_s)} left" if status.time_left_s else ""
     done = f"{counts}; {share:.0%} of {status.flops_planned:.3g} FLOPs{left}"
     yield Text(plain(f"{status.name}: {done}"))
-    yield Text(plain(driver))
+    yield Text(plain(_driver(status.driver)))
     yield _trials(status.trials)
+
+
+def _driver(driver: DriverAtWork | None) -> str:
+    if driver is None:
+        return "no driver at work"
+    since = datetime.datetime.fromtimestamp(driver.started_s, datetime.UTC)
+    return f"driver: process {driver.pid} on {driver.host} since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _trials(trials: tuple[TrialStatus, ...]) -> TextTable:

@@ -65,7 +65,7 @@ class JobRequest:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the cluster's list of jobs shows, and by which others find this one."""
+        """What the cluster's list of jobs shows of it."""
         return {"sweeper_sweep": self.sweep, "sweeper_results": self.results}
 
 
@@ -113,14 +113,6 @@ class JobServer:
             except (OSError, RuntimeError) as error:
                 raise ConfigError(f"{self.address}: the job was refused: {error}") from error
         return job_id
-
-    def at_work(self, request: JobRequest) -> str | None:
-        """The id of a job that has not ended and drives the same sweep, if there is one."""
-        for job in self._client.list_jobs():
-            is_same = request.metadata.items() <= (job.metadata or {}).items()
-            if is_same and job.submission_id and not job.status.is_terminal():
-                return str(job.submission_id)
-        return None
 
     def look(self, job_id: str) -> JobState:
         """How a job stands; `unknown` when the server cannot say."""

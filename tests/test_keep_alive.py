@@ -1,5 +1,6 @@
 """A driver's job is submitted again when it dies, and only then. A fake server, a fake clock."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -30,12 +31,14 @@ class FakeServer:
         self._state = RUNNING
         self._refusals, self._log = refusals, log
         self.n_submitted, self.n_looks = 0, 0
+        self.texts: list[str] = []
 
     def submit(self, request: JobRequest) -> str:
         if self._refusals:
             self._refusals -= 1
             raise ConfigError("no answer")
         self.n_submitted += 1
+        self.texts.append(request.text)
         return f"again-{self.n_submitted}"
 
     def look(self, job_id: str) -> JobState:
@@ -53,7 +56,10 @@ class FakeWorld:
     def __init__(self, server: FakeServer) -> None:
         self.said: list[str] = []
         self.time_s = 0.0
-        self.watch = Watch(server, self.said.append, self._pause, lambda: self.time_s)
+        self.watch = Watch(server, self.said.append, self._pause, lambda: self.time_s, self._latest)
+
+    def _latest(self, request: JobRequest) -> JobRequest:
+        return dataclasses.replace(request, text="name: edited\n")
 
     def _pause(self, seconds: float) -> None:
         self.time_s += seconds
@@ -95,6 +101,11 @@ def test_a_job_that_dies_is_submitted_again(death: JobState) -> None:
         "submitted again as job again-1",
     ]
     assert exit_code(last) == 0
+
+
+def test_what_is_submitted_again_is_the_sweep_as_it_was_edited_last() -> None:
+    server, _, _ = _kept([RUNNING, DEAD, JobState("succeeded", 0)])
+    assert server.texts == ["name: edited\n"]
 
 
 def test_a_server_that_does_not_answer_is_asked_again_and_nothing_is_submitted() -> None:

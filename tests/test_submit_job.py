@@ -274,7 +274,7 @@ def test_a_running_job_is_cancelled_and_submitted_again_goes_on(folder: Path, cl
     assert "is running" in first.stderr
     second = _submit(folder, cluster, file="long.yaml")
     assert second.returncode == 2
-    assert "is at work on this sweep already" in second.stderr
+    assert "a driver is at work on this sweep" in second.stderr
     progress = folder / "out" / "long" / "attempts"
     _wait_until(lambda: len(list(progress.glob("*/progress.json"))) == 2)
     assert listening_beyond_loopback(MARKER) == []

@@ -1,5 +1,7 @@
 """The verb that runs a driver on a cluster: `submit`."""
 
+import contextlib
+import dataclasses
 import time
 from functools import partial
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeper.errors import MissingPackage, SweeperError, UnavailableData
 from sweeper.places import place
 from sweeper.verbs.options import json_option, sweep_arguments, takeover_option
 from sweeper.verbs.output import print_json, say
@@ -42,8 +45,9 @@ def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options
     """Run a sweep's driver as a job of a Ray cluster, where it takes no slot of a trial.
 
     Everything that can be checked here is checked before; then it waits until the driver has begun,
-    or has said why not. Submit again to resume or to extend. The cluster needs this package, and
-    gets the sweep file and nothing else: no code, and no environment variable.
+    or has said why not. Submit again to resume or to extend; a driver that is at work is handed the
+    edited file. The cluster needs this package, and gets the sweep file and nothing else: no code,
+    and no environment variable.
 
     With --keep-alive the exit code is that of `sweeper run`; Ctrl-C ends only the watching.
 
@@ -54,7 +58,6 @@ def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options
 
     request, notes = _request(sweep_file, options)
     server = JobServer(options["address"])
-    _refuse_second(server, request)
     for note in notes:
         say(f"note: {note}", err=True)
     job_id = server.submit(request)
@@ -62,14 +65,13 @@ def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options
         print_json(submission_to_json(request, server.address, job_id))
     else:
         _say_commands(server, request, job_id)
-    watch = Watch(server, partial(say, err=True), time.sleep, time.monotonic)
+    watch = Watch(server, partial(say, err=True), time.sleep, time.monotonic, _latest)
     context.exit(_stay(watch, server, request, job_id, options))
 
 
 def _request(sweep_file: Path, options: dict[str, Any]) -> "tuple[JobRequest, list[str]]":
     """The job, and notes on it, once all is checked that can be checked on this machine."""
     from sweeper.cluster_paths import overrides_for_cluster, results_on_cluster
-    from sweeper.errors import MissingPackage, UnavailableData
     from sweeper.plan import preview_sweep
     from sweeper.spec import load_sweep
     from sweeper.submit_job import JobRequest
@@ -88,15 +90,12 @@ def _request(sweep_file: Path, options: dict[str, Any]) -> "tuple[JobRequest, li
     return request, notes + path_notes
 
 
-def _refuse_second(server: "JobServer", request: "JobRequest") -> None:
-    from sweeper.errors import ConfigError
-
-    other = None if request.takeover else server.at_work(request)
-    if other is not None:
-        raise ConfigError(
-            f"job {other} is at work on this sweep already; to stop it, "
-            f"`sweeper cancel {request.results}/{request.sweep}`, or submit with --takeover"
-        )
+def _latest(request: "JobRequest") -> "JobRequest":
+    """A job with the sweep file as submitted last, where the results can be read from here."""
+    with contextlib.suppress(OSError, ValueError, SweeperError):
+        folder = place(request.results) / request.sweep
+        return dataclasses.replace(request, text=(folder / "sweep.yaml").read_text("utf-8"))
+    return request
 
 
 def _say_commands(server: "JobServer", request: "JobRequest", job_id: str) -> None:
@@ -127,8 +126,8 @@ def _stay(
         say(f"job {job_id} is {state.status}", err=True)
         return 0
     say(f"job {job_id} has ended, {state.status}: {state.message}", err=True)
-    if state.status != "succeeded":
-        for line in server.log(job_id).splitlines()[-LOG_LINES_SHOWN:]:
-            say(f"  {line}", err=True)
+    n_lines = 1 if state.status == "succeeded" else LOG_LINES_SHOWN
+    for line in server.log(job_id).splitlines()[-n_lines:]:
+        say(f"  {line}", err=True)
     code = exit_code(state)
     return INTERRUPTED if code is None else code

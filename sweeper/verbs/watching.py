@@ -3,6 +3,7 @@
 import click
 
 from sweeper.places import StorePath, place
+from sweeper.verbs.cancelling import resume_command
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import print_json, say, show
 
@@ -23,8 +24,11 @@ def status(folder: StorePath, as_json: bool) -> None:
     found = status_of(open_store(folder))
     if as_json:
         print_json(to_json(found))
-    else:
-        show(status_view(found))
+        return
+    show(status_view(found))
+    command = resume_command(folder)
+    if not found.is_driver_alive and found.flops_done < found.flops_planned and command:
+        say(f"to go on: {command}")
 
 
 @click.command()
