@@ -90,12 +90,12 @@ def create_folder_with(path: Path, write: Callable[[Path], object]) -> bool:
 
 
 def replace_lightly(path: StorePath, data: bytes) -> None:
-    """Replace `path` by `data` at once for all readers, without waiting for the disk.
+    """Replace `path` by `data` at once for all readers, without waiting for disk or store.
 
     For what is rewritten every few seconds and worth nothing after a power cut.
     """
     if isinstance(path, ObjectPath):
-        path.write_bytes(data)
+        path.write_without_waiting(data)
         return
     _rename(_write_temporary(path, data, flush=False), path)
 

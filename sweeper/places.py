@@ -7,22 +7,27 @@ change, so code that would need one does not type-check. `durable.py` decides ho
 visible.
 
 Stores are reached through fsspec, with the credentials of the environment and nothing cached: what
-another process has just written is seen. fsspec is imported when the first object is touched.
+another process has just written is seen. A store that has answered before and is away for a while
+is waited for. fsspec is imported when the first object is touched.
 """
 
 import contextlib
 import errno
 import fnmatch
 import io
+import logging
 import re
+import socket
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from sweeper.errors import MissingPackage, StoreError
+
+logger = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".tmp-"
 """Start of every temporary name; Parquet readers skip names that start with a dot."""
@@ -31,10 +36,23 @@ LOCAL_PROTOCOLS = ("file", "local")
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+)://(.*)", re.DOTALL)
 
-_CONFLICTS = (errno.EBUSY, errno.EINVAL, errno.EIO)
-"""What s3fs makes of HTTP 409 and 412, which conditional PUTs that meet may be answered with."""
+PATIENCE_S = 300.0
+"""How long a request waits for a store that has answered before and does not now."""
 
-_CREATE_TRIES, _CREATE_PAUSE_S = 4, 0.2
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
+
+_PASSING = {
+    *(errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO), errno.EBUSY, errno.EAGAIN),
+    *(errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ECONNRESET),
+    *(errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH),
+}
+"""Errors that may pass: s3fs gives EIO, EREMOTEIO and EBUSY for HTTP 500, 503, and for the 409 of
+conditional PUTs that meet."""
+
+_has_answered: set[str] = set()
+"""Buckets that have answered this process. Before, an error is one of names or credentials."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, order=True)
@@ -91,8 +109,7 @@ class ObjectPath:
 
     def iterdir(self) -> Iterator["ObjectPath"]:
         """Objects and prefixes directly below; raises FileNotFoundError when there is nothing."""
-        with self._opened() as (store, key):
-            listed = store.ls(key, detail=False)
+        key, listed = self._ask(lambda store, key: (key, store.ls(key, detail=False)))
         # Some tools mark a "folder" by an empty object of its name.
         names = {PurePosixPath(each).name for each in listed if each.strip("/") != key.strip("/")}
         return (self / name for name in sorted(names))
@@ -104,8 +121,7 @@ class ObjectPath:
 
     def rglob(self, pattern: str) -> Iterator["ObjectPath"]:
         """Objects at any depth below whose own name is like `pattern`."""
-        with self._opened() as (store, key):
-            found = sorted(store.find(key))
+        key, found = self._ask(lambda store, key: (key, sorted(store.find(key))))
         for each in found:
             below = each.strip("/").removeprefix(key.strip("/")).strip("/")
             if below and fnmatch.fnmatch(PurePosixPath(below).name, pattern):
@@ -114,8 +130,7 @@ class ObjectPath:
     def stamps(self) -> dict[str, str]:
         """What changes when an object does, for each name directly below: size and entity tag."""
         try:
-            with self._opened() as (store, key):
-                listed = store.ls(key, detail=True)
+            listed = self._ask(lambda store, key: store.ls(key, detail=True))
         except FileNotFoundError:
             return {}
         return {
@@ -126,8 +141,7 @@ class ObjectPath:
 
     def read_bytes(self) -> bytes:
         """The whole object."""
-        with self._opened() as (store, key):
-            data: bytes = store.cat_file(key)
+        data: bytes = self._ask(lambda store, key: store.cat_file(key))
         return data
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -140,8 +154,11 @@ class ObjectPath:
 
     def write_bytes(self, data: bytes) -> None:
         """Put the object: readers see the old one or all of this one."""
-        with self._opened() as (store, key):
-            store.pipe_file(key, data)
+        self._ask(lambda store, key: store.pipe_file(key, data))
+
+    def write_without_waiting(self, data: bytes) -> None:
+        """The same, failing at once while the store is away."""
+        self._ask(lambda store, key: store.pipe_file(key, data), patience_s=0.0)
 
     def create(self, data: bytes) -> bool:
         """Put the object unless there is one; of several that try, one gets True.
@@ -149,38 +166,29 @@ class ObjectPath:
         It is the store that decides, by a conditional PUT. When the reply to a PUT that succeeded
         is lost, the repeated one is refused: then nobody gets True, and the object is there.
         """
-        for n_tries in range(1, _CREATE_TRIES + 1):
-            try:
-                with self._opened() as (store, key):
-                    store.pipe_file(key, data, mode="create")
-                return True
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in _CONFLICTS:
-                    raise
-                if self.is_file():
-                    return False
-                if n_tries == _CREATE_TRIES:
-                    raise
-            time.sleep(_CREATE_PAUSE_S)
-        raise AssertionError("unreachable: the last try returns or raises")
+        try:
+            self._ask(lambda store, key: store.pipe_file(key, data, mode="create"))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            # What s3fs makes of the HTTP 412 of servers that do not repeat the condition.
+            if error.errno != errno.EINVAL or not self.is_file():
+                raise
+            return False
+        return True
 
     def upload(self, file: Path) -> None:
         """Put the contents of a local file, in parts if it is large; seen when all are there."""
-        with self._opened() as (store, key):
-            store.put_file(str(file), key)
+        self._ask(lambda store, key: store.put_file(str(file), key))
 
     def download(self, file: Path) -> None:
         """Write the object to a local file, without holding it in memory."""
-        with self._opened() as (store, key):
-            store.get_file(key, str(file))
+        self._ask(lambda store, key: store.get_file(key, str(file)))
 
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Delete the object. Some stores do not tell whether there was one."""
         try:
-            with self._opened() as (store, key):
-                store.rm_file(key)
+            self._ask(lambda store, key: store.rm_file(key))
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -192,23 +200,45 @@ class ObjectPath:
 
     def _kind(self) -> str | None:
         try:
-            with self._opened() as (store, key):
-                kind: str = store.info(key)["type"]
+            kind: str = self._ask(lambda store, key: store.info(key)["type"])
         except FileNotFoundError:
             return None
         return kind
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[tuple[Any, str]]:
-        """The store and the key in it; every error of its client becomes an OSError."""
+    def _ask(
+        self, request: Callable[[Any, str], Answer], *, patience_s: float = PATIENCE_S
+    ) -> Answer:
+        """What the store answers to a request, which is repeated while the store is away."""
+        bucket = "/".join(self.url.split("/")[:3])
+        give_up_s = time.monotonic() + (patience_s if bucket in _has_answered else 0.0)
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                answer = self._ask_once(request)
+            except OSError as error:
+                if isinstance(error, FileNotFoundError | FileExistsError):
+                    _has_answered.add(bucket)
+                if not _may_pass(error) or time.monotonic() + pause_s > give_up_s:
+                    raise
+                logger.warning("%s is away, waiting: %s", bucket, error)
+            else:
+                _has_answered.add(bucket)
+                return answer
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _ask_once(self, request: Callable[[Any, str], Answer]) -> Answer:
+        """The same, once; every error of the store's client becomes an OSError."""
         store, key = _reached(self.url)
         try:
-            yield store, key
+            return request(store, key)
         except (OSError, StoreError):
             raise
-        except Exception as error:  # clients have error classes of their own: botocore's, Google's
+        except Exception as error:
+            # Clients have classes of their own for what goes wrong on the way, as botocore has.
+            is_own = type(error).__module__ != "builtins"
             message = f"{type(error).__name__}: {error}"
-            raise OSError(errno.EIO, message, self.url) from error
+            raise OSError(errno.EIO if is_own else errno.EINVAL, message, self.url) from error
 
 
 StorePath = Path | ObjectPath
@@ -249,17 +279,23 @@ def read_many(paths: Sequence[StorePath]) -> list[bytes]:
     """The contents of several files of one store, those of an object store fetched side by side."""
     if not paths or isinstance(paths[0], Path):
         return [path.read_bytes() for path in paths]
-    with paths[0]._opened() as (store, _):
+
+    def fetch(store: Any, _key: str) -> list[bytes]:
         keys = [store._strip_protocol(str(path)) for path in paths]
         contents: list[bytes] = store.cat_ranges(keys, None, None, on_error="raise")
-    return contents
+        return contents
+
+    return paths[0]._ask(fetch)
 
 
 def remove_many(paths: Sequence[ObjectPath]) -> None:
     """Delete several objects of one store, by as few requests as it takes."""
+
+    def remove(store: Any, _key: str) -> None:
+        store.rm([store._strip_protocol(path.url) for path in paths])
+
     if paths:
-        with paths[0]._opened() as (store, _):
-            store.rm([store._strip_protocol(path.url) for path in paths])
+        paths[0]._ask(remove)
 
 
 def require_exclusive_creation(folder: StorePath) -> None:
@@ -293,6 +329,12 @@ def require_exclusive_creation(folder: StorePath) -> None:
             "two processes could publish the same trial; update it and its fsspec client, or use "
             "another store"
         )
+
+
+def _may_pass(error: OSError) -> bool:
+    """Whether the same request may succeed a while later."""
+    passing = (ConnectionError, TimeoutError, socket.gaierror)
+    return isinstance(error, passing) or error.errno in _PASSING
 
 
 def _tag(listed: dict[str, Any]) -> str:

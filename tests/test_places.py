@@ -4,6 +4,7 @@ import errno
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import object_folder
@@ -117,18 +118,65 @@ class TestObjects:
             (prefix / "x").read_bytes()
 
     def test_conditional_puts_that_meet_are_tried_again(
-        self, prefix: ObjectPath, monkeypatch: pytest.MonkeyPatch
+        self, prefix: ObjectPath, outage: Callable[..., None]
     ) -> None:
-        put, conflicts = object_folder.ObjectFolder.pipe_file, [errno.EBUSY, errno.EIO]
-
-        def meet(*arguments: object, **options: object) -> None:
-            if conflicts:
-                raise OSError(conflicts.pop(), "ConditionalRequestConflict")
-            put(*arguments, **options)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(object_folder.ObjectFolder, "pipe_file", meet)
-        monkeypatch.setattr(places, "_CREATE_PAUSE_S", 0.0)
+        assert not prefix.exists()
+        outage("pipe_file", errno.EBUSY, errno.EIO)
         assert durable.create_exclusively(prefix / "x", b"first")
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the next requests of one kind fail with these error numbers, one after another."""
+    monkeypatch.setattr(places, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(places, "_has_answered", set())
+
+    def begin(method: str, *numbers: int) -> None:
+        answer, left = getattr(object_folder.ObjectFolder, method), list(numbers)
+
+        def fail(*arguments: object, **options: object) -> object:
+            if left:
+                raise OSError(left.pop(0), "away")
+            return answer(*arguments, **options)
+
+        monkeypatch.setattr(object_folder.ObjectFolder, method, fail)
+
+    return begin
+
+
+class TestOutages:
+    def test_store_that_has_answered_before_is_waited_for(
+        self, prefix: ObjectPath, outage: Callable[..., None], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        durable.replace(prefix / "x", b"data")
+        outage("cat_file", errno.EBUSY, errno.ECONNREFUSED, errno.EIO)
+        assert (prefix / "x").read_bytes() == b"data"
+        assert caplog.text.count("is away, waiting") == 3
+
+    def test_store_that_never_answered_is_not_waited_for(
+        self, prefix: ObjectPath, outage: Callable[..., None]
+    ) -> None:
+        outage("cat_file", errno.EBUSY)
+        with pytest.raises(OSError, match="away"):
+            (prefix / "x").read_bytes()
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EINVAL])
+    def test_refusal_is_not_repeated(
+        self, prefix: ObjectPath, outage: Callable[..., None], number: int
+    ) -> None:
+        assert not prefix.exists()
+        outage("pipe_file", number)
+        with pytest.raises(OSError, match="away") as raised:
+            durable.replace(prefix / "x", b"data")
+        assert raised.value.errno == number
+
+    def test_what_is_worth_nothing_later_waits_for_nothing(
+        self, prefix: ObjectPath, outage: Callable[..., None]
+    ) -> None:
+        assert not prefix.exists()
+        outage("pipe_file", errno.EBUSY)
+        with pytest.raises(OSError, match="away"):
+            durable.replace_lightly(prefix / "x", b"data")
 
 
 class TestRefusals:
