@@ -76,8 +76,7 @@ def _is_ours(path: StorePath) -> bool:
 
 
 def _archive(store: Store) -> Mapping[str, Attempts]:
-    path = store.attempt_archive
-    stamp = durable.stamps(path.parent).get(path.name)
+    stamp = durable.stamp(store.attempt_archive)
     return _parsed(store, stamp) if stamp else {}
 
 

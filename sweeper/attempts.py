@@ -115,7 +115,7 @@ def begin_attempt(
             micro_batch_sequences=micro_batch_sequences,
             started_at=utc_now(),
         )
-        data = durable.to_json(dataclasses.asdict(attempt))
+        data = durable.to_json(vars(attempt))
         if durable.create_exclusively(folder / f"{number}.json", data):
             return attempt
 
@@ -134,7 +134,7 @@ def end_attempt(
     if error is not None:
         attempt = dataclasses.replace(attempt, error_class=error[0], error_message=error[1])
         durable.replace_lightly(path.with_suffix(TRACEBACK_SUFFIX), error[2].encode())
-    durable.replace(path, durable.to_json(dataclasses.asdict(attempt)))
+    durable.replace(path, durable.to_json(vars(attempt)))
 
 
 def attempts(store: Store, trial_id: str) -> tuple[Attempt, ...]:

@@ -142,19 +142,24 @@ def remove_temporaries(folder: StorePath, before_s: float) -> None:
             path.unlink(missing_ok=True)
 
 
-def stamps(folder: StorePath) -> dict[str, str]:
-    """What changes when a file does, for each name in `folder`: its size and time of change.
+def stamp(path: StorePath) -> str | None:
+    """What changes when a file does: its size and time of change; None where there is none."""
+    if isinstance(path, ObjectPath):
+        return path.parent.stamps().get(path.name)
+    with contextlib.suppress(FileNotFoundError):
+        return _stamp(path.stat())
+    return None
 
-    Nothing for a folder that does not exist.
-    """
+
+def stamps(folder: StorePath) -> dict[str, str]:
+    """The stamp of every file in `folder`, by name; none for a folder that does not exist."""
     if isinstance(folder, ObjectPath):
         return folder.stamps()
     found = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # temporary files come and go
-                status = entry.stat()
-                found[entry.name] = f"{status.st_size}-{status.st_mtime_ns}"
+                found[entry.name] = _stamp(entry.stat())
     return found
 
 
@@ -166,6 +171,10 @@ def to_json(value: Any) -> bytes:
 def read_json(path: StorePath) -> Any:
     """The value of a JSON file; raises ValueError when it is torn, OSError when it is absent."""
     return json.loads(path.read_bytes())
+
+
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _write_temporary(path: Path, data: bytes, *, flush: bool) -> Path:

@@ -126,12 +126,13 @@ def _parsed_head(path: StorePath, data: bytes) -> Published:
 
 
 def _encode(assignment: Assignment, result: Result) -> bytes:
+    # Rows hold plain values only, which dataclasses.asdict would copy one by one.
     parts: dict[str, Any] = {
         "attempt": assignment.attempt,
         "identity": canonical(assignment.trial),
-        "trial": dataclasses.asdict(result.trial),
-        "observations": [dataclasses.asdict(row) for row in result.observations],
-        "samples": [dataclasses.asdict(row) for row in result.samples],
+        "trial": vars(result.trial),
+        "observations": [vars(row) for row in result.observations],
+        "samples": [vars(row) for row in result.samples],
         "losses": {name: [getattr(row, name) for row in result.losses] for name in LOSS_COLUMNS},
     }
     try:

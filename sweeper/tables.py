@@ -137,7 +137,7 @@ def _digest(value: object) -> str:
 
 def _table_stamps(store: Store) -> dict[str, str]:
     """Size and time of change of the file of each table."""
-    return {name: durable.stamps(store.table(name)).get(FILE_NAME, "") for name in ROW_TYPES}
+    return {name: durable.stamp(store.table(name) / FILE_NAME) or "" for name in ROW_TYPES}
 
 
 def _present_tables(store: Store, index: RecordIndex) -> Tables | None:
