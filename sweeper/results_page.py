@@ -22,7 +22,9 @@ INTRODUCTION = """\
 | `manifest.json` | versions, git commit, hardware |
 | `plan.json` | the planned trials; derived from the sweep file |
 | `published/<trial_id>.json` | everything a trial yields, written once: the source of truth |
-| `attempts/`, `checkpoints/` | attempts and progress; state of unfinished trials |
+| `records.json` | heads of these records, so that nobody opens them all; derived |
+| `attempts/`, `attempts.jsonl` | attempts and progress; those of published trials in one file |
+| `checkpoints/` | state of unfinished trials |
 | `trials/`, `losses/`, `observations/`, `samples/` | four Parquet datasets, derived |
 
 Open a dataset with one call:

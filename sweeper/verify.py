@@ -21,6 +21,7 @@ from sweeper.lease import driver_at_work
 from sweeper.places import TEMPORARY_PREFIX, StorePath
 from sweeper.plan_file import StoredPlan, read_plan
 from sweeper.publication import LOSS_COLUMNS, head_of, published, record_paths
+from sweeper.record_index import read_index, record_stamps
 from sweeper.records import ROW_TYPES, ObservationRow, TableName, TrialRow, schema
 from sweeper.remaining import missing
 from sweeper.store import Store, open_store
@@ -95,12 +96,13 @@ def _check_attempts(store: Store) -> Iterator[Finding]:
 
 def _check_records(store: Store) -> Iterator[Finding]:
     points: dict[tuple[str, int], tuple[StorePath, str]] = {}
+    indexed = read_index(store).unchanged(record_stamps(store))
     for path in record_paths(store):
         try:
             record = durable.read_json(path)
             yield from check_record(path, record)
             observed = [(row["trajectory_id"], row["step"]) for row in record["observations"]]
-            sweep = head_of(record).sweep
+            head = head_of(record)
         except (ValueError, KeyError, TypeError) as error:
             yield Finding(
                 "torn-record",
@@ -109,10 +111,14 @@ def _check_records(store: Store) -> Iterator[Finding]:
                 "sweep again to train this trial anew",
             )
             continue
+        if indexed.get(path.stem, head) != head:
+            yield Finding(
+                "wrong-index", store.record_index, f"says other things than {path}; delete it"
+            )
         for point in observed:
-            other, other_sweep = points.setdefault(point, (path, sweep))
+            other, other_sweep = points.setdefault(point, (path, head.sweep))
             # A record that was taken over for one of its points may bring others along.
-            if other != path and other_sweep == sweep:
+            if other != path and other_sweep == head.sweep:
                 yield Finding(
                     "duplicate-observation",
                     path,

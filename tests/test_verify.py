@@ -94,6 +94,10 @@ DAMAGES: dict[str, Callable[[Store], object]] = {
     "foreign-file": lambda store: (store.table("trials") / "part-1.parquet").write_bytes(b"x"),
     "orphan-temporary": lambda store: (store.published / ".tmp-x.json-1").write_bytes(b"{"),
     "torn-attempt": _begin_half_an_attempt,
+    "wrong-index": lambda store: _edit(
+        store.record_index,
+        lambda fields: next(iter(fields["heads"].values())).update(steps=7),  # type: ignore[attr-defined]
+    ),
     "torn-manifest": lambda store: _truncate(store.manifest),
     "torn-plan": lambda store: _truncate(store.plan),
 }
