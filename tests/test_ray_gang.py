@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
+from test_cli import sweeper
 from test_ranks import ROUNDING, alone, assigned, observed_at_every_step, results
 from test_worker import trial_of
 
@@ -107,3 +109,30 @@ def test_the_failure_of_a_rank_is_that_of_the_attempt(
     if kind == "gpu_oom":
         assert failure.message == "planted"
         assert "in fail_in_the_second_rank" in failure.traceback
+
+
+SWEEP = """\
+name: tiny
+corpus: {source: "synthetic:markov?vocab=16&tokens=100000", seq_len: 16}
+series: {masked: {family: masked}}
+design: {grid: {sizes: [1.7K], tokens: [10K]}}
+train: {batch_tokens: 128, learning_rate: 0.05}
+evaluation: {sequences: 64}
+"""
+
+
+def test_a_sweep_file_may_ask_for_ranks(tmp_path: Path) -> None:
+    bounds = []
+    for n_ranks, executor in ((2, "ray"), (1, "inline")):
+        folder = tmp_path / executor
+        folder.mkdir()
+        text = f"{SWEEP}resources: {{ranks: {n_ranks}}}\n"
+        (folder / "tiny.yaml").write_text(text, encoding="utf-8")
+        run = sweeper("run", "tiny.yaml", "--executor", executor, cwd=folder)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert run.stderr == ""
+        assert len(run.stdout.splitlines()) == 5  # starts and ends of sweep and trial, and a hint
+        observations = pd.read_parquet(folder / "results" / "tiny" / "observations")
+        bounds.append(observations.bound_nats_per_token.tolist())
+    # Sums of 78 float32 steps, taken in another order.
+    assert bounds[0] == pytest.approx(bounds[1], rel=1e-3)

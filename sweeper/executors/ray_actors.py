@@ -12,6 +12,7 @@ that ends with it, reports to nobody and needs no home folder.
 """
 
 import contextlib
+import dataclasses
 import faulthandler
 import os
 import signal
@@ -94,7 +95,6 @@ class RayExecutor(Executor):
     """Attempts in Ray actors."""
 
     name = "ray"
-    max_ranks = 1
 
     def __init__(
         self,
@@ -169,7 +169,11 @@ class RayExecutor(Executor):
         """Hand an attempt to an idle actor of its place, or to a new one."""
         place = _Place(placement[0], demand)
         idle = self._idle.get(place)
-        if idle:
+        if demand.n_ranks > 1:
+            self._end_idle(set(placement))
+            actor = self._new_gang(place)
+            assignment = _as_demanded(assignment, demand)
+        elif idle:
             actor = idle.pop()
         else:
             self._end_idle(set(placement))  # what they hold is needed now
@@ -204,18 +208,27 @@ class RayExecutor(Executor):
         attempt, stacks = self._running.pop(future), ""
         with contextlib.suppress(Exception):  # whatever keeps it from answering is why it is killed
             stacks = self._ray.get(attempt.actor.stacks.remote(), timeout=ANSWER_S)
+        if attempt.place.demand.n_ranks > 1:
+            with contextlib.suppress(Exception):
+                self._ray.get(attempt.actor.end.remote(), timeout=ANSWER_S)
         self._kill(attempt.actor)
         return stacks
 
     def _take(self, future: Any) -> Finished | None:
         """What has become of an attempt whose call has returned; None if nobody knows yet."""
         try:
-            return self._end(future, self._ray.get(future))
+            return self._end(future, self._ended(self._ray.get(future), self._running[future]))
         except self._ray.exceptions.ActorUnavailableError:
             self._running[future].asked_at_s = time.monotonic()
             return None
         except self._ray.exceptions.RayError as error:
             return self._end(future, self._failure(error, self._running[future]))
+
+    def _ended(self, result: Outcome | Failure, attempt: _Attempt) -> Outcome | Failure:
+        """What a gang says of a rank that is gone, which does not know of nodes."""
+        if isinstance(result, Failure) and result.kind == "crashed" and self._has_lost(attempt):
+            return dataclasses.replace(result, kind="preempted")
+        return result
 
     def _ask_unreachable(self) -> list[Finished]:
         """Ask those that could not be reached whether they have ended."""
@@ -307,6 +320,19 @@ class RayExecutor(Executor):
         )
         return remote(_Worker).remote(WORKER_ENVIRONMENT)
 
+    def _new_gang(self, place: _Place) -> Any:
+        from sweeper.executors.ray_gang import Gang  # it imports Ray, whose environment is set now
+
+        affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        remote = self._ray.remote(
+            num_cpus=0,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=3,
+            scheduling_strategy=affinity(place.node_id, soft=False),
+        )
+        return remote(Gang).remote(WORKER_ENVIRONMENT)
+
     def _end_idle(self, node_ids: set[str] | None = None) -> None:
         """End the idle actors of some nodes, or of all."""
         for place in [place for place in self._idle if not node_ids or place.node_id in node_ids]:
@@ -381,6 +407,14 @@ class _Worker:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop.set()
+
+
+def _as_demanded(assignment: Assignment, demand: Demand) -> Assignment:
+    """The assignment with what it occupies spelled out."""
+    resources = dataclasses.replace(
+        assignment.resources, cpus=demand.cpus, gpus=demand.n_ranks * demand.gpus
+    )
+    return dataclasses.replace(assignment, resources=resources)
 
 
 def _import_ray(*, is_embedded: bool) -> Any:
