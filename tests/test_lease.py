@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lease_process import WITHOUT_LOCKS
+from lease_process import FASTER
+from planted import KINDS, kind_of_store
 
 from sweeper import durable, lease
 from sweeper.errors import StoreError
@@ -30,8 +31,8 @@ N_RACES = 20
 class Process:
     """Another process that can be a driver."""
 
-    def __init__(self, folder: StorePath, *, with_locks: bool) -> None:
-        self.folder, self.without_locks = folder, not with_locks
+    def __init__(self, folder: StorePath) -> None:
+        self.folder = folder
         self.popen = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("lease_process.py"))],
             stdin=subprocess.PIPE,
@@ -40,14 +41,12 @@ class Process:
         )
 
     def hold(
-        self, *, takeover: bool = False, at_s: float = 0.0, folder: Path | None = None
+        self, *, takeover: bool = False, at_s: float = 0.0, folder: StorePath | None = None
     ) -> None:
         self.tell(hold=str(folder or self.folder), takeover=takeover, at_s=at_s)
 
     def tell(self, **command: object) -> None:
         assert self.popen.stdin
-        if self.without_locks:
-            command["without_locks"], self.without_locks = True, False
         self.popen.stdin.write((json.dumps(command) + "\n").encode())
 
     def says(self) -> dict[str, Any]:
@@ -65,30 +64,32 @@ class Process:
 Start = Callable[[], Process]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "planted")
-
-
-@pytest.fixture(params=[True, False], ids=["locks", "no-locks"])
-def with_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the store lies on a file system, or on a stand-in for an object store."""
-    if not request.param:
-        for name, value in WITHOUT_LOCKS.items():
+@pytest.fixture(params=KINDS)
+def results(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> StorePath:
+    """A results folder, on disk or in an object store, where there are no locks."""
+    if request.param == "objects":
+        for name, value in FASTER.items():
             monkeypatch.setattr(lease, name, value)
-    return bool(request.param)
+    return kind_of_store(request.param, tmp_path)
 
 
-on_file_systems = pytest.mark.parametrize("with_locks", [True], indirect=True)
+on_file_systems = pytest.mark.parametrize("results", ["folder"], indirect=True)
 
 
 @pytest.fixture
-def start(store: Store, with_locks: bool) -> Iterator[Start]:
+def store(results: StorePath) -> Store:
+    return Store(results / "planted")
+
+
+@pytest.fixture
+def start(store: Store) -> Iterator[Start]:
     """Start another process."""
     started: list[Process] = []
 
     def start_one() -> Process:
-        started.append(Process(store.folder, with_locks=with_locks))
+        started.append(Process(store.folder))
         return started[-1]
 
     yield start_one
@@ -182,11 +183,11 @@ def test_takeover_waits_until_a_living_driver_has_let_go(store: Store, start: St
 @pytest.mark.slow
 @pytest.mark.parametrize("takeover", [False, True], ids=["run", "takeover"])
 def test_of_drivers_that_start_at_the_same_instant_one_succeeds(
-    tmp_path: Path, start: Start, takeover: bool
+    results: StorePath, start: Start, takeover: bool
 ) -> None:
     old, racers = start(), (start(), start())
     for i in range(N_RACES):
-        folder = tmp_path / f"race-{i}"
+        folder = results / f"race-{i}"
         if takeover:
             old.hold(folder=folder)
             old.says()
@@ -259,7 +260,7 @@ def test_a_clock_that_jumps_changes_nothing(
 
 def _move_to_another_machine(store: Store) -> None:
     path = store.drivers / "1.json"
-    path.write_bytes(durable.to_json({**durable.read_json(path), "host": "elsewhere"}))
+    durable.replace(path, durable.to_json({**durable.read_json(path), "host": "elsewhere"}))
 
 
 @pytest.mark.slow
@@ -279,9 +280,7 @@ def test_locks_of_another_machine_are_not_believed(
     assert driver_at_work(store) is None  # although its lock is held
 
 
-def test_a_driver_that_ended_is_known_to_have_ended_without_waiting(
-    store: Store, with_locks: bool
-) -> None:
+def test_a_driver_that_ended_is_known_to_have_ended_without_waiting(store: Store) -> None:
     with held(store):
         assert driver_at_work(store) is not None
     _move_to_another_machine(store)
@@ -290,7 +289,7 @@ def test_a_driver_that_ended_is_known_to_have_ended_without_waiting(
     assert time.monotonic() - start_s < 0.5
 
 
-def test_an_error_lets_go_of_the_sweep(store: Store, with_locks: bool) -> None:
+def test_an_error_lets_go_of_the_sweep(store: Store) -> None:
     with pytest.raises(RuntimeError), held(store):
         raise RuntimeError
     with held(store) as own:
@@ -329,7 +328,7 @@ def test_a_damaged_record_of_a_driver_is_an_error_that_says_what_to_do(store: St
 def test_a_driver_that_just_took_over_is_not_taken_over_at_once(store: Store) -> None:
     path = store.drivers / "1.json"
     with held(store):
-        path.write_bytes(durable.to_json({**durable.read_json(path), "took_over": True}))
+        durable.replace(path, durable.to_json({**durable.read_json(path), "took_over": True}))
         with pytest.raises(StoreError, match="wait for it"), held(store, takeover=True):
             pass
 
