@@ -32,6 +32,12 @@ class Driver:
         self.is_over = threading.Event()
         self.thread = threading.Thread(target=self.work)
 
+    def wait_for(self, n_plans: int) -> list[StoredPlan]:
+        """The plans it was told, once there are so many: it notes a plan, then acts on it."""
+        while len(self.plans) < n_plans:
+            time.sleep(0.01)
+        return self.plans
+
     def work(self) -> None:
         with held(self.store) as own:
             watch = PlanWatch(self.store, own)
@@ -57,11 +63,11 @@ def test_the_driver_at_work_goes_on_with_the_new_plan(store: Store, driver: Driv
     assert handed is not None
     assert handed.is_taken
     assert handed.driver.epoch == 1
-    assert driver.plans == [LONG]
+    assert driver.wait_for(1) == [LONG]
     assert (store.folder / "sweep.yaml").read_text() == "name: planted\n# longer\n"
     assert (store.folder / "revisions" / "0002.yaml").exists()
     assert hand_over(store, SHORT, "name: planted\n") is not None
-    assert driver.plans == [LONG, SHORT]
+    assert driver.wait_for(2) == [LONG, SHORT]
 
 
 def test_a_plan_that_is_no_other_is_not_handed_over(store: Store, driver: Driver) -> None:
@@ -97,9 +103,7 @@ def test_a_driver_that_does_not_look_finds_the_plan_when_it_does(
     assert handed is not None
     assert not handed.is_taken
     driver.may_look.set()
-    while not driver.plans:
-        time.sleep(0.01)
-    assert driver.plans == [LONG]
+    assert driver.wait_for(1) == [LONG]
 
 
 def test_a_plan_is_told_once_and_a_damaged_one_not_at_all(
