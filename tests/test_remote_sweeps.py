@@ -131,9 +131,8 @@ def test_workers_that_are_killed_are_replaced_and_resume(
 ) -> None:
     folder = objects / "planted"
     driver = _driver(folder, "ray", "run_and_die_midway")
-    output, errors = driver.communicate(timeout=120)
+    _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 0, errors
-    assert output.count("failed") == 6 + 1
     store = open_store(folder)
     assert set(read_table(store, "trials").to_pandas().n_attempts) == {2}
     _assert_complete(store, undisturbed)
