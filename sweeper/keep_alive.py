@@ -30,6 +30,9 @@ _EXIT_CODES = range(5)
 START_S = 60.0
 """Longest wait for a driver to begin with its sweep."""
 
+SETTLE_S = 3.0
+"""Time that a driver that has begun gets to refuse trials, or to find that nothing is left."""
+
 LOOK_S = 1.0
 """Time between two looks at a job that starts."""
 
@@ -70,10 +73,16 @@ def watch_start(watch: Watch, request: JobRequest, job_id: str) -> JobState:
     give_up_s = watch.now_s() + START_S
     while True:
         state = watch.jobs.look(job_id)
-        has_begun = f"sweep {request.sweep}: " in watch.jobs.log(job_id)
-        if state.has_ended or has_begun or watch.now_s() > give_up_s:
+        if first_line(request) in watch.jobs.log(job_id):
+            give_up_s = min(give_up_s, watch.now_s() + SETTLE_S)
+        if state.has_ended or watch.now_s() > give_up_s:
             return state
         watch.pause(LOOK_S)
+
+
+def first_line(request: JobRequest) -> str:
+    """How the first line begins that a driver prints of a sweep."""
+    return f"sweep {request.sweep}: "
 
 
 def keep_alive(watch: Watch, request: JobRequest, job_id: str) -> tuple[str, JobState]:

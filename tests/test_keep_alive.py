@@ -9,6 +9,7 @@ from sweeper.errors import ConfigError
 from sweeper.keep_alive import (
     MAX_YOUNG_DEATHS,
     POLL_S,
+    SETTLE_S,
     START_S,
     YOUNG_S,
     Watch,
@@ -143,7 +144,8 @@ def test_a_cluster_without_this_package_is_named_and_not_asked_again() -> None:
     ("states", "log", "n_looks"),
     [
         ([JobState("pending"), RUNNING, JobState("failed", 2)], "error: no GPU", 3),
-        ([RUNNING], "sweep quick: 3 of 3 trials to run, …", 1),
+        ([RUNNING], "sweep quick: 3 of 3 trials to run, …", SETTLE_S + 2),
+        ([RUNNING, JobState("succeeded", 0)], "sweep quick: all 3 trials are published", 2),
         ([RUNNING], "warning: few sizes", START_S + 2),
         ([UNKNOWN], "", START_S + 2),
     ],

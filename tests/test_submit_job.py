@@ -173,17 +173,25 @@ def _wait_until(condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
         time.sleep(0.2)
 
 
-def _sweeper(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+def _started(folder: Path, *arguments: str, **changes: str) -> subprocess.Popen[str]:
     changes = {"RAY_AUTH_TOKEN": TOKEN, "AWS_SECRET_ACCESS_KEY": SECRET} | changes
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-c", "from sweeper.cli import main; main()", *arguments],
         cwd=folder,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         env=_environment(**changes),
-        timeout=300,
     )
+
+
+def _ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    output, errors = process.communicate(timeout=400)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def _sweeper(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    return _ended(_started(folder, *arguments, **changes))
 
 
 @pytest.fixture
@@ -268,15 +276,14 @@ def test_mistakes_are_told_before_a_job_is_submitted_and_the_clusters_at_once(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_running_job_is_cancelled_and_submitted_again_goes_on(folder: Path, cluster: str) -> None:
+def test_jobs_that_are_cancelled_or_killed_lose_nothing(folder: Path, cluster: str) -> None:
     first = _submit(folder, cluster, file="long.yaml")
     assert first.returncode == 0, first.stderr
     assert "is running" in first.stderr
     second = _submit(folder, cluster, file="long.yaml")
     assert second.returncode == 2
     assert "a driver is at work on this sweep" in second.stderr
-    progress = folder / "out" / "long" / "attempts"
-    _wait_until(lambda: len(list(progress.glob("*/progress.json"))) == 2)
+    _wait_until(lambda: _attempts_at_work(folder) == {1})
     assert listening_beyond_loopback(MARKER) == []
     cancelled = _sweeper(folder, "cancel", "out/long")
     assert cancelled.returncode == 0, cancelled.stderr
@@ -284,9 +291,21 @@ def test_a_running_job_is_cancelled_and_submitted_again_goes_on(folder: Path, cl
     stopped = _status(folder, "long")
     assert stopped["driver"] is None
     assert stopped["counts"]["interrupted"] == 2
-    resumed = _submit(folder, cluster, "--keep-alive", file="long.yaml")
+    where = ("--address", cluster, "--results", "out")
+    kept_alive = _started(folder, "submit", "long.yaml", "--keep-alive", *where)
+    _wait_until(lambda: _attempts_at_work(folder) == {2})
+    os.kill(_status(folder, "long")["driver"]["pid"], signal.SIGKILL)
+    resumed = _ended(kept_alive)
     assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stderr.count("submitted again as job") == 1
     finished = _status(folder, "long")
     assert finished["counts"]["done"] == 2
-    assert {trial["n_attempts"] for trial in finished["trials"]} == {2}
+    assert {trial["n_attempts"] for trial in finished["trials"]} == {3}
     assert _sweeper(folder, "verify", "out/long").stdout.strip().endswith("sound")
+
+
+def _attempts_at_work(folder: Path) -> set[int]:
+    """Numbers of the attempts that reported last, one for each of the two trials of `long`."""
+    reports = [*(folder / "out" / "long" / "attempts").glob("*/progress.json")]
+    numbers = [json.loads(report.read_text())["attempt"] for report in reports]
+    return set(numbers) if len(numbers) == 2 else set()

@@ -131,5 +131,7 @@ def _say_who_goes_on(folder: StorePath, handover: "Handover") -> None:
 def _say_what_next(folder: StorePath, outcome: "SweepOutcome") -> None:
     if outcome.n_left:
         say("run the same command again to finish what is missing")
+    elif outcome.n_failed:
+        say(f"{outcome.n_failed} trials failed, see above; next: sweeper status {folder}")
     else:
         say(f"results in {folder}; next: sweeper fit {folder}")

@@ -110,7 +110,7 @@ def _stay(
     watch: "Watch", server: "JobServer", request: "JobRequest", job_id: str, options: dict[str, Any]
 ) -> int:
     """Wait for the start, or the end, of a job; the exit code."""
-    from sweeper.keep_alive import INTERRUPTED, exit_code, keep_alive, watch_start
+    from sweeper.keep_alive import INTERRUPTED, exit_code, first_line, keep_alive, watch_start
 
     try:
         if options["is_kept_alive"]:
@@ -122,12 +122,14 @@ def _stay(
     except KeyboardInterrupt:
         say(f"job {job_id} goes on; it is only not watched any more", err=True)
         return INTERRUPTED
-    if not state.has_ended:
-        say(f"job {job_id} is {state.status}", err=True)
-        return 0
-    say(f"job {job_id} has ended, {state.status}: {state.message}", err=True)
-    n_lines = 1 if state.status == "succeeded" else LOG_LINES_SHOWN
-    for line in server.log(job_id).splitlines()[-n_lines:]:
+    how = f"has ended, {state.status}: {state.message}" if state.has_ended else f"is {state.status}"
+    say(f"job {job_id} {how}", err=True)
+    log = server.log(job_id)
+    # What Ray and the corpus had to say before tells something only where nothing came after.
+    lines = log[max(0, log.find(first_line(request))) :].splitlines()
+    for line in lines[-LOG_LINES_SHOWN:]:
         say(f"  {line}", err=True)
+    if not state.has_ended:
+        return 0
     code = exit_code(state)
     return INTERRUPTED if code is None else code
