@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import multiprocessing
+from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -98,6 +99,24 @@ def test_of_racing_publishers_exactly_one_wins(store: Store) -> None:
     assert [path.name for path in store.published.iterdir()] == [
         f"{assignment.trial.trial_id}.json"
     ]
+
+
+def _begin_in_a_race(store: Store, barrier: Barrier, numbers: "Queue[int]") -> None:
+    barrier.wait()
+    numbers.put(_begin(store, "x"))
+
+
+def test_of_racing_drivers_each_gets_a_number_of_its_own(store: Store) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, numbers = context.Barrier(4), context.Queue()
+    processes = [
+        context.Process(target=_begin_in_a_race, args=(store, barrier, numbers)) for _ in range(4)
+    ]
+    for process in processes:
+        process.start()
+    assert sorted(numbers.get(timeout=30) for _ in processes) == [1, 2, 3, 4]
+    for process in processes:
+        process.join()
 
 
 def test_publishing_drops_the_checkpoints_of_the_trial(store: Store) -> None:
