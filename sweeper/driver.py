@@ -35,7 +35,7 @@ from sweeper.placement import Node, n_places
 from sweeper.plan_file import StoredPlan
 from sweeper.policy import RetryPolicy, Streak
 from sweeper.publication import published, read_head
-from sweeper.remaining import Remaining, assignment, missing
+from sweeper.remaining import Remaining, Settled, assignment, missing
 from sweeper.scheduler import Cluster, Job, Limits, Running, Speeds, Spending
 from sweeper.sharing import adopt, adopt_one
 from sweeper.stop_signal import StopReason, StopSignal
@@ -157,6 +157,8 @@ class _Driver:
         if self.taken:
             self.run.on_event(ResultsTaken(self.taken))
             self.taken = ()
+        settled = Settled.by(published(self.store))
+        done = [planned for planned in self.plan.trials if settled.has_all(planned)]
         waiting, demands = self.backlog.jobs, self.backlog.demands
         unfinished = [*waiting, *(running.job for running in self.running.values())]
         n_slots = sum(n_places(node, demands) for node in self.nodes)
@@ -164,8 +166,10 @@ class _Driver:
             SweepStarted(
                 name=self.plan.name,
                 n_planned=len(self.plan.trials),
+                n_done=len(done),
                 n_waiting=len(unfinished),
                 flops_planned=self.plan.train_flops,
+                flops_done=sum(planned.cells[-1].flops for planned in done),
                 flops_waiting=sum(job.remaining.train_flops for job in unfinished),
                 work_waiting=sum(job.whole_work for job in waiting),
                 executor=self.executor.name,

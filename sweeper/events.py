@@ -17,11 +17,14 @@ class SweepStarted:
     name: str
     n_planned: int
     """Trials in the plan."""
+    n_done: int
+    """Of these, trials with all their results."""
     n_waiting: int
-    """Of these, trials without their results, those that run included."""
+    """Trials that are to run, those that do included."""
     flops_planned: float
+    flops_done: float
     flops_waiting: float
-    """Training FLOPs of the trials without results, from their start."""
+    """Training FLOPs of the trials that are to run, from their start."""
     work_waiting: float
     """Expected duration of those that do not run yet, from their start, in FLOPs of a worker."""
     executor: str

@@ -44,6 +44,8 @@ class Demand:
         return what if self.n_ranks == 1 else f"{what} for {self.n_ranks} ranks"
 
 
+_REMEDY = "lower resources.gpus, .ranks or .cpus in the sweep file, or use a larger cluster"
+
 Placement = tuple[str, ...]
 """The node of each rank."""
 
@@ -147,11 +149,11 @@ def why_infeasible(demand: Demand, nodes: Sequence[Node], max_ranks: int | None 
         _count(node.cpus, "CPU") + (f" and {_count(node.gpus, 'GPU')}" if node.gpus else "")
         for node in sorted(nodes, key=lambda node: (-node.gpus, -node.cpus))
     )
-    there = "; ".join(offers) if offers else "no node at all"
+    there = " or ".join(offers) if offers else "no node"
     if demand.n_ranks > 1 and place(one, rooms) is not None:
         n_fit = sum(room.n_ranks(demand) for room in rooms)
-        return f"asks for {demand}; only {n_fit} of its ranks fit on all nodes ({there})"
-    return f"asks for {demand}; the largest nodes have {there}"
+        return f"asks for {demand}; only {n_fit} of its ranks fit on all nodes; {_REMEDY}"
+    return f"asks for {demand}; expected no more than one node offers, {there}; {_REMEDY}"
 
 
 def n_places(node: Node, demands: Iterable[Demand]) -> int:

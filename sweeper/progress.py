@@ -148,8 +148,8 @@ class Panel:
         match event:
             case SweepStarted():
                 self._start = event
-                self._n_done = event.n_planned - event.n_waiting
-                self._flops_done = event.flops_planned - event.flops_waiting
+                self._n_done = event.n_done
+                self._flops_done = event.flops_done
                 self._work_waiting = event.work_waiting
             case ResultsTaken(published, work):
                 self._n_done += len(published)
@@ -251,7 +251,7 @@ def _describe_work(event: SweepStarted | ResultsTaken | PlanChanged | WaitingFor
 
 
 def _describe_start(event: SweepStarted) -> str:
-    if not event.n_waiting:
+    if event.n_done == event.n_planned:
         return f"sweep {event.name}: all {event.n_planned} trials are published already"
     return (
         f"sweep {event.name}: {event.n_waiting} of {event.n_planned} trials to run, "

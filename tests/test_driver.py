@@ -17,6 +17,7 @@ from sweeper.driver import Run, run_sweep
 from sweeper.events import (
     Event,
     ResultsTaken,
+    SweepStarted,
     TrialFailed,
     TrialPublished,
     TrialRefused,
@@ -212,3 +213,12 @@ def test_one_error_in_trial_after_trial_stops_the_sweep(tmp_path: Path) -> None:
     assert len({event.assignment.trial.trial_id for event in failures}) == 3
     assert len({event.failure.fingerprint for event in failures}) == 1
     assert outcome.n_left + outcome.n_failed == 5
+
+
+def test_a_sweep_whose_trials_are_all_refused_says_that_none_is_done(tmp_path: Path) -> None:
+    pair = dataclasses.replace(planned_trial(), resources=Resources(gpus=0, n_ranks=2))
+    plan = StoredPlan("planted", (pair,))
+    outcome, events = _run(submitted_store(tmp_path / "planted", plan), plan)
+    (start,) = [event for event in events if isinstance(event, SweepStarted)]
+    assert (start.n_planned, start.n_done, start.n_waiting) == (1, 0, 0)
+    assert (outcome.exit_code, outcome.n_failed, outcome.n_left) == (1, 1, 0)

@@ -81,9 +81,9 @@ def test_room_is_never_given_twice(n_cpus: float, n_gpus: int) -> None:
     ("demand", "nodes", "words"),
     [
         (Demand(8, 1.0, 1.0), [LAPTOP], ["8 GPUs", "8 ranks", "2 CPUs"]),
-        (Demand(1, 4.0, 0.0), [LAPTOP], ["4 CPUs", "have 2 CPUs"]),
+        (Demand(1, 4.0, 0.0), [LAPTOP], ["4 CPUs", "offers, 2 CPUs"]),
         (Demand(12, 1.0, 1.0), [BIG, SMALL], ["12 GPUs", "only 10 of its ranks"]),
-        (Demand(1, 1.0, 0.0), [], ["no node at all"]),
+        (Demand(1, 1.0, 0.0), [], ["no node"]),
         (Demand(1, 32.0, 1.0), [SMALL, BIG], ["32 CPUs", "16 CPUs and 8 GPUs"]),
     ],
 )
