@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ AttemptOutcome = Outcome | FailureKind
 """How an attempt ended."""
 
 _NOT_FAILED = ("published", "diverged", "interrupted", "preempted", None)
+
+_TORN = (ValueError, TypeError, AttributeError)
+"""What reading a torn attempt may raise."""
 
 PROGRESS_INTERVAL_S = 2.0
 """Shortest time between two progress files of one trial."""
@@ -128,9 +131,15 @@ def end_attempt(
     *,
     error: tuple[str, str, str] | None = None,
 ) -> None:
-    """Record how an attempt ended; `error` is class, one-line message and traceback."""
+    """Record how an attempt ended; `error` is class, one-line message and traceback.
+
+    Does nothing where the attempt has been archived: its trial was published by another one.
+    """
     path = store.attempts(trial_id) / f"{number}.json"
-    attempt = dataclasses.replace(_read(path), outcome=outcome, ended_at=utc_now())
+    try:
+        attempt = dataclasses.replace(_read(path), outcome=outcome, ended_at=utc_now())
+    except FileNotFoundError:
+        return
     if error is not None:
         attempt = dataclasses.replace(attempt, error_class=error[0], error_message=error[1])
         durable.replace_lightly(path.with_suffix(TRACEBACK_SUFFIX), error[2].encode())
@@ -138,11 +147,28 @@ def end_attempt(
 
 
 def attempts(store: Store, trial_id: str) -> tuple[Attempt, ...]:
-    """All attempts at a trial, oldest first; raises ValueError for a torn file."""
+    """The attempts at a trial, oldest first.
+
+    Without those that cannot be read: what they said is lost, and a trial goes on without it.
+    """
     folder = store.attempts(trial_id)
     found = {number: _of(fields) for number, fields in archived(store, trial_id).items()}
-    found |= {number: _read(folder / f"{number}.json") for number in _numbers(folder)}
+    for number in _numbers(folder):
+        with contextlib.suppress(FileNotFoundError, *_TORN):  # archived meanwhile, or torn
+            found[number] = _read(folder / f"{number}.json")
     return tuple(found[number] for number in sorted(found))
+
+
+def torn_attempts(store: Store, trial_id: str) -> Iterator[tuple[StorePath, Exception]]:
+    """The files of attempts at a trial that cannot be read, and why."""
+    folder = store.attempts(trial_id)
+    for number in _numbers(folder):
+        try:
+            _read(folder / f"{number}.json")
+        except FileNotFoundError:
+            continue  # archived meanwhile
+        except _TORN as error:
+            yield folder / f"{number}.json", error
 
 
 def latest_number(store: Store, trial_id: str) -> int:

@@ -5,7 +5,6 @@ than the rest. The one before the newest stays because disks and power fail: a f
 damaged or foreign is skipped, and costs one more interval instead of the whole run.
 """
 
-import errno
 import logging
 import time
 import zipfile
@@ -45,7 +44,6 @@ UNREADABLE = (
 )
 """What reading a torn, damaged or foreign checkpoint may raise."""
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PATTERN = "step-*.pt"
 
 
@@ -96,7 +94,7 @@ class Checkpoints:
         try:
             durable.replace_with(self._path(step), lambda path: _write(path, contents))
         except OSError as error:
-            if error.errno not in _DISK_FULL:
+            if not durable.is_disk_full(error):
                 raise
             logger.warning(
                 "trial %s: no checkpoint at step %d, the disk is full (%s)",

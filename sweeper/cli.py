@@ -12,6 +12,7 @@ import sys
 import click
 
 from analysis.errors import FitError
+from sweeper.durable import is_disk_full
 from sweeper.errors import SweeperError
 from sweeper.verbs import cancelling, drawing, fitting, planning, running, submitting, watching
 from sweeper.verbs.output import say
@@ -59,6 +60,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
+        if is_disk_full(error):
+            say(f"error: {where}the disk is full; free some space, then go on", err=True)
+            sys.exit(INTERRUPTED)
         say(f"error: {where}{error.strerror}; check path, permissions and disk", err=True)
         sys.exit(BAD_INPUT)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from sweeper.assignment import Assignment, FailureKind, Outcome
 from sweeper.attempts import Attempt, attempts, begin_attempt, end_attempt, latest_number
 from sweeper.backlog import Backlog
+from sweeper.durable import is_disk_full
 from sweeper.events import (
     Event,
     PlanChanged,
@@ -28,7 +29,7 @@ from sweeper.events import (
     TrialStarted,
     WaitingForNodes,
 )
-from sweeper.executors.base import Executor, Failure, Finished, is_disk_full
+from sweeper.executors.base import Executor, Failure, Finished
 from sweeper.housekeeping import archive_when_many, tidy
 from sweeper.outcome import END_REASONS, EndReason, SweepOutcome, count_outcome
 from sweeper.placement import Node, n_places
@@ -246,7 +247,8 @@ class _Driver:
     def look_around(self) -> None:
         """Wait a little, record what has ended, and see how the rest gets on."""
         for finished in self.executor.poll(POLL_S):
-            self.record(finished)
+            with self.stopping_when_the_disk_is_full():
+                self.record(finished)
         for pace in self.watch.look():
             self.learn(pace)
         for trial_id in self.watch.stalled():
@@ -285,6 +287,9 @@ class _Driver:
 
     def record(self, finished: Finished) -> None:
         """Write down how an attempt ended, and decide what becomes of its trial."""
+        self.take_orders()
+        if self.run.stop.reason == "superseded":
+            return  # its trial, and all that is written about it, is another driver's now
         assigned, result = finished.assignment, self.judged(finished)
         trial_id = assigned.trial.trial_id
         job = self.running.pop(trial_id).job

@@ -20,6 +20,13 @@ from typing import Any
 
 from sweeper.places import TEMPORARY_PREFIX, ObjectPath, StorePath, remove_many
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception says that a disk, or a share of it, is used up."""
+    return isinstance(error, OSError) and error.errno in _DISK_FULL
+
 
 def create_exclusively(path: StorePath, data: bytes) -> bool:
     """Create `path` with `data`, or return False and change nothing when it exists already.

@@ -49,10 +49,11 @@ def publish(assignment: Assignment, result: Result) -> bool:
     """
     _check(assignment, result)
     store, trial = Store(assignment.store_folder), assignment.trial
-    if attempts.latest_number(store, trial.trial_id) > assignment.attempt:
-        return False
-    is_first = durable.create_exclusively(store.record(trial.trial_id), _encode(assignment, result))
-    durable.remove_folder(store.checkpoints(trial))
+    record = store.record(trial.trial_id)
+    is_superseded = attempts.latest_number(store, trial.trial_id) > assignment.attempt
+    is_first = not is_superseded and durable.create_exclusively(record, _encode(assignment, result))
+    if not is_superseded or record.exists():  # else the later attempt resumes from them
+        durable.remove_folder(store.checkpoints(trial))
     return is_first
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from sweeper import durable
 from sweeper.attempt_archive import torn_lines
-from sweeper.attempts import attempts
+from sweeper.attempts import torn_attempts
 from sweeper.errors import StoreError
 from sweeper.lease import driver_at_work
 from sweeper.places import TEMPORARY_PREFIX, StorePath
@@ -77,14 +77,11 @@ def _check_json(store: Store) -> Iterator[Finding]:
 
 def _check_attempts(store: Store) -> Iterator[Finding]:
     for folder in _sorted((store.folder / "attempts").glob("*")):
-        try:
-            attempts(store, folder.name)
-        except (OSError, ValueError, TypeError) as error:
+        for path, error in torn_attempts(store, folder.name):
             yield Finding(
                 "torn-attempt",
-                folder,
-                f"an attempt is not complete JSON ({error}); delete this folder, then run the "
-                "sweep again",
+                path,
+                f"not complete JSON ({error}): how it ended is lost; delete it",
             )
     if torn := torn_lines(store):
         yield Finding(

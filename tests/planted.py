@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import object_folder  # noqa: F401 -- so that workers, which import this module, know its stores
@@ -187,20 +188,29 @@ def run_planted(assignment: Assignment, *, stop: StopRequested) -> Outcome:
 
 
 def run_planted_slowly(
-    assignment: Assignment, *, stop: StopRequested, step_time_s: float = 0.02
+    assignment: Assignment,
+    *,
+    stop: StopRequested,
+    step_time_s: float = 0.02,
+    checkpoint_every: int = 1,
+    on_step: Callable[[int], None] = lambda _step: None,
 ) -> Outcome:
-    """Take a little time per step, with a checkpoint after each."""
+    """Take a little time per step, with a checkpoint after some, and before a stop."""
     store, trial = Store(assignment.store_folder), assignment.trial
     checkpoint = store.checkpoints(trial) / "step.json"
     step = int(durable.read_json(checkpoint)) if checkpoint.exists() else 0
     report = progress_reporter(assignment)
     while step < trial.n_steps:
-        if stop():
+        is_stopping = stop()
+        if is_stopping and step % checkpoint_every:
+            durable.replace_lightly(checkpoint, json.dumps(step).encode())
+        if is_stopping:
             return "interrupted"
         time.sleep(step_time_s)
         step += 1
-        if step_time_s:
+        if step_time_s and step % checkpoint_every == 0:
             durable.replace_lightly(checkpoint, json.dumps(step).encode())
+        on_step(step)
         report(
             Progress(
                 step=step,

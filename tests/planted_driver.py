@@ -1,11 +1,15 @@
-"""A driver process for tests: `python planted_driver.py FOLDER EXECUTOR RUN_TRIAL`.
+"""A driver process for tests: `python planted_driver.py FOLDER EXECUTOR RUN_TRIAL [OPTIONS]`.
 
-Prints one line per event and ends with the exit code of the sweep.
+RUN_TRIAL is a function of `planted`, or `module.function`. OPTIONS is JSON: `address` of a Ray
+cluster, `takeover`, `patience` (the fields of `Patience`), and `plan`, a function. Prints one line
+per event, and ends with the exit code of the sweep.
 """
 
+import importlib
+import json
 import sys
+from typing import Any
 
-import planted
 from rich.console import Console
 
 from sweeper.driver import Run, run_sweep
@@ -18,20 +22,23 @@ from sweeper.progress import shown
 from sweeper.stop_signal import StopSignal
 from sweeper.store import store_at
 from sweeper.submission import submit
+from sweeper.watch import Patience
 
 
-def main(folder: str, executor_name: str, run_trial_name: str) -> int:
-    plan = planted.planned_sweep()
+def main(folder: str, executor_name: str, run_trial_name: str, options_json: str = "{}") -> int:
+    options = json.loads(options_json)
+    plan = _named(options.get("plan", "planned_sweep"))()
     results = place(folder)
     store = store_at(results.parent, results.name)
     stop = StopSignal()
-    run_trial = getattr(planted, run_trial_name)
+    run_trial = _named(run_trial_name)
     executor: Executor
     if executor_name == "inline":
         executor = InlineExecutor(run_trial, stop.is_requested)
     else:
-        executor = RayExecutor(run_trial)
-    with held(store) as lease, shown(Console(), store) as show:
+        executor = RayExecutor(run_trial, address=options.get("address"))
+    takeover = options.get("takeover", False)
+    with held(store, takeover=takeover) as lease, shown(Console(), store) as show:
         submit(store, plan, "name: planted\n")
         run = Run(
             store=store,
@@ -40,8 +47,14 @@ def main(folder: str, executor_name: str, run_trial_name: str) -> int:
             stop=stop,
             on_event=show,
             order=lease.order,
+            patience=Patience(**options.get("patience", {})),
         )
         return run_sweep(run).exit_code
+
+
+def _named(name: str) -> Any:
+    module, _, function = name.rpartition(".")
+    return getattr(importlib.import_module(module or "planted"), function)
 
 
 if __name__ == "__main__":

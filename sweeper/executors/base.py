@@ -1,6 +1,5 @@
 """The interface between the driver and whatever runs trials."""
 
-import errno
 import hashlib
 import traceback
 from abc import ABC, abstractmethod
@@ -11,9 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from sweeper.assignment import Assignment, FailureKind, Outcome
+from sweeper.durable import is_disk_full
 from sweeper.placement import Demand, Node, Placement
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _GPU_MEMORY_SIGNS = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _FRAMES = 5
 """Innermost frames that tell one error from another."""
@@ -96,11 +95,6 @@ class Executor(ABC):
         trace: TracebackType | None,
     ) -> None:
         """End workers at once, whatever they do."""
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception says that a disk, or a share of it, is used up."""
-    return isinstance(error, OSError) and error.errno in _DISK_FULL
 
 
 def _kind(error: BaseException) -> FailureKind:

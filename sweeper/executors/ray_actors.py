@@ -52,6 +52,9 @@ _EMBEDDED_ENVIRONMENT = {
     # Ray's switch for macOS and Windows: this machine is 127.0.0.1 and every server binds to it.
     # On Linux `_node_ip_address="127.0.0.1"` is replaced by the public address instead.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # When a driver is killed its Ray goes with it, but two of Ray's processes would wait for a
+    # minute whether it comes back.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
 }
 
 

@@ -1,0 +1,289 @@
+"""A sweep in processes of its own, to be disturbed from outside and looked at afterwards."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import planted
+from noted import CHECKPOINT_EVERY, STEP_NOTES, Step, notes
+
+from sweeper.assignment import RunTrial
+from sweeper.attempts import AttemptOutcome, attempts
+from sweeper.driver import Run, run_sweep
+from sweeper.events import Event
+from sweeper.executors.inline import InlineExecutor
+from sweeper.outcome import SweepOutcome
+from sweeper.places import TEMPORARY_PREFIX
+from sweeper.publication import published, record_paths
+from sweeper.stop_signal import StopSignal
+from sweeper.store import Store
+from sweeper.verify import verify
+
+TESTS = Path(__file__).parent.parent
+
+SWEEPER = (sys.executable, "-c", "from sweeper.cli import main; main()")
+"""The command line."""
+
+VOLATILE = ["n_attempts", "started_at", "finished_at"]
+"""Columns of `trials` that say when and how often, not what."""
+
+WAIT_S = 90.0
+"""Longest wait for anything on a busy machine; a test that passes waits far less."""
+
+GONE_WITHIN_S = 40.0
+"""Until the last process of a killed driver's Ray has noticed: 12 s on a machine of its own."""
+
+IMPATIENT = {"silent_s": 4.0, "starting_s": 60.0, "look_every_s": 0.5}
+"""A driver's patience: twice as long as a trial that is well is silent for."""
+
+Tables = list[pd.DataFrame]
+
+
+class Sweep:
+    """The planted sweep in `folder`, whose trials note their steps."""
+
+    def __init__(self, folder: Path, notes_folder: Path) -> None:
+        self.notes_folder = notes_folder
+        self.place(folder)
+        self.events: list[Event] = []
+        """Of drivers in this process."""
+        self.prefix: list[str] = []
+        """What to put before each command."""
+        self.added: dict[str, str] = {}
+        self.paths = [TESTS / "faults", TESTS, TESTS.parent]
+        self.drivers: list[subprocess.Popen[str]] = []
+        self.ray_folders: set[Path] = set()
+        notes_folder.mkdir(parents=True)
+
+    def place(self, folder: Path, seen_from_here: Path | None = None) -> None:
+        """Keep the results elsewhere."""
+        self.folder, self.store = folder, Store(seen_from_here or folder)
+
+    def start(
+        self, executor: str = "ray", run_trial: str = "noted.run_noting_steps", **options: Any
+    ) -> subprocess.Popen[str]:
+        """Start a driver."""
+        arguments = [str(self.folder), executor, run_trial, json.dumps(options)]
+        return self.popen([sys.executable, str(TESTS / "planted_driver.py"), *arguments])
+
+    def run_here(self, run_trial: RunTrial, stop: StopSignal | None = None) -> SweepOutcome:
+        """Drive it in this process, one trial at a time."""
+        plan, stop = planted.planned_sweep(), stop or StopSignal()
+        run = Run(
+            store=planted.submitted_store(self.folder, plan),
+            plan=plan,
+            executor=InlineExecutor(run_trial, stop.is_requested),
+            stop=stop,
+            on_event=self.events.append,
+        )
+        return run_sweep(run)
+
+    def environment(self) -> dict[str, str]:
+        """What all processes of this sweep find set."""
+        return {
+            "PYTHONPATH": os.pathsep.join(map(str, self.paths)),
+            STEP_NOTES: str(self.notes_folder),
+            **self.added,
+        }
+
+    def add_to_environment(self, *paths: Path, **added: str) -> None:
+        """Let all processes of this sweep find more set, and import from these folders first."""
+        self.paths = [*paths, *self.paths]
+        self.added |= added
+
+    def popen(self, command: list[str]) -> subprocess.Popen[str]:
+        """Start a process of this sweep, in a process group of its own."""
+        process = subprocess.Popen(
+            [*self.prefix, *command],
+            env={**os.environ, **self.environment()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.drivers.append(process)
+        return process
+
+    def end(self, driver: subprocess.Popen[str], *, exit_code: int = 0) -> str:
+        """Wait for a driver to end as it should; returns what it said."""
+        output, errors = driver.communicate(timeout=WAIT_S)
+        assert driver.returncode == exit_code, f"{output}\n{errors}"
+        assert "Traceback" not in errors
+        return output
+
+    def kill(self, driver: subprocess.Popen[str]) -> None:
+        """Kill a driver as a power cut would, its Ray left to itself."""
+        self.ray_folders |= self._ray_folders_in_use()
+        driver.kill()
+        driver.communicate(timeout=WAIT_S)
+
+    def steps(self) -> dict[str, list[Step]]:
+        """All steps taken so far, by trial."""
+        return notes(self.notes_folder)
+
+    def running(self) -> dict[str, Step]:
+        """The latest step of each trial that is not published."""
+        return {
+            trial_id: steps[-1]
+            for trial_id, steps in self.steps().items()
+            if steps and not self.store.record(trial_id).exists()
+        }
+
+    def wait_for_step(self, step: int, *, attempt: int = 1, n_trials: int = 1) -> dict[str, Step]:
+        """Wait until so many trials are at this step of that attempt, or beyond, unpublished."""
+
+        def there() -> dict[str, Step]:
+            return {
+                trial_id: latest
+                for trial_id, latest in self.running().items()
+                if latest.attempt >= attempt and latest.step >= step
+            }
+
+        wait_until(lambda: len(there()) >= n_trials)
+        return there()
+
+    def wait_until_published(self, n_trials: int) -> None:
+        """Wait until so many trials are published."""
+        wait_until(lambda: len(record_paths(self.store)) >= n_trials)
+
+    def n_steps(self) -> int:
+        """How many steps all attempts together have taken so far."""
+        return sum(map(len, self.steps().values()))
+
+    def started_s(self, trial_id: str, attempt: int) -> float:
+        """When an attempt had taken its first step."""
+        return next(step.at_s for step in self.steps()[trial_id] if step.attempt == attempt)
+
+    def pids(self) -> set[int]:
+        """All processes that have taken a step so far."""
+        return {step.pid for steps in self.steps().values() for step in steps}
+
+    def outcomes(self) -> dict[str, tuple[AttemptOutcome | None, ...]]:
+        """How the attempts at each trial ended, oldest first."""
+        return {
+            trial_id: tuple(each.outcome for each in attempts(self.store, trial_id))
+            for trial_id in self.steps()
+        }
+
+    def n_published_by_attempt(self) -> Counter[int]:
+        """How many trials were published by their first, second, … attempt."""
+        return Counter(record.attempt for record in published(self.store))
+
+    def n_steps_repeated(self) -> dict[tuple[str, int], int]:
+        """Steps that an attempt took once more, by trial and number of the attempt.
+
+        What an earlier one took after it had begun is not lost by it.
+        """
+        repeated = {}
+        for trial_id, steps in self.steps().items():
+            for number in sorted({step.attempt for step in steps}):
+                first = next(step for step in steps if step.attempt == number)
+                before = [step.step for step in steps if step.at_s < first.at_s]
+                repeated[trial_id, number] = max(0, max(before, default=0) + 1 - first.step)
+        return repeated
+
+    def assert_as(self, undisturbed: Tables, *, n_lost: int = CHECKPOINT_EVERY) -> None:
+        """Everything is published once and as without disturbance, and nothing is left over."""
+        for table, expected in zip(tables(self.folder), undisturbed, strict=True):
+            pd.testing.assert_frame_equal(table, expected, check_exact=True)
+        findings = verify(self.folder)
+        assert not findings, findings
+        assert len(record_paths(self.store)) == len(undisturbed[0])
+        assert not list(self.folder.rglob(f"{TEMPORARY_PREFIX}*"))
+        checkpoints = self.folder / "checkpoints"
+        assert not checkpoints.exists() or not list(checkpoints.iterdir())
+        assert max(self.n_steps_repeated().values(), default=0) <= n_lost
+        self.assert_no_process_is_left()
+
+    def assert_no_process_is_left(self) -> None:
+        """All processes of all drivers end, and what ended in order has removed its folders."""
+        if not self.drivers:
+            return
+        wait_until(lambda: not self._processes(), GONE_WITHIN_S, self._titles)
+        wait_until(lambda: all(map(is_gone, self.pids())), GONE_WITHIN_S)
+
+    def _titles(self) -> str:
+        return ", ".join(title(int(process.name)) for process in self._processes())
+
+    def _ray_folders_in_use(self) -> set[Path]:
+        """Temporary folders that processes of this sweep were given."""
+        lines = [(process / "cmdline").read_bytes().decode() for process in self._processes()]
+        names = {name for line in lines for name in re.findall(r"/tmp/sweeper-ray-[^/\0]+", line)}
+        return {Path(name) for name in names}
+
+    def _processes(self) -> list[Path]:
+        """Folders below /proc of all processes with the mark of this sweep."""
+        mark = f"{STEP_NOTES}={self.notes_folder}".encode()
+        # What a process finds set when it starts, so this one is not among them.
+        return [process for process in _all_processes() if mark in _read(process / "environ")]
+
+
+def tables(folder: Path) -> Tables:
+    """The tables, less what differs from run to run."""
+    trials = pd.read_parquet(folder / "trials").drop(columns=VOLATILE)
+    return [trials, *(pd.read_parquet(folder / name) for name in ("losses", "observations"))]
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    timeout_s: float = WAIT_S,
+    state: Callable[[], str] = lambda: "waited in vain",
+) -> None:
+    """Wait for something to become true; fails, telling the state, when it does not."""
+    give_up_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up_s, state()
+        time.sleep(0.01)
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process has started, and those that they have."""
+    parents = {int(process.name): _parent(process) for process in _all_processes()}
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found[1:]
+
+
+def title(pid: int) -> str:
+    """What a process calls itself; empty once it is gone."""
+    return _read(Path(f"/proc/{pid}/cmdline")).replace(b"\0", b" ").decode().strip()
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a worker has ended; its number may be another process's by now."""
+    return not title(pid).startswith("ray::")
+
+
+def _all_processes() -> list[Path]:
+    return list(Path("/proc").glob("[0-9]*"))
+
+
+def _parent(process: Path) -> int:
+    # After the name, which may hold anything: state, parent, …
+    fields = _read(process / "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended, or is somebody else's
+        return b""
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """End a driver and what it started, if it still runs."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGCONT)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
