@@ -42,7 +42,7 @@ def hand_over(store: Store, plan: StoredPlan, text: str) -> Handover | None:
     None when there is no driver to take it, not any more, or when the plan is no other than the
     one submitted last: then it is `held` that has the right answer.
     """
-    if _is_submitted(store, plan) or (driver := driver_at_work(store)) is None:
+    if (driver := driver_at_work(store)) is None or _is_submitted(store, plan):
         return None
     record_plan(store, plan, text)
     digest = _digest(store)

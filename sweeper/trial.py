@@ -131,6 +131,11 @@ class Trial:
         return self.optimizer.batch_sequences * self.data.seq_len
 
 
+_NAMES = tuple(field.name for field in dataclasses.fields(Trial))
+_PARTS = ("rung", "data", "optimizer", "evaluation")
+"""Fields that are dataclasses themselves."""
+
+
 def canonical(trial: Trial) -> dict[str, Any]:
     """The trial as plain JSON values."""
     fields: dict[str, Any] = json.loads(json.dumps(_fields_of(trial)))
@@ -156,11 +161,9 @@ def from_canonical(fields: dict[str, Any]) -> Trial:
 
 def _fields_of(trial: Trial) -> dict[str, Any]:
     """What `dataclasses.asdict` gives, without its copy of every value."""
-    fields = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
-    return {
-        name: dict(vars(value)) if dataclasses.is_dataclass(value) else value
-        for name, value in fields.items()
-    }
+    values = vars(trial)
+    fields = {name: values[name] for name in _NAMES}
+    return fields | {name: dict(vars(fields[name])) for name in _PARTS}
 
 
 def _digest(fields: dict[str, Any]) -> str:

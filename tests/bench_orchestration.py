@@ -13,6 +13,7 @@ executor, flushes to the disk and refreshes of the tables included, over twice t
 
 import argparse
 import importlib.metadata
+import logging
 import os
 import statistics
 import subprocess
@@ -45,7 +46,7 @@ N_FRESH_TUNE = 30
 
 SWEEP = """
 name: {name}
-corpus: {{source: "synthetic:markov?vocab=256&order=1", seq_len: 64}}
+corpus: {{source: "synthetic:markov?vocab=256&order=1&tokens=700000", seq_len: 64}}
 series:
   ar:        {{family: ar}}
   masked:    {{family: masked}}
@@ -53,7 +54,7 @@ series:
   uniform:   {{family: uniform}}
 design:
   grid: {{sizes: [1.7K, 2.6K, 6.5K, 19K, 39K], tokens: [25600, 51200, 76800, 102400]}}
-train: {{batch_tokens: 512, warmup: 10, seeds: {seeds}}}
+train: {{batch_tokens: 512, warmup: 10, precision: float32, seeds: {seeds}}}
 evaluation: {{sequences: 512}}
 """
 N_PER_SEED = 20
@@ -277,6 +278,8 @@ def tune_fresh(folder: Path) -> list[Line]:
 def _tune_seconds(folder: Path, n_trials: int, *, reuse_actors: bool) -> float:
     import ray
     from ray import tune
+
+    logging.disable(logging.WARNING)  # without loggers it warns of every trial that wrote nothing
 
     def no_op(config: dict[str, Any]) -> None:
         tune.report({"loss": float(config["seed"])})
