@@ -12,8 +12,9 @@ from click.testing import CliRunner, Result
 from planted import planned_sweep, submitted_store
 
 from sweeper.cli import cli
+from sweeper.errors import StoreError
 from sweeper.lease import Order, driver_at_work, held
-from sweeper.store import Store
+from sweeper.store import Store, store_at
 from sweeper.verbs import cancelling
 
 DEADLINE_S = 30.0
@@ -50,6 +51,31 @@ def driver(store: Store, *heeds: Order) -> Iterator[list[Order]]:
     finally:
         released.set()
         thread.join()
+
+
+SWEEP = """\
+name: tiny
+corpus: {source: "synthetic:markov?vocab=16&tokens=20000", seq_len: 16}
+series: {masked: {family: masked}}
+design: {grid: {sizes: [1.7K], tokens: [20K]}}
+train: {batch_tokens: 128, learning_rate: 0.05}
+evaluation: {sequences: 16}
+"""
+
+
+@pytest.mark.slow
+def test_a_second_driver_is_refused_and_takes_over_on_request(tmp_path: Path) -> None:
+    file, results = tmp_path / "tiny.yaml", tmp_path / "results"
+    file.write_text(SWEEP)
+    arguments = ["run", str(file), "--results", str(results), "--executor", "inline"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    with driver(store_at(results, "tiny"), "superseded") as taken:
+        refused = CliRunner().invoke(cli, arguments)
+        assert isinstance(refused.exception, StoreError)
+        assert "--takeover" in str(refused.exception)
+        done = CliRunner().invoke(cli, [*arguments, "--takeover"])
+        assert done.exit_code == 0, done.output
+    assert taken == ["superseded"]
 
 
 def _cancel(store: Store, *arguments: str) -> Result:

@@ -55,12 +55,12 @@ def cancel(context: click.Context, /, folder: StorePath, as_json: bool, **option
     context.exit(0 if has_gone or options["no_wait"] else LIMIT_REACHED)
 
 
-def resume_command(folder: StorePath) -> str | None:
-    """What to type to go on with the sweep in a results folder; None where no file says it all."""
+def how_to_go_on(folder: StorePath) -> str:
+    """What to type to go on with the sweep in a results folder."""
     if isinstance(folder, Path) and (folder / "sweep.yaml").is_file():
         words = ["sweeper", "run", str(folder / "sweep.yaml"), "--results", str(folder.parent)]
-        return shlex.join(words)
-    return None
+        return f"to go on: {shlex.join(words)}"
+    return "to go on, run or submit the sweep again"
 
 
 def _has_gone(store: "Store", driver: "DriverAtWork") -> bool:
@@ -84,5 +84,4 @@ def _say_what_became(folder: StorePath, driver: "DriverAtWork | None", *, has_go
         say(f"it is still at work; see `sweeper status {folder}`, or cancel with --now")
         return
     say(f"no driver is at work on {folder}" if driver is None else "it has stopped")
-    command = resume_command(folder)
-    say(f"to go on: {command}" if command else "to go on, run or submit the sweep again")
+    say(how_to_go_on(folder))

@@ -3,7 +3,7 @@
 import click
 
 from sweeper.places import StorePath, place
-from sweeper.verbs.cancelling import resume_command
+from sweeper.verbs.cancelling import how_to_go_on
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import print_json, say, show
 
@@ -26,9 +26,8 @@ def status(folder: StorePath, as_json: bool) -> None:
         print_json(to_json(found))
         return
     show(status_view(found))
-    command = resume_command(folder)
-    if not found.is_driver_alive and found.flops_done < found.flops_planned and command:
-        say(f"to go on: {command}")
+    if not found.is_driver_alive and found.flops_done < found.flops_planned:
+        say(how_to_go_on(folder))
 
 
 @click.command()
