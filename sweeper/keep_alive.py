@@ -6,7 +6,7 @@ asked again, for as long as it takes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sweeper.errors import ConfigError
@@ -125,7 +125,8 @@ def exit_code(state: JobState) -> int | None:
 def _again(watch: Watch, request: JobRequest, dead_id: str) -> str:
     while True:
         try:
-            job_id = watch.jobs.submit(watch.latest(request))
+            # Whoever is at work by now has been started since, so it is not taken over from.
+            job_id = watch.jobs.submit(replace(watch.latest(request), takeover=False))
         except ConfigError as error:
             watch.say(f"job {dead_id}: cannot be submitted again now, waiting: {error}")
             watch.pause(POLL_S)

@@ -19,7 +19,7 @@ from sweeper.keep_alive import (
 )
 from sweeper.submit_job import JobRequest, JobState
 
-REQUEST = JobRequest("quick", "name: quick\n", "/shared")
+REQUEST = JobRequest("quick", "name: quick\n", "/shared", takeover=True)
 RUNNING, DEAD = JobState("running"), JobState("failed", -9)
 UNKNOWN = JobState("unknown", message="connection refused")
 
@@ -32,14 +32,14 @@ class FakeServer:
         self._state = RUNNING
         self._refusals, self._log = refusals, log
         self.n_submitted, self.n_looks = 0, 0
-        self.texts: list[str] = []
+        self.submitted: list[JobRequest] = []
 
     def submit(self, request: JobRequest) -> str:
         if self._refusals:
             self._refusals -= 1
             raise ConfigError("no answer")
         self.n_submitted += 1
-        self.texts.append(request.text)
+        self.submitted.append(request)
         return f"again-{self.n_submitted}"
 
     def look(self, job_id: str) -> JobState:
@@ -106,7 +106,14 @@ def test_a_job_that_dies_is_submitted_again(death: JobState) -> None:
 
 def test_what_is_submitted_again_is_the_sweep_as_it_was_edited_last() -> None:
     server, _, _ = _kept([RUNNING, DEAD, JobState("succeeded", 0)])
-    assert server.texts == ["name: edited\n"]
+    (again,) = server.submitted
+    assert again.text == "name: edited\n"
+
+
+def test_only_the_first_job_takes_over_from_others() -> None:
+    server, _, _ = _kept([RUNNING, DEAD, JobState("succeeded", 0)])
+    assert REQUEST.takeover
+    assert [again.takeover for again in server.submitted] == [False]
 
 
 def test_a_server_that_does_not_answer_is_asked_again_and_nothing_is_submitted() -> None:

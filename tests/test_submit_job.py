@@ -20,6 +20,7 @@ from sockets import listening_beyond_loopback
 
 from sweeper.errors import ConfigError
 from sweeper.submit_job import JobRequest, JobServer, commands_for, new_job_id, submission_to_json
+from sweeper.verbs.submitting import latest
 
 SWEEP = """\
 name: pilot
@@ -309,3 +310,18 @@ def _attempts_at_work(folder: Path) -> set[int]:
     reports = [*(folder / "out" / "long" / "attempts").glob("*/progress.json")]
     numbers = [json.loads(report.read_text())["attempt"] for report in reports]
     return set(numbers) if len(numbers) == 2 else set()
+
+
+def test_what_is_sent_again_is_the_last_file_that_follows_the_jobs_own(tmp_path: Path) -> None:
+    folder = tmp_path / "quick"
+    (folder / "revisions").mkdir(parents=True)
+    request = JobRequest("quick", "name: quick  # mine\n", str(tmp_path))
+    (folder / "revisions" / "0001.yaml").write_text("name: quick  # older\n")
+    (folder / "sweep.yaml").write_text("name: quick  # older\n")
+    assert latest(request) == request
+    (folder / "revisions" / "0002.yaml").write_text(request.text)
+    (folder / "revisions" / "0003.yaml").write_text("name: quick  # edited since\n")
+    (folder / "sweep.yaml").write_text("name: quick  # edited since\n")
+    assert latest(request).text == "name: quick  # edited since\n"
+    elsewhere = JobRequest("quick", request.text, str(tmp_path / "not-mounted-here"))
+    assert latest(elsewhere) == elsewhere

@@ -65,7 +65,7 @@ def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options
         print_json(submission_to_json(request, server.address, job_id))
     else:
         _say_commands(server, request, job_id)
-    watch = Watch(server, partial(say, err=True), time.sleep, time.monotonic, _latest)
+    watch = Watch(server, partial(say, err=True), time.sleep, time.monotonic, latest)
     context.exit(_stay(watch, server, request, job_id, options))
 
 
@@ -77,11 +77,11 @@ def _request(sweep_file: Path, options: dict[str, Any]) -> "tuple[JobRequest, li
     from sweeper.submit_job import JobRequest
 
     results, notes = results_on_cluster(options["results"])
-    loaded = load_sweep(sweep_file, options["overrides"])
-    own_overrides, path_notes = overrides_for_cluster(loaded)
+    own_overrides, path_notes = overrides_for_cluster(load_sweep(sweep_file, options["overrides"]))
     overrides = (*options["overrides"], *own_overrides)
+    loaded = load_sweep(sweep_file, overrides)
     try:
-        loaded, planned = planned_sweep(sweep_file, overrides, place(results), preview_sweep)
+        _, planned = planned_sweep(sweep_file, overrides, place(results), preview_sweep)
         notes += [f"{warning.message} [{warning.code}]" for warning in planned.warnings]
     except (UnavailableData, MissingPackage) as error:
         notes.append(f"sizes and tokens are checked on the cluster alone: {error}")
@@ -90,11 +90,14 @@ def _request(sweep_file: Path, options: dict[str, Any]) -> "tuple[JobRequest, li
     return request, notes + path_notes
 
 
-def _latest(request: "JobRequest") -> "JobRequest":
+def latest(request: "JobRequest") -> "JobRequest":
     """A job with the sweep file as submitted last, where the results can be read from here."""
     with contextlib.suppress(OSError, ValueError, SweeperError):
         folder = place(request.results) / request.sweep
-        return dataclasses.replace(request, text=(folder / "sweep.yaml").read_text("utf-8"))
+        revisions = (folder / "revisions").glob("*.yaml")
+        # Unless its own file was recorded, what lies there is older than the job.
+        if any(revision.read_text("utf-8") == request.text for revision in revisions):
+            return dataclasses.replace(request, text=(folder / "sweep.yaml").read_text("utf-8"))
     return request
 
 
