@@ -83,6 +83,21 @@ def test_a_gang_stops_and_resumes_to_the_numbers_of_one_process(tmp_path: Path, 
         assert values[:10] == pytest.approx(others[:10], rel=ROUNDING)
 
 
+def test_a_gang_that_is_ended_leaves_its_cores_to_others(tmp_path: Path, ray: Any) -> None:
+    trial = observed_at_every_step("masked", n_steps=2000)
+    gang, store = new_gang(ray), Store((tmp_path / "sweep").resolve())
+    n_cpus = ray.cluster_resources()["CPU"]
+    attempt = gang.run.remote(run_until_stopped, assigned(tmp_path, trial, Resources(n_ranks=2)))
+    while not (store.attempts(trial.trial_id) / "progress.json").exists():
+        assert not ray.wait([attempt], timeout=0.1)[0], ray.get(attempt)
+    ray.get(gang.end.remote())
+    ray.kill(gang)
+    give_up_s = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != n_cpus:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.1)
+
+
 def fail_in_the_second_rank(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     """Run a trial until its third step; the seed says how it ends."""
     n_asked = 0

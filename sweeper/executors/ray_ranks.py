@@ -119,9 +119,13 @@ def failure_of(error: Exception) -> Failure:
     if failures:
         of_ranks = [_failure_of_rank(each) for each in failures.values()]
         return next((each for each in of_ranks if not _has_lost_another(each)), of_ranks[0])
-    if type(error).__name__ == "PreemptionError":
-        return Failure("preempted", "PreemptionError", str(error))
-    return _failure_of_rank(getattr(error, "controller_failure", error))
+    cause = getattr(error, "controller_failure", error)
+    name = type(cause).__name__
+    if name == "PreemptionError":
+        return Failure("preempted", name, str(cause))
+    if name.startswith("WorkerGroupStartup"):  # a node has left before all ranks were there
+        return Failure("crashed", name, str(cause))
+    return _failure_of_rank(cause)
 
 
 def _failure_of_rank(error: Exception) -> Failure:
