@@ -14,6 +14,7 @@ executor, flushes to the disk and refreshes of the tables included, over twice t
 import argparse
 import importlib.metadata
 import logging
+import math
 import os
 import statistics
 import subprocess
@@ -28,12 +29,14 @@ from typing import Any, Self
 import planted
 from bench_lines import Line, median_seconds, say, say_machine
 
+from sweeper.corpus import Corpus
 from sweeper.events import Event, TrialStarted
 from sweeper.executors.base import Finished
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.machine import available_cores
 from sweeper.executors.ray_actors import RayExecutor
 from sweeper.plan_file import StoredPlan, read_plan
+from sweeper.spec import Sweep
 from sweeper.store import Store, store_at
 from sweeper.submission import submit
 from sweeper.tables import refresh_tables
@@ -66,14 +69,15 @@ class TimedInline(InlineExecutor):
 
     def __init__(self) -> None:
         super().__init__(planted.run_planted, lambda: False)
-        self.busy_s = 0.0
+        self.busy_s = self.busy_cpu_s = 0.0
 
     def poll(self, timeout_s: float) -> list[Finished]:
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         try:
             return super().poll(timeout_s)
         finally:
             self.busy_s += time.perf_counter() - started
+            self.busy_cpu_s += time.process_time() - started_cpu
 
 
 class TimedRay(RayExecutor):
@@ -118,9 +122,16 @@ def drive(store: Store, plan: StoredPlan, executor: Any, on_event: Callable[[Eve
     assert outcome.n_left == outcome.n_failed == 0
 
 
+def results(folder: Path, name: object) -> Path:
+    """A results folder: sweeps of one and the same would take over each other's results."""
+    path = folder / str(name)
+    path.mkdir(exist_ok=True)
+    return path
+
+
 def sweep_file(folder: Path, n_trials: int) -> Path:
     """A sweep file of so many trials."""
-    path = folder / f"many-{n_trials}.yaml"
+    path = results(folder, n_trials) / "many.yaml"
     seeds = list(range(n_trials // N_PER_SEED))
     path.write_text(SWEEP.format(name=path.stem, seeds=seeds), encoding="utf-8")
     return path
@@ -128,12 +139,18 @@ def sweep_file(folder: Path, n_trials: int) -> Path:
 
 def planned(folder: Path, n_trials: int) -> StoredPlan:
     """Its plan as a store keeps it, every identity computed."""
-    from sweeper.plan import plan_sweep
+    from sweeper.corpus import load_corpus
     from sweeper.spec import load_sweep
+
+    sweep = load_sweep(sweep_file(folder, n_trials), ()).sweep
+    return _plan(sweep, load_corpus(sweep.corpus.source, None, sweep.corpus.reading))
+
+
+def _plan(sweep: Sweep, corpus: Corpus) -> StoredPlan:
+    from sweeper.plan import make_plan
     from sweeper.submission import stored_plan
 
-    loaded = load_sweep(sweep_file(folder, n_trials), ())
-    return stored_plan(plan_sweep(loaded, bfloat16_from_width=float("inf")))
+    return stored_plan(make_plan(sweep, corpus, bfloat16_from_width=math.inf))
 
 
 def command_seconds(*words: object) -> float:
@@ -145,12 +162,18 @@ def command_seconds(*words: object) -> float:
 
 
 def planning(folder: Path) -> list[Line]:
-    """From the sweep file to the plan that a store keeps."""
-    seconds = median_seconds(lambda: planned(folder, N_MANY), 3)
-    whole = command_seconds("plan", sweep_file(folder, N_MANY))
+    """From the sweep file and a corpus at hand to the plan that a store keeps."""
+    from sweeper.corpus import load_corpus
+    from sweeper.spec import load_sweep
+
+    path = sweep_file(folder, N_MANY)
+    choice = load_sweep(path, ()).sweep.corpus
+    corpus = load_corpus(choice.source, None, choice.reading)
+    seconds = median_seconds(lambda: _plan(load_sweep(path, ()).sweep, corpus), 3)
+    whole = command_seconds("plan", path)
     return [
-        Line(f"planning {N_MANY:,} trials", seconds, 2.0),
-        Line(f"sweeper plan of {N_MANY:,} trials, start-up and table included", whole, None),
+        Line(f"planning {N_MANY:,} trials, identities included", seconds, 2.0),
+        Line("sweeper plan of these, with start-up, corpus and table", whole, None),
     ]
 
 
@@ -159,23 +182,27 @@ def driving(folder: Path) -> list[Line]:
     lines = []
     for n_trials in (N_FEW, N_MANY):
         plan = planned(folder, n_trials)
-        store = store_at(folder, plan.name)
+        store = store_at(results(folder, n_trials), plan.name)
         submit(store, plan, sweep_file(folder, n_trials).read_text(encoding="utf-8"))
         executor = TimedInline()
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         drive(store, plan, executor, lambda _: None)
         driver_s = time.perf_counter() - started - executor.busy_s
+        driver_cpu_s = time.process_time() - started_cpu - executor.busy_cpu_s
         what = f"driver's time per transition, sweep of {n_trials:,} trials"
-        lines.append(Line(what, 1e3 * driver_s / (2 * n_trials), 2.0, "ms"))
+        lines += [
+            Line(what, 1e3 * driver_s / (2 * n_trials), 2.0, "ms"),
+            Line(f"{what}: CPU", 1e3 * driver_cpu_s / (2 * n_trials), 2.0, "ms"),
+        ]
     return lines
 
 
 def resuming(folder: Path) -> list[Line]:
     """A finished sweep of many trials, and the same with one record deleted."""
     path = sweep_file(folder, N_MANY)
-    words = ("run", path, "--results", folder, "--executor", "inline")
+    words = ("run", path, "--results", path.parent, "--executor", "inline")
     whole = command_seconds(*words)
-    store = Store(folder / path.stem)
+    store = Store(path.with_suffix(""))
     (store.folder / "records.json").unlink()
     started = time.perf_counter()
     program = Path(sys.executable).parent / "sweeper"
@@ -225,7 +252,7 @@ def _refresh(store: Store) -> float:
 
 def watching(folder: Path) -> list[Line]:
     """Commands that look at finished sweeps."""
-    few, many = (folder / sweep_file(folder, n).stem for n in (N_FEW, N_MANY))
+    few, many = (sweep_file(folder, n).with_suffix("") for n in (N_FEW, N_MANY))
     return [
         Line(f"sweeper status, {N_FEW:,} trials", command_seconds("status", few), 0.5),
         Line(f"sweeper status, {N_MANY:,} trials", command_seconds("status", many), None),
@@ -236,10 +263,10 @@ def watching(folder: Path) -> list[Line]:
 def _noop_seconds(folder: Path, n_trials: int, *, reuse_workers: bool) -> float:
     """No-op trials through the real driver and Ray, while Ray is up."""
     plan = StoredPlan(
-        f"noop-{n_trials}-{'pooled' if reuse_workers else 'fresh'}",
+        f"noop-{n_trials}",
         tuple(planted.planned_trial(seed=seed, steps=(50, 100)) for seed in range(n_trials)),
     )
-    store = store_at(folder, plan.name)
+    store = store_at(results(folder, "pooled" if reuse_workers else "fresh"), plan.name)
     submit(store, plan, f"name: {plan.name}\n")
     executor = TimedRay(planted.run_planted, reuse_workers=reuse_workers)
     started = time.perf_counter()
@@ -263,7 +290,8 @@ def tune_pooled(folder: Path) -> list[Line]:
     """Ray Tune at its best."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     seconds = _tune_seconds(folder / "tune-pooled", N_NOOP, reuse_actors=True)
-    return [Line(f"Ray Tune: {N_NOOP} no-op trials, actors used again, no loggers", seconds, None)]
+    what = f"Ray Tune: {N_NOOP} no-op trials, actors used again, no loggers"
+    return [Line(what, seconds, None, remark="keeps no results")]
 
 
 def tune_fresh(folder: Path) -> list[Line]:
