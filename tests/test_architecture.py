@@ -106,7 +106,7 @@ def test_ray_is_imported_where_trials_run_and_where_jobs_are_submitted() -> None
         for path in modules("sweeper")
         if any(name.split(".")[0] == "ray" for name in imports(path))
     ]
-    assert importers == ["ray_actors.py", "ray_gang.py", "ray_ranks.py", "submit_job.py"]
+    assert importers == ["ray_gang.py", "ray_ranks.py", "ray_session.py", "submit_job.py"]
 
 
 def test_only_the_front_door_prints() -> None:

@@ -16,7 +16,8 @@ from test_worker import trial_of
 
 from sweeper import ranks
 from sweeper.assignment import Assignment, Outcome, StopRequested
-from sweeper.executors.ray_actors import WORKER_ENVIRONMENT, RayExecutor
+from sweeper.executors.ray_actors import RayExecutor
+from sweeper.executors.ray_worker import ENVIRONMENT
 from sweeper.resources import Resources
 from sweeper.store import Store
 from sweeper.worker import run_trial
@@ -35,7 +36,7 @@ def new_gang(ray: Any) -> Any:
     from sweeper.executors.ray_gang import Gang  # it imports Ray, whose environment is set by now
 
     options = {"num_cpus": 0, "max_concurrency": 3, "max_restarts": 0}
-    return ray.remote(**options)(Gang).remote(WORKER_ENVIRONMENT)
+    return ray.remote(**options)(Gang).remote(ENVIRONMENT)
 
 
 def listening_beyond_loopback() -> list[str]:

@@ -140,7 +140,7 @@ def cluster() -> Iterator[str]:
         RAY_AUTH_TOKEN=TOKEN,
         RAY_USAGE_STATS_ENABLED="0",
         SWEEPER_TEST_HEAD=MARKER.partition("=")[2],
-        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # binds everything to this address, see ray_actors
+        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # binds everything to this address, see ray_session
     )
     # Not tmp_path: names of Unix sockets are at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="sweeper-head-") as folder:

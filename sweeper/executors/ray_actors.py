@@ -6,57 +6,22 @@ while it trains, and heeds SIGTERM as a request to stop behind a checkpoint.
 
 *Unknown is not dead*: an actor that cannot be reached is asked again until it answers, is known
 to be dead, or its trial has been silent for so long that the driver gives it up.
-
-Embedded Ray listens on the loopback interface only, keeps its files in one short folder of /tmp
-that ends with it, reports to nobody and needs no home folder.
 """
 
 import contextlib
 import dataclasses
-import faulthandler
-import os
-import signal
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from sweeper.assignment import Assignment, Outcome, RunTrial, StopRequested
-from sweeper.errors import ConfigError
 from sweeper.executors.base import Executor, Failure, Finished
-from sweeper.executors.machine import available_cores, temporary_folder
 from sweeper.executors.ray_failures import failure_of_process
+from sweeper.executors.ray_session import joined
+from sweeper.executors.ray_worker import ENVIRONMENT, Listener, Worker
 from sweeper.placement import Demand, Node, Placement
-
-OBJECT_STORE_BYTES = 100 * 2**20
-"""Assignments and outcomes are a few kilobytes; by default Ray would reserve a third of memory."""
-
-WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""Set in each worker before it imports torch."""
-
-_ENVIRONMENT = {
-    # Drop whatever Ray would print among our own lines, such as a page on each killed worker: no
-    # worker's output comes this way, and the driver tells of failures itself.
-    "RAY_DEDUP_LOGS": "1",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Without it Ray warns that workers without a GPU will see all of them in a later version.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-_EMBEDDED_ENVIRONMENT = {
-    # Ray's switch for macOS and Windows: this machine is 127.0.0.1 and every server binds to it.
-    # On Linux `_node_ip_address="127.0.0.1"` is replaced by the public address instead.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # When a driver is killed its Ray goes with it, but two of Ray's processes would wait for a
-    # minute whether it comes back.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
-}
-
 
 NODES_EVERY_S = 1.0
 """Shortest time between two looks at which nodes there are."""
@@ -125,8 +90,7 @@ class RayExecutor(Executor):
     def __enter__(self) -> Self:
         """Start or join Ray; raises ConfigError when that fails."""
         with contextlib.ExitStack() as cleanup:
-            self._ray = _import_ray(is_embedded=self._address is None)
-            self._init_ray(cleanup)
+            self._ray = cleanup.enter_context(joined(self._address))
             self._nodes = self._look_at_nodes()
             self._potential = self._nodes_of_autoscaler() if self._address else ()
             self._cleanup = cleanup.pop_all()
@@ -312,29 +276,24 @@ class RayExecutor(Executor):
         )
 
     def _new_worker(self, place: _Place) -> Any:
-        resources = {"num_cpus": place.demand.cpus, "num_gpus": place.demand.gpus}
-        affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        remote = self._ray.remote(
-            max_restarts=0,
-            max_task_retries=0,
-            max_concurrency=3,
-            scheduling_strategy=affinity(place.node_id, soft=False),
-            **resources,
-        )
-        return remote(_Worker).remote(WORKER_ENVIRONMENT)
+        return self._new_actor(Worker, place.node_id, place.demand.cpus, place.demand.gpus)
 
     def _new_gang(self, place: _Place) -> Any:
         from sweeper.executors.ray_gang import Gang  # it imports Ray, whose environment is set now
 
+        return self._new_actor(Gang, place.node_id, 0.0, 0.0)
+
+    def _new_actor(self, body: type[Listener], node_id: str, cpus: float, gpus: float) -> Any:
         affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         remote = self._ray.remote(
-            num_cpus=0,
+            num_cpus=cpus,
+            num_gpus=gpus,
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=3,
-            scheduling_strategy=affinity(place.node_id, soft=False),
+            scheduling_strategy=affinity(node_id, soft=False),
         )
-        return remote(Gang).remote(WORKER_ENVIRONMENT)
+        return remote(body).remote(ENVIRONMENT)
 
     def _end_idle(self, node_ids: set[str] | None = None) -> None:
         """End the idle actors of some nodes, or of all."""
@@ -345,26 +304,6 @@ class RayExecutor(Executor):
     def _kill(self, actor: Any) -> None:
         with contextlib.suppress(Exception):  # it may be dead, or Ray may be
             self._ray.kill(actor, no_restart=True)
-
-    def _init_ray(self, cleanup: contextlib.ExitStack) -> None:
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if self._address is None:
-            options |= {
-                "num_cpus": available_cores(),
-                "include_dashboard": False,
-                "object_store_memory": OBJECT_STORE_BYTES,
-                "_temp_dir": str(cleanup.enter_context(temporary_folder())),
-            }
-        cleanup.callback(self._ray.shutdown)  # before, because starting may be interrupted
-        try:
-            with _import_path_for_children(), _children_without(signal.SIGTERM):
-                self._ray.init(address=self._address or "local", **options)
-        except (OSError, RuntimeError, ValueError) as error:
-            where = f"at {self._address}" if self._address else "on this machine"
-            raise ConfigError(
-                f"Ray {where} cannot be used ({type(error).__name__}: {error}); check --address, "
-                "or run without Ray by --executor inline"
-            ) from error
 
 
 def nodes_at(address: str) -> tuple[Node, ...]:
@@ -377,86 +316,9 @@ def _no_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     raise NotImplementedError
 
 
-class _Worker:
-    """The actor: runs one attempt at a time, and hears and answers meanwhile."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        # Before torch: the function to run, and with it torch, is imported by the first `run`.
-        os.environ.update(environment)
-        self._stop = threading.Event()
-        self._result: Outcome | Failure | None = None
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-    def run(self, run_trial: RunTrial, assignment: Assignment) -> Outcome | Failure:
-        self._result = None
-        try:
-            self._result = run_trial(assignment, stop=self._stop.is_set)
-        except Exception as error:  # noqa: BLE001 (recorded with the attempt; the sweep goes on)
-            self._result = Failure.of(error)
-        return self._result
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def result(self) -> Outcome | Failure | None:
-        return self._result
-
-    def stacks(self) -> str:
-        with tempfile.TemporaryFile("w+") as file:
-            faulthandler.dump_traceback(file, all_threads=True)
-            file.seek(0)
-            return file.read()
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stop.set()
-
-
 def _as_demanded(assignment: Assignment, demand: Demand) -> Assignment:
     """The assignment with what it occupies spelled out."""
     resources = dataclasses.replace(
         assignment.resources, cpus=demand.cpus, gpus=demand.n_ranks * demand.gpus
     )
     return dataclasses.replace(assignment, resources=resources)
-
-
-def _import_ray(*, is_embedded: bool) -> Any:
-    """Ray, imported here because it reads its environment when it is imported."""
-    settings = _ENVIRONMENT | (_EMBEDDED_ENVIRONMENT if is_embedded else {})
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
-    import ray
-    import ray.autoscaler.sdk
-    import ray.exceptions
-    import ray.util.scheduling_strategies
-
-    return ray
-
-
-@contextlib.contextmanager
-def _import_path_for_children() -> Iterator[None]:
-    """Let processes started meanwhile import what this one can, whatever their folder."""
-    previous = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    try:
-        yield
-    finally:
-        if previous is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = previous
-
-
-@contextlib.contextmanager
-def _children_without(number: signal.Signals) -> Iterator[None]:
-    """Let processes started meanwhile ignore a signal, as Ray itself does for SIGINT.
-
-    A signal to the whole process group (from a terminal, `timeout` or a batch system) is for the
-    driver to act on. A raylet that obeys it takes the workers along before they can write a
-    checkpoint, and leaves the driver waiting for it.
-    """
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)

@@ -1,0 +1,108 @@
+"""Ray, started on this machine or joined on a cluster. It is imported here only.
+
+Embedded Ray listens on the loopback interface only, keeps its files in one short folder of /tmp
+that ends with it, reports to nobody and needs no home folder.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sweeper.errors import ConfigError
+from sweeper.executors.machine import available_cores, temporary_folder
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Assignments and outcomes are a few kilobytes; by default Ray would reserve a third of memory."""
+
+_ENVIRONMENT = {
+    # Drop whatever Ray would print among our own lines, such as a page on each killed worker: no
+    # worker's output comes this way, and the driver tells of failures itself.
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Without it Ray warns that workers without a GPU will see all of them in a later version.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_EMBEDDED_ENVIRONMENT = {
+    # Ray's switch for macOS and Windows: this machine is 127.0.0.1 and every server binds to it.
+    # On Linux `_node_ip_address="127.0.0.1"` is replaced by the public address instead.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # When a driver is killed its Ray goes with it, but two of Ray's processes would wait for a
+    # minute whether it comes back.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+}
+
+
+@contextlib.contextmanager
+def joined(address: str | None) -> Iterator[Any]:
+    """The module `ray`, connected; without an address, Ray is started here and ends with this.
+
+    Raises ConfigError when that fails.
+    """
+    with contextlib.ExitStack() as cleanup:
+        ray = _import_ray(is_embedded=address is None)
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if address is None:
+            options |= {
+                "num_cpus": available_cores(),
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE_BYTES,
+                "_temp_dir": str(cleanup.enter_context(temporary_folder())),
+            }
+        cleanup.callback(ray.shutdown)  # before, because starting may be interrupted
+        try:
+            with _import_path_for_children(), _children_without(signal.SIGTERM):
+                ray.init(address=address or "local", **options)
+        except (OSError, RuntimeError, ValueError) as error:
+            where = f"at {address}" if address else "on this machine"
+            raise ConfigError(
+                f"Ray {where} cannot be used ({type(error).__name__}: {error}); check --address, "
+                "or run without Ray by --executor inline"
+            ) from error
+        yield ray
+
+
+def _import_ray(*, is_embedded: bool) -> Any:
+    """Ray, imported here because it reads its environment when it is imported."""
+    settings = _ENVIRONMENT | (_EMBEDDED_ENVIRONMENT if is_embedded else {})
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    import ray
+    import ray.autoscaler.sdk
+    import ray.exceptions
+    import ray.util.scheduling_strategies
+
+    return ray
+
+
+@contextlib.contextmanager
+def _import_path_for_children() -> Iterator[None]:
+    """Let processes started meanwhile import what this one can, whatever their folder."""
+    previous = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    try:
+        yield
+    finally:
+        if previous is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = previous
+
+
+@contextlib.contextmanager
+def _children_without(number: signal.Signals) -> Iterator[None]:
+    """Let processes started meanwhile ignore a signal, as Ray itself does for SIGINT.
+
+    A signal to the whole process group (from a terminal, `timeout` or a batch system) is for the
+    driver to act on. A raylet that obeys it takes the workers along before they can write a
+    checkpoint, and leaves the driver waiting for it.
+    """
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
