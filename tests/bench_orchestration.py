@@ -49,7 +49,7 @@ N_FRESH_TUNE = 30
 
 SWEEP = """
 name: {name}
-corpus: {{source: "synthetic:markov?vocab=256&order=1&tokens=700000", seq_len: 64}}
+corpus: {{source: "synthetic:markov?vocab=256&order=1&tokens=100000", seq_len: 64}}
 series:
   ar:        {{family: ar}}
   masked:    {{family: masked}}
@@ -58,7 +58,7 @@ series:
 design:
   grid: {{sizes: [1.7K, 2.6K, 6.5K, 19K, 39K], tokens: [25600, 51200, 76800, 102400]}}
 train: {{batch_tokens: 512, warmup: 10, precision: float32, seeds: {seeds}}}
-evaluation: {{sequences: 512}}
+evaluation: {{sequences: 64}}
 """
 N_PER_SEED = 20
 """Trials of SWEEP for each seed: of 200 steps, observed at 4 of them."""
