@@ -33,8 +33,8 @@ TESTS = Path(__file__).parent.parent
 SWEEPER = (sys.executable, "-c", "from sweeper.cli import main; main()")
 """The command line."""
 
-VOLATILE = ["n_attempts", "started_at", "finished_at"]
-"""Columns of `trials` that say when and how often, not what."""
+VOLATILE = ["n_attempts", "started_at", "finished_at", "train_time_s", "eval_time_s"]
+"""Columns of `trials` that say when, how long and how often, not what."""
 
 WAIT_S = 90.0
 """Longest wait for anything on a busy machine; a test that passes waits far less."""
@@ -286,4 +286,5 @@ def kill_group(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGCONT)
         os.killpg(process.pid, signal.SIGKILL)
+    if process.stdout and not process.stdout.closed:
         process.communicate()

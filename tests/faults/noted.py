@@ -35,6 +35,8 @@ class Step:
     step: int
     at_s: float
     """By the monotonic clock, which all processes of a machine share."""
+    wall_s: float
+    """By the wall clock of its process."""
     node: str
     """Where: the id of a Ray node, or `-`."""
     gpus: str
@@ -43,8 +45,8 @@ class Step:
     @classmethod
     def of(cls, line: str) -> "Step":
         """A step as it was noted."""
-        attempt, pid, step, at_s, node, gpus = line.split()
-        return cls(int(attempt), int(pid), int(step), float(at_s), node, gpus)
+        attempt, pid, step, at_s, wall_s, node, gpus = line.split()
+        return cls(int(attempt), int(pid), int(step), float(at_s), float(wall_s), node, gpus)
 
 
 def notes(folder: Path) -> dict[str, list[Step]]:
@@ -143,9 +145,8 @@ def _noting(assignment: Assignment) -> Callable[[int], None]:
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or "-"
 
     def note(step: int) -> None:
+        when = f"{time.monotonic()} {time.time()}"
         with path.open("a") as file:
-            file.write(
-                f"{assignment.attempt} {os.getpid()} {step} {time.monotonic()} {node} {gpus}\n"
-            )
+            file.write(f"{assignment.attempt} {os.getpid()} {step} {when} {node} {gpus}\n")
 
     return note
