@@ -222,6 +222,8 @@ class RayExecutor(Executor):
             self._idle.setdefault(attempt.place, []).append(attempt.actor)
         else:
             self._kill(attempt.actor)
+        if attempt.place.demand.n_ranks > 1 and isinstance(result, Failure):
+            self._free_what_gangs_left()
         return Finished(attempt.assignment, result)
 
     def _may_reuse(self, attempt: _Attempt, result: Outcome | Failure) -> bool:
@@ -300,6 +302,22 @@ class RayExecutor(Executor):
         for place in [place for place in self._idle if not node_ids or place.node_id in node_ids]:
             for actor in self._idle.pop(place):
                 self._kill(actor)
+
+    def _free_what_gangs_left(self) -> None:
+        """Free what gangs that are gone have reserved; Ray would keep it until the driver ends.
+
+        Not while another gang is starting, whose reservation nobody could tell from theirs.
+        """
+        from sweeper.executors.ray_gang import free_reservations  # see _new_gang
+
+        exceptions = self._ray.exceptions
+        gangs = [each for each in self._running.values() if each.place.demand.n_ranks > 1]
+        try:
+            held = self._ray.get([each.actor.held.remote() for each in gangs], timeout=ANSWER_S)
+        except (exceptions.RayError, exceptions.GetTimeoutError):
+            return
+        if "" not in held:
+            free_reservations(held)
 
     def _kill(self, actor: Any) -> None:
         with contextlib.suppress(Exception):  # it may be dead, or Ray may be

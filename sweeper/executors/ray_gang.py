@@ -6,9 +6,15 @@ What it runs, and with it torch and Ray Train, is imported when it runs: `ray_ra
 import contextlib
 import shutil
 import tempfile
+from collections.abc import Collection
 from typing import Any
 
 import ray
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group_table,
+    remove_placement_group,
+)
 
 from sweeper.assignment import Assignment, Outcome, RunTrial
 from sweeper.executors.base import Failure
@@ -47,10 +53,23 @@ class Gang(Listener):
         """Remember what the ranks occupy."""
         self._held = placement_group
 
+    def held(self) -> str:
+        """Id of what the ranks occupy; empty before they have started."""
+        return "" if self._held is None else str(self._held.id.hex())
+
     def end(self) -> None:
         """End the ranks at once and free what they occupy. Call this before the actor is killed:
         what Train reserves outlives the actor that asked for it."""
         if self._held is not None:
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
-                ray.util.remove_placement_group(self._held)
+                remove_placement_group(self._held)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def free_reservations(held: Collection[str]) -> None:
+    """Remove all placement groups of this driver but those `held`, by id."""
+    own_job = ray.get_runtime_context().get_job_id()  # with which ids of its groups end
+    for id_, entry in placement_group_table().items():
+        if id_.endswith(own_job) and id_ not in held and entry["state"] != "REMOVED":
+            group_id = ray.PlacementGroupID(bytes.fromhex(id_))
+            remove_placement_group(PlacementGroup(group_id))
