@@ -29,7 +29,7 @@ LAYERS = [
     {"lease"},
     {"handover"},
     {"publication"},
-    {"remaining", "failures", "tables", "housekeeping", "worker"},
+    {"remaining", "failures", "tables", "housekeeping", "worker", "worker_entry"},
     {"executors"},
     {"scheduler", "outcome", "policy", "watch"},
     {"backlog", "events", "status", "verify"},

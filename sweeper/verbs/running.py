@@ -91,7 +91,7 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
 def _executor(
     name: str, address: str | None, is_stopped: Callable[[], bool], loaded: "LoadedSweep"
 ) -> "Executor":
-    from sweeper.worker import run_trial
+    from sweeper.worker_entry import run_trial
 
     if name == "inline":
         from sweeper.executors.inline import InlineExecutor
