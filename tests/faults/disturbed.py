@@ -188,7 +188,7 @@ class Sweep:
             for number in sorted({step.attempt for step in steps}):
                 first = next(step for step in steps if step.attempt == number)
                 before = [step.step for step in steps if step.at_s < first.at_s]
-                repeated[trial_id, number] = max(0, max(before, default=0) + 1 - first.step)
+                repeated[trial_id, number] = max(0, [0, *before][-1] + 1 - first.step)
         return repeated
 
     def assert_as(self, undisturbed: Tables, *, n_lost: int = CHECKPOINT_EVERY) -> None:

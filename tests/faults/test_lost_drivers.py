@@ -8,6 +8,7 @@ import time
 
 import pytest
 from disturbed import Sweep, Tables, wait_until
+from noted import run_noting_quick_steps
 
 from sweeper.publication import read_head
 
@@ -39,22 +40,19 @@ def test_a_driver_killed_again_and_again_is_resumed_to_the_end(
 def test_a_driver_with_workers_is_killed_and_resumed_within_seconds(
     sweep: Sweep, undisturbed: Tables
 ) -> None:
-    delays_s, moments = [], random.Random(1)
     driver = sweep.start("ray", "noted.run_noting_slow_steps")
     sweep.wait_for_step(2, n_trials=2)
-    for _ in range(2):
-        time.sleep(moments.uniform(0.0, 1.0))
-        pids, killed_s = sweep.pids(), time.monotonic()
-        sweep.kill(driver)
-        driver = sweep.start("ray", "noted.run_noting_slow_steps")
-        # Meanwhile the workers of the one that was killed train on, and may publish.
-        wait_until(lambda pids=pids: sweep.pids() > pids)  # type: ignore[misc]
-        delays_s += [time.monotonic() - killed_s]
+    pids, killed_s = sweep.pids(), time.monotonic()
+    sweep.kill(driver)
+    driver = sweep.start("ray", "noted.run_noting_steps")
+    # Meanwhile the workers of the one that was killed train on, and may publish.
+    wait_until(lambda: sweep.pids() > pids)
+    delay_s = time.monotonic() - killed_s
     sweep.end(driver)
     sweep.assert_as(undisturbed)
-    sys.stdout.write(f"resumed {min(delays_s):.1f} to {max(delays_s):.1f} s after kill -9\n")
+    sys.stdout.write(f"resumed {delay_s:.1f} s after kill -9\n")
     # Ten seconds on a machine of its own; this one may be doing anything else as well.
-    assert min(delays_s) < 30
+    assert delay_s < 30
 
 
 def test_of_two_drivers_that_start_together_one_is_refused(
@@ -96,7 +94,9 @@ def test_a_superseded_worker_that_publishes_late_does_no_harm(
     assert "left to another driver" in sweep.end(old, exit_code=3)
     wait_until(lambda: sweep.store.record(trial_id).exists())
     assert read_head(sweep.store.record(trial_id)).attempt == 2
-    sweep.end(new)
+    new.terminate()
+    sweep.end(new, exit_code=3)
+    assert sweep.run_here(run_noting_quick_steps).exit_code == 0
     sweep.assert_as(undisturbed)
 
 
