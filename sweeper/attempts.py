@@ -133,7 +133,8 @@ def end_attempt(
 ) -> None:
     """Record how an attempt ended; `error` is class, one-line message and traceback.
 
-    Does nothing where the attempt has been archived: its trial was published by another one.
+    Does nothing where the attempt has been archived: its trial was published by another one. Not
+    flushed to the disk: after a power cut it may read as one that was interrupted, as good.
     """
     path = store.attempts(trial_id) / f"{number}.json"
     try:
@@ -143,7 +144,7 @@ def end_attempt(
     if error is not None:
         attempt = dataclasses.replace(attempt, error_class=error[0], error_message=error[1])
         durable.replace_lightly(path.with_suffix(TRACEBACK_SUFFIX), error[2].encode())
-    durable.replace(path, durable.to_json(vars(attempt)))
+    durable.replace_lightly(path, durable.to_json(vars(attempt)))
 
 
 def attempts(store: Store, trial_id: str) -> tuple[Attempt, ...]:
