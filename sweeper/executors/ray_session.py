@@ -53,7 +53,7 @@ def joined(address: str | None) -> Iterator[Any]:
                 "object_store_memory": OBJECT_STORE_BYTES,
                 "_temp_dir": str(cleanup.enter_context(temporary_folder())),
             }
-        cleanup.callback(ray.shutdown)  # before, because starting may be interrupted
+        cleanup.callback(_end, ray)  # before, because starting may be interrupted
         try:
             with _import_path_for_children(), _children_without(signal.SIGTERM):
                 ray.init(address=address or "local", **options)
@@ -77,6 +77,33 @@ def _import_ray(*, is_embedded: bool) -> Any:
     import ray.util.scheduling_strategies
 
     return ray
+
+
+def _end(ray: Any) -> None:
+    """Leave a cluster, or end the Ray that was started here.
+
+    Its processes do not heed SIGTERM, and Ray would wait a second for each of them; and what its
+    raylet has started would notice only later that it is gone.
+    """
+    node, pids = ray._private.worker._global_node, list[int]()
+    if node is not None and node.all_processes:
+        raylets = node.all_processes.get("raylet", ())
+        pids = [pid for raylet in raylets for pid in _children(raylet.process.pid)]
+        kill_all = node.kill_all_processes
+        node.kill_all_processes = lambda **_: kill_all(check_alive=False, allow_graceful=False)
+    ray.shutdown()
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    """Processes that a process has started, by any of its threads."""
+    found = list[int]()
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # that thread, or all of it, has ended
+            found += map(int, file.read_text().split())
+    return found
 
 
 @contextlib.contextmanager
