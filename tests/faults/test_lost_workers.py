@@ -29,11 +29,11 @@ def _signal_at_random_steps(
         for trial_id, latest in sweep.running().items():
             if latest.attempt > len(numbers) or trial_id in signalled[latest.attempt - 1]:
                 continue
-            first = sweep.steps()[trial_id][-1].step
-            at = at_step.setdefault(
-                (trial_id, latest.attempt), random_step.randint(first, LAST_STEP_TO_DISTURB)
-            )
-            if latest.step >= at:
+            attempt = trial_id, latest.attempt
+            if attempt not in at_step:
+                first = min(sweep.steps()[trial_id][-1].step, LAST_STEP_TO_DISTURB)
+                at_step[attempt] = random_step.randint(first, LAST_STEP_TO_DISTURB)
+            if latest.step >= at_step[attempt]:
                 os.kill(latest.pid, numbers[latest.attempt - 1])
                 signalled[latest.attempt - 1][trial_id] = time.monotonic()
         time.sleep(0.01)
