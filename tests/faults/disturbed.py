@@ -39,7 +39,7 @@ VOLATILE = ["n_attempts", "started_at", "finished_at", "train_time_s", "eval_tim
 WAIT_S = 90.0
 """Longest wait for anything on a busy machine; a test that passes waits far less."""
 
-GONE_WITHIN_S = 100.0
+GONE_WITHIN_S = 40.0
 """Until the last process of a killed driver's Ray has noticed: 12 s on a machine of its own."""
 
 IMPATIENT = {"silent_s": 4.0, "starting_s": 60.0, "look_every_s": 0.5}

@@ -24,11 +24,11 @@ SMALL = {"object_store_memory": 100 * 2**20}
 @pytest.fixture
 def cluster(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster whose head takes no trials; its nodes are processes of their own."""
-    from ray.cluster_utils import Cluster  # here, because importing Ray takes a while
-
     environment = {**sweep.environment(), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    from ray.cluster_utils import Cluster  # Ray reads its environment when it is imported
+
     with tempfile.TemporaryDirectory(prefix="faults-", dir="/tmp") as folder:
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, **SMALL}
         cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
