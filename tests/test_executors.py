@@ -13,7 +13,7 @@ import pandas as pd
 import planted
 import pytest
 from planted import on_disk, planned_sweep, submitted_store
-from sockets import listening_beyond_loopback
+from processes import listening_beyond_loopback, marked
 
 from sweeper.assignment import RunTrial
 from sweeper.driver import Run, run_sweep
@@ -243,7 +243,7 @@ def test_ray_gives_the_tables_of_inline_and_keeps_to_itself(
     before = _ray_folders()
     driver = _driver(folder, "ray", "run_planted_slowly")
     _wait_until(lambda: _checkpointed(folder))
-    beyond = listening_beyond_loopback("PLANTED_GROUP=1")
+    beyond = listening_beyond_loopback(marked("PLANTED_GROUP=1"))
     output, errors = driver.communicate(timeout=60)
     assert driver.returncode == 0, errors
     assert beyond == []

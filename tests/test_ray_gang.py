@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from processes import listening_beyond_loopback
 from test_cli import sweeper
 from test_ranks import ROUNDING, alone, assigned, observed_at_every_step, results
 from test_worker import trial_of
@@ -39,23 +40,11 @@ def new_gang(ray: Any) -> Any:
     return ray.remote(**options)(Gang).remote(ENVIRONMENT)
 
 
-def listening_beyond_loopback() -> list[str]:
-    """Listening TCP sockets of this process, by /proc."""
-    sockets = {fd.readlink().name for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()}
-    lines = [
-        line.split()
-        for name in ("tcp", "tcp6")
-        for line in (Path("/proc/self/net") / name).read_text().splitlines()[1:]
-    ]
-    own = [line[1] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets]
-    return [address for address in own if not address.split(":")[0].endswith("0100007F")]
-
-
 def run_until_stopped(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     """Run a trial with steps of a tenth of a second, and look for open ports meanwhile."""
 
     def ask() -> bool:
-        assert listening_beyond_loopback() == []
+        assert listening_beyond_loopback([os.getpid()]) == []
         time.sleep(0.1)
         return stop()
 

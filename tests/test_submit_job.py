@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sockets import listening_beyond_loopback
+from processes import listening_beyond_loopback, marked
 
 from sweeper.errors import ConfigError
 from sweeper.submit_job import JobRequest, JobServer, commands_for, new_job_id, submission_to_json
@@ -285,7 +285,7 @@ def test_jobs_that_are_cancelled_or_killed_lose_nothing(folder: Path, cluster: s
     assert second.returncode == 2
     assert "a driver is at work on this sweep" in second.stderr
     _wait_until(lambda: _attempts_at_work(folder) == {1})
-    assert listening_beyond_loopback(MARKER) == []
+    assert listening_beyond_loopback(marked(MARKER)) == []
     cancelled = _sweeper(folder, "cancel", "out/long")
     assert cancelled.returncode == 0, cancelled.stderr
     assert "it has stopped" in cancelled.stdout

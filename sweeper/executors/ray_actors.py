@@ -330,8 +330,8 @@ def nodes_at(address: str) -> tuple[Node, ...]:
         return (*executor.nodes(), *executor.potential_nodes())
 
 
-def _no_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
-    raise NotImplementedError
+def _no_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:  # noqa: ARG001
+    raise RuntimeError("only the nodes are looked at here; no trial was to start")
 
 
 def _as_demanded(assignment: Assignment, demand: Demand) -> Assignment:

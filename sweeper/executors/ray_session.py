@@ -14,6 +14,7 @@ from typing import Any
 
 from sweeper.errors import ConfigError
 from sweeper.executors.machine import available_cores, temporary_folder
+from sweeper.executors.shared_fate import children, killed_with_this
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Assignments and outcomes are a few kilobytes; by default Ray would reserve a third of memory."""
@@ -31,9 +32,6 @@ _EMBEDDED_ENVIRONMENT = {
     # Ray's switch for macOS and Windows: this machine is 127.0.0.1 and every server binds to it.
     # On Linux `_node_ip_address="127.0.0.1"` is replaced by the public address instead.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # When a driver is killed its Ray goes with it, but two of Ray's processes would wait for a
-    # minute whether it comes back.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
 }
 
 
@@ -63,6 +61,9 @@ def joined(address: str | None) -> Iterator[Any]:
                 f"Ray {where} cannot be used ({type(error).__name__}: {error}); check --address, "
                 "or run without Ray by --executor inline"
             ) from error
+        # When this process is killed its raylet goes with it, and their agents would try for a
+        # minute to tell a server that is gone, too.
+        cleanup.enter_context(killed_with_this(_started_by_raylet(ray)))
         yield ray
 
 
@@ -85,10 +86,8 @@ def _end(ray: Any) -> None:
     Its processes do not heed SIGTERM, and Ray would wait a second for each of them; and what its
     raylet has started would notice only later that it is gone.
     """
-    node, pids = ray._private.worker._global_node, list[int]()
-    if node is not None and node.all_processes:
-        raylets = node.all_processes.get("raylet", ())
-        pids = [pid for raylet in raylets for pid in _children(raylet.process.pid)]
+    node, pids = ray._private.worker._global_node, _started_by_raylet(ray)
+    if node is not None:
         kill_all = node.kill_all_processes
         node.kill_all_processes = lambda **_: kill_all(check_alive=False, allow_graceful=False)
     ray.shutdown()
@@ -97,13 +96,11 @@ def _end(ray: Any) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _children(pid: int) -> list[int]:
-    """Processes that a process has started, by any of its threads."""
-    found = list[int]()
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # that thread, or all of it, has ended
-            found += map(int, file.read_text().split())
-    return found
+def _started_by_raylet(ray: Any) -> list[int]:
+    """Workers and agents of the Ray that was started here; none of a cluster's."""
+    node = ray._private.worker._global_node
+    raylets = node.all_processes.get("raylet", ()) if node is not None else ()
+    return [pid for raylet in raylets for pid in children(raylet.process.pid)]
 
 
 @contextlib.contextmanager

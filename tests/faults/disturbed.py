@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import pandas as pd
 import planted
 from noted import CHECKPOINT_EVERY, STEP_NOTES, Step, notes
+from processes import marked, ray_folders, title
 
 from sweeper.assignment import RunTrial
 from sweeper.attempts import AttemptOutcome, attempts
@@ -39,8 +39,8 @@ VOLATILE = ["n_attempts", "started_at", "finished_at", "train_time_s", "eval_tim
 WAIT_S = 90.0
 """Longest wait for anything on a busy machine; a test that passes waits far less."""
 
-GONE_WITHIN_S = 40.0
-"""Until the last process of a killed driver's Ray has noticed: 12 s on a machine of its own."""
+GONE_WITHIN_S = 30.0
+"""Until the last worker of a killed driver has noticed: 3 s on a machine of its own."""
 
 IMPATIENT = {"silent_s": 4.0, "starting_s": 60.0, "look_every_s": 0.5}
 """A driver's patience: twice as long as a trial that is well is silent for."""
@@ -61,7 +61,8 @@ class Sweep:
         self.added: dict[str, str] = {}
         self.paths = [TESTS / "faults", TESTS, TESTS.parent]
         self.drivers: list[subprocess.Popen[str]] = []
-        self.ray_folders: set[Path] = set()
+        self.ray_folders: set[str] = set()
+        """Of Ray that is killed."""
         notes_folder.mkdir(parents=True)
 
     def place(self, folder: Path, seen_from_here: Path | None = None) -> None:
@@ -122,7 +123,7 @@ class Sweep:
 
     def kill(self, driver: subprocess.Popen[str]) -> None:
         """Kill a driver as a power cut would, its Ray left to itself."""
-        self.ray_folders |= self._ray_folders_in_use()
+        self.ray_folders |= ray_folders(self._processes())
         driver.kill()
         driver.communicate(timeout=WAIT_S)
 
@@ -205,26 +206,15 @@ class Sweep:
         self.assert_no_process_is_left()
 
     def assert_no_process_is_left(self) -> None:
-        """All processes of all drivers end, and what ended in order has removed its folders."""
-        if not self.drivers:
-            return
-        wait_until(lambda: not self._processes(), GONE_WITHIN_S, self._titles)
-        wait_until(lambda: all(map(is_gone, self.pids())), GONE_WITHIN_S)
+        """All processes of all drivers end, of those that were killed, too."""
+        if self.drivers:
+            wait_until(lambda: not self._processes(), GONE_WITHIN_S, self._titles)
+
+    def _processes(self) -> list[int]:
+        return marked(f"{STEP_NOTES}={self.notes_folder}", self.ray_folders)
 
     def _titles(self) -> str:
-        return ", ".join(title(int(process.name)) for process in self._processes())
-
-    def _ray_folders_in_use(self) -> set[Path]:
-        """Temporary folders that processes of this sweep were given."""
-        lines = [(process / "cmdline").read_bytes().decode() for process in self._processes()]
-        names = {name for line in lines for name in re.findall(r"/tmp/sweeper-ray-[^/\0]+", line)}
-        return {Path(name) for name in names}
-
-    def _processes(self) -> list[Path]:
-        """Folders below /proc of all processes with the mark of this sweep."""
-        mark = f"{STEP_NOTES}={self.notes_folder}".encode()
-        # What a process finds set when it starts, so this one is not among them.
-        return [process for process in _all_processes() if mark in _read(process / "environ")]
+        return ", ".join(map(title, self._processes()))
 
 
 def tables(folder: Path) -> Tables:
@@ -245,40 +235,9 @@ def wait_until(
         time.sleep(0.01)
 
 
-def descendants(pid: int) -> list[int]:
-    """Processes that a process has started, and those that they have."""
-    parents = {int(process.name): _parent(process) for process in _all_processes()}
-    found = [pid]
-    for each in found:
-        found += [child for child, parent in parents.items() if parent == each]
-    return found[1:]
-
-
-def title(pid: int) -> str:
-    """What a process calls itself; empty once it is gone."""
-    return _read(Path(f"/proc/{pid}/cmdline")).replace(b"\0", b" ").decode().strip()
-
-
 def is_gone(pid: int) -> bool:
     """Whether a worker has ended; its number may be another process's by now."""
     return not title(pid).startswith("ray::")
-
-
-def _all_processes() -> list[Path]:
-    return list(Path("/proc").glob("[0-9]*"))
-
-
-def _parent(process: Path) -> int:
-    # After the name, which may hold anything: state, parent, …
-    fields = _read(process / "stat").rpartition(b")")[2].split()
-    return int(fields[1]) if fields else 0
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:  # it has ended, or is somebody else's
-        return b""
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:

@@ -31,6 +31,7 @@ def cluster(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     with tempfile.TemporaryDirectory(prefix="faults-", dir="/tmp") as folder:
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, **SMALL}
+        sweep.ray_folders.add(folder)
         cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
         yield cluster
         cluster.shutdown()

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from disturbed import SWEEPER, Sweep, Tables, descendants, tables, title, wait_until
+from disturbed import SWEEPER, Sweep, Tables, tables, wait_until
+from processes import descendants, title
 
 from sweeper.attempts import read_progress
 
