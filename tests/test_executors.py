@@ -13,7 +13,7 @@ import pandas as pd
 import planted
 import pytest
 from planted import on_disk, planned_sweep, submitted_store
-from processes import listening_beyond_loopback, marked
+from processes import descendants, listening_beyond_loopback, marked, title
 
 from sweeper.assignment import RunTrial
 from sweeper.driver import Run, run_sweep
@@ -289,6 +289,9 @@ def test_orphan_workers_of_a_killed_driver_do_no_harm(
     folder = tmp_path / "results" / "planted"
     driver = _driver(folder, "ray", "run_planted_slowly")
     _wait_until(lambda: _checkpointed(folder))
+    # Which would end the workers, too; those on other machines of a cluster it cannot reach.
+    (keeper,) = (pid for pid in descendants(driver.pid) if "folder_keeper" in title(pid))
+    os.kill(keeper, signal.SIGKILL)
     driver.kill()
     driver.communicate()
     # At once, while the orphans still train and publish.

@@ -5,17 +5,20 @@ import fcntl
 import math
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from sweeper.executors import folder_keeper
 
 TEMPORARY_FOLDERS = Path("/tmp")
 """Not TMPDIR, which may be long: the names of Ray's sockets may have no more than 107 bytes."""
 
 _PREFIX = "sweeper-ray-"
 _ABANDONED_AFTER_S = 60.0
-_REMOVE_FOR_S = 3.0
 
 
 def available_cores() -> int:
@@ -29,27 +32,33 @@ def available_cores() -> int:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A fresh folder with a short name, removed afterwards.
+    """A fresh folder with a short name. Afterwards it is removed, and who writes to it is ended.
 
-    Folders of processes that were killed are removed by the next one: their locks are free.
+    Also when this process is killed; and when all processes are, the next one removes the folder,
+    whose lock is free then.
     """
     for folder in TEMPORARY_FOLDERS.glob(f"{_PREFIX}*"):
         _remove_if_abandoned(folder)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=TEMPORARY_FOLDERS))
-    with (folder / "lock").open("w") as lock:
+    with (folder / "lock").open("w") as lock, _kept(folder):
         fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield folder
-        finally:
-            _remove(folder)
+        yield folder
 
 
-def _remove(folder: Path) -> None:
-    # Processes that are about to end may still write to it.
-    give_up_s = time.monotonic() + _REMOVE_FOR_S
-    while folder.exists() and time.monotonic() < give_up_s:
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.05 if folder.exists() else 0)
+@contextlib.contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """While a process waits to end what `folder` is needed for; see there."""
+    keeper = subprocess.Popen(
+        [sys.executable, "-I", "-S", folder_keeper.__file__, str(folder), str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # or it would go with the group that this process is killed with
+    )
+    try:
+        yield
+    finally:
+        keeper.communicate()
 
 
 def _remove_if_abandoned(folder: Path) -> None:

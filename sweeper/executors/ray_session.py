@@ -14,7 +14,6 @@ from typing import Any
 
 from sweeper.errors import ConfigError
 from sweeper.executors.machine import available_cores, temporary_folder
-from sweeper.executors.shared_fate import children, killed_with_this
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Assignments and outcomes are a few kilobytes; by default Ray would reserve a third of memory."""
@@ -61,9 +60,6 @@ def joined(address: str | None) -> Iterator[Any]:
                 f"Ray {where} cannot be used ({type(error).__name__}: {error}); check --address, "
                 "or run without Ray by --executor inline"
             ) from error
-        # When this process is killed its raylet goes with it, and their agents would try for a
-        # minute to tell a server that is gone, too.
-        cleanup.enter_context(killed_with_this(_started_by_raylet(ray)))
         yield ray
 
 
@@ -81,26 +77,14 @@ def _import_ray(*, is_embedded: bool) -> Any:
 
 
 def _end(ray: Any) -> None:
-    """Leave a cluster, or end the Ray that was started here.
+    """Leave a cluster, or end the Ray that was started here, but for what its raylet has started.
 
-    Its processes do not heed SIGTERM, and Ray would wait a second for each of them; and what its
-    raylet has started would notice only later that it is gone.
+    Its processes do not heed SIGTERM, and Ray would wait a second for each of them.
     """
-    node, pids = ray._private.worker._global_node, _started_by_raylet(ray)
-    if node is not None:
+    if node := ray._private.worker._global_node:
         kill_all = node.kill_all_processes
         node.kill_all_processes = lambda **_: kill_all(check_alive=False, allow_graceful=False)
     ray.shutdown()
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _started_by_raylet(ray: Any) -> list[int]:
-    """Workers and agents of the Ray that was started here; none of a cluster's."""
-    node = ray._private.worker._global_node
-    raylets = node.all_processes.get("raylet", ()) if node is not None else ()
-    return [pid for raylet in raylets for pid in children(raylet.process.pid)]
 
 
 @contextlib.contextmanager

@@ -17,21 +17,24 @@ pytestmark = pytest.mark.slow
 N_KILLS = 10
 
 
-def _kill_until_done(sweep: Sweep, executor: str, moments: random.Random) -> None:
-    """Kill a driver N_KILLS times, each a while after it took a step of its own, then let it."""
-    for _ in range(N_KILLS):
+@pytest.mark.parametrize(
+    ("executor", "starting_s"), [("inline", 1.0), pytest.param("ray", 4.0, marks=pytest.mark.ray)]
+)
+def test_a_driver_killed_again_and_again_is_resumed_to_the_end(
+    sweep: Sweep, undisturbed: Tables, executor: str, starting_s: float
+) -> None:
+    moments = random.Random(0)
+    for number in range(N_KILLS):
         n_steps = sweep.n_steps()
         driver = sweep.start(executor, "noted.run_noting_slow_steps")
-        wait_until(lambda n=n_steps: sweep.n_steps() > n)  # type: ignore[misc]
-        time.sleep(moments.uniform(0.0, 1.0))
+        if number % 2 == 0:
+            wait_until(lambda n=n_steps: sweep.n_steps() > n)  # type: ignore[misc]
+            time.sleep(moments.uniform(0.0, 1.0))
+        else:
+            time.sleep(moments.uniform(0.0, starting_s))
+        assert driver.poll() is None, "nothing is left to disturb"
         sweep.kill(driver)
     sweep.end(sweep.start(executor, "noted.run_noting_steps"))
-
-
-def test_a_driver_killed_again_and_again_is_resumed_to_the_end(
-    sweep: Sweep, undisturbed: Tables
-) -> None:
-    _kill_until_done(sweep, "inline", random.Random(0))
     assert sweep.n_published_by_attempt() != {1: 6}  # some were in the middle of a trial
     sweep.assert_as(undisturbed)
 
@@ -45,7 +48,6 @@ def test_a_driver_with_workers_is_killed_and_resumed_within_seconds(
     pids, killed_s = sweep.pids(), time.monotonic()
     sweep.kill(driver)
     driver = sweep.start("ray", "noted.run_noting_steps")
-    # Meanwhile the workers of the one that was killed train on, and may publish.
     wait_until(lambda: sweep.pids() > pids)
     delay_s = time.monotonic() - killed_s
     sweep.end(driver)
