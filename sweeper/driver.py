@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sweeper.assignment import Assignment, FailureKind, Outcome
+from sweeper.assignment import Assignment
 from sweeper.attempts import Attempt, attempts, begin_attempt, end_attempt, latest_number
 from sweeper.backlog import Backlog
 from sweeper.durable import is_disk_full
 from sweeper.events import (
     Event,
-    PlanChanged,
     ResultsTaken,
     Stopping,
     SweepEnded,
@@ -34,14 +33,15 @@ from sweeper.housekeeping import archive_when_many, tidy
 from sweeper.outcome import END_REASONS, EndReason, SweepOutcome, count_outcome
 from sweeper.placement import Node, n_places
 from sweeper.plan_file import StoredPlan
-from sweeper.policy import RetryPolicy, Streak
+from sweeper.policy import RetryPolicy, Streak, judged
 from sweeper.publication import published, read_head
-from sweeper.remaining import Remaining, Settled, assignment, missing
+from sweeper.remaining import Remaining, assignment
 from sweeper.scheduler import Cluster, Job, Limits, Running, Speeds, Spending
-from sweeper.sharing import adopt, adopt_one
+from sweeper.sharing import adopt_one
 from sweeper.stop_signal import StopReason, StopSignal
 from sweeper.store import Store
 from sweeper.tables import refresh_for
+from sweeper.wanted import Wanted
 from sweeper.watch import Pace, Patience, Watch
 
 POLL_S = 0.25
@@ -61,10 +61,6 @@ STOP_GRACE_S = 60.0
 
 N_THREADS = 1
 """CPU threads of each worker, the same everywhere: sums differ in the last bit with it."""
-
-
-LOST: tuple[FailureKind, ...] = ("crashed", "preempted")
-"""Kinds of failures in which the process is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,22 +100,18 @@ class _Driver:
     """The state of one run: what waits and what runs."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.store, self.plan, self.executor = run, run.store, run.plan, run.executor
-        self.taken = adopt(run.store, run.plan)
+        self.run, self.store, self.executor = run, run.store, run.executor
+        self.wanted = Wanted(run.store, run.plan)
         records = published(run.store)
         own = [record for record in records if record.sweep == run.plan.name]
         spent = Spending(sum(record.train_flops for record in own), len(own))
-        self.remaining = missing(run.plan.trials, records)
+        self.remaining = self.wanted.lacking(records)
         self.backlog = Backlog(run.store, spent, run.limits, run.policy)
         self.running: dict[str, Running] = {}
         self.nodes: tuple[Node, ...] = ()
         self.speeds = Speeds()
         self.watch = Watch(run.store, run.patience, run.clock)
         self.streak = Streak()
-        self.given_up: set[str] = set()
-        """Trials that this driver starts no more."""
-        self.held_back: set[str] = set()
-        """Trajectories of which more is wanted once what runs of them has ended."""
         self.is_waiting_for_nodes = False
         self.started_s = time.time()
         self.next_refresh_s = time.monotonic() + REFRESH_INTERVAL_S
@@ -150,26 +142,24 @@ class _Driver:
         refused = self.backlog.fill(remaining, possible, self.executor.max_ranks)
         self.announce()
         for each, reason in refused:
-            self.given_up.add(each.trial_id)
+            self.wanted.given_up.add(each.trial_id)
             self.run.on_event(TrialRefused(each, reason))
 
     def announce(self) -> None:
         """Say what there is to do."""
-        if self.taken:
-            self.run.on_event(ResultsTaken(self.taken))
-            self.taken = ()
-        settled = Settled.by(published(self.store))
-        done = [planned for planned in self.plan.trials if settled.has_all(planned)]
+        if taken := self.wanted.taken():
+            self.run.on_event(ResultsTaken(taken))
+        plan, done = self.wanted.plan, self.wanted.done(published(self.store))
         waiting, demands = self.backlog.jobs, self.backlog.demands
         unfinished = [*waiting, *(running.job for running in self.running.values())]
         n_slots = sum(n_places(node, demands) for node in self.nodes)
         self.run.on_event(
             SweepStarted(
-                name=self.plan.name,
-                n_planned=len(self.plan.trials),
+                name=plan.name,
+                n_planned=len(plan.trials),
                 n_done=len(done),
                 n_waiting=len(unfinished),
-                flops_planned=self.plan.train_flops,
+                flops_planned=plan.train_flops,
                 flops_done=sum(planned.cells[-1].flops for planned in done),
                 flops_waiting=sum(job.remaining.train_flops for job in unfinished),
                 work_waiting=sum(job.whole_work for job in waiting),
@@ -231,7 +221,7 @@ class _Driver:
 
     def assignment(self, job: Job, attempt: Attempt) -> Assignment:
         """What an attempt at a job is told."""
-        assigned = assignment(self.store, self.plan, job.remaining, attempt)
+        assigned = assignment(self.store, self.wanted.plan, job.remaining, attempt)
         return dataclasses.replace(assigned, resources=job.resources)
 
     def say_when_nothing_fits(self) -> None:
@@ -263,35 +253,26 @@ class _Driver:
         self.next_plan_look_s = self.run.clock() + PLAN_LOOK_INTERVAL_S
         if plan is None:
             return False
-        before, after = ({each.trial_id for each in p.trials} for p in (self.plan, plan))
-        self.plan = plan
-        self.run.on_event(PlanChanged(len(after - before), len(before - after)))
-        self.taken = adopt(self.store, plan)
+        self.run.on_event(self.wanted.change(plan))
         self.fill(self.lacking())
         return True
 
     def lacking(self) -> list[Remaining]:
-        """What is to wait beside what waits already; drops what the plan has no more.
-
-        Nothing of a run that is being trained: two workers would share its checkpoints.
-        """
-        busy = {running.job.remaining.planned.trajectory_id for running in self.running.values()}
-        left = [
-            each
-            for each in missing(self.plan.trials, published(self.store))
-            if each.trial_id not in self.given_up
-        ]
-        self.held_back = busy & {each.planned.trajectory_id for each in left}
-        free = [each for each in left if each.planned.trajectory_id not in busy]
-        return self.backlog.keep(free)
+        """What is to wait beside what waits already; drops what is wanted no more."""
+        wanted = self.wanted.lacking(published(self.store), self.running.values())
+        return self.backlog.keep(wanted)
 
     def record(self, finished: Finished) -> None:
         """Write down how an attempt ended, and decide what becomes of its trial."""
         self.take_orders()
         if self.run.stop.reason == "superseded":
             return  # its trial, and all that is written about it, is another driver's now
-        assigned, result = finished.assignment, self.judged(finished)
-        trial_id = assigned.trial.trial_id
+        assigned, trial_id = finished.assignment, finished.assignment.trial.trial_id
+        result = judged(
+            finished.result,
+            has_record=self.store.record(trial_id).exists(),
+            is_stopping=self.run.stop.is_requested(),
+        )
         job = self.running.pop(trial_id).job
         self.watch.end(trial_id)
         if isinstance(result, Failure):
@@ -304,22 +285,8 @@ class _Driver:
             end_attempt(self.store, trial_id, assigned.attempt, result)
             self.streak = Streak()
             self.run.on_event(TrialPublished(assigned, read_head(self.store.record(trial_id))))
-        if assigned.trial.trajectory_id in self.held_back and (more := self.lacking()):
+        if self.wanted.holds_back(assigned.trial.trajectory_id) and (more := self.lacking()):
             self.fill(more)
-
-    def judged(self, finished: Finished) -> Outcome | Failure:
-        """What an end means, given what the store holds and whether we are stopping."""
-        result, is_stopping = finished.result, self.run.stop.is_requested()
-        if result in ("published", "diverged"):
-            if not self.store.record(finished.assignment.trial.trial_id).exists():
-                return Failure("error", "NotPublished", f"worker reported {result}, no record")
-        elif result == "interrupted":
-            if not is_stopping:
-                return Failure("preempted", "Interrupted", "its machine asked it to stop")
-        elif is_stopping and isinstance(result, Failure) and result.kind in LOST:
-            # A signal to the whole process group ends workers, too; their checkpoints remain.
-            return "interrupted"
-        return result
 
     def record_failure(self, assigned: Assignment, job: Job, failure: Failure) -> None:
         """Write down a failed attempt, and try again if that may help."""
@@ -332,7 +299,7 @@ class _Driver:
         )
         will_retry = self.backlog.retry(job, failure, self.nodes)
         if not will_retry:
-            self.given_up.add(job.trial_id)
+            self.wanted.given_up.add(job.trial_id)
         self.run.on_event(TrialFailed(assigned, failure, will_retry))
         self.streak = self.streak.after(job.trial_id, failure)
         if len(self.streak.trial_ids) >= self.run.policy.same_error:
@@ -361,7 +328,7 @@ class _Driver:
         """Rebuild the tables, at most as often as that costs little of the driver's time."""
         start_s = time.monotonic()  # whatever the clock of the run: these files are real
         if start_s >= self.next_refresh_s:
-            refresh_for(self.store, self.plan)
+            refresh_for(self.store, self.wanted.plan)
             archive_when_many(self.store, self.running)
             end_s = time.monotonic()
             pause_s = max(REFRESH_INTERVAL_S, (end_s - start_s) / REFRESH_SHARE)
@@ -372,7 +339,8 @@ class _Driver:
         if self.run.stop.reason != "superseded":  # then the folder is another driver's
             with self.stopping_when_the_disk_is_full():
                 self.leave_in_order()
-        outcome = count_outcome(self.plan, published(self.store), self.given_up, self.end_reason())
+        plan, given_up = self.wanted.plan, self.wanted.given_up
+        outcome = count_outcome(plan, published(self.store), given_up, self.end_reason())
         self.run.on_event(SweepEnded(outcome))
         return outcome
 
@@ -380,8 +348,8 @@ class _Driver:
         """Close attempts that did not stop in time, rebuild the tables, remove what is left."""
         for trial_id in self.running:  # these are gone with the executor
             end_attempt(self.store, trial_id, latest_number(self.store, trial_id), "interrupted")
-        refresh_for(self.store, self.plan)
-        tidy(self.store, self.plan, published(self.store), before_s=self.started_s)
+        refresh_for(self.store, self.wanted.plan)
+        tidy(self.store, self.wanted.plan, published(self.store), before_s=self.started_s)
 
     @contextlib.contextmanager
     def stopping_when_the_disk_is_full(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What becomes of a trial whose attempt failed. Pure.
+"""What the end of an attempt means, and what becomes of a trial whose attempt failed. Pure.
 
 | kind | what happens |
 |---|---|
@@ -20,12 +20,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeper.assignment import FailureKind
+from sweeper.assignment import FailureKind, Outcome
 from sweeper.executors.base import Failure
 from sweeper.resources import Resources
 
 CHARGED: tuple[FailureKind, ...] = ("error", "crashed", "stalled")
 """Kinds of failures that count against the budget of failures."""
+
+LOST: tuple[FailureKind, ...] = ("crashed", "preempted")
+"""Kinds of failures in which the process is gone."""
 
 MAX_HOST_OOM = 1
 
@@ -38,6 +41,20 @@ class RetryPolicy:
     preemptions: int = 100
     same_error: int = 3
     """Trials in a row that end in one and the same error, upon which the sweep stops."""
+
+
+def judged(result: Outcome | Failure, *, has_record: bool, is_stopping: bool) -> Outcome | Failure:
+    """What an executor's word means, given what the store holds and whether the driver stops."""
+    if result in ("published", "diverged"):
+        if not has_record:
+            return Failure("error", "NotPublished", f"worker reported {result}, no record")
+    elif result == "interrupted":
+        if not is_stopping:
+            return Failure("preempted", "Interrupted", "its machine asked it to stop")
+    elif is_stopping and isinstance(result, Failure) and result.kind in LOST:
+        # A signal to the whole process group ends workers, too; their checkpoints remain.
+        return "interrupted"
+    return result
 
 
 def may_retry(failures: Sequence[Failure], policy: RetryPolicy, resources: Resources) -> bool:

@@ -34,6 +34,7 @@ LAYERS = [
     {"scheduler", "outcome", "policy", "watch"},
     {"backlog", "events", "status", "verify"},
     {"sharing"},
+    {"wanted"},
     {"driver", "progress"},
     {"example", "plan_view", "status_view"},
     {"verbs"},

@@ -1,22 +1,17 @@
-"""What the driver makes of plans that change, results of others, and attempts that fail."""
+"""What the driver makes of attempts that fail and of a disk that is full."""
 
 import dataclasses
 import errno
-from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import planted
-import pytest
 from planted import planned_sweep, planned_trial, submitted_store
 
-from sweeper import driver
 from sweeper.assignment import Assignment, Outcome, RunTrial, StopRequested
 from sweeper.attempts import attempts
 from sweeper.driver import Run, run_sweep
 from sweeper.events import (
     Event,
-    ResultsTaken,
     SweepStarted,
     TrialFailed,
     TrialPublished,
@@ -36,7 +31,6 @@ def _run(
     store: Store,
     plan: StoredPlan,
     run_trial: RunTrial = planted.run_planted,
-    new_plan: Callable[[], StoredPlan | None] = lambda: None,
 ) -> tuple[SweepOutcome, list[Event]]:
     stop, events = StopSignal(), list[Event]()
     run = Run(
@@ -45,81 +39,12 @@ def _run(
         executor=InlineExecutor(run_trial, stop.is_requested),
         stop=stop,
         on_event=events.append,
-        new_plan=new_plan,
     )
     return run_sweep(run), events
 
 
 def _started(events: list[Event]) -> list[Assignment]:
     return [event.assignment for event in events if isinstance(event, TrialStarted)]
-
-
-class TestNewPlan:
-    @pytest.fixture(autouse=True)
-    def _look_every_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(driver, "PLAN_LOOK_INTERVAL_S", 0.0)
-
-    def _changed(
-        self, tmp_path: Path, before: StoredPlan, after: StoredPlan
-    ) -> tuple[Store, SweepOutcome, list[Event]]:
-        """Run a plan that changes after the first trial has ended."""
-        store, n_looks = submitted_store(tmp_path / "planted", before), 0
-
-        def new_plan() -> StoredPlan | None:
-            nonlocal n_looks
-            n_looks += 1
-            if n_looks != 1:
-                return None
-            submitted_store(store.folder, after)
-            return after
-
-        return store, *_run(store, before, new_plan=new_plan)
-
-    def test_added_sizes_and_budgets_are_trained(self, tmp_path: Path) -> None:
-        small = planned_sweep(widths=(8, 16))
-        large = planned_sweep(widths=(8, 16, 32), steps=(10, 20, 40))
-        store, outcome, events = self._changed(tmp_path, small, large)
-        assert (outcome.exit_code, outcome.n_done, outcome.n_left) == (0, 6, 0)
-        assert verify(store.folder) == []
-        observations = pd.read_parquet(tmp_path / "planted" / "observations")
-        assert not observations.duplicated(["trajectory_id", "step"]).any()
-        assert len(observations) == 6 * 3
-        # One had ended at step 20 when the plan changed: it is trained for its new step alone.
-        assert sorted(each.trial.observe_at_steps for each in _started(events))[0] == (10, 20)
-        assert (40,) in {each.trial.observe_at_steps for each in _started(events)}
-
-    def test_what_is_planned_no_more_is_not_started(self, tmp_path: Path) -> None:
-        large, small = planned_sweep(widths=(8, 16, 32)), planned_sweep(widths=(8,))
-        store, outcome, events = self._changed(tmp_path, large, small)
-        assert outcome.exit_code == 0
-        assert sorted(each.trial.rung.width for each in _started(events)) == [8, 8, 32]
-        assert verify(store.folder) == []
-
-
-def test_results_of_sweeps_beside_are_taken_over(tmp_path: Path) -> None:
-    first = submitted_store(tmp_path / "first", planned_sweep(widths=(8, 16)))
-    _run(first, planned_sweep(widths=(8, 16)))
-    plan = planned_sweep(widths=(16, 32))
-    second = submitted_store(tmp_path / "second", plan)
-    outcome, events = _run(second, plan)
-    assert outcome.exit_code == 0
-    assert [len(event.published) for event in events if isinstance(event, ResultsTaken)] == [2]
-    assert {each.trial.rung.width for each in _started(events)} == {32}
-    assert verify(second.folder) == []
-
-
-def test_what_another_sweep_publishes_meanwhile_is_not_trained(tmp_path: Path) -> None:
-    plan = planned_sweep(widths=(8, 16))
-    second = submitted_store(tmp_path / "second", plan)
-    first = submitted_store(tmp_path / "first", planned_sweep(widths=(8,)))
-
-    def run_both(assignment: Assignment, *, stop: StopRequested) -> Outcome:
-        _run(first, planned_sweep(widths=(8,)))
-        return planted.run_planted(assignment, stop=stop)
-
-    outcome, events = _run(second, plan, run_both)
-    assert (outcome.exit_code, outcome.n_done) == (0, 4)
-    assert {each.trial.rung.width for each in _started(events)} == {16}
 
 
 class OutOfMemoryError(RuntimeError):

@@ -159,6 +159,23 @@ def test_sizes_that_are_added_while_a_driver_works_are_trained(tmp_path: Path) -
     assert verify(sweep.store.folder) == []
 
 
+def test_added_budgets_of_what_has_ended_are_trained_for_their_steps_alone(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, planned_sweep(("masked",), widths=(8, 16), steps=(10, 20)))
+    longer = planned_sweep(("masked",), widths=(8, 16), steps=(10, 20, 40))
+    plans = [longer]
+
+    def new_plan() -> StoredPlan | None:
+        return plans.pop() if len(published(sweep.store)) == 1 and plans else None
+
+    submit(sweep.store, longer, "name: planted\n")
+    outcome = sweep.run(new_plan=new_plan)
+    assert (outcome.exit_code, outcome.n_done, outcome.n_left) == (0, 2, 0)
+    steps = [each.trial.observe_at_steps for each in sweep.started]
+    assert steps == [(10, 20), (40,), (10, 20, 40)]  # the longest first, each time
+    assert read_table(sweep.store, "observations").num_rows == 2 * 3
+    assert verify(sweep.store.folder) == []
+
+
 def test_more_steps_of_a_run_wait_until_it_has_ended(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, planned_sweep(("masked",), widths=(8, 16), steps=(10,)))
     longer = planned_sweep(("masked",), widths=(8, 16), steps=(10, 20))

@@ -4,8 +4,9 @@ import errno
 
 import pytest
 
+from sweeper.assignment import Outcome
 from sweeper.executors.base import Failure
-from sweeper.policy import RetryPolicy, Streak, halved, may_retry
+from sweeper.policy import RetryPolicy, Streak, halved, judged, may_retry
 from sweeper.resources import Resources
 
 ERROR = Failure("error", "RuntimeError", "planted", fingerprint="a")
@@ -18,6 +19,34 @@ HOST_OOM = Failure("host_oom", "OutOfMemoryError", "")
 GPU_OOM = Failure("gpu_oom", "OutOfMemoryError", "")
 DISK_FULL = Failure("disk_full", "OSError", "")
 WHOLE = Resources(micro_batch_sequences=64)
+
+
+@pytest.mark.parametrize(
+    ("result", "while_stopping", "otherwise"),
+    [
+        ("published", "published", "published"),
+        ("diverged", "diverged", "diverged"),
+        ("interrupted", "interrupted", "preempted"),
+        (CRASHED, "interrupted", "crashed"),
+        (PREEMPTED, "interrupted", "preempted"),
+        (ERROR, "error", "error"),
+        (DISK_FULL, "disk_full", "disk_full"),
+    ],
+)
+def test_an_end_means_something_else_while_the_driver_stops(
+    result: Outcome | Failure, while_stopping: str, otherwise: str
+) -> None:
+    for is_stopping, expected in ((True, while_stopping), (False, otherwise)):
+        meant = judged(result, has_record=True, is_stopping=is_stopping)
+        assert (meant.kind if isinstance(meant, Failure) else meant) == expected
+
+
+@pytest.mark.parametrize("result", ["published", "diverged"])
+@pytest.mark.parametrize("is_stopping", [False, True])
+def test_a_result_without_a_record_is_an_error(result: Outcome, is_stopping: bool) -> None:
+    failure = judged(result, has_record=False, is_stopping=is_stopping)
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.error_class) == ("error", "NotPublished")
 
 
 @pytest.mark.parametrize(
