@@ -253,6 +253,35 @@ def test_ray_gives_the_tables_of_inline_and_keeps_to_itself(
     _assert_complete(folder, undisturbed)
 
 
+RAY_IMPORTED_BEFORE = """\
+import ray, sys
+from planted import run_planted
+from sweeper.executors.ray_actors import RayExecutor
+
+with RayExecutor(run_planted):
+    print("up", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_keeps_to_itself_also_where_it_was_imported_before() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", RAY_IMPORTED_BEFORE],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "IMPORTED_BEFORE": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    beyond = listening_beyond_loopback(marked("IMPORTED_BEFORE=1"))
+    process.communicate("\n", timeout=60)
+    assert process.returncode == 0
+    assert beyond == []
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_killed_workers_are_replaced_and_resume(

@@ -27,11 +27,9 @@ _ENVIRONMENT = {
     # Without it Ray warns that workers without a GPU will see all of them in a later version.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-_EMBEDDED_ENVIRONMENT = {
-    # Ray's switch for macOS and Windows: this machine is 127.0.0.1 and every server binds to it.
-    # On Linux `_node_ip_address="127.0.0.1"` is replaced by the public address instead.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-}
+_CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's switch for macOS and Windows. With "0" this machine is 127.0.0.1 and every server binds to
+it. On Linux `_node_ip_address="127.0.0.1"` is replaced by the public address instead."""
 
 
 @contextlib.contextmanager
@@ -65,7 +63,7 @@ def joined(address: str | None) -> Iterator[Any]:
 
 def _import_ray(*, is_embedded: bool) -> Any:
     """Ray, imported here because it reads its environment when it is imported."""
-    settings = _ENVIRONMENT | (_EMBEDDED_ENVIRONMENT if is_embedded else {})
+    settings = _ENVIRONMENT | ({_CLUSTER_SWITCH: "0"} if is_embedded else {})
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     import ray
@@ -73,6 +71,9 @@ def _import_ray(*, is_embedded: bool) -> Any:
     import ray.exceptions
     import ray.util.scheduling_strategies
 
+    if is_embedded:  # where Ray had been imported before, it read the switch too early
+        constants = ray._private.ray_constants
+        constants.ENABLE_RAY_CLUSTER = constants.env_bool(_CLUSTER_SWITCH, False)
     return ray
 
 
