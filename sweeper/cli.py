@@ -5,8 +5,10 @@ Only this module and its verbs (`sweeper/verbs/`) print, and only they may impor
 results never load torch or ray.
 """
 
+import atexit
 import gc
 import os
+import signal
 import sys
 
 import click
@@ -65,6 +67,10 @@ def main() -> None:
             sys.exit(INTERRUPTED)
         say(f"error: {where}{error.strerror}; check path, permissions and disk", err=True)
         sys.exit(BAD_INPUT)
+    finally:
+        # All is said and done, and the interpreter takes a while to end: Ctrl-C in the meantime
+        # would change nothing but the exit code.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -39,7 +39,7 @@ class StopSignal:
         Enter after the executor, because Ray installs a SIGTERM handler of its own. Outside the
         main thread signals are somebody else's, and nothing is installed.
         """
-        if threading.current_thread() is not threading.main_thread():
+        if not _has_signals():
             yield
             return
         n_signals = 0
@@ -71,6 +71,23 @@ class StopSignal:
             yield
         finally:
             timer.cancel()
+
+
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C during what is over in a moment, and worse when it stops half way."""
+    if not _has_signals():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _has_signals() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -131,6 +131,17 @@ def test_reading_verbs_load_neither_torch_nor_ray(pilot: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_ctrl_c_while_python_ends_does_not_change_the_exit_code() -> None:
+    # The first thing to be registered is the last to be called.
+    interrupt_late = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), 2)"
+    command = f"{interrupt_late}; from sweeper.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "status", "absent"], capture_output=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_tables_open_in_pandas_and_duckdb_and_match_the_plan(pilot: Path) -> None:
     plan = json.loads(sweeper("plan", "pilot.yaml", "--json", cwd=pilot).stdout)
     n_cells = sum(len(trial["cells"]) for trial in plan["trials"])

@@ -253,33 +253,46 @@ def test_ray_gives_the_tables_of_inline_and_keeps_to_itself(
     _assert_complete(folder, undisturbed)
 
 
-RAY_IMPORTED_BEFORE = """\
-import ray, sys
+IMPATIENT_PROGRAM = """\
+import ray, signal, sys
 from planted import run_planted
 from sweeper.executors.ray_actors import RayExecutor
 
+shut_down = ray.shutdown
+
+def shut_down_impatiently():
+    signal.raise_signal(signal.SIGINT)
+    shut_down()
+
+ray.shutdown = shut_down_impatiently
 with RayExecutor(run_planted):
     print("up", flush=True)
     sys.stdin.readline()
 """
+"""Imports Ray before we do, and gets a Ctrl-C in the middle of its end."""
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_ray_keeps_to_itself_also_where_it_was_imported_before() -> None:
+def test_ray_keeps_to_itself_in_any_program_and_ends_with_it() -> None:
+    before = _ray_folders()
     process = subprocess.Popen(
-        [sys.executable, "-c", RAY_IMPORTED_BEFORE],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "IMPORTED_BEFORE": "1"},
+        [sys.executable, "-c", IMPATIENT_PROGRAM],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "IMPATIENT_PROGRAM": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdout
     assert process.stdout.readline() == "up\n"
-    beyond = listening_beyond_loopback(marked("IMPORTED_BEFORE=1"))
-    process.communicate("\n", timeout=60)
-    assert process.returncode == 0
+    mine = marked("IMPATIENT_PROGRAM=1")
+    beyond = listening_beyond_loopback(mine)
+    _, errors = process.communicate("\n", timeout=60)
+    assert (process.returncode, errors) == (0, "")
     assert beyond == []
+    assert _ray_folders() <= before
+    assert not any(map(title, mine))
 
 
 @pytest.mark.ray

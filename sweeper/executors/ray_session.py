@@ -14,6 +14,7 @@ from typing import Any
 
 from sweeper.errors import ConfigError
 from sweeper.executors.machine import available_cores, temporary_folder
+from sweeper.stop_signal import deaf_to_interrupts
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Assignments and outcomes are a few kilobytes; by default Ray would reserve a third of memory."""
@@ -80,12 +81,14 @@ def _import_ray(*, is_embedded: bool) -> Any:
 def _end(ray: Any) -> None:
     """Leave a cluster, or end the Ray that was started here, but for what its raylet has started.
 
-    Its processes do not heed SIGTERM, and Ray would wait a second for each of them.
+    Its processes do not heed SIGTERM, and Ray would wait a second for each of them. Ray that is
+    interrupted at it would end again when Python does, and write to its folder after that is gone.
     """
     if node := ray._private.worker._global_node:
         kill_all = node.kill_all_processes
         node.kill_all_processes = lambda **_: kill_all(check_alive=False, allow_graceful=False)
-    ray.shutdown()
+    with deaf_to_interrupts():
+        ray.shutdown()
 
 
 @contextlib.contextmanager
