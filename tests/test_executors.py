@@ -2,7 +2,9 @@
 
 import os
 import random
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,8 +19,10 @@ from processes import descendants, listening_beyond_loopback, marked, title
 
 from sweeper.assignment import RunTrial
 from sweeper.driver import Run, run_sweep
+from sweeper.errors import ConfigError
 from sweeper.events import Event, TrialFailed, TrialPublished, TrialStarted
 from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.ray_session import joined
 from sweeper.outcome import SweepOutcome
 from sweeper.plan_file import StoredPlan
 from sweeper.publication import published
@@ -251,6 +255,30 @@ def test_ray_gives_the_tables_of_inline_and_keeps_to_itself(
     assert len(output.splitlines()) == 1 + 2 * 6 + 1
     assert _ray_folders() <= before
     _assert_complete(folder, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("", "found nothing; expected HOST:PORT"),
+        ("local", "found local; expected HOST:PORT"),
+        ("ray://127.0.0.1:10001", "found ray://127.0.0.1:10001; expected HOST:PORT"),
+        ("http://127.0.0.1:8265", "to send the driver to a cluster, use `sweeper submit`"),
+        ("127.0.0.1:99999", "nobody answers at 127.0.0.1:99999"),
+        ("[::1]:1", "nobody answers at"),
+    ],
+)
+def test_an_address_of_no_cluster_is_refused_at_once(address: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(expected)), joined(address):
+        pytest.fail("joined")
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
+    with socket.socket() as unused:  # bound, so that it is nobody's, and does not listen
+        unused.bind(("127.0.0.1", 0))
+        host, port = unused.getsockname()
+        with pytest.raises(ConfigError, match=f"nobody answers at {host}:{port}"):
+            joined(f"{host}:{port}").__enter__()
 
 
 IMPATIENT_PROGRAM = """\

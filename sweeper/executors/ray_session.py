@@ -7,6 +7,7 @@ that ends with it, reports to nobody and needs no home folder.
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,15 @@ _CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's switch for macOS and Windows. With "0" this machine is 127.0.0.1 and every server binds to
 it. On Linux `_node_ip_address="127.0.0.1"` is replaced by the public address instead."""
 
+_EMBEDDED = {_CLUSTER_SWITCH: "0"}
+_JOINING = {
+    # Tries, of 40 s each, to reach who listens but is no Ray; by default 20.
+    "RAY_gcs_server_port_wait_time_s": "1"
+}
+
+CONNECT_S = 10.0
+"""Longest wait for a cluster's head to be reached."""
+
 
 @contextlib.contextmanager
 def joined(address: str | None) -> Iterator[Any]:
@@ -39,6 +49,8 @@ def joined(address: str | None) -> Iterator[Any]:
 
     Raises ConfigError when that fails.
     """
+    if address is not None:
+        _check(address)
     with contextlib.ExitStack() as cleanup:
         ray = _import_ray(is_embedded=address is None)
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -62,9 +74,33 @@ def joined(address: str | None) -> Iterator[Any]:
         yield ray
 
 
+def _check(address: str) -> None:
+    """Raise ConfigError where an address is of another kind, or nobody listens there.
+
+    Of the former Ray says little, and of the latter nothing for a quarter of an hour. With an empty
+    address, or `local`, it would start here, and not on the loopback interface.
+    """
+    if "://" in address or address in ("", "local"):
+        raise ConfigError(
+            f"--address: found {address or 'nothing'}; expected HOST:PORT of a cluster's head, "
+            "whose port is 6379 unless it was told another, or `auto` on a machine of the cluster. "
+            "Leave it out to start Ray here; to send the driver to a cluster, use `sweeper submit`"
+        )
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"--address: nobody answers at {address} ({error}); check host and port, and whether "
+            "the cluster is up, or run without Ray by --executor inline"
+        ) from error
+
+
 def _import_ray(*, is_embedded: bool) -> Any:
     """Ray, imported here because it reads its environment when it is imported."""
-    settings = _ENVIRONMENT | ({_CLUSTER_SWITCH: "0"} if is_embedded else {})
+    settings = _ENVIRONMENT | (_EMBEDDED if is_embedded else _JOINING)
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     import ray

@@ -50,5 +50,6 @@ def verify(context: click.Context, /, folder: StorePath, as_json: bool) -> None:
     else:
         for finding in findings:
             say(f"{finding.file}: {finding.message} [{finding.code}]")
-        say(f"{folder}: {len(findings)} findings" if findings else f"{folder}: sound")
+        noun = "finding" if len(findings) == 1 else "findings"
+        say(f"{folder}: {len(findings)} {noun}" if findings else f"{folder}: sound")
     context.exit(1 if findings else 0)
