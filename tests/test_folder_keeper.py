@@ -59,14 +59,19 @@ def test_a_folder_goes_with_its_writers_and_spares_its_readers(
 ) -> None:
     assert parent.stdout
     name, writer, reader = parent.stdout.readline().split()
-    assert title(int(writer)) == title(int(reader)) == "sleep 600"
+    # A process has no title for a moment while it becomes another program.
+    _wait_until(lambda: title(int(writer)) == title(int(reader)) == "sleep 600")
     end(parent)
-    give_up_s = time.monotonic() + 10
-    while Path(name).exists():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.01)
+    _wait_until(lambda: not Path(name).exists())
     assert title(int(writer)) == ""
     assert title(int(reader)) == "sleep 600"
     os.kill(int(reader), signal.SIGKILL)
     parent.kill()
     parent.communicate()
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
