@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -233,18 +234,24 @@ def test_killed_driver_loses_nothing_and_doubles_nothing(
     _assert_complete(folder, undisturbed)
 
 
-def _ray_folders() -> set[Path]:
-    return set(Path("/tmp").glob("sweeper-ray-*"))
+@pytest.fixture
+def ray_folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where embedded Ray keeps its folders, for one test: /tmp has those of other programs."""
+    with tempfile.TemporaryDirectory(prefix="test-", dir="/tmp") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield Path(folder)
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 def test_ray_gives_the_tables_of_inline_and_keeps_to_itself(
-    tmp_path: Path, undisturbed: list[pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    ray_folders: Path,
+    undisturbed: list[pd.DataFrame],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "results" / "planted"
     monkeypatch.setenv("PLANTED_GROUP", "1")
-    before = _ray_folders()
     driver = _driver(folder, "ray", "run_planted_slowly")
     _wait_until(lambda: _checkpointed(folder))
     beyond = listening_beyond_loopback(marked("PLANTED_GROUP=1"))
@@ -253,7 +260,7 @@ def test_ray_gives_the_tables_of_inline_and_keeps_to_itself(
     assert beyond == []
     assert errors == ""
     assert len(output.splitlines()) == 1 + 2 * 6 + 1
-    assert _ray_folders() <= before
+    assert not list(ray_folders.iterdir())
     _assert_complete(folder, undisturbed)
 
 
@@ -302,8 +309,7 @@ with RayExecutor(run_planted):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_ray_keeps_to_itself_in_any_program_and_ends_with_it() -> None:
-    before = _ray_folders()
+def test_ray_keeps_to_itself_in_any_program_and_ends_with_it(ray_folders: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", IMPATIENT_PROGRAM],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "IMPATIENT_PROGRAM": "1"},
@@ -319,7 +325,7 @@ def test_ray_keeps_to_itself_in_any_program_and_ends_with_it() -> None:
     _, errors = process.communicate("\n", timeout=60)
     assert (process.returncode, errors) == (0, "")
     assert beyond == []
-    assert _ray_folders() <= before
+    assert not list(ray_folders.iterdir())
     assert not any(map(title, mine))
 
 
@@ -341,13 +347,12 @@ def test_killed_workers_are_replaced_and_resume(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_to_all_processes_leaves_ray_resumable(
-    tmp_path: Path, undisturbed: list[pd.DataFrame], number: signal.Signals
+    tmp_path: Path, ray_folders: Path, undisturbed: list[pd.DataFrame], number: signal.Signals
 ) -> None:
     folder = tmp_path / "results" / "planted"
-    before = _ray_folders()
     output = _interrupt_then_finish(folder, "ray", number)
     assert output.count("interrupted") == 2 + 1
-    assert _ray_folders() <= before
+    assert not list(ray_folders.iterdir())
     _assert_complete(folder, undisturbed)
 
 

@@ -14,9 +14,6 @@ from pathlib import Path
 
 from sweeper.executors import folder_keeper
 
-TEMPORARY_FOLDERS = Path("/tmp")
-"""Not TMPDIR, which may be long: the names of Ray's sockets may have no more than 107 bytes."""
-
 _PREFIX = "sweeper-ray-"
 _ABANDONED_AFTER_S = 60.0
 
@@ -32,14 +29,17 @@ def available_cores() -> int:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A fresh folder with a short name. Afterwards it is removed, and who writes to it is ended.
+    """A fresh folder with a short name in Ray's `RAY_TMPDIR`, or else in /tmp.
 
+    Afterwards it is removed, and who writes to it is ended.
     Also when this process is killed; and when all processes are, the next one removes the folder,
     whose lock is free then.
     """
-    for folder in TEMPORARY_FOLDERS.glob(f"{_PREFIX}*"):
+    # Not TMPDIR, which may be long: names of Ray's sockets have 107 bytes at most.
+    parent = Path(os.environ.get("RAY_TMPDIR", "/tmp"))
+    for folder in parent.glob(f"{_PREFIX}*"):
         _remove_if_abandoned(folder)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=TEMPORARY_FOLDERS))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     with (folder / "lock").open("w") as lock, _kept(folder):
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder

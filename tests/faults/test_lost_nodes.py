@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 from disturbed import Sweep, Tables, tables, wait_until
-from noted import Step, mixed_sweep
+from noted import STEP_NOTES, Step, mixed_sweep
 
+from sweeper.executors.machine import temporary_folder
 from sweeper.verify import verify
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -25,14 +25,19 @@ SMALL = {"object_store_memory": 100 * 2**20}
 def cluster(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster whose head takes no trials; its nodes are processes of their own."""
     environment = {**sweep.environment(), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    from ray.cluster_utils import Cluster  # Ray reads its environment when it is imported
+    monkeypatch.delenv(STEP_NOTES)  # what keeps the folder is no process of the sweep
+    with temporary_folder() as folder:  # ends who writes to it, also where a node fails to start
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        # There the cluster writes its address, by default to a file that `ray.init()` of every
+        # program on this machine reads.
+        monkeypatch.setenv("RAY_TMPDIR", str(folder))
+        (folder / "ray").mkdir()
+        sweep.ray_folders.add(str(folder))
+        from ray.cluster_utils import Cluster  # Ray reads its environment when it is imported
 
-    with tempfile.TemporaryDirectory(prefix="faults-", dir="/tmp") as folder:
-        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, **SMALL}
-        sweep.ray_folders.add(folder)
-        cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+        cluster = Cluster(shutdown_at_exit=False)
+        cluster.add_node(num_cpus=0, include_dashboard=False, temp_dir=str(folder), **SMALL)
         yield cluster
         cluster.shutdown()
 
