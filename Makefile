@@ -37,13 +37,13 @@ mutants: setup  ## deliberate errors in the mathematics, each of which some test
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 bench-fit: setup  ## time and memory of fits, beside their targets
-	PYTHONPATH=tests $(ONE_THREAD) $(BIN)/python tests/fits/bench_fit.py
+	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/bench_fit.py
 
 bench-orchestration: setup  ## planning, driving, resuming and watching many trials, beside Ray Tune; about ten minutes
-	$(BIN)/python tests/bench_orchestration.py
+	PYTHONPATH=tests/support $(BIN)/python tests/bench/bench_orchestration.py
 
 coverage: setup  ## how often 95 % intervals hold the truth in simulation; both cores, half an hour at most
-	$(ONE_THREAD) $(BIN)/python tests/fits/simulate_coverage.py --processes 2 --out docs/coverage.md
+	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/simulate_coverage.py --processes 2 --out docs/coverage.md
 
 check: setup  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -55,7 +55,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 docs: setup  ## pages generated from the code
-	$(BIN)/python -m sweeper.results_page docs/results.md
+	$(BIN)/python -m sweeper.trials.results_page docs/results.md
 
 clean:
 	rm -rf $(VENV) results .mypy_cache .ruff_cache .pytest_cache

@@ -14,9 +14,9 @@ import sys
 import click
 
 from analysis.errors import FitError
-from sweeper.durable import is_disk_full
 from sweeper.errors import SweeperError
-from sweeper.verbs import cancelling, drawing, fitting, planning, running, submitting, watching
+from sweeper.store.files import is_disk_full
+from sweeper.verbs import cancel, draw, fit, plan, run, status, submit
 from sweeper.verbs.output import say
 
 BAD_INPUT = 2
@@ -26,19 +26,19 @@ GARBAGE_THRESHOLD = 50_000
 """New objects between two looks for unreachable cycles; Python's own default is 700."""
 
 VERBS = [
-    planning.init,
-    planning.plan,
-    running.run,
-    submitting.submit,
-    cancelling.cancel,
-    watching.status,
-    watching.verify,
-    fitting.fit,
-    fitting.compare,
-    fitting.predict,
-    fitting.propose,
-    drawing.plot,
-    drawing.report,
+    plan.init,
+    plan.plan,
+    run.run,
+    submit.submit,
+    cancel.cancel,
+    status.status,
+    status.verify,
+    fit.fit,
+    fit.compare,
+    fit.predict,
+    fit.propose,
+    draw.plot,
+    draw.report,
 ]
 
 

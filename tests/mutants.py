@@ -24,7 +24,7 @@ class Mutant:
     old: str
     new: str
     tests: str = "test_families_exact test_families"
-    """Files of `tests/`, without `.py`."""
+    """Files below `tests/`, without folder and `.py`."""
 
 
 MUTANTS = [
@@ -95,14 +95,14 @@ MUTANTS = [
     ),
     Mutant(
         "prefixes: noisy queries do not read the prompt",
-        "prefixes",
+        "families/_prefixes",
         "return ~clean_BL[:, :, None] | clean_BL[:, None, :]",
         "return clean_BL[:, :, None] == clean_BL[:, None, :]",
         "test_prefixes",
     ),
     Mutant(
         "prefixes: clean tokens carry a loss",
-        "prefixes",
+        "families/_prefixes",
         "return family.loss(reader, batch).masked_fill(batch.clean_BL, 0)",
         "return family.loss(reader, batch)",
         "test_prefixes",
@@ -155,7 +155,7 @@ MUTANTS = [
     # Optimiser.
     Mutant(
         "laprop: no debiasing",
-        "laprop",
+        "training/laprop",
         "return 1 - (1 - beta) / (1 - beta**count)",
         "return beta",
         "test_laprop",
@@ -187,7 +187,7 @@ def check(mutant: Mutant, folder: Path) -> str:
     if text.count(mutant.old) != 1:
         return "stale"
     path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-    files = [f"tests/{name}.py" for name in mutant.tests.split()]
+    files = [str(path) for name in mutant.tests.split() for path in copy.rglob(f"{name}.py")]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
     ended = subprocess.run(command, cwd=copy, capture_output=True, env={"PYTHONPATH": str(copy)})
     # 1: tests failed. Anything else (a syntax error, no tests) says nothing of the mutant.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.results_page import results_page
+from sweeper.trials.results_page import results_page
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

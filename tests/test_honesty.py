@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import torch
 
-from sweeper.corpus import load_corpus
-from sweeper.evaluation import evaluate_bound, validation_set
+from sweeper.data.corpus import load_corpus
+from sweeper.evaluation.bound import evaluate_bound, validation_set
 from sweeper.families import load_family
-from sweeper.family_options import encoded_options
-from sweeper.ladder import rung_of_width
-from sweeper.trainer import Trainer
-from sweeper.trial import Data, Evaluation, Optimizer, Trial
+from sweeper.families._options import encoded_options
+from sweeper.training.trainer import Trainer
+from sweeper.trials.ladder import rung_of_width
+from sweeper.trials.trial import Data, Evaluation, Optimizer, Trial
 
 torch.set_num_threads(1)
 SOURCE = "synthetic:markov?vocab=8&concentration=0.3&tokens=2000000"

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sweeper.assignment import Assignment, FailureKind, Outcome
-from sweeper.durable import is_disk_full
-from sweeper.placement import Demand, Node, Placement
+from sweeper.executors.placement import Demand, Node, Placement
+from sweeper.store.assignment import Assignment, FailureKind, Outcome
+from sweeper.store.files import is_disk_full
 
 _GPU_MEMORY_SIGNS = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _FRAMES = 5

@@ -3,10 +3,10 @@
 from types import TracebackType
 from typing import Self
 
-from sweeper.assignment import Assignment, Device, RunTrial, StopRequested
 from sweeper.executors.base import Executor, Failure, Finished
 from sweeper.executors.machine import available_cores
-from sweeper.placement import Demand, Node, Placement
+from sweeper.executors.placement import Demand, Node, Placement
+from sweeper.store.assignment import Assignment, Device, RunTrial, StopRequested
 
 
 class InlineExecutor(Executor):

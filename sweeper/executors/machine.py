@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sweeper.executors import folder_keeper
+from sweeper.executors import reaper
 
 _PREFIX = "sweeper-ray-"
 _ABANDONED_AFTER_S = 60.0
@@ -49,7 +49,7 @@ def temporary_folder() -> Iterator[Path]:
 def _kept(folder: Path) -> Iterator[None]:
     """While a process waits to end what `folder` is needed for; see there."""
     keeper = subprocess.Popen(
-        [sys.executable, "-I", "-S", folder_keeper.__file__, str(folder), str(os.getpid())],
+        [sys.executable, "-I", "-S", reaper.__file__, str(folder), str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

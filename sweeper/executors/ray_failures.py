@@ -1,7 +1,7 @@
 """What Ray says of a process that is gone, as a kind of failure."""
 
-from sweeper.assignment import FailureKind
 from sweeper.executors.base import Failure
+from sweeper.store.assignment import FailureKind
 
 _MEMORY_SIGNS = ("OutOfMemory", "memory pressure", "low on memory", "running low on memory")
 _NODE_SIGNS = ("node has died", "node was terminated", "node died", "node is dead", "its node")

@@ -16,9 +16,9 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
-from sweeper.assignment import Assignment, Outcome, RunTrial
 from sweeper.executors.base import Failure
 from sweeper.executors.ray_worker import Listener
+from sweeper.store.assignment import Assignment, Outcome, RunTrial
 
 
 class Gang(Listener):

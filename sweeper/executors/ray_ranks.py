@@ -27,9 +27,9 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _TorchBackend
 
-from sweeper.assignment import Assignment, Outcome, RunTrial
 from sweeper.executors.base import Failure
 from sweeper.executors.ray_failures import failure_of_process
+from sweeper.store.assignment import Assignment, Outcome, RunTrial
 
 ASK_EVERY_S = 1.0
 """How often the first rank asks whether to stop."""

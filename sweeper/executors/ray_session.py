@@ -15,7 +15,7 @@ from typing import Any
 
 from sweeper.errors import ConfigError
 from sweeper.executors.machine import available_cores, temporary_folder
-from sweeper.stop_signal import deaf_to_interrupts
+from sweeper.executors.stop import deaf_to_interrupts
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Assignments and outcomes are a few kilobytes; by default Ray would reserve a third of memory."""

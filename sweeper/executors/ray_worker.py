@@ -7,8 +7,8 @@ import tempfile
 import threading
 from types import FrameType
 
-from sweeper.assignment import Assignment, Outcome, RunTrial
 from sweeper.executors.base import Failure
+from sweeper.store.assignment import Assignment, Outcome, RunTrial
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Set in each worker before it imports torch."""

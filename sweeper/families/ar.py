@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sweeper.families._reading import reader_of
+from sweeper.families._decoding import reader_of
 from sweeper.families._sampling import draw, tempered
 from sweeper.families.base import (
     AbstractFamily,

@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sweeper.families._reading import reader_of
+from sweeper.families._decoding import reader_of
 from sweeper.families._sampling import draw, tempered
 from sweeper.families.base import (
     AbstractFamily,

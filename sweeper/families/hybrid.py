@@ -14,7 +14,8 @@ kappa = V e^lambda / s, h_j = log(1 + kappa x_theta(j)) and h* = log(1 + kappa):
     other:  W = 1 − scale (1 − s),                       IS = IS(−h_z)         IS(d) = e^d − 1 − d
 
 Masks come first in generation and random tokens last. With shift → −inf this is masked diffusion
-and with shift → +inf uniform-state diffusion, at every point (tests/test_families_exact.py).
+and with shift → +inf uniform-state diffusion, at every point
+(tests/families/test_families_exact.py).
 """
 
 import math

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sweeper.places import place
+from sweeper.store.storage import place
 
 Command = Callable[..., Any]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeper.plain_text import plain_lines
+from sweeper.verbs.plain_text import plain_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

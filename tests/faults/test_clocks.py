@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from disturbed import IMPATIENT, TESTS, Sweep, Tables
+from disturbed import IMPATIENT, SUPPORT, Sweep, Tables
 
 DAY_S = 86_400.0
 
@@ -14,7 +14,7 @@ def test_clocks_that_jump_by_days_change_nothing(
     sweep: Sweep, undisturbed: Tables, tmp_path: Path
 ) -> None:
     jump = tmp_path / "jump"
-    sweep.add_to_environment(TESTS / "faults" / "jumping_clock", CLOCK_JUMP=str(jump))
+    sweep.add_to_environment(SUPPORT / "jumping_clock", CLOCK_JUMP=str(jump))
     driver = sweep.start(patience=IMPATIENT)
     sweep.wait_for_step(4, n_trials=2)
     jump.write_text(str(3 * DAY_S))

@@ -8,11 +8,11 @@ import pytest
 from disturbed import Sweep, Tables
 from noted import run_and_do, run_noting_quick_steps
 
-from sweeper import durable
-from sweeper.assignment import Assignment, Outcome, StopRequested
 from sweeper.errors import StoreError
-from sweeper.stop_signal import StopSignal
-from sweeper.verify import verify
+from sweeper.executors.stop import StopSignal
+from sweeper.orchestration.verify import verify
+from sweeper.store import files
+from sweeper.store.assignment import Assignment, Outcome, StopRequested
 
 pytestmark = pytest.mark.slow
 
@@ -122,7 +122,7 @@ def test_what_killed_processes_leave_half_written_is_removed(
 ) -> None:
     half = b'{\n"attempt": 1,\n"identity"'
     for folder in (sweep.store.published, sweep.store.attempts(stopped), sweep.folder / "losses"):
-        durable.replace(folder / f".tmp-{stopped}.json-0123456789ab", half)
+        files.replace(folder / f".tmp-{stopped}.json-0123456789ab", half)
     assert {finding.code for finding in verify(sweep.folder)} >= {"orphan-temporary"}
     _finish(sweep)
     sweep.assert_as(undisturbed, n_lost=0)

@@ -9,8 +9,8 @@ import pytest
 from disturbed import Sweep, Tables
 from noted import run_and_diverge, run_noting_quick_steps, run_with_little_gpu_memory
 
-from sweeper.attempts import Attempt, attempts
-from sweeper.events import TrialFailed, TrialStarted
+from sweeper.orchestration.events import TrialFailed, TrialStarted
+from sweeper.store.attempts import Attempt, attempts
 
 pytestmark = pytest.mark.slow
 

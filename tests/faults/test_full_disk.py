@@ -11,7 +11,7 @@ import pytest
 from disturbed import SWEEPER, WAIT_S, Sweep, Tables
 from filling import fill
 
-from sweeper.verify import verify
+from sweeper.orchestration.verify import verify
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 from disturbed import Sweep, Tables, wait_until
 from noted import run_noting_quick_steps
 
-from sweeper.publication import read_head
+from sweeper.store.results import read_head
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from disturbed import Sweep, Tables, tables, wait_until
 from noted import STEP_NOTES, Step, mixed_sweep
 
 from sweeper.executors.machine import temporary_folder
-from sweeper.verify import verify
+from sweeper.orchestration.verify import verify
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

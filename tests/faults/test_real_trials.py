@@ -11,7 +11,7 @@ import pytest
 from disturbed import SWEEPER, Sweep, Tables, tables, wait_until
 from processes import descendants, title
 
-from sweeper.attempts import read_progress
+from sweeper.store.attempts import read_progress
 
 SWEEP = """\
 name: pilot

@@ -8,15 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from small_sweep import small_sweep
 
-from analysis import plots
-from analysis.compare import Comparison, compare, compare_all
-from analysis.figures import save_figures
-from analysis.fit import FitResult, FitSettings, fit_table
-from analysis.plot_sensitivity import MAX_PAIRS
-from analysis.provenance import Provenance
-from analysis.report import render_report
-from analysis.sensitivity import with_sensitivity
-from analysis.tidy import TidyTable
+from analysis.answers.compare import Comparison, compare, compare_all
+from analysis.figures import gallery
+from analysis.figures.render import save_figures
+from analysis.figures.sensitivity import MAX_PAIRS
+from analysis.fitting.fit import FitResult, FitSettings, fit_table
+from analysis.report.html import render_report
+from analysis.report.provenance import Provenance
+from analysis.sensitivity.sensitivity import with_sensitivity
+from analysis.tables.tidy import TidyTable
 
 PAIR = ("ar", "masked")
 
@@ -38,7 +38,7 @@ def comparison(table: TidyTable, fit: FitResult) -> Comparison:
 
 @pytest.fixture(scope="module")
 def figure(fit: FitResult, comparison: Comparison) -> Figure:
-    return plots.sensitivity([comparison], fit)
+    return gallery.sensitivity([comparison], fit)
 
 
 def panel(figure: Figure, title: str) -> Axes:
@@ -100,15 +100,15 @@ def test_several_pairs_are_stacked_up_to_what_a_figure_holds(
     table: TidyTable, fit: FitResult
 ) -> None:
     comparisons = with_sensitivity(table, fit, compare_all(fit))
-    titles = [axes.get_title(loc="left") for axes in plots.sensitivity(comparisons, fit).axes]
+    titles = [axes.get_title(loc="left") for axes in gallery.sensitivity(comparisons, fit).axes]
     assert titles.count("Δ N* exponent") == min(len(comparisons), MAX_PAIRS) == 3
     assert "N* exponent" not in titles
 
 
 def test_without_a_sensitivity_there_is_no_figure(fit: FitResult, comparison: Comparison) -> None:
     bare = dataclasses.replace(comparison, sensitivity=None)
-    with pytest.raises(plots.NothingToDraw, match="no sensitivity"):
-        plots.sensitivity([bare], fit)
+    with pytest.raises(gallery.NothingToDraw, match="no sensitivity"):
+        gallery.sensitivity([bare], fit)
 
 
 def test_a_pair_without_numbers_leaves_no_empty_panels(
@@ -122,7 +122,7 @@ def test_a_pair_without_numbers_leaves_no_empty_panels(
         for each in comparison.sensitivity.comparisons
     ]
     silent = dataclasses.replace(comparison.sensitivity, comparisons=tuple(mute))
-    figure = plots.sensitivity([dataclasses.replace(comparison, sensitivity=silent)], fit)
+    figure = gallery.sensitivity([dataclasses.replace(comparison, sensitivity=silent)], fit)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert "Δ N* exponent" not in titles
     assert "N* exponent" in titles

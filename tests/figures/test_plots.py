@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from small_sweep import BUDGETS, LAWS, SIZES, small_sweep
 
-from analysis import notation, plots
-from analysis.beside import with_published
-from analysis.compare import Comparison, MultiplierPoint, compare
+from analysis import notation
+from analysis.answers.compare import Comparison, MultiplierPoint, compare
 from analysis.errors import FitError, SettingsError
-from analysis.figure_style import (
+from analysis.figures import gallery
+from analysis.figures.multiplier import stretches
+from analysis.figures.render import figure_bytes, save_figures
+from analysis.figures.style import (
     DARK_PALETTE,
     MAX_LABEL,
     MUTED,
@@ -26,12 +28,11 @@ from analysis.figure_style import (
     spread,
     thinned,
 )
-from analysis.figures import figure_bytes, save_figures
-from analysis.fit import FitResult, FitSettings, fit_table
-from analysis.plot_multiplier import stretches
-from analysis.plot_trajectories import records
-from analysis.points import FloatArray
-from analysis.tidy import TidyTable
+from analysis.figures.trajectories import records
+from analysis.fitting.fit import FitResult, FitSettings, fit_table
+from analysis.report.published_table import with_published
+from analysis.tables.points import FloatArray
+from analysis.tables.tidy import TidyTable
 
 SETTINGS = FitSettings(n_bootstrap=20)
 DARK_PAGE = "#15181c"
@@ -55,12 +56,12 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> FitResult:
 
 @pytest.fixture(scope="module")
 def valleys(fit: FitResult) -> Figure:
-    return plots.isoflop(fit)
+    return gallery.isoflop(fit)
 
 
 @pytest.fixture(scope="module")
 def frontiers(fit: FitResult) -> Figure:
-    return plots.frontier(fit)
+    return gallery.frontier(fit)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -116,7 +117,7 @@ def test_frontier_names_units_and_every_series(frontiers: Figure) -> None:
 def test_published_laws_are_grey_labelled_and_leave_every_series_its_label(
     fit: FitResult, frontiers: Figure
 ) -> None:
-    figure = plots.frontier(with_published(fit, "gidd-masked,sahoo-ar,nie-ar"))
+    figure = gallery.frontier(with_published(fit, "gidd-masked,sahoo-ar,nie-ar"))
     for before, axes in zip(frontiers.axes[:3], figure.axes[:3], strict=True):
         texts = {text.get_text(): text.get_color() for text in axes.texts}
         assert {text.get_text() for text in before.texts} <= set(texts)
@@ -131,7 +132,7 @@ def test_published_laws_are_grey_labelled_and_leave_every_series_its_label(
 def test_published_losses_far_from_ours_are_named_and_do_not_squeeze_the_panel(
     fit: FitResult, frontiers: Figure
 ) -> None:
-    figure = plots.frontier(with_published(fit, "gidd-masked"))
+    figure = gallery.frontier(with_published(fit, "gidd-masked"))
     assert figure.axes[0].get_ylim() == frontiers.axes[0].get_ylim()
     assert any("off this panel: gidd-masked" in t.get_text() for t in figure.axes[0].texts)
 
@@ -139,11 +140,11 @@ def test_published_losses_far_from_ours_are_named_and_do_not_squeeze_the_panel(
 def test_frontier_shows_hollow_marks_only_where_budgets_are_not_bracketed(
     single: FitResult,
 ) -> None:
-    assert "lowest loss, budget not bracketed" not in texts(plots.frontier(single))
+    assert "lowest loss, budget not bracketed" not in texts(gallery.frontier(single))
 
 
 def test_laws_are_solid_inside_their_budgets_and_dashed_outside(single: FitResult) -> None:
-    axes = panel(plots.frontier(single), "Compute-optimal size")
+    axes = panel(gallery.frontier(single), "Compute-optimal size")
     lines = [line for line in axes.lines if line.get_linewidth() in (1.6, 1.3)]
     solid = [line for line in lines if line.get_linestyle() == "-"]
     assert len(solid) == 1
@@ -170,7 +171,7 @@ def test_multiplier_has_a_panel_per_baseline_and_leaves_out_what_has_no_frontier
     fit: FitResult,
 ) -> None:
     pairs = [("masked", "masked-ce"), ("masked", "uniform"), ("ar", "masked")]
-    figure = plots.multiplier([compare(fit, *pair) for pair in pairs], fit)
+    figure = gallery.multiplier([compare(fit, *pair) for pair in pairs], fit)
     shown = {axes.get_title(loc="left"): axes for axes in figure.axes}
     assert list(shown) == ["against masked", "against ar"]
     assert [text.get_text() for text in shown["against masked"].texts] == ["masked-ce"]
@@ -178,8 +179,8 @@ def test_multiplier_has_a_panel_per_baseline_and_leaves_out_what_has_no_frontier
 
 
 def test_multiplier_without_a_comparable_pair_says_so(fit: FitResult) -> None:
-    with pytest.raises(plots.NothingToDraw, match="multiplier"):
-        plots.multiplier([compare(fit, "masked", "uniform")], fit)
+    with pytest.raises(gallery.NothingToDraw, match="multiplier"):
+        gallery.multiplier([compare(fit, "masked", "uniform")], fit)
 
 
 def point(flops: float, multiplier: float | None, extrapolated: bool) -> MultiplierPoint:
@@ -199,7 +200,7 @@ def test_a_stretch_ends_where_the_loss_is_not_reached() -> None:
 
 
 def test_trajectories_label_every_size(single: FitResult) -> None:
-    shown = texts(plots.trajectories(single))
+    shown = texts(gallery.trajectories(single))
     assert {notation.count(size) for size in SIZES} <= set(shown)
 
 
@@ -218,23 +219,23 @@ def test_figures_of_a_table_without_budgets_are_refused_with_the_reason(
         label: dataclasses.replace(family, isoflop=None) for label, family in fit.families.items()
     }
     nothing = dataclasses.replace(fit, families=bare)
-    for make in (plots.isoflop, plots.frontier):
-        with pytest.raises(plots.NothingToDraw, match="budget"):
+    for make in (gallery.isoflop, gallery.frontier):
+        with pytest.raises(gallery.NothingToDraw, match="budget"):
             make(nothing)
-    assert plots.trajectories(nothing).axes
+    assert gallery.trajectories(nothing).axes
 
 
 @pytest.mark.parametrize("labels", [("a",), pytest.param(tuple("abcdefg"), marks=pytest.mark.slow)])
 def test_any_number_of_series_finds_its_panels(tmp_path: Path, labels: tuple[str, ...]) -> None:
     fit = fit_table(small_sweep(tmp_path, labels, sizes=SIZES[:5]), FitSettings(n_bootstrap=10))
-    assert len(plots.isoflop(fit).axes) == len(labels)
+    assert len(gallery.isoflop(fit).axes) == len(labels)
 
 
 @pytest.mark.slow
 def test_hostile_labels_are_drawn_as_text_and_cut_to_the_room(tmp_path: Path) -> None:
     labels = ("$\\frac{1}{", "<script>alert(1)</script> and more of it", "マスク\t拡散", "a_b^c%")
     fit = fit_table(small_sweep(tmp_path, labels, sizes=SIZES[:5]), FitSettings(n_bootstrap=10))
-    figure = plots.frontier(fit)
+    figure = gallery.frontier(fit)
     assert figure_bytes(figure, ".svg", "x")
     shown = texts(figure)
     assert "$\\frac{1}{" in shown
@@ -413,9 +414,9 @@ def test_unknown_figures_suffixes_and_paths_are_refused(
 def test_figures_ignore_the_reader_s_own_matplotlib_settings(single: FitResult) -> None:
     import matplotlib  # only this test touches global settings
 
-    before = figure_bytes(plots.frontier(single), ".svg", "x")
+    before = figure_bytes(gallery.frontier(single), ".svg", "x")
     with matplotlib.rc_context({"font.size": 30.0, "lines.linewidth": 9.0, "axes.grid": False}):
-        assert figure_bytes(plots.frontier(single), ".svg", "x") == before
+        assert figure_bytes(gallery.frontier(single), ".svg", "x") == before
 
 
 def nothing_to_compare() -> Comparison:
@@ -424,12 +425,12 @@ def nothing_to_compare() -> Comparison:
 
 
 def test_an_empty_comparison_is_nothing_to_draw(fit: FitResult) -> None:
-    with pytest.raises(plots.NothingToDraw):
-        plots.multiplier([nothing_to_compare()], fit)
+    with pytest.raises(gallery.NothingToDraw):
+        gallery.multiplier([nothing_to_compare()], fit)
 
 
 def test_exponents_have_a_row_for_every_series_and_method(fit: FitResult) -> None:
-    figure = plots.exponents(fit)
+    figure = gallery.exponents(fit)
     rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     for label, family in fit.families.items():
         assert family.isoflop is not None
@@ -441,7 +442,7 @@ def test_exponents_have_a_row_for_every_series_and_method(fit: FitResult) -> Non
 
 
 def test_exponents_are_drawn_where_they_were_fitted(single: FitResult) -> None:
-    figure = plots.exponents(single)
+    figure = gallery.exponents(single)
     fit = single.family("masked").isoflop
     assert fit is not None
     assert fit.params_law is not None
@@ -451,7 +452,7 @@ def test_exponents_are_drawn_where_they_were_fitted(single: FitResult) -> None:
 
 
 def test_published_exponents_stand_below_ours(single: FitResult) -> None:
-    axes = plots.exponents(with_published(single, "chinchilla")).axes[0]
+    axes = gallery.exponents(with_published(single, "chinchilla")).axes[0]
     rows = dict(zip([t.get_text() for t in axes.get_yticklabels()], axes.get_yticks(), strict=True))
     assert min(rows, key=lambda row: rows[row]) == "chinchilla, published"
 
@@ -459,11 +460,11 @@ def test_published_exponents_stand_below_ours(single: FitResult) -> None:
 def test_nothing_to_draw_without_any_exponent(table: TidyTable) -> None:
     frame = table.frame[table.frame["family"] == "ar"].head(4)
     with pytest.raises(FitError, match="no series has a scaling law"):
-        plots.exponents(fit_table(dataclasses.replace(table, frame=frame), SETTINGS))
+        gallery.exponents(fit_table(dataclasses.replace(table, frame=frame), SETTINGS))
 
 
 def test_the_residual_panel_shows_what_smaller_budgets_predicted(single: FitResult) -> None:
-    figure = plots.frontier(single)
+    figure = gallery.frontier(single)
     assert "residual from smaller budgets alone" in texts(figure)
     holdout = single.family("masked").further.holdout
     assert holdout is not None

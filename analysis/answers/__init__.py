@@ -1,0 +1,1 @@
+"""What users ask: compare, predict, propose."""

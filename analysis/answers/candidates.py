@@ -1,0 +1,186 @@
+"""Cells that could be trained next: a size of the ladder at a budget that was not observed there.
+
+Here is where cells may lie, and which of them would bracket a budget whose minimum is open. Which
+of the others are worth their FLOPs is for `propose` to say.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from analysis.fitting.fit import FamilyFit
+from analysis.isoflop.cost import CostPerToken
+from analysis.isoflop.isoflop import MIN_SIZES, Optimum
+from analysis.tables.points import FloatArray
+from sweeper.trials.ladder import ladder, trunk_params
+
+SPACINGS = (1.25, 3.0)
+"""Range of the ratio between neighbouring sizes that is taken over from the source."""
+N_BEYOND = 2
+"""Sizes added beyond an open end: one to find the minimum, one to see the loss rise again."""
+MAX_BEYOND = 5
+"""Where the law puts the minimum further out, as many as it takes up to this."""
+ENOUGH_SIZES = MIN_SIZES + 1
+SAME_CELL = 0.08
+"""Log distance within which a size counts as observed at a budget; neighbouring rungs are closer
+than that to each other in places."""
+SIZES_PER_SPACING = 2
+"""Candidate sizes between two neighbouring sizes of a source."""
+RATIO_MARGIN = 4.0
+"""How far tokens per parameter may leave their observed range: a spacing of sizes, squared."""
+N_LEVELS = 5
+"""Budgets considered where a source has none."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run that could be added."""
+
+    family: str
+    params: float
+    tokens: float
+    flops: float
+    """What it costs."""
+    budget_flops: float | None
+    """Nominal budget it belongs to; None where the source has none."""
+
+    @property
+    def log_params(self) -> float:
+        """Natural logarithm."""
+        return math.log(self.params)
+
+
+@dataclass(frozen=True)
+class Bracketing:
+    """A cell that shows on which side a minimum lies, and why it is needed."""
+
+    cell: Cell
+    why: str
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes that can be trained: rungs where params are those of the trunk, else any."""
+
+    are_rungs: bool
+
+    def nearest(self, log_params: float) -> float:
+        """The size that can be had nearest to the one wanted."""
+        if not self.are_rungs:
+            return float(f"{math.exp(log_params):.3g}")
+        sizes = _rung_sizes()
+        return float(sizes[np.argmin(np.abs(np.log(sizes) - log_params))])
+
+
+@cache
+def _rung_sizes() -> FloatArray:
+    return np.array([trunk_params(rung) for rung in ladder()], dtype=np.float64)
+
+
+def candidates(fit: FamilyFit, sizes: Sizes) -> list[Cell]:
+    """Every cell within one spacing of the sizes of its budget that was not observed.
+
+    Tokens per parameter stay within what the series has seen, give or take a spacing: the curves
+    were not tested beyond, and a run of a few steps is no run.
+    """
+    points = fit.points
+    ratio_P = points.tokens_P / points.params_P
+    low, high = ratio_P.min() / RATIO_MARGIN, ratio_P.max() * RATIO_MARGIN
+    budgets = [(o.budget_flops, o.flops) for o in fit.isoflop.optima] if fit.isoflop else []
+    if not budgets:
+        levels = np.geomspace(points.flops_P.min(), points.flops_P.max(), N_LEVELS)
+        budgets = [(math.nan, float(flops)) for flops in levels]
+    cells = []
+    for nominal, flops in budgets:
+        mine = points.budget_P == nominal
+        seen = np.log(np.unique(points.params_P[mine] if mine.any() else points.params_P))
+        step = _spacing(seen)
+        n = SIZES_PER_SPACING * (round(float(np.ptp(seen)) / step) + 2) + 1
+        wanted = np.linspace(seen[0] - step, seen[-1] + step, n)
+        observed = seen if mine.any() else np.log(points.params_P[:0])
+        budget = (nominal, flops)
+        cells += _cells(fit, budget, wanted, observed, sizes)
+    return [cell for cell in cells if low <= cell.tokens / cell.params <= high]
+
+
+def bracketing(fit: FamilyFit, sizes: Sizes) -> list[Bracketing]:
+    """What the open budgets lack, cheapest budget first."""
+    open_budgets = [] if fit.isoflop is None else [o for o in fit.isoflop.optima if not o.bracketed]
+    found = []
+    for optimum in sorted(open_budgets, key=lambda o: o.budget_flops):
+        mine = fit.points.budget_P == optimum.budget_flops
+        seen = np.unique(np.log(fit.points.params_P[mine]))
+        lowest = float(np.log(fit.points.params_P[mine][np.argmin(fit.points.loss_P[mine])]))
+        wanted, why = _wanted(optimum, seen, lowest, _expected(fit, optimum.flops))
+        budget = (optimum.budget_flops, optimum.flops)
+        found += [Bracketing(cell, why) for cell in _cells(fit, budget, wanted, seen, sizes)]
+    return found
+
+
+def _wanted(
+    optimum: Optimum, seen: FloatArray, lowest: float, expected: float | None
+) -> tuple[list[float], str]:
+    """Log sizes that would close a budget, and what is open about it."""
+    step = _spacing(seen)
+    if optimum.reason == "minimum_at_smallest":
+        return _beyond(seen[0], -step, expected), "the minimum lies below its smallest size"
+    if optimum.reason == "minimum_at_largest":
+        return _beyond(seen[-1], step, expected), "the minimum lies above its largest size"
+    if optimum.reason == "flat":
+        return [seen[0] - step, seen[-1] + step], "an arm does not rise above the noise"
+    if optimum.reason == "no_minimum":
+        return [lowest - 0.5 * step, lowest + 0.5 * step], "the curve has no minimum"
+    centre = lowest if expected is None else expected
+    wanted = [centre + step * offset for offset in (0, -1, 1, -2, 2)]
+    new = [size for size in wanted if np.abs(seen - size).min() > 0.5 * step]
+    return new[: max(1, ENOUGH_SIZES - len(seen))], "it has too few sizes"
+
+
+def _beyond(end: float, step: float, expected: float | None) -> list[float]:
+    """Sizes beyond an end, until one spacing past the minimum that the law expects there."""
+    n = N_BEYOND
+    if expected is not None:
+        n = min(max(n, math.ceil((expected - end) / step) + 1), MAX_BEYOND)
+    return [end + step * (i + 1) for i in range(n)]
+
+
+def _expected(fit: FamilyFit, flops: float) -> float | None:
+    """Log of the optimal size by the law of the other budgets."""
+    law = None if fit.isoflop is None else fit.isoflop.params_law
+    return None if law is None else math.log(law(flops))
+
+
+def _spacing(log_sizes: FloatArray) -> float:
+    """Usual log ratio between neighbouring sizes."""
+    low, high = np.log(SPACINGS)
+    gaps = np.diff(np.sort(log_sizes))
+    gaps = gaps[gaps > SAME_CELL]
+    return float(np.clip(np.median(gaps) if len(gaps) else high, low, high))
+
+
+def _cells(
+    fit: FamilyFit,
+    budget: tuple[float, float],
+    wanted: Iterable[float],
+    observed: FloatArray,
+    sizes: Sizes,
+) -> list[Cell]:
+    """The trainable sizes nearest to those wanted, each once, without the observed ones; a budget
+    is its nominal and its actual FLOPs."""
+    nominal, flops = budget
+    cost = CostPerToken.of(fit.points)
+    cells: dict[float, Cell] = {}
+    for size in wanted:
+        params = sizes.nearest(size)
+        known = np.append(observed, [cell.log_params for cell in cells.values()])
+        if abs(math.log(params) - size) > SAME_CELL or (
+            len(known) and np.abs(known - math.log(params)).min() < SAME_CELL
+        ):
+            continue
+        tokens = float(np.exp(cost.log_tokens(np.log(params), math.log(flops))))
+        named = None if math.isnan(nominal) else nominal
+        cells[params] = Cell(fit.family, params, tokens, flops, named)
+    return list(cells.values())

@@ -1,0 +1,148 @@
+"""The exponents figure: every estimate of every scaling exponent, side by side with its interval.
+
+A forest plot. An exponent on which the methods agree may be believed; one that depends on the
+method is a fact about the method.
+"""
+
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from analysis.figures.annotations import Mark, NothingToDraw, draw_mark, key_entry
+from analysis.figures.style import MUTED, PAPER, SeriesStyle, house_style, new_figure, series_styles
+from analysis.fitting.fit import FamilyFit, FitResult
+from analysis.notation import Interval
+from analysis.stats.power_law import PowerLaw
+
+METHODS = ("isoFLOP", "envelope", "surface")
+"""Approaches 2, 1 and 3 of Hoffmann et al., the one that the report trusts first."""
+PUBLISHED = "published"
+PANELS = {
+    "params": "N* ∝ Cᵃ",
+    "tokens": "D* ∝ Cᵇ",
+    "loss": "L* ∝ Cᶜ",
+}
+EVEN_SPLIT = 0.5
+"""Size and tokens grow alike."""
+MARK_SIZE = 5.0
+ROW_INCHES = 0.24
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    method: str
+    exponent: float
+    ci: Interval
+
+
+def exponents(fit: FitResult) -> Figure:
+    """One panel per law; series from top to bottom, methods within each."""
+    rows = [
+        (label, method)
+        for label, family in fit.families.items()
+        for method in METHODS
+        if any(_estimate(family, method, quantity) for quantity in PANELS)
+    ]
+    if not rows:
+        raise NothingToDraw("no series has a scaling law")
+    rows += [(name, PUBLISHED) for name in dict.fromkeys(law.name for law in fit.published)]
+    styles = series_styles(fit.families)
+    styles |= {name: SeriesStyle(MUTED, "o", name) for name, method in rows if method == PUBLISHED}
+    with house_style():
+        heights = _heights(rows)
+        figure = new_figure(1.5 - ROW_INCHES * min(heights.values()))
+        grid = figure.subplots(1, len(PANELS), sharey=True)
+        for axes, (quantity, title) in zip(grid, PANELS.items(), strict=True):
+            axes.set_title(title, parse_math=False)
+            _panel(axes, fit, quantity, heights, styles)
+            _published(axes, fit, quantity, heights)
+        _name_rows(grid[0], heights, styles)
+        key = [key_entry("estimate, 95 % interval", marker="o")]
+        if any(method != METHODS[0] for _, method in rows):
+            hollow = key_entry("by another method than isoFLOP", marker="o")
+            hollow.set_markerfacecolor(PAPER)
+            key.append(hollow)
+        even = Line2D([], [], color=MUTED, linewidth=0.9, label="size and tokens grow alike")
+        figure.legend(handles=[*key, even], loc="outside lower center", ncols=3)
+        return figure
+
+
+def _estimate(family: FamilyFit, method: str, quantity: str) -> _Estimate | None:
+    law: PowerLaw | None = None
+    if method == "isoFLOP" and family.isoflop is not None:
+        law = getattr(family.isoflop, f"{quantity}_law")
+    elif method == "envelope" and family.further.envelope is not None:
+        law = getattr(family.further.envelope, f"{quantity}_law")
+    elif method == "surface" and family.surface is not None and quantity != "loss":
+        share, (low, high) = family.surface.params_exponent, family.surface.ci["params_exponent"]
+        if quantity == "params":
+            return _Estimate(method, share, (low, high))
+        return _Estimate(method, 1.0 - share, (1.0 - high, 1.0 - low))
+    if law is None or law.offset is not None:  # beside an offset the exponent means another thing
+        return None
+    return _Estimate(method, law.exponent, law.exponent_ci)
+
+
+def _heights(rows: list[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    """Where each row stands, top down, with a gap between series and before what is published."""
+    heights: dict[tuple[str, str], float] = {}
+    height, previous = 0.0, rows[0]
+    for row in rows:
+        is_same_block = row[0] == previous[0] or row[1] == previous[1] == PUBLISHED
+        height -= 1.0 if is_same_block else 2.0
+        heights[row] = height
+        previous = row
+    return heights
+
+
+def _panel(
+    axes: Axes,
+    fit: FitResult,
+    quantity: str,
+    heights: dict[tuple[str, str], float],
+    styles: dict[str, SeriesStyle],
+) -> None:
+    for (label, method), height in heights.items():
+        if method == PUBLISHED:
+            continue
+        estimate = _estimate(fit.families[label], method, quantity)
+        if estimate is None:
+            continue
+        mark = Mark(estimate.exponent, height, x_ends=estimate.ci)
+        face = styles[label].color if method == METHODS[0] else PAPER
+        draw_mark(axes, mark, styles[label], MARK_SIZE, face)
+    if quantity != "loss":
+        axes.axvline(EVEN_SPLIT, color=MUTED, linewidth=0.9, zorder=1)
+    axes.set_ylim(min(heights.values()) - 0.8, max(heights.values()) + 0.8)
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}".replace("-", "−"))
+    axes.set_xlabel("exponent")
+
+
+def _published(
+    axes: Axes, fit: FitResult, quantity: str, heights: dict[tuple[str, str], float]
+) -> None:
+    """Exponents of others in C, in grey, with the intervals they claim; none beside an offset."""
+    for law in fit.published:
+        if law.quantity == quantity and law.against == "flops" and not law.offset:
+            mark = Mark(law.exponent, heights[law.name, PUBLISHED], x_ends=law.exponent_ci)
+            draw_mark(axes, mark, SeriesStyle(MUTED, "o", law.name), 0.8 * MARK_SIZE, MUTED)
+
+
+def _name_rows(
+    axes: Axes, heights: dict[tuple[str, str], float], styles: dict[str, SeriesStyle]
+) -> None:
+    """Series and method at the left, in the colour of the series."""
+    axes.set_yticks(
+        list(heights.values()),
+        [f"{styles[label].label}, {method}" for label, method in heights],
+    )
+    for text, (label, _) in zip(axes.get_yticklabels(), heights, strict=True):
+        text.set_color(styles[label].color)
+        text.set_parse_math(False)
+    for side in axes.figure.axes:
+        side.tick_params(axis="y", length=0)

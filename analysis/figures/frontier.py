@@ -1,0 +1,241 @@
+"""The frontier figure: compute-optimal loss, size and tokens of all series against compute."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from analysis import notation
+from analysis.figures.annotations import (
+    DASHES,
+    MANY_BUDGETS,
+    Mark,
+    NothingToDraw,
+    draw_mark,
+    key_entry,
+    optima_of,
+)
+from analysis.figures.published import draw_published, published_key
+from analysis.figures.style import (
+    INK,
+    MUTED,
+    PAPER,
+    CurveLabel,
+    SeriesStyle,
+    house_style,
+    label_curves,
+    new_figure,
+    series_styles,
+    set_flops_axis,
+    set_log_axis,
+    set_loss_axis,
+    widened,
+)
+from analysis.fitting.fit import FamilyFit, FitResult
+from analysis.isoflop.isoflop import Optimum
+from analysis.notation import Interval
+from analysis.stats.power_law import PowerLaw
+from analysis.tables.published import PublishedLaw
+
+EXTRAPOLATED_SHARE = 0.3
+"""How far laws are drawn beyond the budgets, as a share of their log range."""
+N_LAW = 81
+
+Quantity = Literal["loss", "params", "tokens"]
+_QUANTITIES: tuple[Quantity, ...] = ("loss", "params", "tokens")
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What all panels show."""
+
+    families: tuple[FamilyFit, ...]
+    styles: dict[str, SeriesStyle]
+    limits: Interval
+    """Budgets from left to right."""
+    published: tuple[PublishedLaw, ...]
+
+    @property
+    def mark_size(self) -> float:
+        """Smaller where there are many."""
+        most = max(len(optima_of(family)) for family in self.families)
+        return 5.0 if most <= MANY_BUDGETS else 3.2
+
+
+def frontier(fit: FitResult) -> Figure:
+    """L*(C) with residuals beside N*(C) and D*(C): optima, laws, 95 % bands, all series."""
+    shown = tuple(f for f in fit.families.values() if any(o.bracketed for o in optima_of(f)))
+    if not shown:
+        raise NothingToDraw("no series has a bracketed budget")
+    flops = [o.flops for family in shown for o in optima_of(family) if o.curve_params]
+    limits = widened(flops, EXTRAPOLATED_SHARE, least=0.4)
+    content = _Content(shown, series_styles(fit.families), limits, fit.published)
+    with house_style():
+        figure = new_figure(6.6)
+        axes = figure.subplot_mosaic(
+            [["loss", "params"], ["loss", "params"], ["loss", "tokens"], ["residual", "tokens"]],
+            width_ratios=[1.15, 1.0],
+        )
+        labels = {
+            axes["loss"]: _law_panel(axes["loss"], "loss", content),
+            axes["params"]: _law_panel(axes["params"], "params", content),
+            axes["tokens"]: _law_panel(axes["tokens"], "tokens", content),
+        }
+        _residual_panel(axes["residual"], content)
+        axes["loss"].set(ylabel=f"L* ({notation.LOSS_UNIT})", title="Compute-optimal loss")
+        size = f"N* ({notation.params_unit(fit.params_convention)})"
+        axes["params"].set(ylabel=size, title="Compute-optimal size")
+        axes["tokens"].set(ylabel="D* (tokens)", title="Compute-optimal tokens")
+        for name in ("tokens", "residual"):
+            set_flops_axis(axes[name], limits, fit.flops_convention, 5)
+        for name in ("loss", "params"):
+            set_log_axis(axes[name], "x", limits, lambda _: "", 5)
+        for panel, name in zip(labels, _QUANTITIES, strict=True):
+            labels[panel] += draw_published(panel, name, content.published)
+        key = _key(content)
+        figure.legend(handles=key, loc="outside lower center", ncols=4 if len(key) <= 4 else 3)
+        label_curves(figure, labels, 8.0 if content.published else 9.0)
+        return figure
+
+
+def _law(family: FamilyFit, name: Quantity) -> PowerLaw | None:
+    fit = family.isoflop
+    if fit is None:
+        return None
+    return {"params": fit.params_law, "tokens": fit.tokens_law, "loss": fit.loss_law}[name]
+
+
+def _mark(optimum: Optimum, name: Quantity) -> Mark:
+    value, ends = {
+        "params": (optimum.params, optimum.params_ci),
+        "tokens": (optimum.tokens, optimum.tokens_ci),
+        "loss": (optimum.loss, optimum.loss_ci),
+    }[name]
+    assert value is not None, "a bracketed optimum has numbers"
+    return Mark(optimum.flops, value, y_ends=ends)
+
+
+def _law_panel(axes: Axes, name: Quantity, content: _Content) -> list[CurveLabel]:
+    """Optima of one quantity and its laws: solid inside the bracketed budgets, dashed outside."""
+    seen: list[float] = []
+    labels = []
+    for family in content.families:
+        style, law = content.styles[family.family], _law(family, name)
+        marks = [_mark(optimum, name) for optimum in optima_of(family) if optimum.bracketed]
+        end = (marks[-1].x, marks[-1].y)
+        if law is not None:
+            seen += _law_curve(axes, law, (marks[0].x, marks[-1].x), content.limits, style)
+            end = (content.limits[1], law(content.limits[1]))
+        for mark in marks:
+            draw_mark(axes, mark, style, content.mark_size, style.color)
+            seen += [mark.y, *(mark.y_ends or ())]
+        labels.append(CurveLabel(*end, style.label, style.color))
+    if name == "loss":
+        seen += _open_budgets(axes, content)
+        set_loss_axis(axes, widened(seen, 0.03), "log")
+    else:
+        set_log_axis(axes, "y", widened(seen, 0.03), notation.count)
+    return labels
+
+
+def _law_curve(
+    axes: Axes, law: PowerLaw, inside: Interval, limits: Interval, style: SeriesStyle
+) -> list[float]:
+    """Draw a law and its band over `limits`; returns values that the axis has to show."""
+    flops = np.unique(np.concatenate([np.geomspace(*limits, N_LAW), inside]))
+    value = np.array([law(c) for c in flops])
+    band = np.array([law.interval(c) for c in flops])
+    within = (flops >= inside[0]) & (flops <= inside[1])
+    axes.fill_between(flops, band[:, 0], band[:, 1], color=style.color, alpha=0.13, linewidth=0)
+    for edge in band.T:
+        axes.plot(flops, edge, color=style.color, alpha=0.35, linewidth=0.6)
+    axes.plot(flops[within], value[within], color=style.color, linewidth=1.6)
+    for part in (flops <= inside[0], flops >= inside[1]):
+        axes.plot(flops[part], value[part], color=style.color, linestyle=DASHES, linewidth=1.3)
+    return [*value.tolist(), *band[within].ravel().tolist()]
+
+
+def _is_open(optimum: Optimum) -> bool:
+    """Whether there is a valley, but not a bracketed one."""
+    return bool(optimum.curve_params) and not optimum.bracketed
+
+
+def _open_budgets(axes: Axes, content: _Content) -> list[float]:
+    """Lowest measured loss of the budgets whose valley is not bracketed, as hollow marks."""
+    seen = []
+    for family in content.families:
+        style, points = content.styles[family.family], family.points
+        for optimum in filter(_is_open, optima_of(family)):
+            lowest = float(points.loss_P[points.budget_P == optimum.budget_flops].min())
+            draw_mark(axes, Mark(optimum.flops, lowest), style, 0.9 * content.mark_size, PAPER)
+            seen.append(lowest)
+    return seen
+
+
+def _residual_panel(axes: Axes, content: _Content) -> None:
+    """Signed distance of every L* from its law in percent, series side by side."""
+    reach = 0.1
+    low, high = content.limits
+    axes.axhline(0.0, color=MUTED, linewidth=0.9)
+    for index, family in enumerate(content.families):
+        law, style = _law(family, "loss"), content.styles[family.family]
+        if law is None:
+            continue
+        nudge = (high / low) ** (0.012 * (index - (len(content.families) - 1) / 2))
+        for optimum in (o for o in optima_of(family) if o.bracketed):
+            mark = _percent_off(_mark(optimum, "loss"), law)
+            reach = max(reach, *(abs(value) for value in (mark.y, *(mark.y_ends or ()))))
+            beside = Mark(mark.x * nudge, mark.y, y_ends=mark.y_ends)
+            draw_mark(axes, beside, style, content.mark_size, style.color)
+        for mark in _held_out(family):
+            reach = max(reach, abs(mark.y))
+            beside = Mark(mark.x * nudge, mark.y)
+            draw_mark(axes, beside, style, 1.3 * content.mark_size, PAPER)
+    axes.set(ylim=(-1.15 * reach, 1.15 * reach), ylabel="L* − law (%)")
+    axes.set_title("Residual of the loss law")
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+
+
+def _held_out(family: FamilyFit) -> list[Mark]:
+    """Signed distance in percent of each L* from what the smaller budgets alone predicted.
+
+    By the form of law that is shown, fitted to as many budgets as were tried without it.
+    """
+    law, holdout = _law(family, "loss"), family.further.holdout
+    if law is None or holdout is None or holdout.unit != "budgets":
+        return []
+    form = "power" if law.offset is None else "offset"
+    closest = {made.target: made for made in holdout.predictions if made.form == form}
+    return [
+        Mark(target.flops, 100.0 * (target.loss / made.loss - 1.0))
+        for target, made in closest.items()
+    ]
+
+
+def _percent_off(mark: Mark, law: PowerLaw) -> Mark:
+    def percent(value: float) -> float:
+        return 100.0 * (value / law(mark.x) - 1.0)
+
+    ends = None if mark.y_ends is None else (percent(mark.y_ends[0]), percent(mark.y_ends[1]))
+    return Mark(mark.x, percent(mark.y), y_ends=ends)
+
+
+def _key(content: _Content) -> list[Line2D]:
+    key = [
+        key_entry("optimum, 95 % interval", marker="o"),
+        Line2D([], [], label="law within its budgets, 95 % band", color=INK, linewidth=1.6),
+        Line2D([], [], label="extrapolated", color=INK, linestyle=DASHES, linewidth=1.3),
+    ]
+    if any(_is_open(optimum) for family in content.families for optimum in optima_of(family)):
+        entry = key_entry("lowest loss, budget not bracketed", marker="o")
+        entry.set_markerfacecolor(PAPER)
+        key.append(entry)
+    if any(_held_out(family) for family in content.families):
+        entry = key_entry("residual from smaller budgets alone", marker="o", size=6.5)
+        entry.set_markerfacecolor(PAPER)
+        key.append(entry)
+    return [*key, *published_key(content.published)]

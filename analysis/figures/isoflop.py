@@ -1,0 +1,175 @@
+"""The isoFLOP figure: how the loss depends on size at every budget, and where its minimum is."""
+
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import notation
+from analysis.figures.annotations import (
+    DASHES,
+    MANY_BUDGETS,
+    Mark,
+    NothingToDraw,
+    columns_for,
+    draw_mark,
+    hollow_entry,
+    key_entry,
+    optima_of,
+    panels,
+)
+from analysis.figures.style import (
+    INK,
+    MUTED,
+    PAPER,
+    WIDTH_INCHES,
+    CurveLabel,
+    SeriesStyle,
+    house_style,
+    label_curves,
+    series_styles,
+    set_log_axis,
+    set_loss_axis,
+    widened,
+)
+from analysis.fitting.fit import FamilyFit, FitResult
+from analysis.isoflop.isoflop import Optimum
+from analysis.tables.points import Points
+
+MAX_LABELLED = 8
+"""Of many budgets."""
+_FLAGS = {"minimum_at_smallest": "←", "minimum_at_largest": "→"}
+"""Where the minimum of an unbracketed budget lies."""
+
+
+def isoflop(fit: FitResult) -> Figure:
+    """One panel per series: losses against size at every budget, valleys, vertices, and flags."""
+    shown = [family for family in fit.families.values() if optima_of(family)]
+    if not shown:
+        raise NothingToDraw("no series has isoFLOP budgets")
+    styles = series_styles(fit.families)
+    with house_style():
+        n_columns = columns_for(len(shown))
+        figure, grid = panels(len(shown), 3.4, n_columns)
+        spans = [_loss_range(family) for family in shown]
+        widest = max(high - low for low, high in spans)
+        labels = {}
+        for axes, family, (low, high) in zip(grid, shown, spans, strict=True):
+            # Equal nats per inch in all panels: curvatures can be compared by eye.
+            bottom = low - 0.07 * max(widest, 0.01)
+            set_loss_axis(
+                axes, (bottom, max(bottom + 1.16 * widest, high + 0.09 * (high - bottom)))
+            )
+            _set_sizes_axis(axes, family, n_columns)
+            axes.set_xlabel(notation.params_unit(fit.params_convention))
+            axes.set_ylabel(f"loss ({notation.LOSS_UNIT})")
+            labels[axes] = _panel(axes, family, styles[family.family])
+        figure.legend(handles=_key(), loc="outside lower center", ncols=2, columnspacing=2.5)
+        label_curves(figure, labels, 8.0)
+        return figure
+
+
+def _loss_range(family: FamilyFit) -> tuple[float, float]:
+    points = family.points
+    chosen = np.isfinite(points.budget_P)
+    return float(points.loss_P[chosen].min()), float(points.loss_P[chosen].max())
+
+
+def _set_sizes_axis(axes: Axes, family: FamilyFit, n_columns: int) -> None:
+    """Limits with room for the labels."""
+    optima = optima_of(family)
+    sizes = family.points.params_P[np.isfinite(family.points.budget_P)]
+    left, right = widened(sizes, 0.07, least=0.2)
+    panel_inches = WIDTH_INCHES / n_columns - 0.7
+    label_inches = 0.68 if all(optimum.bracketed for optimum in optima) else 0.82
+    room = (right / left) ** (label_inches / (panel_inches - label_inches) - 0.07)
+    limits = (left / room, right) if _side(optima) == "left" else (left, right * room)
+    set_log_axis(axes, "x", limits, notation.count, 4 if n_columns == 3 else 6)
+
+
+def _side(optima: tuple[Optimum, ...]) -> Literal["left", "right"]:
+    """Where the budgets are written.
+
+    Left of a valley's small end nothing else can lie: at equal size the dearer budgets have lower
+    losses, and the cheaper ones climb. But small models hardly tell many budgets apart.
+    """
+    return "left" if len(optima) <= MANY_BUDGETS else "right"
+
+
+def _panel(axes: Axes, family: FamilyFit, style: SeriesStyle) -> list[CurveLabel]:
+    points, optima = family.points, optima_of(family)
+    n_bracketed = sum(optimum.bracketed for optimum in optima)
+    axes.set_title(style.label, color=style.color, parse_math=False, pad=16.0)
+    note = f"{n_bracketed} of {len(optima)} budgets bracketed"
+    axes.text(0.0, 1.012, note, transform=axes.transAxes, va="bottom", color=MUTED, fontsize=8.5)
+    size = 4.2 if len(optima) <= MANY_BUDGETS else 2.4
+    for optimum in optima:
+        _valley(axes, points.take(points.budget_P == optimum.budget_flops), optimum, style, size)
+    return [
+        _label(points.take(points.budget_P == optimum.budget_flops), optimum, style, _side(optima))
+        for optimum in _labelled(optima)
+    ]
+
+
+def _labelled(optima: tuple[Optimum, ...]) -> list[Optimum]:
+    """All budgets where they are few, else evenly chosen bracketed ones."""
+    if len(optima) <= MANY_BUDGETS:
+        return list(optima)
+    bracketed = [optimum for optimum in optima if optimum.bracketed]
+    stride = -(-len(bracketed) // MAX_LABELLED) or 1
+    return bracketed[::-stride]
+
+
+def _valley(axes: Axes, points: Points, optimum: Optimum, style: SeriesStyle, size: float) -> None:
+    color, face = (style.color, style.color) if optimum.bracketed else (MUTED, PAPER)
+    axes.plot(
+        optimum.curve_params,
+        optimum.curve_loss,
+        color=color,
+        linewidth=1.3 if optimum.bracketed else 1.0,
+        linestyle="-" if optimum.bracketed else DASHES,
+        alpha=0.75,
+    )
+    axes.errorbar(
+        points.params_P,
+        points.loss_P,
+        yerr=points.stderr_P if points.stderr_P.any() else None,
+        fmt=style.marker,
+        markersize=size,
+        color=color,
+        markerfacecolor=face,
+        markeredgewidth=1.0,
+        elinewidth=1.0,
+        capsize=2.0,
+        zorder=3,
+    )
+    if optimum.params is not None and optimum.loss is not None:
+        vertex = Mark(optimum.params, optimum.loss, optimum.params_ci, optimum.loss_ci)
+        draw_mark(axes, vertex, SeriesStyle(INK, "*", ""), 2.4 * size, INK)
+
+
+def _label(
+    points: Points, optimum: Optimum, style: SeriesStyle, side: Literal["left", "right"]
+) -> CurveLabel:
+    """The budget beside its valley; an arrow where the minimum lies beyond an end."""
+    end = int(np.argmin(points.params_P) if side == "left" else np.argmax(points.params_P))
+    height = float(points.loss_P[end])
+    if optimum.curve_loss:
+        height = optimum.curve_loss[0 if side == "left" else -1]
+    text = notation.flops(optimum.budget_flops)
+    if not optimum.bracketed:
+        text = _FLAGS.get(str(optimum.reason), "?") + " " + text
+    color = style.color if optimum.bracketed else MUTED
+    return CurveLabel(float(points.params_P[end]), height, text, color, side)
+
+
+def _key() -> list[Line2D]:
+    measured = "loss measured at a budget (± standard error), and its valley"
+    return [
+        Line2D([], [], color=INK, marker="o", markersize=4.5, linewidth=1.3, label=measured),
+        key_entry("compute-optimal size, 95 % intervals", INK, "*", 9.0),
+        hollow_entry("budget not bracketed: enters no law"),
+        key_entry("← →  its minimum lies beyond that end;  ?  unclear"),
+    ]

@@ -1,0 +1,158 @@
+"""The multiplier figure: how much more compute a series needs than another for equal loss."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import notation
+from analysis.answers.compare import Comparison, MultiplierPoint
+from analysis.figures.annotations import (
+    DASHES,
+    MANY_BUDGETS,
+    Mark,
+    NothingToDraw,
+    columns_for,
+    draw_mark,
+    hollow_entry,
+    panels,
+)
+from analysis.figures.style import (
+    INK,
+    PAPER,
+    CurveLabel,
+    SeriesStyle,
+    house_style,
+    label_curves,
+    series_styles,
+    set_log_axis,
+    widened,
+)
+from analysis.fitting.fit import FitResult
+
+SHORT_LABEL = 12
+"""Characters that leave room for three panels side by side."""
+
+
+def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
+    """One panel per baseline: the compute that each other series needs for its loss, over its own.
+
+    Dashed where one of the two never observed that loss.
+    """
+    drawable = [c for c in comparisons if any(p.multiplier is not None for p in c.curve)]
+    if not drawable:
+        raise NothingToDraw("no comparison has a multiplier at any budget")
+    styles = series_styles(fit.families)
+    by_baseline: dict[str, list[Comparison]] = {}
+    for comparison in drawable:
+        by_baseline.setdefault(comparison.baseline, []).append(comparison)
+    with house_style():
+        longest = max(len(style.label) for style in styles.values())
+        n_columns = min(columns_for(len(by_baseline)), 3 if longest <= SHORT_LABEL else 2)
+        figure, grid = panels(len(by_baseline), 3.0, n_columns)
+        labels = {}
+        for axes, (baseline, group) in zip(grid, by_baseline.items(), strict=True):
+            _set_axes(axes, group, n_columns)
+            style = styles[baseline]
+            axes.set_title(f"against {style.label}", color=style.color, parse_math=False)
+            unit = notation.flops_unit(fit.flops_convention)
+            axes.set_xlabel(f"compute of the baseline ({unit})")
+            for comparison in group:
+                _curve(axes, comparison, styles[comparison.against])
+            labels[axes] = [_label(comparison, styles[comparison.against]) for comparison in group]
+        grid[0].set_ylabel("compute needed for equal L*\n(multiple of the baseline's)")
+        figure.legend(handles=_key(), loc="outside lower center", ncols=3)
+        label_curves(figure, labels, 9.0)
+        return figure
+
+
+def _set_axes(axes: Axes, group: Sequence[Comparison], n_columns: int) -> None:
+    points = [point for comparison in group for point in (*comparison.curve, *comparison.points)]
+    seen = [1.0, *(value for point in points for value in _extent(point))]
+    limits = widened([point.flops for point in points], 0.05)
+    set_log_axis(axes, "x", limits, notation.flops, 7 - n_columns)
+    set_log_axis(axes, "y", widened(seen, 0.08, least=0.08), notation.ratio, 7)
+    axes.axhline(1.0, color=INK, linewidth=0.9)
+
+
+def _extent(point: MultiplierPoint) -> tuple[float, ...]:
+    return () if point.multiplier is None else (point.multiplier, *(point.ci or ()))
+
+
+def _label(comparison: Comparison, style: SeriesStyle) -> CurveLabel:
+    ends = [(p.flops, p.multiplier) for p in comparison.curve if p.multiplier is not None]
+    return CurveLabel(*ends[-1], style.label, style.color)
+
+
+def _curve(axes: Axes, comparison: Comparison, style: SeriesStyle) -> None:
+    for stretch in stretches(comparison.curve):
+        _stretch(axes, stretch, style)
+    size = 5.5 if len(comparison.points) <= MANY_BUDGETS else 4.0
+    for point in comparison.points:
+        if point.multiplier is not None:
+            face = PAPER if point.extrapolated else style.color
+            mark = Mark(point.flops, point.multiplier, y_ends=point.ci)
+            draw_mark(axes, mark, style, size, face)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring points of a curve that are all observed or all extrapolated."""
+
+    points: tuple[MultiplierPoint, ...]
+    is_extrapolated: bool
+
+
+def stretches(curve: Iterable[MultiplierPoint]) -> list[Stretch]:
+    """Cut a curve where its flag changes or a value is missing; an extrapolated stretch reaches to
+    the observed one beside it.
+    """
+    groups = [(flag, tuple(group)) for flag, group in groupby(curve, key=_flag)]
+    pieces = []
+    for index, (flag, members) in enumerate(groups):
+        if flag is None:
+            continue
+        before = groups[index - 1] if index else (None, ())
+        after = groups[index + 1] if index + 1 < len(groups) else (None, ())
+        if flag:
+            left = before[1][-1:] if before[0] is False else ()
+            right = after[1][:1] if after[0] is False else ()
+            members = (*left, *members, *right)
+        pieces.append(Stretch(members, flag))
+    return pieces
+
+
+def _flag(point: MultiplierPoint) -> bool | None:
+    return None if point.multiplier is None else point.extrapolated
+
+
+def _stretch(axes: Axes, stretch: Stretch, style: SeriesStyle) -> None:
+    line = [(p.flops, p.multiplier) for p in stretch.points if p.multiplier is not None]
+    band = [(p.flops, *p.ci) for p in stretch.points if p.ci is not None]
+    axes.plot(
+        [flops for flops, _ in line],
+        [value for _, value in line],
+        color=style.color,
+        linestyle=DASHES if stretch.is_extrapolated else "-",
+        linewidth=1.3 if stretch.is_extrapolated else 1.6,
+    )
+    axes.fill_between(
+        [flops for flops, _, _ in band],
+        [low for _, low, _ in band],
+        [high for _, _, high in band],
+        color=style.color,
+        alpha=0.10 if stretch.is_extrapolated else 0.22,
+        linewidth=0,
+    )
+
+
+def _key() -> list[Line2D]:
+    observed = "both series observed this loss, 95 % band"
+    return [
+        Line2D([], [], color=INK, marker="o", markersize=5.0, linewidth=1.6, label=observed),
+        hollow_entry("extrapolated", INK),
+        Line2D([], [], label="1× = equal compute", color=INK, linewidth=0.9),
+    ]

@@ -1,0 +1,225 @@
+"""The sensitivity figure: every conclusion's number under every variation, beside the fit's own.
+
+One row per variation, grouped by kind; one panel per quantity. The line and the band are the fit
+with its interval; a cross is a number that contradicts it. Intervals wider than a panel run off it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from analysis import notation
+from analysis.answers.compare import Comparison
+from analysis.figures.annotations import NothingToDraw, key_entry
+from analysis.figures.style import (
+    INK,
+    MUTED,
+    PALETTE,
+    PAPER,
+    drawn_label,
+    house_style,
+    new_figure,
+    series_styles,
+    set_log_axis,
+    widened,
+)
+from analysis.fitting.fit import FitResult
+from analysis.notation import Interval
+from analysis.sensitivity.conclusions import KIND_TITLES, Conclusion, Quantity, Row, Sensitivity
+from analysis.sensitivity.variants import Variation
+
+MAX_PAIRS = 3
+"""Pairs of series that one figure holds."""
+ROW_INCHES = 0.165
+CONTRARY = PALETTE[1]
+TITLES: dict[Quantity, str] = {
+    "params": "N* exponent",
+    "tokens": "D* exponent",
+    "loss": "L* exponent",
+    "multiplier": "compute multiplier",
+}
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Panels side by side that share their rows."""
+
+    title: str
+    groups: tuple[tuple[Conclusion, ...], ...]
+    """Of each panel: one difference, or the exponents of every series."""
+    variations: tuple[Variation, ...]
+
+    @property
+    def entries(self) -> list[str | Variation]:
+        """Rows from the top: headings of kinds, and the variations under each."""
+        rows: list[str | Variation] = ["as fitted"]
+        for kind, members in groupby(self.variations, key=lambda variation: variation.kind):
+            rows += [KIND_TITLES[kind], *members]
+        return rows
+
+
+def sensitivity(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
+    """Differences of up to `MAX_PAIRS` pairs; of a single pair also each series' exponents."""
+    tried = [(c, c.sensitivity) for c in comparisons if c.sensitivity is not None]
+    if not tried:
+        raise NothingToDraw("no sensitivity: there are no two series with isoFLOP budgets")
+    drawn = [pair for pair in tried if _has_numbers(pair[1].comparisons)]
+    strips = [_differences(comparison, found) for comparison, found in drawn[:MAX_PAIRS]]
+    if len(tried) == 1 and _has_numbers(tried[0][1].exponents):
+        strips.append(_exponents(tried[0][1]))
+    if not strips:
+        raise NothingToDraw("no sensitivity: no law of any two series can be varied")
+    heights = [ROW_INCHES * len(strip.entries) + 0.75 for strip in strips]
+    with house_style():
+        figure = new_figure(sum(heights) + 0.4)
+        grid = figure.subplots(len(strips), 4, squeeze=False, height_ratios=heights)
+        for strip, row in zip(strips, grid, strict=True):
+            _draw_strip(strip, list(row), fit)
+        figure.legend(handles=_key(tried[0][1]), loc="outside lower center", ncols=4)
+        return figure
+
+
+def _has_numbers(conclusions: Sequence[Conclusion]) -> bool:
+    return any(row.value is not None for each in conclusions for row in each.rows)
+
+
+def _differences(comparison: Comparison, found: Sensitivity) -> _Strip:
+    against, baseline = drawn_label(comparison.against), drawn_label(comparison.baseline)
+    groups = tuple((conclusion,) for conclusion in found.comparisons)
+    return _Strip(f"{against} against {baseline}", groups, found.variations)
+
+
+def _exponents(found: Sensitivity) -> _Strip:
+    by_quantity = [
+        tuple(each for each in found.exponents if each.quantity == quantity)
+        for quantity in ("params", "tokens", "loss")
+    ]
+    return _Strip("each series", tuple(by_quantity), found.variations)
+
+
+def _draw_strip(strip: _Strip, panels: Sequence[Axes], fit: FitResult) -> None:
+    for place, (axes, conclusions) in enumerate(zip(panels, strip.groups, strict=False)):
+        _draw_panel(axes, conclusions, strip.entries, fit)
+        is_difference = conclusions[0].series is None and conclusions[0].quantity != "multiplier"
+        axes.set_title(("Δ " if is_difference else "") + TITLES[conclusions[0].quantity])
+        _set_rows(axes, strip.entries, labelled=place == 0)
+    panels[0].set_ylabel(strip.title, fontweight="bold")
+    for axes in panels[len(strip.groups) :]:
+        axes.set_axis_off()
+    if len(strip.groups) < len(panels):
+        panels[-1].legend(handles=_series_key(strip, fit), loc="upper left", title="series")
+
+
+def _draw_panel(
+    axes: Axes,
+    conclusions: Sequence[Conclusion],
+    entries: Sequence[str | Variation],
+    fit: FitResult,
+) -> None:
+    styles = series_styles(fit.families)
+    is_ratio = conclusions[0].quantity == "multiplier"
+    _set_values_axis(axes, conclusions, is_ratio=is_ratio)
+    if conclusions[0].series is None:
+        axes.axvline(1.0 if is_ratio else 0.0, color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
+    for rank, conclusion in enumerate(conclusions):
+        shift = 0.26 * (rank - 0.5 * (len(conclusions) - 1))
+        color = INK if conclusion.series is None else styles[conclusion.series].color
+        marker = "o" if conclusion.series is None else styles[conclusion.series].marker
+        if conclusion.value is None:
+            continue
+        axes.axvline(conclusion.value, color=color, linewidth=0.8, alpha=0.75, zorder=1.5)
+        if conclusion.ci is not None:
+            axes.axvspan(*conclusion.ci, color=color, alpha=0.09, linewidth=0, zorder=0.5)
+        _draw_number(axes, shift, conclusion.value, conclusion.ci, (color, marker))
+        contrary = CONTRARY if conclusion.series is None else color
+        rows = {row.variation: row for row in conclusion.rows}
+        for height, entry in enumerate(entries):
+            if isinstance(entry, Variation) and entry in rows:
+                row = rows[entry]
+                look = (contrary, "X") if row.is_changed else (color, marker)
+                _draw_row(axes, height + shift, row, look)
+
+
+def _draw_row(axes: Axes, height: float, row: Row, look: tuple[str, str]) -> None:
+    if row.value is None:
+        axes.annotate(
+            "not supported", (0.99, height), xycoords=("axes fraction", "data"),
+            ha="right", va="center", fontsize=5.5, color=MUTED if look[0] == INK else look[0],
+        )  # fmt: skip
+        return
+    _draw_number(axes, height, row.value, row.ci, look)
+
+
+def _draw_number(
+    axes: Axes, height: float, value: float, ci: Interval | None, look: tuple[str, str]
+) -> None:
+    color, marker = look
+    if ci is not None:
+        axes.plot(ci, (height, height), color=color, linewidth=1.0, solid_capstyle="butt")
+    axes.plot(
+        [value], [height], marker=marker, markersize=5.5 if marker == "X" else 4.2,
+        color=color, markeredgecolor=PAPER, markeredgewidth=0.4, zorder=4,
+    )  # fmt: skip
+
+
+def _set_rows(axes: Axes, entries: Sequence[str | Variation], *, labelled: bool) -> None:
+    axes.set_ylim(len(entries) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    texts = [entry if isinstance(entry, str) else _label(entry) for entry in entries]
+    axes.set_yticks(range(len(entries)), texts if labelled else [""] * len(entries))
+    axes.tick_params(axis="y", length=0, labelsize=7.5)
+    for text, entry in zip(axes.get_yticklabels(), entries, strict=True):
+        text.set_fontweight("bold" if isinstance(entry, str) else "normal")
+
+
+def _label(variation: Variation) -> str:
+    """What a row is called under its heading."""
+    if variation.kind in ("size", "budget"):
+        return variation.label.removeprefix("without ")
+    return variation.label
+
+
+def _set_values_axis(axes: Axes, conclusions: Sequence[Conclusion], *, is_ratio: bool) -> None:
+    """Limits around every number and the fit's interval; wider intervals run off."""
+    values = [1.0] if is_ratio else [0.0] if conclusions[0].series is None else []
+    for conclusion in conclusions:
+        values += [row.value for row in conclusion.tried if row.value is not None]
+        values += conclusion.ci or ()
+    if is_ratio:
+        set_log_axis(axes, "x", widened(values, 0.08, least=0.05), notation.ratio, 4)
+        axes.tick_params(axis="x", labelsize=7.5)
+        return
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    pad = 0.08 * max(high - low, 1e-6)
+    axes.set_xlim(low - pad, high + pad)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    axes.tick_params(axis="x", labelsize=7.5)
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")
+
+
+def _series_key(strip: _Strip, fit: FitResult) -> list[Line2D]:
+    styles = series_styles(fit.families)
+    labels = [conclusion.series for conclusion in strip.groups[0] if conclusion.series]
+    return [key_entry(styles[k].label, styles[k].color, styles[k].marker) for k in labels]
+
+
+def _key(found: Sensitivity) -> list[Line2D | Patch]:
+    draws = f"variation, 95 % of {found.n_draws} resamples"
+    return [
+        Line2D([], [], color=INK, marker="o", markersize=4.2, linewidth=1.0, label=draws),
+        Line2D([], [], color=CONTRARY, marker="X", markersize=5.5, linewidth=1.0,
+               label="other sign, or outside the fit's interval"),
+        Patch(color=INK, alpha=0.12, linewidth=0, label="the fit, 95 %"),
+        Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (2, 2)), label="no difference"),
+    ]  # fmt: skip

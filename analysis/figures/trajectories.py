@@ -1,0 +1,100 @@
+"""The trajectories figure: every measured loss against compute, by size, over their envelope."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import notation
+from analysis.figures.annotations import columns_for, key_entry, panels
+from analysis.figures.style import (
+    INK,
+    MUTED,
+    CurveLabel,
+    SeriesStyle,
+    house_style,
+    label_curves,
+    series_styles,
+    set_flops_axis,
+    set_loss_axis,
+    widened,
+)
+from analysis.fitting.fit import FamilyFit, FitResult
+from analysis.tables.points import FloatArray, Points
+
+MAX_LABELLED = 8
+"""Sizes of a series that are labelled, evenly chosen where there are more."""
+
+
+def trajectories(fit: FitResult) -> Figure:
+    """One panel per series: every size's loss against compute, over the lower envelope."""
+    shown = list(fit.families.values())
+    styles = series_styles(fit.families)
+    with house_style():
+        figure, grid = panels(len(shown), 2.9, columns_for(len(shown)))
+        low, high = widened(np.concatenate([family.points.flops_P for family in shown]), 0.04)
+        reach = max(0.02, *(float(np.ptp(np.log(family.points.loss_P))) for family in shown))
+        labels = {}
+        for axes, family in zip(grid, shown, strict=True):
+            set_flops_axis(axes, (low, float(high * (high / low) ** 0.12)), fit.flops_convention, 5)
+            # Equal ratios of loss per inch in all panels: slopes can be compared by eye.
+            bottom = float(family.points.loss_P.min() * np.exp(-0.07 * reach))
+            set_loss_axis(axes, (bottom, float(bottom * np.exp(1.14 * reach))), "log")
+            axes.set_ylabel(f"loss ({notation.LOSS_UNIT})")
+            labels[axes] = _panel(axes, family.points, styles[family.family])
+        figure.legend(handles=_key(shown), loc="outside lower center", ncols=4)
+        label_curves(figure, labels, 8.0)
+        return figure
+
+
+def _panel(axes: Axes, points: Points, style: SeriesStyle) -> list[CurveLabel]:
+    axes.set_title(style.label, color=style.color, parse_math=False)
+    axes.plot(
+        *records(points), color=style.color, alpha=0.3, linewidth=6.0,
+        solid_capstyle="round", solid_joinstyle="round",
+    )  # fmt: skip
+    order = np.argsort(points.flops_P, kind="stable")
+    ends = []
+    for params in np.unique(points.params_P):
+        mine = points.take(order[points.params_P[order] == params])
+        axes.plot(mine.flops_P, mine.loss_P, style.marker, color=INK, markersize=2.2, alpha=0.9)
+        _join(axes, mine)
+        if len(mine.loss_P) > 1 or points.has_shared_runs:
+            ends.append((float(mine.flops_P[-1]), float(mine.loss_P[-1]), float(params)))
+    stride = -(-len(ends) // MAX_LABELLED) or 1
+    return [CurveLabel(x, y, notation.count(params), INK) for x, y, params in ends[::stride]]
+
+
+def _join(axes: Axes, points: Points) -> None:
+    """Lines along the runs of one size, or dotted from run to run where each run is one point."""
+    if not points.has_shared_runs:
+        axes.plot(points.flops_P, points.loss_P, color=INK, linewidth=0.8, alpha=0.6, linestyle=":")
+        return
+    for run in np.unique(points.run_P):
+        mine = points.run_P == run
+        axes.plot(points.flops_P[mine], points.loss_P[mine], color=INK, linewidth=0.9, alpha=0.8)
+
+
+def records(points: Points) -> tuple[FloatArray, FloatArray]:
+    """FLOPs and loss of the points that are lower than all points of no more compute."""
+    order = np.lexsort((points.loss_P, points.flops_P))
+    flops, loss = points.flops_P[order], points.loss_P[order]
+    is_record = loss < np.minimum.accumulate(np.concatenate([[np.inf], loss[:-1]]))
+    return flops[is_record], loss[is_record]
+
+
+def _key(shown: list[FamilyFit]) -> list[Line2D]:
+    key = []
+    if any(family.points.has_shared_runs for family in shown):
+        key.append(Line2D([], [], color=INK, linewidth=0.9, label="one run"))
+    if any(_repeats_sizes(family.points) for family in shown):
+        label = "separate runs of one size"
+        key.append(Line2D([], [], color=INK, linestyle=":", linewidth=0.9, label=label))
+    envelope = Line2D([], [], color=MUTED, alpha=0.5, linewidth=6.0, label="lower envelope")
+    note = [key_entry("labels: size in parameters")] if key else []
+    return [*key, envelope, *note]
+
+
+def _repeats_sizes(points: Points) -> bool:
+    """Whether separate runs of one size can be joined."""
+    return not points.has_shared_runs and len(np.unique(points.params_P)) < len(points.params_P)

@@ -1,0 +1,250 @@
+"""How the best batch size grows with tokens, B*(D), and the best learning rate with both, eta*(B)
+and eta*(D).
+
+As in the GIDD study (arXiv 2512.10858, §5):
+
+*Batch.* At one size, take the tokens that each batch size needs to reach a target loss. Their log
+is a parabola in log B; its vertex is the best batch at that loss and the fewest tokens D that reach
+it. One vertex per (size, target).
+
+*Rate.* At one size, batch and number of tokens, the log loss is a parabola in log eta; its vertex
+is the best rate.
+
+A vertex counts only where it is bracketed: three values or more, an upward parabola, and the vertex
+strictly between the smallest and the largest. Laws are least squares through the vertices in
+log–log axes. Vertices of one group (a size; for rates a size and a batch) share their runs, so
+intervals come from a wild bootstrap by group, with t tails for few groups.
+
+Suffixes: P points, V vertices, R resamples, T target losses, C curves.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.errors import Caution
+from analysis.stats.bootstrap import Noise, Resampler
+from analysis.stats.power_law import PowerLaw, percentile_interval, weighted_line
+from analysis.tables.points import SAME_SIZE, BoolArray, FloatArray, IntArray, Points
+
+MIN_VALUES = 3
+"""Batches, or rates, that a parabola needs."""
+MIN_VERTICES = 4
+MIN_GROUPS = 2
+MIN_RANGE = float(np.log(2))
+"""Log range of D, or B, that a law has to span."""
+N_TARGETS = 16
+"""Target losses between the first and the last loss of a size's curves."""
+BATCH_STREAM, RATE_BY_BATCH_STREAM, RATE_BY_TOKENS_STREAM = 20, 21, 22
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Curves to find vertices of: one value y at every x of a curve."""
+
+    x_P: FloatArray
+    """What is varied: batch in tokens, or learning rate."""
+    y_P: FloatArray
+    """What is to be least: tokens to the target, or loss."""
+    curve_P: IntArray
+    """Number of the curve a point belongs to."""
+    group_P: IntArray
+    """Number of the runs' group; curves of one group share their runs."""
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether some curve has enough values for a parabola."""
+        curves = np.unique(self.curve_P)
+        distinct = (len(np.unique(self.x_P[self.curve_P == curve])) for curve in curves)
+        return any(n >= MIN_VALUES for n in distinct)
+
+
+@dataclass(frozen=True)
+class Vertices:
+    """The bracketed lowest points of the curves of a sweep."""
+
+    x_V: FloatArray
+    y_V: FloatArray
+    curve_V: IntArray
+    group_V: IntArray
+    n_open: int
+    """Curves without a bracketed vertex."""
+
+
+@dataclass(frozen=True)
+class BatchLaws:
+    """Power laws of the best batch and the best rate; None where the data have none."""
+
+    batch_by_tokens: PowerLaw | None
+    """B*(D), both in tokens."""
+    rate_by_batch: PowerLaw | None
+    """eta*(B), B in tokens."""
+    rate_by_tokens: PowerLaw | None
+    """eta*(D)."""
+    cautions: tuple[Caution, ...] = ()
+
+
+def fit_batch_laws(points: Points, resampler: Resampler) -> BatchLaws | None:
+    """The laws of one series; None where nowhere three batches or rates can be compared.
+
+    A batch that follows the budget by a recipe is not varied in this sense.
+    """
+    found: dict[str, PowerLaw | Caution] = {}
+    if np.isfinite(points.batch_tokens_P).all() and (sweep := iso_loss_sweep(points)).has_curves:
+        best, name = find_vertices(sweep), "B*(D)"
+        found[name] = vertex_law(name, points.family, best, best.y_V, resampler, BATCH_STREAM)
+    if np.isfinite(points.learning_rate_P).all():
+        sweep, batch_C, tokens_C = rate_sweep(points)
+        best = find_vertices(sweep)
+        for name, by_C, stream in (
+            ("eta*(B)", batch_C, RATE_BY_BATCH_STREAM),
+            ("eta*(D)", tokens_C, RATE_BY_TOKENS_STREAM),
+        ):
+            if sweep.has_curves and np.ptp(by_C) > 0:
+                by_V = by_C[best.curve_V]
+                found[name] = vertex_law(name, points.family, best, by_V, resampler, stream)
+    if not found:
+        return None
+    laws = {name: law for name, law in found.items() if isinstance(law, PowerLaw)}
+    cautions = tuple(part for part in found.values() if isinstance(part, Caution))
+    return BatchLaws(laws.get("B*(D)"), laws.get("eta*(B)"), laws.get("eta*(D)"), cautions)
+
+
+def find_vertices(sweep: Sweep) -> Vertices:
+    """Parabolas of log y in log x, curve by curve."""
+    rows, n_open = [], 0
+    for curve in np.unique(sweep.curve_P):
+        mine = sweep.curve_P == curve
+        x, y = np.log(sweep.x_P[mine]), np.log(sweep.y_P[mine])
+        if len(np.unique(x)) < MIN_VALUES:
+            n_open += 1
+            continue
+        bend, slope, middle = np.polyfit(x - x.mean(), y, 2).tolist()
+        shift = -slope / (2 * bend) if bend > 0 else np.inf
+        if not x.min() < x.mean() + shift < x.max():
+            n_open += 1
+            continue
+        rows.append((x.mean() + shift, middle + slope * shift / 2, curve, sweep.group_P[mine][0]))
+    table = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    return Vertices(
+        x_V=np.exp(table[:, 0]),
+        y_V=np.exp(table[:, 1]),
+        curve_V=table[:, 2].astype(np.int64),
+        group_V=table[:, 3].astype(np.int64),
+        n_open=n_open,
+    )
+
+
+def vertex_law(
+    name: str, family: str, best: Vertices, by_V: FloatArray, resampler: Resampler, stream: int
+) -> PowerLaw | Caution:
+    """The law of the best value over `by_V`, or why there is none."""
+    n_groups = len(np.unique(best.group_V))
+    log_by_V, log_best_V = np.log(by_V), np.log(best.x_V)
+    if len(by_V) < MIN_VERTICES or n_groups < MIN_GROUPS or np.ptp(log_by_V) < MIN_RANGE:
+        message = (
+            f"no law {name}: {len(by_V)} bracketed vertices of {n_groups} groups "
+            f"({best.n_open} are open); {MIN_VERTICES} of {MIN_GROUPS} groups are needed, over a "
+            "factor 2 or more"
+        )
+        return Caution("no_batch_law", message, family)
+    even_V = np.ones_like(log_by_V)
+    slope, intercept = weighted_line(log_by_V, log_best_V[None], even_V)
+    fitted_V = intercept[0] + slope[0] * log_by_V
+    columns_V2 = np.stack([even_V, log_by_V - log_by_V.mean()], axis=1)
+    noise = Noise(log_best_V - fitted_V, np.linalg.qr(columns_V2)[0], best.group_V)
+    draws_RV = fitted_V + resampler.group_noise(noise, stream)
+    slope_R, intercept_R = weighted_line(log_by_V, draws_RV, even_V)
+    return PowerLaw(
+        coefficient=float(np.exp(intercept[0])),
+        exponent=float(slope[0]),
+        exponent_ci=percentile_interval(slope_R),
+        offset=None,
+        n_budgets=len(by_V),
+        scatter=noise.sigma,
+        exponent_R=slope_R,
+        log_coefficient_R=intercept_R,
+        offset_R=np.zeros_like(slope_R),
+    )
+
+
+def iso_loss_sweep(points: Points) -> Sweep:
+    """Tokens that each batch needs to reach target losses, size by size.
+
+    The curve of a batch is the lowest loss of any of its runs up to each number of tokens, read
+    between its points by straight lines in log–log axes, never beyond them. Where three batches or
+    more state the same losses, those are the targets; else an even ladder of them.
+    """
+    rows: list[tuple[float, float, int, int]] = []
+    n_curves = 0
+    for group, mine in _by_size(points):
+        batches = np.unique(points.batch_tokens_P[mine])
+        curves = {
+            batch: _record(points, mine & (points.batch_tokens_P == batch)) for batch in batches
+        }
+        for target in _targets(list(curves.values())):
+            for batch, (log_tokens, log_loss) in curves.items():
+                if log_loss[-1] <= target <= log_loss[0]:
+                    tokens = np.exp(np.interp(-target, -log_loss, log_tokens))
+                    rows.append((float(batch), float(tokens), n_curves, group))
+            n_curves += 1
+    return _sweep(rows)
+
+
+def rate_sweep(points: Points) -> tuple[Sweep, FloatArray, FloatArray]:
+    """Losses over the learning rate, and the batch and the tokens of each curve, (C,)."""
+    rows: list[tuple[float, float, int, int]] = []
+    batch: list[float] = []
+    tokens: list[float] = []
+    n_groups = 0
+    when_P = np.round(np.log(points.tokens_P) / SAME_SIZE)
+    batch_P = np.nan_to_num(points.batch_tokens_P)
+    for _, mine in _by_size(points):
+        for size in np.unique(batch_P[mine]):
+            same_P = mine & (batch_P == size)
+            for when in np.unique(when_P[same_P]):
+                for i in np.flatnonzero(same_P & (when_P == when)):
+                    rate, loss = float(points.learning_rate_P[i]), float(points.loss_P[i])
+                    rows.append((rate, loss, len(batch), n_groups))
+                batch.append(float(size))
+                tokens.append(float(points.tokens_P[same_P & (when_P == when)].mean()))
+            n_groups += 1
+    return _sweep(rows), np.array(batch), np.array(tokens)
+
+
+def _sweep(rows: list[tuple[float, float, int, int]]) -> Sweep:
+    table = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    numbers = table[:, 2:].astype(np.int64)
+    return Sweep(table[:, 0], table[:, 1], numbers[:, 0], numbers[:, 1])
+
+
+def _by_size(points: Points) -> Iterator[tuple[int, BoolArray]]:
+    """Number and mask of each size; sizes chain as in `points.n_levels`."""
+    order = np.argsort(points.params_P, kind="stable")
+    steps = np.diff(np.log(points.params_P[order]), prepend=np.log(points.params_P[order[0]]))
+    rung_P = np.empty(len(order), dtype=np.int64)
+    rung_P[order] = np.cumsum(steps > SAME_SIZE)
+    for rung in range(int(rung_P.max()) + 1):
+        yield rung, rung_P == rung
+
+
+def _record(points: Points, mine: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Log tokens and log loss of the points that are lower than all earlier ones, both (T,)."""
+    order = np.flatnonzero(mine)[np.lexsort((points.loss_P[mine], points.tokens_P[mine]))]
+    log_loss = np.log(points.loss_P[order])
+    is_lower = log_loss < np.minimum.accumulate(np.concatenate([[np.inf], log_loss[:-1]]))
+    return np.log(points.tokens_P[order][is_lower]), log_loss[is_lower]
+
+
+def _targets(curves: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
+    """Log losses at which the batches of a size are compared, descending."""
+    stated, n_batches = np.unique(
+        np.concatenate([np.round(log_loss, 9) for _, log_loss in curves]), return_counts=True
+    )
+    shared: FloatArray = stated[n_batches >= MIN_VALUES][::-1]
+    if len(shared):
+        return shared
+    high = max(float(log_loss[0]) for _, log_loss in curves)
+    low = min(float(log_loss[-1]) for _, log_loss in curves)
+    return np.linspace(high, low, N_TARGETS + 2)[1:-1]

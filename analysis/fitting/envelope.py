@@ -1,0 +1,137 @@
+"""Approach 1: size, tokens and loss along the lower envelope of training curves.
+
+Hoffmann et al. (arXiv 2203.15556, §3.1) read the best size at each compute off the envelope of all
+training curves. Which points lie on it is decided as in Gemstones (arXiv 2502.06857): they are the
+vertices of the lower convex hull of (log C, log L), as far as it falls. Power laws are least
+squares through them in log–log axes.
+
+The envelope needs no isoFLOP design and no functional form of the loss, but it is a minimum over
+noisy curves: it prefers lucky runs, and at both ends one curve stands on it alone. Intervals come
+from drawing whole runs with replacement and spanning the hull anew. They say how much the laws
+depend on which sizes were trained; the bias they do not hold (in simulation the exponents of 25
+planted curves are off by .01, several times the interval). Prefer the isoFLOP laws where both
+exist.
+
+Suffixes: R resamples, P points, H points on the hull, G runs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.errors import Caution
+from analysis.stats.bootstrap import Resampler
+from analysis.stats.power_law import PowerLaw, percentile_interval
+from analysis.tables.points import BoolArray, FloatArray, IntArray, Points, n_levels
+
+MIN_RUNS = 5
+"""Fewer runs than this and a resample often holds one or two curves."""
+MIN_SIZES_ON_HULL = 3
+"""A power law through the sizes of two runs is a line through two points."""
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """The hull, compute ascending, and the laws along it."""
+
+    flops_H: FloatArray
+    params_H: FloatArray
+    tokens_H: FloatArray
+    loss_H: FloatArray
+    """Nats per token."""
+    n_runs: int
+    """Runs that touch the hull."""
+    params_law: PowerLaw
+    tokens_law: PowerLaw
+    loss_law: PowerLaw
+
+
+def fit_envelope(points: Points, resampler: Resampler) -> Envelope | Caution:
+    """Span the hull and fit its laws, or say why the series has none."""
+    if not points.has_shared_runs:
+        message = "no envelope: every run is observed once, training curves are needed"
+        return Caution("no_training_curves", message, points.family)
+    if points.n_runs < MIN_RUNS:
+        message = f"no envelope: {points.n_runs} training curves, {MIN_RUNS} are needed"
+        return Caution("too_few_training_curves", message, points.family)
+    candidates = points.take(_hull_candidates(points))
+    log_flops_P, log_loss_P = np.log(candidates.flops_P), np.log(candidates.loss_P)
+    everyone = np.ones((1, len(log_flops_P)), dtype=bool)
+    is_drawn_RP = resampler.run_counts(candidates) > 0
+    present_RP = np.vstack([everyone, is_drawn_RP])  # the first row is the estimate
+    on_hull_RP = lower_hulls(log_flops_P, log_loss_P, present_RP)
+    hull = candidates.take(on_hull_RP[0])
+    n_sizes = n_levels(hull.params_P)
+    if n_sizes < MIN_SIZES_ON_HULL:
+        message = f"no envelope: {n_sizes} sizes lie on it, {MIN_SIZES_ON_HULL} are needed"
+        return Caution("too_few_sizes_on_envelope", message, points.family)
+    order = np.argsort(hull.flops_P)
+    return Envelope(
+        flops_H=hull.flops_P[order],
+        params_H=hull.params_P[order],
+        tokens_H=hull.tokens_P[order],
+        loss_H=hull.loss_P[order],
+        n_runs=hull.n_runs,
+        params_law=_law(log_flops_P, np.log(candidates.params_P), on_hull_RP),
+        tokens_law=_law(log_flops_P, np.log(candidates.tokens_P), on_hull_RP),
+        loss_law=_law(log_flops_P, log_loss_P, on_hull_RP),
+    )
+
+
+def lower_hulls(x_P: FloatArray, y_P: FloatArray, present_RP: BoolArray) -> BoolArray:
+    """Which points are vertices of the falling lower hull of each resample, shape (R, P).
+
+    Jarvis' march, all resamples at once: from the leftmost point on, the next vertex is the one
+    with the steepest descent, until nothing lies lower.
+    """
+    rank_P = np.lexsort((y_P, x_P)).argsort()
+    here_R = np.argmin(np.where(present_RP, rank_P, len(x_P)), axis=1)
+    on_hull_RP = np.zeros_like(present_RP)
+    active = np.flatnonzero(present_RP.any(axis=1))
+    while len(active):
+        on_hull_RP[active, here_R[active]] = True
+        run_RP = x_P - x_P[here_R[active], None]
+        ahead_RP = present_RP[active] & (run_RP > 0)
+        rise_RP = y_P - y_P[here_R[active], None]
+        slope_RP = np.where(ahead_RP, rise_RP / np.where(ahead_RP, run_RP, 1.0), np.inf)
+        best_R = np.argmin(slope_RP, axis=1)
+        falls_R = slope_RP[np.arange(len(active)), best_R] < 0
+        here_R[active] = best_R
+        active = active[falls_R]
+    return on_hull_RP
+
+
+def _hull_candidates(points: Points) -> IntArray:
+    """Points on the hull of their own run: no other can be on a hull of several runs."""
+    runs = np.unique(points.run_P)
+    of_run_GP = points.run_P == runs[:, None]
+    on_own_GP = lower_hulls(np.log(points.flops_P), np.log(points.loss_P), of_run_GP)
+    return np.flatnonzero(on_own_GP.any(axis=0))
+
+
+def _law(x_P: FloatArray, y_P: FloatArray, chosen_RP: BoolArray) -> PowerLaw:
+    """Least-squares line through the chosen points; the first row is the estimate.
+
+    A resample whose hull is a single point says nothing of a slope and is left out.
+    """
+    chosen_RP = chosen_RP[chosen_RP.sum(axis=1) > 1]
+    share_RP = chosen_RP / chosen_RP.sum(axis=1, keepdims=True)
+    x_mean_R1, y_mean_R1 = (share_RP @ x_P)[:, None], (share_RP @ y_P)[:, None]
+    centred_RP = share_RP * (x_P - x_mean_R1)
+    slope_R = np.sum(centred_RP * (y_P - y_mean_R1), axis=1) / np.sum(
+        centred_RP * (x_P - x_mean_R1), axis=1
+    )
+    intercept_R = y_mean_R1[:, 0] - slope_R * x_mean_R1[:, 0]
+    mine = chosen_RP[0]
+    residual_H = y_P[mine] - intercept_R[0] - slope_R[0] * x_P[mine]
+    return PowerLaw(
+        coefficient=float(np.exp(intercept_R[0])),
+        exponent=float(slope_R[0]),
+        exponent_ci=percentile_interval(slope_R[1:]),
+        offset=None,
+        n_budgets=int(mine.sum()),
+        scatter=float(np.std(residual_H)),
+        exponent_R=slope_R[1:],
+        log_coefficient_R=intercept_R[1:],
+        offset_R=np.zeros(len(slope_R) - 1),
+    )

@@ -1,0 +1,85 @@
+"""Whether one surface can describe all valleys: the surface against `pair`, which contains it.
+
+A surface E + A/N^alpha + B/D^beta is `pair` with the same level and the same arms in every budget,
+5 coefficients instead of 3K + 2. If freeing them lowers the squared error by more than noise would,
+the surface bends away from the data somewhere, and the numbers read off it far from the data
+inherit that; the valleys do not. The test is the F test of nested least squares on relative
+residuals.
+
+It needs independent points: where runs are observed at several budgets their luck is shared, and
+no test is made.
+
+Suffixes: P points.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.errors import Caution
+from analysis.isoflop.curves import pair_minima
+from analysis.isoflop.isoflop import usable_budgets
+from analysis.surface.solver import SurfaceProblem, log_residuals, minimise
+from analysis.tables.points import Points
+
+MIN_DOF = 5
+"""Points beyond the coefficients of `pair`, to judge the noise by."""
+MIN_BUDGETS = 3
+Z_LIMIT = 3.09
+"""Normal deviate of p = 0.001: in a table of ten series hardly one is remarked by chance."""
+
+
+@dataclass(frozen=True)
+class LackOfFit:
+    """The F test of the surface against `pair`."""
+
+    f: float
+    """Fall of the squared error per coefficient freed, over the variance about `pair`."""
+    dof: tuple[int, int]
+    z: float
+    """Normal deviate of f."""
+    noise_ratio: float
+    """Scatter about the surface over scatter about `pair`, each per degree of freedom."""
+
+    def cautions(self, family: str) -> tuple[Caution, ...]:
+        """A remark where the surface misses structure."""
+        if self.z < Z_LIMIT:
+            return ()
+        message = (
+            f"separate valleys fit better than one surface (F = {self.f:.1f} on {self.dof[0]} and "
+            f"{self.dof[1]}; scatter {self.noise_ratio:.2f}×): it misses structure"
+        )
+        return (Caution("surface_lacks_fit", message, family),)
+
+
+def lack_of_fit(points: Points) -> LackOfFit | None:
+    """Test one series; None where budgets or points are too few, or points share their runs."""
+    if points.has_shared_runs:
+        return None
+    grid, _ = usable_budgets(points)
+    if grid is None or grid.n_budgets < MIN_BUDGETS:
+        return None
+    loss_P = grid.points.loss_P
+    dof_pair = len(loss_P) - 3 * grid.n_budgets - 2
+    if dof_pair < MIN_DOF or np.ptp(np.log(loss_P)) < 1e-6:
+        return None
+    pair_error = float(np.sum((1.0 - pair_minima(grid, loss_P[None]).fitted_P / loss_P) ** 2))
+    u_P, v_P, y_P = np.log(grid.points.params_P), np.log(grid.points.tokens_P), np.log(loss_P)
+    problem = SurfaceProblem(
+        u_P - u_P.mean(), v_P - v_P.mean(), (y_P - y_P.mean())[None], np.ones((1, len(y_P)))
+    )
+    surface_error = float(
+        np.sum(log_residuals(problem, minimise(problem, np.inf).theta_R5[0]) ** 2)
+    )
+    freed = 3 * grid.n_budgets + 2 - 5
+    variance = max(pair_error / dof_pair, 1e-20)  # noise-free: the rest is rounding
+    f = max(surface_error - pair_error, 0.0) / freed / variance
+    surface_variance = surface_error / (len(loss_P) - 5)
+    ratio = float(np.sqrt(surface_variance / variance))
+    return LackOfFit(f, (freed, dof_pair), _normal_deviate(f, freed, dof_pair), ratio)
+
+
+def _normal_deviate(f: float, dof_1: int, dof_2: int) -> float:
+    """Normal deviate with the tail of an F value, by the cube root (Paulson 1942)."""
+    a, b, root = 2 / (9 * dof_1), 2 / (9 * dof_2), float(np.cbrt(f))
+    return float(((1 - b) * root - (1 - a)) / np.sqrt(b * root**2 + a))

@@ -1,0 +1,1 @@
+"""IsoFLOP curves, their minima and the frontier through these."""

@@ -1,0 +1,277 @@
+"""The three ways to draw an isoFLOP valley and to find its lowest point, on all resamples at once.
+
+Each takes a `Grid` of budgets and losses of shape (R, P) and returns `Minima`. A resample that
+loses its minimum lands on the better end of the sampled sizes instead of vanishing, so every draw
+is a number and intervals are not computed on the lucky resamples only.
+
+Suffixes: R resamples, P points, K budgets, Q positions along a drawn curve.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from analysis.isoflop.pair import PairDesign, PairFit, fit_pair, tangent_basis
+from analysis.tables.points import BoolArray, FloatArray, IntArray, Points
+
+IsoFlopMethod = Literal["pair", "parabola", "akima"]
+
+N_DRAWN = 61
+"""Positions along a drawn curve."""
+N_AKIMA = 401
+"""Positions at which an Akima curve is searched for its minimum."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The points of one series at K budgets, each with enough sizes to draw a valley."""
+
+    points: Points
+    budget_P: IntArray
+    """Index of the budget, 0 … K−1; points are sorted by it."""
+    nominal_K: FloatArray
+    flops_K: FloatArray
+    """Mean training FLOPs of the budget's points."""
+    weight_P: FloatArray
+    """Weights of the points in the fit."""
+    variance_P: FloatArray
+    """Variance of the losses up to a factor; weights are its inverse, less for outlying points."""
+    cost: np.poly1d = field(repr=False)
+    """log of FLOPs per token as a polynomial in log params: 6·N, or whatever the source counts."""
+
+    @property
+    def n_budgets(self) -> int:
+        """K."""
+        return len(self.nominal_K)
+
+    def sizes(self, k: int) -> FloatArray:
+        """Distinct log params of budget k, ascending."""
+        return np.unique(np.log(self.points.params_P[self.budget_P == k]))
+
+    def ends(self) -> tuple[FloatArray, FloatArray]:
+        """Smallest and largest log params of every budget, each (K,)."""
+        first_K = np.searchsorted(self.budget_P, np.arange(self.n_budgets))
+        log_params_P = np.log(self.points.params_P)
+        low_K = np.minimum.reduceat(log_params_P, first_K)
+        return low_K, np.maximum.reduceat(log_params_P, first_K)
+
+    def log_tokens(self, log_params: FloatArray) -> FloatArray:
+        """Log of the tokens that a model of this size trains on at each budget; last axis K."""
+        result: FloatArray = np.log(self.flops_K) - self.cost(log_params)
+        return result
+
+
+@dataclass(frozen=True)
+class Minima:
+    """Lowest points of the valleys, with the fitted values behind them."""
+
+    log_params_RK: FloatArray
+    log_tokens_RK: FloatArray
+    loss_RK: FloatArray
+    is_interior_RK: BoolArray
+    """Whether the curve turns up on both sides within the sampled sizes."""
+    fitted_P: FloatArray
+    """The first resample's curves at the points."""
+    basis_Pc: FloatArray
+    """Orthonormal columns spanning the fit's tangent space, in weighted coordinates."""
+    drawn_QK: FloatArray
+    """The first resample's curves at `N_DRAWN` sizes evenly spaced in log params."""
+    exponents: tuple[float, float] | None
+    """alpha and beta of the first resample, where the method has them."""
+
+
+def drawn_sizes(grid: Grid) -> FloatArray:
+    """Log params at which curves are drawn, shape (Q, K)."""
+    return np.linspace(*grid.ends(), N_DRAWN)
+
+
+def pair_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
+    """Valleys c + p·N^(−alpha) + r·D^(−beta) that share alpha and beta."""
+    log_params_P, log_tokens_P = np.log(grid.points.params_P), np.log(grid.points.tokens_P)
+    origin = float(log_params_P.mean())
+    count_K = np.bincount(grid.budget_P)
+    tokens_origin_K = np.bincount(grid.budget_P, log_tokens_P) / count_K
+    design = PairDesign(
+        log_params_P=log_params_P - origin,
+        log_tokens_P=log_tokens_P - tokens_origin_K[grid.budget_P],
+        weight_P=grid.weight_P,
+        budget_P=grid.budget_P,
+    )
+    fit = fit_pair(design, loss_RP)
+
+    def loss_at(log_params: FloatArray) -> FloatArray:
+        return fit.loss(log_params - origin, grid.log_tokens(log_params) - tokens_origin_K)
+
+    vertex_RK, has_minimum_RK = _pair_vertex(grid, fit, origin, tokens_origin_K)
+    log_params_RK, is_interior_RK = _within_sizes(grid, vertex_RK, has_minimum_RK, loss_at)
+    drawn_QK = fit.first.loss(
+        drawn_sizes(grid) - origin, grid.log_tokens(drawn_sizes(grid)) - tokens_origin_K
+    )
+    return Minima(
+        log_params_RK=log_params_RK,
+        log_tokens_RK=grid.log_tokens(log_params_RK),
+        loss_RK=loss_at(log_params_RK),
+        is_interior_RK=is_interior_RK,
+        fitted_P=loss_RP[0] - fit.residual_P,
+        basis_Pc=tangent_basis(design, fit),
+        drawn_QK=drawn_QK,
+        exponents=(float(fit.alpha_R[0]), float(fit.beta_R[0])),
+    )
+
+
+def _pair_vertex(
+    grid: Grid, fit: PairFit, origin: float, tokens_origin_K: FloatArray
+) -> tuple[FloatArray, BoolArray]:
+    """Root of dL/dlog N along each budget, and whether both arms rise, each (R, K).
+
+    With D = C / M(N), the root solves log(alpha·p) − alpha·n = log(beta·r·m'(n)) − beta·log D(n),
+    where m' is the slope of log M. For M = 6N this is N* = [alpha·p / (beta·r)]^(1/(alpha+beta)) in
+    one step; Newton needs a few more for the slight curvature of real costs.
+    """
+    alpha, beta = fit.alpha_R[:, None], fit.beta_R[:, None]
+    rises = (fit.size_arm_RK > 0) & (fit.data_arm_RK > 0)
+    log_arms_RK = np.log(
+        np.where(rises, alpha * fit.size_arm_RK, 1.0) / np.where(rises, beta * fit.data_arm_RK, 1.0)
+    )
+    slope, curvature = grid.cost.deriv(), grid.cost.deriv(2)
+    low_K, high_K = grid.ends()
+    position_RK = np.broadcast_to(0.5 * (low_K + high_K), rises.shape).copy()
+    for _ in range(12):
+        m_slope = np.maximum(slope(position_RK), 0.05)
+        log_tokens = grid.log_tokens(position_RK) - tokens_origin_K
+        imbalance = (
+            log_arms_RK - alpha * (position_RK - origin) - np.log(m_slope) + beta * log_tokens
+        )
+        descent = alpha + beta * m_slope + curvature(position_RK) / m_slope
+        step = imbalance / np.maximum(descent, 0.1 * (alpha + beta))
+        position_RK = np.clip(position_RK + step, low_K - 3.0, high_K + 3.0)
+    return position_RK, rises
+
+
+def parabola_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
+    """Least-squares parabolas in log params, unweighted; tokens from parabolas in log tokens.
+
+    As published (Hoffmann et al. 2022, approach 2, and both studies behind this project).
+    """
+    by_params = _parabolas(grid, np.log(grid.points.params_P), loss_RP)
+    by_tokens = _parabolas(grid, np.log(grid.points.tokens_P), loss_RP)
+    sizes_QK = drawn_sizes(grid)
+    drawn_QK = np.stack(
+        [np.polyval(by_params.coefficient_RK3[0, k], sizes_QK[:, k] - by_params.origin_K[k])
+         for k in range(grid.n_budgets)],
+        axis=1,
+    )  # fmt: skip
+    return Minima(
+        log_params_RK=by_params.vertex_RK,
+        log_tokens_RK=by_tokens.vertex_RK,
+        loss_RK=by_params.loss_RK,
+        is_interior_RK=by_params.is_interior_RK,
+        fitted_P=by_params.fitted_P,
+        basis_Pc=by_params.basis_Pc,
+        drawn_QK=drawn_QK,
+        exponents=None,
+    )
+
+
+@dataclass(frozen=True)
+class _Parabolas:
+    """Parabolas along one axis, in centred coordinates, highest power first."""
+
+    coefficient_RK3: FloatArray
+    origin_K: FloatArray
+    vertex_RK: FloatArray
+    loss_RK: FloatArray
+    is_interior_RK: BoolArray
+    fitted_P: FloatArray
+    basis_Pc: FloatArray
+
+
+def _parabolas(grid: Grid, x_P: FloatArray, loss_RP: FloatArray) -> _Parabolas:
+    n_resamples = len(loss_RP)
+    shape = (n_resamples, grid.n_budgets)
+    coefficient_RK3 = np.empty((*shape, 3))
+    vertex_RK, loss_RK = np.empty(shape), np.empty(shape)
+    is_interior_RK = np.empty(shape, dtype=bool)
+    fitted_P, basis_Pc = np.empty(len(x_P)), np.zeros((len(x_P), 3 * grid.n_budgets))
+    origin_K = np.empty(grid.n_budgets)
+    for k in range(grid.n_budgets):
+        mine = grid.budget_P == k
+        origin_K[k] = x_P[mine].mean()
+        x = x_P[mine] - origin_K[k]
+        columns = np.vander(x, 3)
+        solver = np.linalg.pinv(columns)
+        coefficient_R3 = loss_RP[:, mine] @ solver.T
+        a, b = coefficient_R3[:, 0], coefficient_R3[:, 1]
+        vertex = -b / (2 * np.where(a > 0, a, 1.0))
+        inside = (a > 0) & (vertex > x.min()) & (vertex < x.max())
+        ends_R2 = coefficient_R3 @ np.vander([x.min(), x.max()], 3).T
+        lower_end = np.where(ends_R2[:, 0] < ends_R2[:, 1], x.min(), x.max())
+        position = np.where(inside, vertex, lower_end)
+        coefficient_RK3[:, k] = coefficient_R3
+        vertex_RK[:, k] = position + origin_K[k]
+        loss_RK[:, k] = (a * position + b) * position + coefficient_R3[:, 2]
+        is_interior_RK[:, k] = inside
+        fitted_P[mine] = columns @ coefficient_R3[0]
+        basis_Pc[mine, 3 * k : 3 * k + 3] = np.linalg.qr(columns)[0]
+    return _Parabolas(
+        coefficient_RK3, origin_K, vertex_RK, loss_RK, is_interior_RK, fitted_P, basis_Pc
+    )
+
+
+def akima_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
+    """Akima splines through the mean loss of each size, in log params (arXiv 2406.19146).
+
+    They pass through every point, so the noise is judged from the parabola's residuals instead.
+    """
+    # scipy.interpolate takes 0.4 s to import, and only this method needs it.
+    from scipy.interpolate import Akima1DInterpolator
+
+    parabola = parabola_minima(grid, loss_RP[:1])
+    shape = (len(loss_RP), grid.n_budgets)
+    log_params_RK, loss_RK = np.empty(shape), np.empty(shape)
+    is_interior_RK = np.empty(shape, dtype=bool)
+    drawn_QK = np.empty((N_DRAWN, grid.n_budgets))
+    for k in range(grid.n_budgets):
+        mine = grid.budget_P == k
+        sizes, index = np.unique(np.log(grid.points.params_P[mine]), return_inverse=True)
+        mean_by_size = np.eye(len(sizes))[index] / np.bincount(index)
+        spline = Akima1DInterpolator(sizes, (loss_RP[:, mine] @ mean_by_size).T)
+        position = np.linspace(sizes[0], sizes[-1], N_AKIMA)
+        curve = spline(position)
+        lowest_R = np.argmin(curve, axis=0)
+        log_params_RK[:, k] = position[lowest_R]
+        loss_RK[:, k] = np.min(curve, axis=0)
+        is_interior_RK[:, k] = (lowest_R > 0) & (lowest_R < N_AKIMA - 1)
+        drawn_QK[:, k] = spline(np.linspace(sizes[0], sizes[-1], N_DRAWN))[:, 0]
+    return Minima(
+        log_params_RK=log_params_RK,
+        log_tokens_RK=grid.log_tokens(log_params_RK),
+        loss_RK=loss_RK,
+        is_interior_RK=is_interior_RK,
+        fitted_P=parabola.fitted_P,
+        basis_Pc=parabola.basis_Pc,
+        drawn_QK=drawn_QK,
+        exponents=None,
+    )
+
+
+def _within_sizes(
+    grid: Grid,
+    vertex_RK: FloatArray,
+    has_minimum_RK: BoolArray,
+    loss_at: Callable[[FloatArray], FloatArray],
+) -> tuple[FloatArray, BoolArray]:
+    """The vertex where it lies within the sampled sizes, else the lower end; and which it was."""
+    low_K, high_K = grid.ends()
+    inside_RK = has_minimum_RK & (vertex_RK > low_K) & (vertex_RK < high_K)
+    lower_end_RK = np.where(loss_at(low_K) < loss_at(high_K), low_K, high_K)
+    return np.where(inside_RK, vertex_RK, lower_end_RK), inside_RK
+
+
+MINIMA: dict[IsoFlopMethod, Callable[[Grid, FloatArray], Minima]] = {
+    "pair": pair_minima,
+    "parabola": parabola_minima,
+    "akima": akima_minima,
+}

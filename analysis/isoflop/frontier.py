@@ -1,0 +1,138 @@
+"""The compute-optimal frontier L*(C) of one series as a curve that can be read in both directions.
+
+Between the bracketed budgets a monotone cubic in log–log axes joins their optima (Fritsch and
+Butland 1984). Straight lines would cut the frontier's bend: an error of 3 % in compute where
+budgets are a factor 5 apart. Beyond them it continues as the series' loss law does, from the
+outermost optimum. So inside the data no functional form is assumed, and what lies outside is
+exactly what is flagged as extrapolated. A frontier cannot rise with compute: a resample whose loss
+does is replaced by its running minimum.
+
+Suffixes: R resamples, K budgets; row 0 of every array is the estimate itself, the others are draws.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from analysis.isoflop.isoflop import IsoFlopFit
+from analysis.tables.points import FloatArray, IntArray
+
+N_BISECTIONS = 50
+"""Halvings of a segment when a curve is read backwards: down to rounding."""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """R bootstrap frontiers and, in row 0, the estimate."""
+
+    log_flops_K: FloatArray
+    log_loss_RK: FloatArray
+    """Non-increasing along K."""
+    exponent_R: FloatArray
+    """Of the loss law, which continues the frontier beyond the data."""
+    offset_R: FloatArray
+    """Of the loss law; zeros for a pure power law."""
+
+    @property
+    def loss_range(self) -> tuple[float, float]:
+        """Lowest and highest compute-optimal loss observed."""
+        return float(np.exp(self.log_loss_RK[0, -1])), float(np.exp(self.log_loss_RK[0, 0]))
+
+    def log_loss(self, log_flops: float) -> FloatArray:
+        """Log of the loss at a budget, shape (R,)."""
+        x = self.log_flops_K
+        if log_flops < x[0]:
+            return self._continued(0, log_flops)
+        if log_flops > x[-1]:
+            return self._continued(-1, log_flops)
+        left = int(np.clip(np.searchsorted(x, log_flops) - 1, 0, len(x) - 2))
+        share = (log_flops - x[left]) / (x[left + 1] - x[left])
+        n_rows = len(self.log_loss_RK)
+        return self._between(np.full(n_rows, left), np.full(n_rows, share))
+
+    def log_flops_reaching(self, log_loss_R: FloatArray) -> FloatArray:
+        """Log of the least compute that reaches a loss, shape (R,); inf where none does."""
+        x, y = self.log_flops_K, self.log_loss_RK
+        n_above_R = np.sum(y > log_loss_R[:, None], axis=1)
+        left_R = np.clip(n_above_R - 1, 0, len(x) - 2)
+        low_R, high_R = np.zeros(len(y)), np.ones(len(y))
+        for _ in range(N_BISECTIONS):
+            middle_R = 0.5 * (low_R + high_R)
+            is_above_R = self._between(left_R, middle_R) > log_loss_R
+            low_R = np.where(is_above_R, middle_R, low_R)
+            high_R = np.where(is_above_R, high_R, middle_R)
+        inside_R = x[left_R] + high_R * (x[left_R + 1] - x[left_R])
+        outside_R = np.where(
+            n_above_R == 0, self._reached_from(0, log_loss_R), self._reached_from(-1, log_loss_R)
+        )
+        is_inside_R = (n_above_R > 0) & (n_above_R < len(x))
+        return np.where(is_inside_R, inside_R, outside_R)
+
+    @cached_property
+    def _slope_RK(self) -> FloatArray:
+        """Slopes of log loss at the knots that keep the cubics monotone."""
+        width_K = np.diff(self.log_flops_K)
+        chord_RK = np.diff(self.log_loss_RK, axis=1) / width_K
+        slope_RK = np.empty_like(self.log_loss_RK)
+        slope_RK[:, 0], slope_RK[:, -1] = chord_RK[:, 0], chord_RK[:, -1]
+        if len(width_K) == 1:
+            return slope_RK
+        left, right = chord_RK[:, :-1], chord_RK[:, 1:]
+        weight_left = (width_K[:-1] + 2 * width_K[1:]) / (3 * (width_K[:-1] + width_K[1:]))
+        blend = weight_left * right + (1 - weight_left) * left
+        falls = (left < 0) & (right < 0)
+        slope_RK[:, 1:-1] = np.where(falls, left * right / np.where(falls, blend, 1.0), 0.0)
+        for end, inner in ((0, 0), (-1, -1)):
+            neighbour = slope_RK[:, 1 if end == 0 else -2]
+            # Where the bend continues, the end is as much steeper than its chord as the neighbour
+            # is flatter; never beyond three chords, where monotony would end.
+            outer = 1.5 * chord_RK[:, inner] - 0.5 * neighbour
+            slope_RK[:, end] = np.clip(outer, 3 * chord_RK[:, inner], 0.0)
+        return slope_RK
+
+    def _between(self, left_R: IntArray, share_R: FloatArray) -> FloatArray:
+        """Log loss at a share of the way from one knot to the next, by Hermite's cubic, (R,)."""
+        rows = np.arange(len(left_R))
+        start_R, end_R = self.log_loss_RK[rows, left_R], self.log_loss_RK[rows, left_R + 1]
+        width_R = self.log_flops_K[left_R + 1] - self.log_flops_K[left_R]
+        rise_start_R = self._slope_RK[rows, left_R] * width_R
+        rise_end_R = self._slope_RK[rows, left_R + 1] * width_R
+        t, s = share_R, 1.0 - share_R
+        result: FloatArray = (
+            s**2 * (1 + 2 * t) * start_R
+            + t**2 * (1 + 2 * s) * end_R
+            + s**2 * t * rise_start_R
+            - t**2 * s * rise_end_R
+        )
+        return result
+
+    def _continued(self, knot: int, log_flops: float) -> FloatArray:
+        """Log of offset + (L_knot − offset) · (C / C_knot)^exponent, shape (R,)."""
+        arm_R = np.exp(self.log_loss_RK[:, knot]) - self.offset_R
+        growth_R = np.exp(self.exponent_R * (log_flops - self.log_flops_K[knot]))
+        result: FloatArray = np.log(self.offset_R + np.maximum(arm_R, 0.0) * growth_R)
+        return result
+
+    def _reached_from(self, knot: int, log_loss_R: FloatArray) -> FloatArray:
+        """The inverse, shape (R,): inf at or below the offset, or where the law does not fall."""
+        arm_R = np.exp(self.log_loss_RK[:, knot]) - self.offset_R
+        wanted_R = np.exp(log_loss_R) - self.offset_R
+        reachable_R = (arm_R > 0) & (wanted_R > 0) & (self.exponent_R < 0)
+        ratio_R = np.where(reachable_R, wanted_R, 1.0) / np.where(reachable_R, arm_R, 1.0)
+        steps_R = np.log(ratio_R) / np.where(reachable_R, self.exponent_R, -1.0)
+        return np.where(reachable_R, self.log_flops_K[knot] + steps_R, np.inf)
+
+
+def frontier(fit: IsoFlopFit | None) -> Frontier | None:
+    """The frontier of a series, or None where fewer than two budgets are bracketed."""
+    if fit is None or fit.loss_law is None:
+        return None
+    estimate_K = np.log([optimum.loss for optimum in fit.bracketed if optimum.loss is not None])
+    log_loss_RK = np.vstack([estimate_K[None], fit.log_loss_RK])
+    return Frontier(
+        log_flops_K=np.log([optimum.flops for optimum in fit.bracketed]),
+        log_loss_RK=np.minimum.accumulate(log_loss_RK, axis=1),
+        exponent_R=np.concatenate([[fit.loss_law.exponent], fit.loss_law.exponent_R]),
+        offset_R=np.concatenate([[fit.loss_law.offset or 0.0], fit.loss_law.offset_R]),
+    )

@@ -1,0 +1,375 @@
+"""Compute-optimal size, tokens and loss per budget, and the power laws through them.
+
+A budget enters the laws only if its valley is *bracketed*: the curve has a minimum strictly between
+the smallest and the largest size, the lowest measured size is neither of them, both arms rise
+above the noise, and the interval of the minimum excludes some of the sizes. What is left out is
+named with the reason.
+
+Suffixes: R resamples, P points, K budgets.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from analysis.errors import Caution
+from analysis.isoflop.cost import cost_polynomial
+from analysis.isoflop.curves import MINIMA, Grid, IsoFlopMethod, Minima, drawn_sizes
+from analysis.stats.bootstrap import Noise, Resampler
+from analysis.stats.power_law import PowerLaw, fit_power_law, law_with_offset, percentile_interval
+from analysis.stats.weights import inverse_variance_weights
+from analysis.tables.points import FloatArray, Points, n_levels
+
+MIN_SIZES = 4
+"""Distinct sizes a budget needs: three coefficients and one point to judge the noise by."""
+MIN_PAIR_DOF = 3
+"""Points beyond coefficients that `pair` needs; with fewer, parabolas are drawn."""
+MAX_FLOPS_SPREAD = 0.5
+"""Log range of FLOPs within one budget beyond which it is hardly one."""
+MIN_RISE = 0.002
+"""Smallest rise of both arms, as a fraction of the loss."""
+RISE_IN_SIGMAS = 2.0
+HUBER_SIGMAS = 1.345
+"""95 % efficiency on Gaussian noise."""
+N_REWEIGHTINGS = 6
+MIN_TEMPER = 1e-3
+"""Least share of its weight that a bad point keeps, so that no budget loses all of it."""
+NOISE_FREE = 1e-10
+"""Relative scatter that is rounding, not noise."""
+
+LEAST_SHARE = 1e-3
+"""Of its estimate, the least that a resampled loss is taken to be: losses have logarithms."""
+
+Reason = Literal["too_few_sizes", "no_minimum", "minimum_at_smallest", "minimum_at_largest", "flat"]
+
+REASONS: dict[Reason, str] = {
+    "too_few_sizes": f"fewer than {MIN_SIZES} distinct sizes",
+    "no_minimum": "the curve has no minimum between the sizes",
+    "minimum_at_smallest": "the minimum is at the small end: add smaller sizes",
+    "minimum_at_largest": "the minimum is at the large end: add larger sizes",
+    "flat": "an arm does not rise above the noise: add sizes further out",
+}
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """One budget's compute-optimal point; the numbers are None unless it is bracketed."""
+
+    budget_flops: float
+    """Nominal."""
+    flops: float
+    """Mean over the points: what the laws are fitted against."""
+    n_points: int
+    bracketed: bool
+    reason: Reason | None
+    """Why it is not bracketed."""
+    params: float | None = None
+    tokens: float | None = None
+    loss: float | None = None
+    """Nats per token."""
+    params_ci: tuple[float, float] | None = None
+    tokens_ci: tuple[float, float] | None = None
+    loss_ci: tuple[float, float] | None = None
+    curve_params: tuple[float, ...] = field(default=(), repr=False)
+    curve_loss: tuple[float, ...] = field(default=(), repr=False)
+    """The fitted valley for drawing, bracketed or not; empty with too few sizes."""
+
+
+@dataclass(frozen=True)
+class IsoFlopFit:
+    """Optima of all budgets, ascending, and the laws through the bracketed ones."""
+
+    method: IsoFlopMethod
+    optima: tuple[Optimum, ...]
+    params_law: PowerLaw | None
+    tokens_law: PowerLaw | None
+    loss_law: PowerLaw | None
+    offset_law: PowerLaw | None
+    """The loss law with an offset, where this series by itself supports one."""
+    noise: float | None
+    """Relative standard deviation of the losses about the valleys."""
+    exponents: tuple[float, float] | None
+    """alpha and beta shared by the valleys, of method `pair`."""
+    log_params_RK: FloatArray = field(repr=False, compare=False)
+    log_tokens_RK: FloatArray = field(repr=False, compare=False)
+    log_loss_RK: FloatArray = field(repr=False, compare=False)
+    """Bootstrap draws of the bracketed optima, budgets ascending."""
+    residual_P: FloatArray = field(repr=False, compare=False)
+    """Relative residuals of the losses about the valleys, before what the fit absorbed."""
+    cautions: tuple[Caution, ...] = ()
+
+    @property
+    def bracketed(self) -> tuple[Optimum, ...]:
+        """The optima that the laws rest on."""
+        return tuple(optimum for optimum in self.optima if optimum.bracketed)
+
+
+def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> IsoFlopFit:
+    """Fit the valleys of one series, judge them, and fit the laws through the bracketed ones."""
+    grid, left_out = usable_budgets(points)
+    cautions = [_left_out_caution(points.family, optimum) for optimum in left_out]
+    if grid is None:
+        return _empty(points, method, left_out, cautions)
+    used, more = _method_for(grid, method)
+    cautions += [*_uneven_budgets(grid), *more]
+    grid = _tempered(_weigh_by_stderr(grid)) if used == "pair" else grid
+    minima = MINIMA[used](grid, grid.points.loss_P[None])
+    noise = _noise(grid, minima)
+    draws = _resampled(grid, used, minima, resampler.wild_noise(grid.points, noise))
+    judged = [_judge(grid, minima, draws, noise, k) for k in range(grid.n_budgets)]
+    optima = sorted([*judged, *left_out], key=lambda optimum: optimum.budget_flops)
+    cautions += [_left_out_caution(points.family, o) for o in judged if not o.bracketed]
+    bracketed_K = np.array([optimum.bracketed for optimum in judged])
+    fit = IsoFlopFit(
+        method=used,
+        optima=tuple(optima),
+        params_law=None,
+        tokens_law=None,
+        loss_law=None,
+        offset_law=None,
+        noise=noise.sigma,
+        exponents=minima.exponents,
+        log_params_RK=draws.log_params_RK[:, bracketed_K],
+        log_tokens_RK=draws.log_tokens_RK[:, bracketed_K],
+        log_loss_RK=np.log(draws.loss_RK[:, bracketed_K]),
+        residual_P=noise.scaled_residual_P,
+        cautions=tuple(cautions),
+    )
+    return with_laws(fit, points.family, resampler, weighted=used == "pair")
+
+
+def usable_budgets(points: Points, min_sizes: int = MIN_SIZES) -> tuple[Grid | None, list[Optimum]]:
+    """Budgets with enough sizes as a `Grid`, and the others as unbracketed optima."""
+    usable, left_out = [], []
+    for budget in points.budgets_K:
+        mine = points.budget_P == budget
+        if min(n_levels(points.params_P[mine]), n_levels(points.tokens_P[mine])) >= min_sizes:
+            usable.append(budget)
+        else:
+            flops = float(points.flops_P[mine].mean())
+            left_out.append(Optimum(float(budget), flops, int(mine.sum()), False, "too_few_sizes"))
+    if not usable:
+        return None, left_out
+    in_budget = np.flatnonzero(np.isin(points.budget_P, usable))
+    in_order = in_budget[np.argsort(points.budget_P[in_budget], kind="stable")]
+    chosen = points.take(in_order)
+    budget_P = np.searchsorted(np.array(usable), chosen.budget_P).astype(np.int64)
+    return Grid(
+        points=chosen,
+        budget_P=budget_P,
+        nominal_K=np.array(usable),
+        flops_K=np.bincount(budget_P, chosen.flops_P) / np.bincount(budget_P),
+        weight_P=1.0 / chosen.loss_P**2,
+        variance_P=chosen.loss_P**2,  # equal relative noise at all budgets
+        cost=cost_polynomial(points),
+    ), left_out
+
+
+def _uneven_budgets(grid: Grid) -> list[Caution]:
+    """A remark where points of a budget did not spend alike, as under another FLOP convention."""
+    log_flops_P = np.log(grid.points.flops_P)
+    spread = [float(np.ptp(log_flops_P[grid.budget_P == k])) for k in range(grid.n_budgets)]
+    worst = int(np.argmax(spread))
+    if spread[worst] <= MAX_FLOPS_SPREAD:
+        return []
+    message = (
+        f"points of budget {grid.nominal_K[worst]:.3g} differ by {np.exp(spread[worst]):.2f}× in "
+        "FLOPs; method pair allows for it, parabola and akima do not"
+    )
+    return [Caution("uneven_budget", message, grid.points.family, float(grid.nominal_K[worst]))]
+
+
+def _method_for(grid: Grid, method: IsoFlopMethod) -> tuple[IsoFlopMethod, list[Caution]]:
+    n_points, n_coefficients = len(grid.points.loss_P), 3 * grid.n_budgets + 2
+    if method != "pair" or n_points - n_coefficients >= MIN_PAIR_DOF:
+        return method, []
+    message = (
+        f"{n_points} points at {grid.n_budgets} budgets are too few for method pair "
+        f"({n_coefficients} coefficients); parabolas are drawn instead"
+    )
+    return "parabola", [Caution("parabola_instead_of_pair", message, grid.points.family)]
+
+
+def _weigh_by_stderr(grid: Grid) -> Grid:
+    """Weights that count imprecise losses less, where the source states standard errors."""
+    loss_P = grid.points.loss_P
+    minima = MINIMA["pair"](grid, loss_P[None])
+    dof = len(loss_P) - minima.basis_Pc.shape[1]
+    relative_residual_P = 1.0 - minima.fitted_P / loss_P
+    weight_P = inverse_variance_weights(relative_residual_P, grid.points.stderr_P / loss_P, dof)
+    if weight_P is None:
+        return grid
+    variance_P = loss_P**2 / weight_P
+    return dataclasses.replace(grid, weight_P=1.0 / variance_P, variance_P=variance_P)
+
+
+def _tempered(grid: Grid) -> Grid:
+    """Huber weights on top: points beyond 1.345 sigma of the valleys count less (Huber 1964).
+
+    Without them a few misread points choose the shape of all valleys, since the shape is shared.
+    Residuals are taken before what the fit absorbed: a bad point at the end of a valley bends the
+    valley towards itself and hides (Schweppe's form of the weights).
+    """
+    robust = grid
+    for _ in range(N_REWEIGHTINGS):
+        minima = MINIMA["pair"](robust, grid.points.loss_P[None])
+        residual_P = (grid.points.loss_P - minima.fitted_P) * np.sqrt(grid.weight_P)
+        alone = Noise(residual_P, minima.basis_Pc, np.arange(len(residual_P)))
+        if alone.robust_sigma < NOISE_FREE:
+            return grid
+        scaled_P = np.maximum(np.abs(alone.scaled_residual_P), NOISE_FREE)
+        temper_P = np.clip(HUBER_SIGMAS * alone.robust_sigma / scaled_P, MIN_TEMPER, 1.0)
+        robust = dataclasses.replace(grid, weight_P=grid.weight_P * temper_P)
+    return robust
+
+
+def _resampled(grid: Grid, method: IsoFlopMethod, minima: Minima, noise_RP: FloatArray) -> Minima:
+    """Minima of the fitted valleys plus relative noise, which is overwritten."""
+    centre_P = grid.points.loss_P if method == "akima" else minima.fitted_P
+    noise_RP *= np.sqrt(grid.variance_P) * _widening(grid, minima.basis_Pc.shape[1])
+    noise_RP += centre_P
+    draws = MINIMA[method](grid, np.maximum(noise_RP, LEAST_SHARE * centre_P, out=noise_RP))
+    # Three bad runs in a valley make a noise under which some curves dip below zero.
+    positive_RK = np.maximum(draws.loss_RK, LEAST_SHARE * np.abs(minima.loss_RK))
+    return dataclasses.replace(draws, loss_RK=positive_RK)
+
+
+def _widening(grid: Grid, n_coefficients: int) -> float:
+    """How much further an estimate that weighs anew moves than one that keeps its weights, as the
+    resamples do.
+
+    To first order an M-estimate moves by the mean of psi over that of its slope, and with kept
+    weights by the mean of psi over that of the weights. The second factor is Huber's correction for
+    few points per coefficient (1981, §7.6).
+    """
+    temper_P = grid.weight_P * grid.variance_P
+    within = float(np.mean(temper_P > 1.0 - 1e-9))
+    correction = 1.0 + n_coefficients / len(temper_P) * (1.0 - within) / within
+    return float(temper_P.mean()) / within * correction
+
+
+def _noise(grid: Grid, minima: Minima) -> Noise:
+    """Noise in relative units, tempering apart: what counts less is noise all the same."""
+    residual_P = (grid.points.loss_P - minima.fitted_P) / np.sqrt(grid.variance_P)
+    temper_P = grid.weight_P * grid.variance_P
+    return Noise(residual_P, minima.basis_Pc, grid.points.run_P, temper_P)
+
+
+def _judge(grid: Grid, minima: Minima, draws: Minima, noise: Noise, k: int) -> Optimum:
+    mine = grid.budget_P == k
+    reason = _why_not_bracketed(grid, minima, noise, k)
+    sizes = np.exp(drawn_sizes(grid)[:, k])
+    optimum = Optimum(
+        budget_flops=float(grid.nominal_K[k]),
+        flops=float(grid.flops_K[k]),
+        n_points=int(mine.sum()),
+        bracketed=reason is None,
+        reason=reason,
+        curve_params=tuple(sizes.tolist()),
+        curve_loss=tuple(minima.drawn_QK[:, k].tolist()),
+    )
+    if reason is not None:
+        return optimum
+    low, high = percentile_interval(draws.log_params_RK[:, k])
+    if low <= grid.sizes(k)[0] and high >= grid.sizes(k)[-1]:  # an interval that excludes no size
+        return dataclasses.replace(optimum, bracketed=False, reason="flat")
+    return dataclasses.replace(
+        optimum,
+        params=float(np.exp(minima.log_params_RK[0, k])),
+        tokens=float(np.exp(minima.log_tokens_RK[0, k])),
+        loss=float(minima.loss_RK[0, k]),
+        params_ci=(float(np.exp(low)), float(np.exp(high))),
+        tokens_ci=percentile_interval(np.exp(draws.log_tokens_RK[:, k])),
+        loss_ci=percentile_interval(draws.loss_RK[:, k]),
+    )
+
+
+def _why_not_bracketed(grid: Grid, minima: Minima, noise: Noise, k: int) -> Reason | None:
+    mine = grid.budget_P == k
+    sizes = grid.sizes(k)
+    log_params_P, loss_P = np.log(grid.points.params_P[mine]), grid.points.loss_P[mine]
+    mean_loss = np.array([loss_P[log_params_P == size].mean() for size in sizes])
+    lowest = int(np.argmin(mean_loss))
+    position = minima.log_params_RK[0, k]
+    if lowest == 0 or position <= sizes[0]:
+        return "minimum_at_smallest"
+    if lowest == len(sizes) - 1 or position >= sizes[-1]:
+        return "minimum_at_largest"
+    loss = minima.loss_RK[0, k]
+    if not minima.is_interior_RK[0, k] or loss <= 0:
+        return "no_minimum"
+    rise = min(minima.drawn_QK[0, k], minima.drawn_QK[-1, k]) - loss
+    # One bad run inflates its budget's own noise; the noise of the others says what an arm must
+    # exceed.
+    sigma = min(noise.sigma_of(mine), noise.robust_sigma) * np.sqrt(grid.variance_P[mine].mean())
+    return "flat" if rise < max(RISE_IN_SIGMAS * sigma, MIN_RISE * loss) else None
+
+
+def with_laws(fit: IsoFlopFit, family: str, resampler: Resampler, *, weighted: bool) -> IsoFlopFit:
+    """Add the three laws, or the caution that says why there are none."""
+    n_bracketed = len(fit.bracketed)
+    if n_bracketed < 2:
+        return dataclasses.replace(fit, cautions=(*fit.cautions, _no_laws(fit, family)))
+    cautions = fit.cautions
+    if n_bracketed == 2:
+        message = "the laws rest on two bracketed budgets: nothing tests that they are power laws"
+        cautions = (*cautions, Caution("law_from_two_budgets", message, family))
+    flops_K = np.array([optimum.flops for optimum in fit.bracketed])
+    laws = {}
+    for purpose, (name, draws_RK) in enumerate(
+        [("params", fit.log_params_RK), ("tokens", fit.log_tokens_RK), ("loss", fit.log_loss_RK)]
+    ):
+        value_K = np.log([getattr(optimum, name) for optimum in fit.bracketed])
+        normal_RK = resampler.normals(purpose, n_bracketed)
+        laws[name] = fit_power_law(flops_K, value_K, draws_RK, normal_RK, weighted=weighted)
+    offset_law = None
+    if weighted:  # the parity methods report pure laws, as published
+        loss_K = np.array([optimum.loss for optimum in fit.bracketed])
+        offset_law = law_with_offset(laws["loss"], flops_K, loss_K, np.exp(fit.log_loss_RK))
+    return dataclasses.replace(
+        fit,
+        params_law=laws["params"],
+        tokens_law=laws["tokens"],
+        loss_law=laws["loss"],
+        offset_law=offset_law,
+        cautions=cautions,
+    )
+
+
+def _no_laws(fit: IsoFlopFit, family: str) -> Caution:
+    n_budgets, n_bracketed = len(fit.optima), len(fit.bracketed)
+    if n_budgets == 1:
+        message = "a single budget: no law can be fitted"
+        return Caution("single_budget", message, family)
+    message = f"{n_bracketed} of {n_budgets} budgets bracketed, a law needs two: laws are null"
+    return Caution("too_few_bracketed_budgets", message, family)
+
+
+def _left_out_caution(family: str, optimum: Optimum) -> Caution:
+    why = REASONS[optimum.reason] if optimum.reason else ""
+    message = f"budget {optimum.budget_flops:.3g} FLOPs is not bracketed: {why}"
+    return Caution("unbracketed_budget", message, family, optimum.budget_flops)
+
+
+def _empty(
+    points: Points, method: IsoFlopMethod, left_out: list[Optimum], cautions: list[Caution]
+) -> IsoFlopFit:
+    """No budget can be drawn."""
+    nothing = np.empty((0, 0))
+    fit = IsoFlopFit(
+        method=method,
+        optima=tuple(left_out),
+        params_law=None,
+        tokens_law=None,
+        loss_law=None,
+        offset_law=None,
+        noise=None,
+        exponents=None,
+        log_params_RK=nothing,
+        log_tokens_RK=nothing,
+        log_loss_RK=nothing,
+        residual_P=np.empty(0),
+    )
+    return dataclasses.replace(fit, cautions=(*cautions, _no_laws(fit, points.family)))

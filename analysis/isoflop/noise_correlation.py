@@ -1,0 +1,69 @@
+"""How far the noise of two series moves together where both trained a run in the same design slot.
+
+Runs of one seed may share data order and evaluation noise. What is shared cancels in differences
+between series, and their intervals should say so; but only as far as the data show it. So the
+correlation of the residuals about both series' valleys counts by its lower bound, one standard
+error below the estimate.
+
+Suffixes: P points, F series, G slots in common.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.isoflop.curves import IsoFlopMethod, pair_minima, parabola_minima
+from analysis.isoflop.isoflop import MIN_PAIR_DOF, usable_budgets
+from analysis.stats.bootstrap import Noise
+from analysis.tables.points import FloatArray, IntArray, Points
+
+
+@dataclass(frozen=True)
+class _Residuals:
+    """Summed over the points of each slot."""
+
+    slot_G: IntArray
+    residual_G: FloatArray
+    dof: int
+
+
+def noise_correlation(series: Sequence[Points], method: IsoFlopMethod) -> FloatArray:
+    """Lower bounds of the correlations between the noise of all series, 0 or more, shape (F, F).
+
+    About valleys of the method of the fit: what parabolas miss of both series alike cancels too.
+    """
+    residuals = [_residuals(points, method) for points in series] if len(series) > 1 else []
+    correlation_FF = np.eye(len(series))
+    for (i, ours), (j, theirs) in itertools.combinations(enumerate(residuals), 2):
+        if ours is not None and theirs is not None:
+            correlation_FF[i, j] = correlation_FF[j, i] = _lower_bound(ours, theirs)
+    return correlation_FF
+
+
+def _residuals(points: Points, method: IsoFlopMethod) -> _Residuals | None:
+    grid, _ = usable_budgets(points)
+    if grid is None:
+        return None
+    loss_P = grid.points.loss_P
+    has_pair = method == "pair" and len(loss_P) - 3 * grid.n_budgets - 2 >= MIN_PAIR_DOF
+    minima = (pair_minima if has_pair else parabola_minima)(grid, loss_P[None])
+    relative_P = 1.0 - minima.fitted_P / loss_P
+    slot_G, index_P = np.unique(grid.points.slot_P, return_inverse=True)
+    dof = Noise(relative_P, minima.basis_Pc, grid.points.run_P).dof
+    residual_G = np.bincount(index_P, relative_P).astype(np.float64)
+    return _Residuals(slot_G, residual_G, dof)
+
+
+def _lower_bound(ours: _Residuals, theirs: _Residuals) -> float:
+    """Correlation of the residuals in common slots less its standard error (1 − r²) / sqrt(dof)."""
+    _, i_G, j_G = np.intersect1d(ours.slot_G, theirs.slot_G, return_indices=True)
+    x_G, y_G = ours.residual_G[i_G], theirs.residual_G[j_G]
+    scale = math.sqrt(float(np.sum(x_G**2) * np.sum(y_G**2)))
+    if scale == 0.0:
+        return 0.0
+    r = float(x_G @ y_G) / scale
+    error = (1.0 - r**2) / math.sqrt(min(ours.dof, theirs.dof))
+    return min(1.0, max(0.0, r - error))

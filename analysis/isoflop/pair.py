@@ -1,0 +1,363 @@
+"""IsoFLOP valleys that share their shape: the default way to find compute-optimal sizes.
+
+Within budget k the loss is
+
+    L = c_k + p_k · N^(−alpha) + r_k · D^(−beta),
+
+with one alpha and one beta for all budgets. The level and both arms of each budget float, so a
+budget that trained well or badly moves nothing but itself, yet the curve is exact for every surface
+of the form E + A/N^alpha + B/D^beta, where a parabola in log N is biased on asymmetric valleys
+(arXiv 2603.22339). As alpha and beta go to 0 the three terms span 1, log N and (log N)², so the
+parabola is a limit of it.
+
+Given (alpha, beta) the fit is linear in 3K coefficients. They are projected out: a grid over
+(alpha, beta) finds the basin and Gauss–Newton on the projected residual (Golub and Pereyra 1973, in
+Kaufman's form) finishes, for all resamples at once.
+
+Suffixes: R resamples, P points, K budgets, G grid cells, 2 alpha and beta.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from analysis.tables.points import BoolArray, FloatArray, IntArray
+
+EXPONENT_RANGE = (0.02, 2.0)
+"""Search range of alpha and beta; the lower end is a parabola to all intents."""
+GRID_SIZE = 22
+RESAMPLE_GRID_SIZE = 11
+"""Coarser for resamples, which lie around an estimate found on the fine grid."""
+MAX_ITERATIONS = 40
+MAX_DAMPING = 1e8
+DECREMENT_TOLERANCE = 1e-10
+"""Converged when a step would lower the residual sum of squares by less than this fraction."""
+NUMBERS_PER_CHUNK = 2**15
+"""Resamples are fitted in chunks of about this many numbers, to stay in cache and in memory."""
+
+
+@dataclass(frozen=True)
+class PairDesign:
+    """What is known before any loss is: where the points lie and how they are weighted."""
+
+    log_params_P: FloatArray
+    """Centred."""
+    log_tokens_P: FloatArray
+    """Centred within each budget, so that both arms of every valley are of order one."""
+    weight_P: FloatArray
+    budget_P: IntArray
+    """Index of the budget, 0 … K−1, ascending: points are sorted by budget."""
+
+    @property
+    def n_budgets(self) -> int:
+        """K."""
+        return int(self.budget_P[-1]) + 1
+
+    @cached_property
+    def root_weight_P(self) -> FloatArray:
+        """In these units all squared errors count alike."""
+        root_P: FloatArray = np.sqrt(self.weight_P)
+        return root_P
+
+    @cached_property
+    def mean_weight_P(self) -> FloatArray:
+        """What to multiply by before `sum_by_budget`, for weighted means of each budget."""
+        total_K = self.sum_by_budget(self.weight_P[None])[0]
+        mean_P: FloatArray = self.weight_P / total_K[self.budget_P]
+        return mean_P
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """The points of each budget."""
+        ends_K = np.append(self.first_K[1:], len(self.budget_P))
+        return tuple(slice(a, b) for a, b in zip(self.first_K, ends_K, strict=True))
+
+    @cached_property
+    def first_K(self) -> IntArray:
+        """Where each budget's points begin."""
+        return np.searchsorted(self.budget_P, np.arange(self.n_budgets))
+
+    def sum_by_budget(self, values_RP: FloatArray) -> FloatArray:
+        """Sums over the points of each budget, shape (R, K).
+
+        Not a product with a one-hot matrix: that is large enough for BLAS to wake its threads,
+        which costs ten times the work itself on a busy machine.
+        """
+        return np.add.reduceat(values_RP, self.first_K, axis=1)
+
+    def centred(self, values_RP: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Weighted mean of each budget (R, K), and deviations times the root of the weight."""
+        mean_RK = self.sum_by_budget(values_RP * self.mean_weight_P)
+        deviation_RP = values_RP - self.spread(mean_RK)
+        deviation_RP *= self.root_weight_P
+        return mean_RK, deviation_RP
+
+    def spread(self, values_RK: FloatArray) -> FloatArray:
+        """A value per budget given to each of its points, (R, P)."""
+        return np.take(values_RK, self.budget_P, axis=1)
+
+
+@dataclass(frozen=True)
+class PairFit:
+    """R fitted families of valleys in the design's centred coordinates."""
+
+    alpha_R: FloatArray
+    beta_R: FloatArray
+    level_RK: FloatArray
+    size_arm_RK: FloatArray
+    """p_k."""
+    data_arm_RK: FloatArray
+    """r_k."""
+    residual_P: FloatArray
+    """Of the first."""
+
+    @property
+    def first(self) -> "PairFit":
+        """The first of them."""
+        return PairFit(
+            self.alpha_R[:1],
+            self.beta_R[:1],
+            self.level_RK[:1],
+            self.size_arm_RK[:1],
+            self.data_arm_RK[:1],
+            self.residual_P,
+        )
+
+    def loss(self, log_params: FloatArray, log_tokens: FloatArray) -> FloatArray:
+        """Curve at centred coordinates of shape (R or 1, K)."""
+        return (
+            self.level_RK
+            + self.size_arm_RK * np.exp(-self.alpha_R[:, None] * log_params)
+            + self.data_arm_RK * np.exp(-self.beta_R[:, None] * log_tokens)
+        )
+
+
+@dataclass(frozen=True)
+class _Regression:
+    """Coefficients of the two columns (R, K) and what they leave of the target (R, P), times the
+    root of the weights.
+    """
+
+    x_arm_RK: FloatArray
+    z_arm_RK: FloatArray
+    residual_RP: FloatArray
+
+
+class _Basis:
+    """The columns N^(−alpha), D^(−beta) within every budget, centred, ready to regress on."""
+
+    def __init__(self, design: PairDesign, exponents_R2: FloatArray) -> None:
+        self.design = design
+        self.x_RP = np.exp(-exponents_R2[:, :1] * design.log_params_P)
+        self.z_RP = np.exp(-exponents_R2[:, 1:] * design.log_tokens_P)
+        self.x_mean_RK, self.x_centred_RP = design.centred(self.x_RP)
+        self.z_mean_RK, self.z_centred_RP = design.centred(self.z_RP)
+        self.xx_RK = design.sum_by_budget(self.x_centred_RP**2)
+        self.zz_RK = design.sum_by_budget(self.z_centred_RP**2)
+        self.xz_RK = design.sum_by_budget(self.x_centred_RP * self.z_centred_RP)
+        determinant_RK = self.xx_RK * self.zz_RK - self.xz_RK**2
+        # Where the columns coincide no arm can be told: both are 0 and the valley is flat.
+        self.determinant_RK = np.where(determinant_RK > 0, determinant_RK, np.inf)
+
+    def regress(self, centred_RP: FloatArray) -> _Regression:
+        """Least squares of a centred target on the two columns."""
+        design = self.design
+        xy_RK = design.sum_by_budget(self.x_centred_RP * centred_RP)
+        zy_RK = design.sum_by_budget(self.z_centred_RP * centred_RP)
+        x_arm_RK = (self.zz_RK * xy_RK - self.xz_RK * zy_RK) / self.determinant_RK
+        z_arm_RK = (self.xx_RK * zy_RK - self.xz_RK * xy_RK) / self.determinant_RK
+        residual_RP = centred_RP - design.spread(x_arm_RK) * self.x_centred_RP
+        residual_RP -= design.spread(z_arm_RK) * self.z_centred_RP
+        return _Regression(x_arm_RK, z_arm_RK, residual_RP)
+
+    def tangents(self, found: _Regression, exponents_R2: FloatArray) -> tuple[FloatArray, ...]:
+        """dL/dlog(alpha) and dL/dlog(beta) at fixed arms, each (R, P)."""
+        design = self.design
+        by_alpha_RP = design.spread(-exponents_R2[:, :1] * found.x_arm_RK) * self.x_RP
+        by_beta_RP = design.spread(-exponents_R2[:, 1:] * found.z_arm_RK) * self.z_RP
+        by_alpha_RP *= design.log_params_P
+        by_beta_RP *= design.log_tokens_P
+        return by_alpha_RP, by_beta_RP
+
+
+@dataclass(frozen=True)
+class _Linearised:
+    """Residual sum of squares, and its Gauss–Newton model in log(alpha), log(beta)."""
+
+    rss_R: FloatArray
+    gradient_R2: FloatArray
+    """Of −rss / 2."""
+    square_R2: FloatArray
+    cross_R: FloatArray
+
+    def take(self, chosen: BoolArray) -> "_Linearised":
+        """Some of the resamples."""
+        return _Linearised(*(value[chosen] for value in vars(self).values()))
+
+    def replaced(self, better_R: BoolArray, there: "_Linearised") -> None:
+        """Overwrite the rows that got better."""
+        for name, value in vars(self).items():
+            value[better_R] = getattr(there, name)[better_R]
+
+
+def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
+    """Fit all resamples; every budget needs three or more distinct sizes."""
+    n_axis = GRID_SIZE if len(loss_RP) == 1 else RESAMPLE_GRID_SIZE
+    grid = _Cells.create(design, n_axis)
+    chunk = max(1, NUMBERS_PER_CHUNK // loss_RP.shape[1])
+    parts = [
+        _fit_chunk(design, grid, loss_RP[first : first + chunk])
+        for first in range(0, len(loss_RP), chunk)
+    ]
+    return PairFit(
+        np.concatenate([part.alpha_R for part in parts]),
+        np.concatenate([part.beta_R for part in parts]),
+        np.concatenate([part.level_RK for part in parts]),
+        np.concatenate([part.size_arm_RK for part in parts]),
+        np.concatenate([part.data_arm_RK for part in parts]),
+        parts[0].residual_P,
+    )
+
+
+def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
+    """Orthonormal basis of the first fit's tangents, shape (P, 3K + 2), in weighted coordinates."""
+    onehot_PK = np.eye(design.n_budgets)[design.budget_P]
+    exponents_R2 = np.stack([fit.alpha_R[:1], fit.beta_R[:1]], axis=1)
+    basis = _Basis(design, exponents_R2)
+    columns = [onehot_PK, onehot_PK * basis.x_RP[0, :, None], onehot_PK * basis.z_RP[0, :, None]]
+    arms = _Regression(fit.size_arm_RK[:1], fit.data_arm_RK[:1], fit.residual_P[None])
+    tangents = [tangent_RP[0, :, None] for tangent_RP in basis.tangents(arms, exponents_R2)]
+    jacobian = np.hstack([*columns, *tangents]) * design.root_weight_P[:, None]
+    orthonormal, _ = np.linalg.qr(jacobian)
+    return orthonormal
+
+
+def _fit_chunk(design: PairDesign, grid: "_Cells", loss_RP: FloatArray) -> PairFit:
+    mean_RK, centred_RP = design.centred(loss_RP)
+    rounding_R = np.sum(design.weight_P * loss_RP**2, axis=1) * np.finfo(float).eps
+    log_exponents_R2 = np.log(grid.best(centred_RP))
+    exponents_R2 = np.exp(_gauss_newton(design, centred_RP, log_exponents_R2, rounding_R))
+    basis = _Basis(design, exponents_R2)
+    found = basis.regress(centred_RP)
+    level_RK = mean_RK - found.x_arm_RK * basis.x_mean_RK - found.z_arm_RK * basis.z_mean_RK
+    return PairFit(
+        exponents_R2[:, 0],
+        exponents_R2[:, 1],
+        level_RK,
+        found.x_arm_RK,
+        found.z_arm_RK,
+        found.residual_RP[0] / design.root_weight_P,
+    )
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """A grid over (alpha, beta), with orthonormal columns of every cell in every budget."""
+
+    design: PairDesign
+    exponents_G2: FloatArray
+    columns_K: tuple[FloatArray, ...]
+    """Of each budget, shape (2·G, points of the budget)."""
+
+    @classmethod
+    def create(cls, design: PairDesign, n_axis: int) -> "_Cells":
+        """`n_axis` values of either exponent."""
+        axis = np.geomspace(*EXPONENT_RANGE, n_axis)
+        exponents_G2 = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+        basis = _Basis(design, exponents_G2)
+        columns = []
+        for mine in design.slices:
+            x_GP = _unit(basis.x_centred_RP[:, mine])
+            z_GP = basis.z_centred_RP[:, mine]
+            along_G1 = np.sum(x_GP * z_GP, axis=1, keepdims=True)
+            columns.append(np.concatenate([x_GP, _unit(z_GP - along_G1 * x_GP)]))
+        return cls(design, exponents_G2, tuple(columns))
+
+    def best(self, centred_RP: FloatArray) -> FloatArray:
+        """(alpha, beta) of the cell with the least residual sum of squares, shape (R, 2)."""
+        explained = np.zeros((2 * len(self.exponents_G2), len(centred_RP)))
+        for mine, columns_GP in zip(self.design.slices, self.columns_K, strict=True):
+            part = columns_GP @ centred_RP[:, mine].T
+            part *= part
+            explained += part
+        n_cells = len(self.exponents_G2)
+        best_R = np.argmax(explained[:n_cells] + explained[n_cells:], axis=0)
+        result: FloatArray = self.exponents_G2[best_R]
+        return result
+
+
+def _unit(values_GP: FloatArray) -> FloatArray:
+    """Rows of length one; a row of zeros stays."""
+    length_G1 = np.linalg.norm(values_GP, axis=1, keepdims=True)
+    return values_GP / np.where(length_G1 > 0, length_G1, 1.0)
+
+
+def _gauss_newton(
+    design: PairDesign, centred_RP: FloatArray, start_R2: FloatArray, rounding_R: FloatArray
+) -> FloatArray:
+    """Levenberg–Marquardt on log(alpha), log(beta) within their range, all resamples at once."""
+    low, high = np.log(EXPONENT_RANGE)
+    position_R2 = start_R2.copy()
+    damping_R = np.full(len(start_R2), 1e-3)
+    active = np.arange(len(start_R2))
+    here = _linearise(design, centred_RP, start_R2)
+    for _ in range(MAX_ITERATIONS):
+        step_R2, gain_R = _step(here, position_R2[active], damping_R[active])
+        goes_on = gain_R > DECREMENT_TOLERANCE * here.rss_R + rounding_R[active]
+        goes_on &= damping_R[active] < MAX_DAMPING
+        active, here = active[goes_on], here.take(goes_on)
+        if not len(active):
+            break
+        trial_R2 = np.clip(position_R2[active] + step_R2[goes_on], low, high)
+        there = _linearise(design, centred_RP[active], trial_R2)
+        better_R = there.rss_R <= here.rss_R
+        position_R2[active[better_R]] = trial_R2[better_R]
+        here.replaced(better_R, there)
+        damping_R[active] *= np.where(better_R, 0.1, 10.0)
+    return position_R2
+
+
+def _linearise(design: PairDesign, centred_RP: FloatArray, position_R2: FloatArray) -> _Linearised:
+    exponents_R2 = np.exp(position_R2)
+    basis = _Basis(design, exponents_R2)
+    found = basis.regress(centred_RP)
+    by_alpha, by_beta = (
+        basis.regress(design.centred(tangent_RP)[1]).residual_RP
+        for tangent_RP in basis.tangents(found, exponents_R2)
+    )
+    return _Linearised(
+        rss_R=_dot(found.residual_RP, found.residual_RP),
+        gradient_R2=np.stack([_dot(t_RP, found.residual_RP) for t_RP in (by_alpha, by_beta)], 1),
+        square_R2=np.stack([_dot(t_RP, t_RP) for t_RP in (by_alpha, by_beta)], 1),
+        cross_R=_dot(by_alpha, by_beta),
+    )
+
+
+def _dot(one_RP: FloatArray, other_RP: FloatArray) -> FloatArray:
+    """Row by row, (R,)."""
+    result: FloatArray = np.einsum("rp,rp->r", one_RP, other_RP)
+    return result
+
+
+def _step(
+    here: _Linearised, position_R2: FloatArray, damping_R: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Damped step (R, 2) and the fall of the residual sum of squares it predicts (R,)."""
+    low, high = np.log(EXPONENT_RANGE)
+    outward = ((position_R2 <= low) & (here.gradient_R2 < 0)) | (
+        (position_R2 >= high) & (here.gradient_R2 > 0)
+    )
+    gradient_R2 = np.where(outward, 0.0, here.gradient_R2)
+    ab = np.where(outward.any(axis=1), 0.0, here.cross_R)
+    tiny = np.finfo(float).tiny
+    aa, bb = (here.square_R2 * (1 + damping_R)[:, None] + tiny).T
+    determinant = np.maximum(aa * bb - ab**2, tiny)  # zero where nothing depends on exponents
+    step_R2 = np.stack(
+        [
+            (bb * gradient_R2[:, 0] - ab * gradient_R2[:, 1]) / determinant,
+            (aa * gradient_R2[:, 1] - ab * gradient_R2[:, 0]) / determinant,
+        ],
+        axis=1,
+    )
+    return np.clip(step_R2, -1.0, 1.0), np.sum(step_R2 * gradient_R2, axis=1)

@@ -1,0 +1,1 @@
+"""Fits as text, tables and one page."""

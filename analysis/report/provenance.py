@@ -1,0 +1,97 @@
+"""Where the numbers of a source come from: versions, hardware, corpus, and what is in no fit."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.errors import SourceError
+from analysis.tables.load import read_parquet
+from sweeper.store.storage import StorePath
+
+CONSTANT_COLUMNS = {
+    "data_source": "corpus",
+    "data_fingerprint": "corpus fingerprint",
+    "eval_sequences": "validation sequences",
+    "precision": "precision",
+    "device": "device",
+}
+"""Columns of `trials` that a report names, with the words for them."""
+
+
+@dataclass(frozen=True)
+class ExcludedTrial:
+    """A trial that is in no fit."""
+
+    trial_id: str
+    series: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the numbers come from, as far as it is known."""
+
+    source: str
+    """Path or name of the source, as the user gave it."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """More of it as (name, value)."""
+    excluded: tuple[ExcludedTrial, ...] = ()
+
+
+def provenance_of(source: StorePath) -> Provenance:
+    """Provenance of a results folder; of any other source, its name alone.
+
+    Raises SourceError for a damaged manifest or trials table.
+    """
+    if not (source / "trials").is_dir():
+        return Provenance(source.name)
+    try:
+        trials = read_parquet(source / "trials")
+        manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"{source}: its trials or manifest cannot be read ({error}); run the sweep again to "
+            "rewrite them, or `sweeper verify` to see what is wrong"
+        ) from error
+    facts = (*_constants(trials), *_manifest_facts(manifest))
+    return Provenance(source.name, facts, _excluded(trials))
+
+
+def _constants(trials: pd.DataFrame) -> list[tuple[str, str]]:
+    facts = [("trials", f"{len(trials)}")]
+    for column, name in CONSTANT_COLUMNS.items():
+        values = sorted(str(value) for value in trials[column].dropna().unique())
+        facts.append((name, ", ".join(values)))
+    return facts
+
+
+def _manifest_facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    packages = manifest.get("packages") or {}
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
+    git = manifest.get("git") or {}
+    commit = git.get("commit", "unknown")
+    if git.get("has_uncommitted_changes"):
+        commit += ", with uncommitted changes"
+    return [
+        ("python", str(manifest.get("python", "unknown"))),
+        ("packages", versions),
+        ("git commit", commit),
+        ("hardware", f"{manifest.get('cpu_cores')} cores, {manifest.get('cpu')}"),
+        ("GPUs", ", ".join(manifest.get("gpus") or []) or "none"),
+    ]
+
+
+def _excluded(trials: pd.DataFrame) -> tuple[ExcludedTrial, ...]:
+    left_out = trials[trials["status"] != "done"]
+    return tuple(
+        ExcludedTrial(
+            row["trial_id"],
+            row["series"],
+            row["status"],
+            f"{row['error_class']}: {row['error_message']}",
+        )
+        for row in left_out.to_dict("records")
+    )

@@ -1,0 +1,162 @@
+"""The sensitivity of a comparison in words and as tables, for terminal and report."""
+
+from collections.abc import Callable, Sequence
+
+from analysis import notation
+from analysis.answers.compare import Comparison
+from analysis.report.tables import Table
+from analysis.sensitivity.conclusions import (
+    KIND_TITLES,
+    SYMBOLS,
+    Conclusion,
+    Interval,
+    Quantity,
+    Row,
+    Sensitivity,
+)
+from analysis.sensitivity.variants import Variation
+
+CHANGED, UNSHOWN = "!", "~"
+"""Marks of a number that contradicts the fit, and of a difference within its own noise."""
+
+
+def sensitivity_lines(sensitivity: Sensitivity | None, quantity: Quantity) -> list[str]:
+    """The verdict on one comparison, as a line to stand under its number."""
+    if sensitivity is None:
+        return []
+    return [f"    sensitivity: {sensitivity.of(quantity).verdict}"]
+
+
+def sensitivity_text(sensitivity: Sensitivity, pair: tuple[str, str]) -> str:
+    """The full table for a terminal: variations down, conclusions across."""
+    baseline, against = pair
+    differences = _grid(sensitivity, sensitivity.comparisons)
+    lines = [
+        f"Every variation of {against} against {baseline}: difference of exponents, multiplier",
+        *differences,
+        "",
+        "Exponents of each series",
+        *_grid(sensitivity, sensitivity.exponents),
+        "",
+        f"{CHANGED} contradicts the fit: the other sign, or outside the exponent's interval there",
+        f"{UNSHOWN} same sign, but the interval includes no difference",
+        f"intervals behind these marks: {sensitivity.n_draws} resamples per variation",
+    ]
+    return "\n".join(line.rstrip() for line in [*lines, *_reasons(sensitivity)])
+
+
+def verdicts_table(comparisons: Sequence[Comparison]) -> Table:
+    """What becomes of every comparison's numbers, for the report."""
+    rows = [
+        (
+            f"{comparison.against} vs {comparison.baseline}",
+            _heading(conclusion),
+            _written(conclusion.quantity, conclusion.value),
+            conclusion.verdict,
+        )
+        for comparison in comparisons
+        if comparison.sensitivity is not None
+        for conclusion in comparison.sensitivity.comparisons
+    ]
+    return Table(("series", "number", "as fitted", "under every variation"), tuple(rows), n_text=4)
+
+
+def variations_table(comparison: Comparison) -> Table:
+    """Every variation of one comparison with its interval, for the report."""
+    found = comparison.sensitivity
+    if found is None:
+        return Table(("variation",), ())
+    rows = [("as fitted", "", *(_with_interval(c, c.value, c.ci) for c in found.comparisons))]
+    for variation in found.variations:
+        cells = [_cell(conclusion, variation) for conclusion in found.comparisons]
+        rows.append((KIND_TITLES[variation.kind], variation.label, *cells))
+    headings = tuple(_heading(conclusion) for conclusion in found.comparisons)
+    return Table(("what is varied", "to", *headings), tuple(rows), n_text=2)
+
+
+def _heading(conclusion: Conclusion) -> str:
+    if conclusion.quantity == "multiplier":
+        return "compute multiplier"
+    return f"difference of {SYMBOLS[conclusion.quantity]} exponents"
+
+
+def _cell(conclusion: Conclusion, variation: Variation) -> str:
+    row = _row(conclusion, variation)
+    if row is None:
+        return ""
+    if row.value is None:
+        return row.reason
+    mark = f" {CHANGED}" if row.is_changed else ""
+    return _with_interval(conclusion, row.value, row.ci) + mark
+
+
+def _with_interval(conclusion: Conclusion, value: float | None, ci: Interval | None) -> str:
+    write = _WRITERS[conclusion.quantity]
+    return _written(conclusion.quantity, value) + (f" {notation.interval(ci, write)}" if ci else "")
+
+
+def _grid(sensitivity: Sensitivity, conclusions: Sequence[Conclusion]) -> list[str]:
+    width = max(len(_label(variation)) for variation in sensitivity.variations)
+    header = " ".join(f"{_title(each):>14}" for each in conclusions)
+    fit = " ".join(f"{_written(each.quantity, each.value):>14}" for each in conclusions)
+    lines = [f"  {'':{width}} {header}", f"  {'as fitted':{width}} {fit}"]
+    for variation in sensitivity.variations:
+        found = [_row(each, variation) for each in conclusions]
+        cells = " ".join(
+            f"{'' if row is None else _marked(each, row):>14}"
+            for each, row in zip(conclusions, found, strict=True)
+        )
+        lines.append(f"  {_label(variation):{width}} {cells}")
+    return lines
+
+
+def _label(variation: Variation) -> str:
+    if variation.kind in ("params", "flops", "form"):
+        return f"{KIND_TITLES[variation.kind]} {variation.label}"
+    return variation.phrase
+
+
+def _title(conclusion: Conclusion) -> str:
+    symbol = SYMBOLS[conclusion.quantity]
+    if conclusion.series is None:
+        return "multiplier" if conclusion.quantity == "multiplier" else f"{symbol} exponent"
+    return f"{symbol} {conclusion.series[: 13 - len(symbol)]}"
+
+
+def _row(conclusion: Conclusion, variation: Variation) -> Row | None:
+    return next((row for row in conclusion.rows if row.variation == variation), None)
+
+
+def _marked(conclusion: Conclusion, row: Row) -> str:
+    mark = " "
+    if row.value is not None and row.is_changed:
+        mark = CHANGED
+    elif row.value is not None and conclusion.series is None and not row.is_shown:
+        mark = UNSHOWN
+    return _written(conclusion.quantity, row.value) + mark
+
+
+def _written(quantity: Quantity, value: float | None) -> str:
+    return "—" if value is None else _WRITERS[quantity](value)
+
+
+_WRITERS: dict[Quantity, Callable[[float], str]] = {
+    "params": "{:+.4f}".format,
+    "tokens": "{:+.4f}".format,
+    "loss": "{:+.4f}".format,
+    "multiplier": notation.ratio,
+}
+
+
+def _reasons(sensitivity: Sensitivity) -> list[str]:
+    """Why cells have no number: each reason once, with the variations it concerns."""
+    every = (*sensitivity.comparisons, *sensitivity.exponents)
+    concerned: dict[str, dict[str, None]] = {}
+    for conclusion in every:
+        for row in conclusion.rows:
+            if row.value is None:
+                concerned.setdefault(row.reason, {})[_label(row.variation)] = None
+    return [
+        f"— {reason} ({', '.join(list(labels)[:3])}{', …' if len(labels) > 3 else ''})"
+        for reason, labels in concerned.items()
+    ]

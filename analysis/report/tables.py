@@ -1,0 +1,323 @@
+"""The words of the report: answers, tables and remarks, as plain text for the template to escape.
+
+Every number is read off a result; nothing is fitted here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from analysis import notation
+from analysis.answers.compare import Comparison
+from analysis.errors import Caution
+from analysis.fitting.fit import FamilyFit, FitResult
+from analysis.fitting.holdout import FormName
+from analysis.isoflop.isoflop import REASONS, Optimum
+from analysis.stats.power_law import PowerLaw
+from analysis.surface.surface import SurfaceFit
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text; the first `n_text` columns are words, the others numbers."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n_text: int = 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the fit says about one series."""
+
+    label: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """All cautions with one code."""
+
+    title: str
+    messages: tuple[str, ...]
+
+
+def answers(fit: FitResult) -> tuple[Answer, ...]:
+    """One sentence per series: size, tokens and loss at its largest bracketed budget."""
+    return tuple(Answer(family.family, _answer(family, fit)) for family in fit.families.values())
+
+
+def _answer(family: FamilyFit, fit: FitResult) -> str:
+    optima = () if family.isoflop is None else family.isoflop.optima
+    bracketed = [optimum for optimum in optima if optimum.bracketed]
+    if not bracketed:
+        return f"No compute-optimal point: {why_no_laws(family.family, fit)}."
+    best = bracketed[-1]
+    text = (
+        f"At {notation.flops(best.budget_flops)} FLOPs, {_size(best)} "
+        f"{notation.params_unit(fit.params_convention)} trained on {_tokens(best)} tokens "
+        f"reach {_loss(best)} {notation.LOSS_UNIT}."
+    )
+    later = [optimum for optimum in optima if optimum.budget_flops > best.budget_flops]
+    if not later:
+        return text
+    largest = later[-1]
+    more = f" and {len(later) - 1} more" if len(later) > 1 else ""
+    return (
+        f"{text} Its largest budget, {notation.flops(largest.budget_flops)} FLOPs,{more} "
+        f"{'are' if more else 'is'} not bracketed: {_reason(largest)}."
+    )
+
+
+def _size(optimum: Optimum) -> str:
+    return f"N* = {_with_interval(optimum.params, optimum.params_ci, 'count')}"
+
+
+def _tokens(optimum: Optimum) -> str:
+    return f"D* = {_with_interval(optimum.tokens, optimum.tokens_ci, 'count')}"
+
+
+def _loss(optimum: Optimum) -> str:
+    return f"L* = {_with_interval(optimum.loss, optimum.loss_ci, 'loss')}"
+
+
+_WRITERS = {"count": notation.count, "loss": notation.loss, "exponent": notation.exponent}
+
+
+def _with_interval(value: float | None, ends: notation.Interval | None, kind: str) -> str:
+    write = _WRITERS[kind]
+    return "—" if value is None else f"{write(value)} {notation.interval(ends, write)}"
+
+
+def _reason(optimum: Optimum) -> str:
+    return (
+        "the data do not say where its minimum is"
+        if optimum.reason is None
+        else REASONS[optimum.reason]
+    )
+
+
+def why_no_laws(label: str, fit: FitResult) -> str:
+    """Why a series has no power laws, in the words of its remarks."""
+    return _why(label, fit, lambda caution: caution.code in _NO_LAWS)
+
+
+_NO_LAWS = ("single_budget", "too_few_bracketed_budgets", "no_budgets")
+
+
+def why_no_surface(label: str, fit: FitResult) -> str:
+    """Why a series has no surface, in the words of its remarks."""
+    return _why(label, fit, lambda caution: "surface" in caution.message)
+
+
+def _why(label: str, fit: FitResult, is_reason: Callable[[Caution], bool]) -> str:
+    """The remarks that are reasons, else all that concern the series as a whole."""
+    about = [c for c in fit.cautions if c.family in (None, label) and c.budget_flops is None]
+    chosen = [c for c in about if is_reason(c)] or about
+    return "; ".join(c.message for c in chosen) or "the table has no isoFLOP budgets"
+
+
+def optima_table(fit: FitResult) -> Table:
+    """The compute-optimal point of every bracketed budget."""
+    rows = [
+        (
+            family.family,
+            notation.flops(optimum.budget_flops),
+            _with_interval(optimum.params, optimum.params_ci, "count"),
+            _with_interval(optimum.tokens, optimum.tokens_ci, "count"),
+            _with_interval(optimum.loss, optimum.loss_ci, "loss"),
+            str(optimum.n_points),
+        )
+        for family in fit.families.values()
+        for optimum in (() if family.isoflop is None else family.isoflop.bracketed)
+    ]
+    size = f"N* ({notation.params_unit(fit.params_convention)})"
+    budget = f"budget ({notation.flops_unit(fit.flops_convention)})"
+    loss = f"L* ({notation.LOSS_UNIT})"
+    return Table(("series", budget, size, "D* (tokens)", loss, "points"), tuple(rows))
+
+
+def left_out_table(fit: FitResult) -> Table:
+    """The budgets that enter no law, with the reason."""
+    rows = [
+        (family.family, notation.flops(optimum.budget_flops), _reason(optimum))
+        for family in fit.families.values()
+        for optimum in (() if family.isoflop is None else family.isoflop.optima)
+        if not optimum.bracketed
+    ]
+    return Table(("series", "budget (FLOPs)", "why it is left out"), tuple(rows), n_text=3)
+
+
+def laws_table(fit: FitResult) -> Table:
+    """Exponents with intervals, and each law's value at the largest bracketed budget of all."""
+    reference = largest_budget(fit)
+    rows: list[tuple[str, ...]] = []
+    for family in fit.families.values():
+        if family.isoflop is None or reference is None:
+            continue
+        rows += _law_row(family.family, "N*", family.isoflop.params_law, "count", reference)
+        rows += _law_row(family.family, "D*", family.isoflop.tokens_law, "count", reference)
+        rows += _law_row(family.family, "L*", family.isoflop.loss_law, "loss", reference)
+    at = "" if reference is None else f"value at {notation.flops(reference)} FLOPs"
+    columns = ("series", "law", "exponent [95 %]", f"{at} [95 %]", "scatter", "budgets")
+    return Table(columns, tuple(rows), n_text=2)
+
+
+def largest_budget(fit: FitResult) -> float | None:
+    """The largest bracketed budget of any series."""
+    budgets = [
+        optimum.budget_flops
+        for family in fit.families.values()
+        for optimum in (() if family.isoflop is None else family.isoflop.bracketed)
+    ]
+    return max(budgets, default=None)
+
+
+def _law_row(
+    label: str, name: str, law: PowerLaw | None, kind: str, flops: float
+) -> list[tuple[str, ...]]:
+    if law is None:
+        return []
+    offset = "" if law.offset is None else f"{notation.significant(law.offset)} + "
+    formula = f"{name} = {offset}{notation.significant(law.coefficient)} · C^{law.exponent:.3f}"
+    return [
+        (
+            label,
+            formula.replace("^-", "^−"),
+            _with_interval(law.exponent, law.exponent_ci, "exponent"),
+            _with_interval(law(flops), law.interval(flops), kind),
+            f"{100 * law.scatter:.2g} %",
+            str(law.n_budgets),
+        )
+    ]
+
+
+def surfaces_table(fit: FitResult) -> Table:
+    """Coefficients of L(N, D) = E + A/N^alpha + B/D^beta, or why there are none."""
+    rows = [
+        _surface_row(family.family, family.surface)
+        for family in fit.families.values()
+        if family.surface is not None
+    ]
+    columns = ("series", "E (nats)", "A", "B", "α", "β", "points")
+    return Table(columns, tuple(rows))
+
+
+def _surface_row(label: str, fit: SurfaceFit) -> tuple[str, ...]:
+    def cell(name: str) -> str:
+        value: float = getattr(fit, name)
+        ends = notation.interval(fit.ci[name], notation.significant)
+        return f"{notation.significant(value)} {ends}"
+
+    return (label, *(cell(name) for name in ("E", "A", "B", "alpha", "beta")), str(fit.n_points))
+
+
+def holdout_table(fit: FitResult) -> Table:
+    """What each form misses when the smaller budgets predict the larger ones."""
+    rows = [
+        (
+            family.family,
+            FORMS[form] + (" (best)" if form == holdout.best else ""),
+            f"{100 * score.mean_abs_error:.2g} %",
+            f"{100 * score.worst_abs_error:.2g} %",
+            f"{100 * score.coverage:.0f} %",
+            f"{score.n} {holdout.unit}",
+        )
+        for family in fit.families.values()
+        if (holdout := family.further.holdout) is not None
+        for form, score in holdout.scores.items()
+    ]
+    columns = ("series", "form", "mean error", "worst error", "in its 95 %", "predicted")
+    return Table(columns, tuple(rows), n_text=2)
+
+
+FORMS: dict[FormName, str] = {
+    "power": "pure power law",
+    "offset": "power law with offset",
+    "surface": "surface",
+    "tied": "surface with α = β",
+}
+
+
+def further_table(fit: FitResult) -> Table:
+    """Laws along envelopes, in tokens, and of the best batch and rate."""
+    rows: list[tuple[str, ...]] = []
+    for family in fit.families.values():
+        envelope, tokens = family.further.envelope, family.further.token_frontier
+        batch = family.further.batch_laws
+        named: list[tuple[str, PowerLaw | None]] = [
+            ("N*(C) on the envelope", envelope.params_law if envelope else None),
+            ("D*(C) on the envelope", envelope.tokens_law if envelope else None),
+            ("L*(C) on the envelope", envelope.loss_law if envelope else None),
+            ("L* over D* of the optima", tokens.along_optima if tokens else None),
+            ("best batch B*(D)", batch.batch_by_tokens if batch else None),
+            ("best rate η*(B)", batch.rate_by_batch if batch else None),
+            ("best rate η*(D)", batch.rate_by_tokens if batch else None),
+        ]
+        rows += [
+            (family.family, name, _with_interval(law.exponent, law.exponent_ci, "exponent"),
+             f"{law.n_budgets}")
+            for name, law in named
+            if law is not None
+        ]  # fmt: skip
+    return Table(("series", "law", "exponent [95 %]", "points"), tuple(rows), n_text=2)
+
+
+def multipliers_table(comparisons: Sequence[Comparison]) -> Table:
+    """The multiplier at every budget of every comparison."""
+    rows = [
+        (
+            f"{comparison.against} vs {comparison.baseline}",
+            notation.flops(point.flops),
+            notation.loss(point.loss),
+            "not reached" if point.multiplier is None else notation.ratio(point.multiplier),
+            notation.interval(point.ci, notation.ratio),
+            "extrapolated" if point.extrapolated else "both observed it",
+        )
+        for comparison in comparisons
+        for point in comparison.points
+    ]
+    columns = (
+        "series",
+        "budget (FLOPs)",
+        "L* of the baseline",
+        "multiplier",
+        "95 %",
+        "that loss is",
+    )
+    return Table(columns, tuple(rows))
+
+
+def exponents_table(comparisons: Sequence[Comparison]) -> Table:
+    """Differences of exponents by paired draws."""
+    names = {"params": "N*", "tokens": "D*", "loss": "L*"}
+    rows = [
+        (
+            f"{comparison.against} vs {comparison.baseline}",
+            names[name],
+            notation.exponent(law.against),
+            notation.exponent(law.baseline),
+            notation.exponent(law.difference),
+            notation.interval(law.difference_ci, notation.exponent),
+            "no" if law.difference_ci[0] <= 0 <= law.difference_ci[1] else "yes",
+        )
+        for comparison in comparisons
+        for name, law in comparison.exponents.items()
+        if law is not None
+    ]
+    columns = ("series", "law", "exponent", "baseline", "difference", "95 %", "differs from 0")
+    return Table(columns, tuple(rows), n_text=2)
+
+
+def remarks(cautions: Sequence[Caution]) -> tuple[Remarks, ...]:
+    """Cautions grouped by code, each said once."""
+    grouped: dict[str, list[str]] = {}
+    for caution in cautions:
+        is_named = caution.family is None or caution.message.startswith(caution.family)
+        about = "" if is_named else f"{caution.family}: "
+        messages = grouped.setdefault(caution.code, [])
+        if (text := about + caution.message) not in messages:
+            messages.append(text)
+    return tuple(
+        Remarks(code.replace("_", " ").capitalize(), tuple(messages))
+        for code, messages in grouped.items()
+    )

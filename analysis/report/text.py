@@ -1,0 +1,242 @@
+"""Plain-text answers as strings: what `fit`, `compare` and `predict` print."""
+
+from collections.abc import Callable
+
+from analysis import notation
+from analysis.answers.compare import Comparison, MultiplierPoint
+from analysis.answers.predict import Estimate, Prediction
+from analysis.errors import Caution
+from analysis.fitting.batch_laws import BatchLaws
+from analysis.fitting.fit import FamilyFit, FitResult
+from analysis.fitting.further import Further
+from analysis.fitting.holdout import HoldOut
+from analysis.isoflop.crossover import SEARCHED_DECADES, Crossing
+from analysis.isoflop.isoflop import REASONS, Optimum
+from analysis.report.sensitivity_text import sensitivity_lines
+from analysis.stats.power_law import LawName, PowerLaw
+from analysis.surface.surface import SurfaceFit
+
+MAX_BUDGETS = 5
+"""Budgets shown per series: the ends and what lies evenly between them."""
+_SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+
+
+def summary(result: FitResult) -> str:
+    """Optima and laws of every series, one block each, then the cautions."""
+    blocks = [family_summary(fit) for fit in result.families.values()]
+    if result.cautions:
+        blocks.append("\n".join(caution_line(caution) for caution in result.cautions))
+    return "\n\n".join(blocks)
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """Verdict, multiplier at every budget, exponents side by side, each with what becomes of it
+    under other conventions, forms and data; then the cautions.
+    """
+    lines = [comparison.verdict, *sensitivity_lines(comparison.sensitivity, "multiplier")]
+    if comparison.points:
+        lines += ["", f"  {'budget':>9}  {'loss':>7}  compute of {comparison.against} over it"]
+        lines += [_multiplier_line(point) for point in comparison.points]
+        lines += ["", _crossing_line(comparison.crossing)]
+    lines.append("")
+    for name in comparison.exponents:
+        lines.append(_exponent_line(comparison, name))
+        lines += sensitivity_lines(comparison.sensitivity, name)
+    if comparison.cautions:
+        lines += ["", *(caution_line(caution) for caution in comparison.cautions)]
+    return "\n".join(lines)
+
+
+def _crossing_line(crossing: Crossing | None) -> str:
+    if crossing is None:
+        return f"  the frontiers do not meet within {SEARCHED_DECADES:g} decades of their budgets"
+    interval = f"(in {crossing.share:.0%} of the resamples: no interval)"
+    if crossing.ci is not None:
+        interval = f"[{crossing.ci[0]:.3g}, {crossing.ci[1]:.3g}]"
+    remark = "  extrapolated" if crossing.extrapolated else ""
+    return f"  the frontiers meet at {crossing.flops:.3g} FLOPs {interval}{remark}"
+
+
+def prediction_text(prediction: Prediction) -> str:
+    """Size, tokens, loss and training settings at a budget, then the cautions."""
+    source = {"isoflop": "its isoFLOP laws", "surface": "its surface", None: "nothing"}
+    far = f", {prediction.extrapolation_decades:.1f} decades outside its budgets"
+    where = far if prediction.extrapolation_decades else ""
+    lines = [
+        f"{prediction.family} at {prediction.flops:.3g} FLOPs by {source[prediction.source]}{where}"
+    ]
+    if prediction.params and prediction.tokens and prediction.loss:
+        unit = notation.params_unit(prediction.params_convention)
+        lines += [
+            f"  N* = {_estimate(prediction.params, notation.count)} {unit}, "
+            f"D* = {_estimate(prediction.tokens, notation.count)} tokens",
+            f"  L* = {_estimate(prediction.loss, '{:.4f}'.format)} {notation.LOSS_UNIT}, one run",
+        ]
+    if prediction.batch_tokens and prediction.learning_rate:
+        lines.append(
+            f"  batch {notation.count(prediction.batch_tokens.value)} tokens, learning rate "
+            f"{prediction.learning_rate.value:.3g} ({prediction.batch_tokens.source})"
+        )
+    lines += [caution_line(caution) for caution in prediction.cautions]
+    if n := len(prediction.fit_cautions):
+        lines.append(f"({n} more {'warning' if n == 1 else 'warnings'} on the fit: sweeper fit)")
+    return "\n".join(lines)
+
+
+def _estimate(estimate: Estimate, form: Callable[[float], str]) -> str:
+    return _with_interval(estimate.value, estimate.ci, form)
+
+
+def _multiplier_line(point: MultiplierPoint) -> str:
+    value = "unreachable"
+    if point.multiplier is not None:
+        value = _with_interval(point.multiplier, point.ci, "{:.3g}×".format)
+    remark = "  extrapolated" if point.extrapolated else ""
+    return f"  {point.flops:9.3g}  {point.loss:7.4f}  {value}{remark}"
+
+
+def _exponent_line(comparison: Comparison, name: LawName) -> str:
+    difference = comparison.exponents[name]
+    symbol = {"params": "N*", "tokens": "D*", "loss": "L*"}[name]
+    if difference is None:
+        return f"  exponent of {symbol}: no law in one of the series"
+    low, high = difference.difference_ci
+    return (
+        f"  exponent of {symbol}: {comparison.baseline} {difference.baseline:.4f}, "
+        f"{comparison.against} {difference.against:.4f}, "
+        f"difference {difference.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+    )
+
+
+def family_summary(fit: FamilyFit) -> str:
+    """Optima at a few budgets and the laws of one series."""
+    n_points = len(fit.points.loss_P)
+    lines = [f"{fit.family}: {n_points} points of {fit.points.n_runs} runs"]
+    if fit.isoflop is None:
+        lines.append("  no isoFLOP budgets")
+    else:
+        header = f"  {'budget':>9}  {'L* nats/token':24}  {'N* params':24}  {'D* tokens':24}"
+        lines.append(header.rstrip())
+        lines += [_optimum_line(optimum) for optimum in _spread(fit.isoflop.optima)]
+        laws = (
+            ("L*", fit.isoflop.loss_law),
+            ("N*", fit.isoflop.params_law),
+            ("D*", fit.isoflop.tokens_law),
+        )
+        lines += [f"  {law_text(name, law)}" for name, law in laws]
+    lines.append(f"  {surface_text(fit.surface)}")
+    lines += [f"  {line}" for line in further_lines(fit.further)]
+    return "\n".join(lines)
+
+
+def law_text(name: str, law: PowerLaw | None) -> str:
+    """A law as a formula with the interval of its exponent."""
+    if law is None:
+        return f"{name}(C): no law"
+    low, high = law.exponent_ci
+    offset = "" if law.offset is None else f"{law.offset:.4g} + "
+    formula = f"{offset}{law.coefficient:.4g} · C^{law.exponent:.4f}"
+    return f"{name}(C) = {formula}, exponent [{low:.4f}, {high:.4f}], {law.n_budgets} budgets"
+
+
+def surface_text(surface: SurfaceFit | None) -> str:
+    """The surface as a formula with intervals of its exponents."""
+    if surface is None:
+        return "L(N, D): no surface"
+    alpha, beta = surface.ci["alpha"], surface.ci["beta"]
+    return (
+        f"L(N, D) = {surface.E:.4g} + {surface.A:.4g} / N^{surface.alpha:.4f} + "
+        f"{surface.B:.4g} / D^{surface.beta:.4f}, alpha [{alpha[0]:.4f}, {alpha[1]:.4f}], "
+        f"beta [{beta[0]:.4f}, {beta[1]:.4f}]"
+    )
+
+
+def further_lines(further: Further) -> list[str]:
+    """Envelope and token-bound frontier, as far as there are any."""
+    lines = []
+    if further.envelope is not None:
+        names = {"N": further.envelope.params_law, "D": further.envelope.tokens_law}
+        exponents = ", ".join(
+            f"{name}* exponent {_with_interval(law.exponent, law.exponent_ci, '{:.4f}'.format)}"
+            for name, law in names.items()
+        )
+        lines.append(f"envelope of training curves: {exponents}")
+    tokens = further.token_frontier
+    if tokens is not None and tokens.limit is not None:
+        last = tokens.limit[-1]
+        loss = _with_interval(last.loss, last.ci, "{:.4f}".format)
+        lines.append(f"token-bound: L* → {loss} on {short(last.tokens)} tokens as N grows")
+    if further.batch_laws is not None:
+        lines += _batch_lines(further.batch_laws)
+    if further.holdout is not None:
+        lines.append(_holdout_line(further.holdout))
+    return lines
+
+
+def _batch_lines(laws: BatchLaws) -> list[str]:
+    """The best batch and the best rate as formulas."""
+    named = (
+        ("B*(D)", "D", laws.batch_by_tokens),
+        ("eta*(B)", "B", laws.rate_by_batch),
+        ("eta*(D)", "D", laws.rate_by_tokens),
+    )
+    return [
+        f"{name} = {law.coefficient:.4g} · {by}^{law.exponent:.4f}, exponent "
+        f"[{law.exponent_ci[0]:.4f}, {law.exponent_ci[1]:.4f}], {law.n_budgets} vertices"
+        for name, by, law in named
+        if law is not None
+    ]
+
+
+def _holdout_line(holdout: HoldOut) -> str:
+    """What each form misses when it predicts what cost more from what cost less."""
+    n = max(score.n for score in holdout.scores.values())
+    errors = ", ".join(
+        f"{form} {score.mean_abs_error:.2%}{' (best)' if form == holdout.best else ''}"
+        for form, score in holdout.scores.items()
+    )
+    return f"hold-out: larger {holdout.unit} are missed by, on average of {n}: {errors}"
+
+
+def caution_line(caution: Caution) -> str:
+    """One remark: series, then message."""
+    where = f" {caution.family}:" if caution.family else ""
+    return f"warning:{where} {caution.message} [{caution.code}]"
+
+
+def short(count: float) -> str:
+    """A count with three digits and a suffix: 177M, 5.99B."""
+    for size, suffix in _SUFFIXES:
+        if count >= size:
+            return f"{count / size:.3g}{suffix}"
+    return f"{count:.3g}"
+
+
+def _optimum_line(optimum: Optimum) -> str:
+    budget = f"{optimum.budget_flops:9.3g}"
+    if optimum.loss is None or optimum.params is None or optimum.tokens is None:
+        why = REASONS[optimum.reason] if optimum.reason else "not bracketed"
+        return f"  {budget}  not bracketed: {why}"
+    cells = (
+        _with_interval(optimum.loss, optimum.loss_ci, "{:.4f}".format),
+        _with_interval(optimum.params, optimum.params_ci, short),
+        _with_interval(optimum.tokens, optimum.tokens_ci, short),
+    )
+    return f"  {budget}  " + "  ".join(f"{cell:24}" for cell in cells).rstrip()
+
+
+def _with_interval(
+    value: float, interval: tuple[float, float] | None, form: Callable[[float], str]
+) -> str:
+    if interval is None:
+        return form(value)
+    return f"{form(value)} [{form(interval[0])}, {form(interval[1])}]"
+
+
+def _spread(optima: tuple[Optimum, ...]) -> list[Optimum]:
+    """At most `MAX_BUDGETS` optima, ends included; bracketed ones first."""
+    chosen = [optimum for optimum in optima if optimum.bracketed] or list(optima)
+    n = len(chosen)
+    if n <= MAX_BUDGETS:
+        return chosen
+    return [chosen[round(i * (n - 1) / (MAX_BUDGETS - 1))] for i in range(MAX_BUDGETS)]

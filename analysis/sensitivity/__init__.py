@@ -1,0 +1,1 @@
+"""Which conclusions survive a change of conventions, forms and data."""

@@ -1,0 +1,186 @@
+"""What a conclusion is, how it fares under every variation, and the sentence that says so.
+
+A *conclusion* is the sign of a difference between two series, of log multiplier or of exponents, or
+the value of one series' exponent. A difference is reversed where a variation gives it the other
+sign; an exponent has moved where a variation puts it outside its interval in the fit. A variation
+that the data cannot support has a reason in place of a number and counts neither way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from analysis.sensitivity.variants import Variation, VariationKind
+from analysis.stats.power_law import LawName
+
+Json = dict[str, Any]
+Quantity = Literal[LawName, "multiplier"]
+Status = Literal["holds", "changes", "rests_on_one_size", "untested"]
+Interval = tuple[float, float]
+
+MAX_NAMED = 4
+"""Variations that a sentence names."""
+SYMBOLS: dict[Quantity, str] = {"params": "N*", "tokens": "D*", "loss": "L*", "multiplier": "×"}
+CONVENTIONS: tuple[VariationKind, ...] = ("params", "flops")
+KIND_TITLES: dict[VariationKind, str] = {
+    "params": "parameters count",
+    "flops": "FLOPs count",
+    "form": "functional form",
+    "window": "fit window",
+    "budget": "a budget left out",
+    "size": "a size left out",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A conclusion's number under one variation."""
+
+    variation: Variation
+    value: float | None
+    """None where the data do not support the variation."""
+    ci: Interval | None
+    reason: str
+    """Why there is no value."""
+    is_changed: bool
+    """Reversed, or moved; False where there is no value."""
+    is_shown: bool
+    """Whether the interval leaves out no difference, or overlaps that of the fit nowhere."""
+
+    def to_json(self) -> Json:
+        """Finite numbers, or null with a reason."""
+        return {
+            "kind": self.variation.kind,
+            "variation": self.variation.label,
+            "value": self.value,
+            "ci": None if self.ci is None else list(self.ci),
+            "changed": None if self.value is None else self.is_changed,
+            "reason": self.reason or None,
+        }
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """A number of the fit, and the same number under every variation."""
+
+    quantity: Quantity
+    series: str | None
+    """Whose exponent; None for a difference between the two series."""
+    value: float | None
+    """In the fit as it was asked for."""
+    ci: Interval | None
+    is_shown: bool
+    """Whether the interval in the fit leaves out no difference; True for one series' exponent."""
+    rows: tuple[Row, ...]
+
+    @property
+    def tried(self) -> tuple[Row, ...]:
+        """The rows with a number."""
+        return tuple(row for row in self.rows if row.value is not None)
+
+    @property
+    def changed(self) -> tuple[Row, ...]:
+        """The rows that contradict the fit."""
+        return tuple(row for row in self.tried if row.is_changed)
+
+    @property
+    def status(self) -> Status:
+        """The verdict in a word."""
+        if self.value is None or not self.tried:
+            return "untested"
+        if not self.changed:
+            return "holds"
+        is_one_size = len(self.changed) == 1 and self.changed[0].variation.kind == "size"
+        return "rests_on_one_size" if is_one_size else "changes"
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        if self.status == "untested":
+            return f"not tested: {self._why_untested()}."
+        what = "value" if self.series else "sign"
+        doubt = "" if self.is_shown else "not shown by the fit itself, and "
+        if self.status == "holds":
+            found = f"its {what} holds under all {len(self.tried)} variations"
+        elif self.status == "rests_on_one_size":
+            only = self.changed[0].variation.phrase
+            found = f"its {what} rests on one size: it changes {only}; {self._what_holds()}"
+        else:
+            found = f"its {what} changes {named(self.changed)}; {self._what_holds()}"
+        untried = len(self.rows) - len(self.tried)
+        left = f"; {untried} more could not be tried" if untried else ""
+        return f"{doubt}{found}{self._strength()}{left}."
+
+    def to_json(self) -> Json:
+        """Finite numbers, or null with a reason."""
+        return {
+            "quantity": self.quantity,
+            "series": self.series,
+            "value": self.value,
+            "ci": None if self.ci is None else list(self.ci),
+            "status": self.status,
+            "verdict": self.verdict,
+            "rows": [row.to_json() for row in self.rows],
+        }
+
+    def _why_untested(self) -> str:
+        if self.value is None:
+            return "the fit has no such number for both series"
+        return self.rows[0].reason if self.rows else "nothing can be varied"
+
+    def _what_holds(self) -> str:
+        """How many variations agree, and whether all conventions are among them."""
+        rest = f"it holds under the other {len(self.tried) - len(self.changed)}"
+        of_conventions = [row for row in self.tried if row.variation.kind in CONVENTIONS]
+        if of_conventions and not any(row.is_changed for row in of_conventions):
+            return f"{rest}, every convention for parameters and FLOPs among them"
+        return rest
+
+    def _strength(self) -> str:
+        """Which changes are more than their own noise."""
+        shown = [row for row in self.changed if row.is_shown]
+        if len(shown) == len(self.changed):
+            return ""
+        if not shown:
+            return "; no change exceeds its own interval"
+        return f"; beyond its own interval only {named(shown)}"
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Every conclusion about two series."""
+
+    comparisons: tuple[Conclusion, ...]
+    """Differences of exponents, and the multiplier at the largest common budget."""
+    exponents: tuple[Conclusion, ...]
+    """Of each series by itself."""
+    params_convention: str
+    flops_convention: str
+    n_draws: int
+    """Resamples behind the intervals of the variations."""
+
+    def of(self, quantity: Quantity) -> Conclusion:
+        """The comparison of one quantity."""
+        return next(each for each in self.comparisons if each.quantity == quantity)
+
+    @property
+    def variations(self) -> tuple[Variation, ...]:
+        """All that were looked at, in order."""
+        return tuple(row.variation for row in self.comparisons[0].rows)
+
+    def to_json(self) -> Json:
+        """The key `sensitivity` of `sweeper compare --json`."""
+        return {
+            "params": self.params_convention,
+            "flops": self.flops_convention,
+            "bootstrap_of_variations": self.n_draws,
+            "conclusions": [each.to_json() for each in (*self.comparisons, *self.exponents)],
+        }
+
+
+def named(rows: Sequence[Row]) -> str:
+    """Variations in words: `under FLOPs 6N, without 25.2M parameters and under 2 more`."""
+    phrases = [row.variation.phrase for row in rows[:MAX_NAMED]]
+    if len(rows) > MAX_NAMED:
+        phrases.append(f"under {len(rows) - MAX_NAMED} more")
+    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"

@@ -1,0 +1,251 @@
+"""Power laws y = offset + coefficient · C^exponent, fitted in log–log axes, with bootstrap
+intervals.
+
+Suffixes: R resamples, K budgets.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from analysis.tables.points import FloatArray
+
+INTERVAL = (2.5, 97.5)
+"""Percentiles of every interval: central 95 %."""
+MIN_BUDGETS_FOR_OFFSET = 6
+"""Three coefficients through fewer points follow the noise."""
+STRONG_EVIDENCE = 10.0
+"""Fall of AICc from which the pure law has essentially no support (Burnham and Anderson 2002)."""
+OFFSET_EXPONENTS = (0.02, 1.5)
+"""Searched decay of the loss towards its offset, as positive exponents."""
+N_OFFSET_GRID = 150
+
+LawName = Literal["params", "tokens", "loss"]
+"""Of a frontier: N*(C), D*(C) and L*(C)."""
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y(C) = offset + coefficient · C^exponent with C in FLOPs."""
+
+    coefficient: float
+    """Value at C = 1 FLOP without the offset; no interval has a meaning so far from the data."""
+    exponent: float
+    exponent_ci: tuple[float, float]
+    """95 % bootstrap interval."""
+    offset: float | None
+    """Limit at infinite compute in the units of y; None for a pure power law."""
+    n_budgets: int
+    scatter: float
+    """Standard deviation of log y about the law beyond the noise of its points."""
+    exponent_R: FloatArray = field(repr=False, compare=False)
+    log_coefficient_R: FloatArray = field(repr=False, compare=False)
+    offset_R: FloatArray = field(repr=False, compare=False)
+    """Bootstrap draws; zeros for a pure power law."""
+
+    def __call__(self, flops: float) -> float:
+        """Value at a budget."""
+        return (self.offset or 0.0) + float(
+            np.exp(np.log(self.coefficient) + self.exponent * np.log(flops))
+        )
+
+    def draws(self, flops: float) -> FloatArray:
+        """Bootstrap values at a budget, shape (R,)."""
+        values_R: FloatArray = self.offset_R + np.exp(
+            self.log_coefficient_R + self.exponent_R * np.log(flops)
+        )
+        return values_R
+
+    def interval(self, flops: float) -> tuple[float, float]:
+        """95 % interval of the law's value at a budget."""
+        return percentile_interval(self.draws(flops))
+
+
+def percentile_interval(draws_R: FloatArray) -> tuple[float, float]:
+    """Central 95 % of the draws."""
+    low, high = np.percentile(draws_R, INTERVAL)
+    return float(low), float(high)
+
+
+def weighted_line(
+    x_K: FloatArray, y_RK: FloatArray, weight_K: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Slope and intercept of weighted least-squares lines, one per leading index of `y_RK`."""
+    share_K = weight_K / weight_K.sum()
+    centred_K = x_K - share_K @ x_K
+    slope = (y_RK @ (share_K * centred_K)) / (share_K @ centred_K**2)
+    return slope, y_RK @ share_K - slope * (share_K @ x_K)
+
+
+def excess_variance(residual_variance: "ResidualVariance", upper: float) -> float:
+    """tau² such that Σ (y − fit)² / (var + tau²) equals its degrees of freedom; 0 if it never
+    exceeds.
+
+    The moment estimator of Paule and Mandel (1982) for results of unequal known variance, by
+    bisection on [0, upper]: the sum falls monotonically in tau².
+    """
+    if residual_variance.surplus(0.0) <= 0:
+        return 0.0
+    low, high = 0.0, upper
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        if residual_variance.surplus(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
+
+
+@dataclass(frozen=True)
+class ResidualVariance:
+    """Points on a line with known variances, for the estimator above."""
+
+    x_K: FloatArray
+    y_K: FloatArray
+    variance_K: FloatArray
+
+    def surplus(self, tau_squared: float) -> float:
+        """Weighted residual sum of squares minus degrees of freedom."""
+        weight_K = 1.0 / np.maximum(self.variance_K + tau_squared, np.finfo(float).tiny)
+        slope, intercept = weighted_line(self.x_K, self.y_K, weight_K)
+        residual_K = self.y_K - intercept - slope * self.x_K
+        return float(weight_K @ residual_K**2) - (len(self.x_K) - 2)
+
+
+def fit_power_law(
+    flops_K: FloatArray,
+    log_y_K: FloatArray,
+    log_y_RK: FloatArray,
+    normal_RK: FloatArray,
+    *,
+    weighted: bool,
+) -> PowerLaw:
+    """Pure power law through K ≥ 2 points, with the bootstrap of its points carried through.
+
+    `log_y_RK` are the bootstrap values of the points. Weights are 1 / (their variance + tau²), tau²
+    being the scatter of the points about the law beyond their noise, or equal where `weighted` is
+    false (plain least squares, as the published studies do). Each resample adds normal scatter of
+    variance tau² (`normal_RK`), so a law that does not quite hold gets the wider interval it
+    deserves.
+    """
+    x_K = np.log(flops_K)
+    variance_K = np.var(log_y_RK, axis=0)
+    tau_squared = 0.0
+    if len(x_K) > 2:
+        upper = 10.0 * float(np.var(log_y_K)) + 1e-12
+        tau_squared = excess_variance(ResidualVariance(x_K, log_y_K, variance_K), upper)
+    total_K = variance_K + tau_squared
+    weight_K = np.ones_like(x_K)
+    if weighted and total_K.min() > 1e-12 * total_K.max():
+        weight_K = total_K.min() / total_K
+    slope, intercept = weighted_line(x_K, log_y_K[None], weight_K)
+    scattered_RK = log_y_RK + np.sqrt(tau_squared) * normal_RK
+    slope_R, intercept_R = weighted_line(x_K, scattered_RK, weight_K)
+    return PowerLaw(
+        coefficient=float(np.exp(intercept[0])),
+        exponent=float(slope[0]),
+        exponent_ci=percentile_interval(slope_R),
+        offset=None,
+        n_budgets=len(x_K),
+        scatter=float(np.sqrt(tau_squared)),
+        exponent_R=slope_R,
+        log_coefficient_R=intercept_R,
+        offset_R=np.zeros_like(slope_R),
+    )
+
+
+def law_with_offset(
+    law: PowerLaw, flops_K: FloatArray, loss_K: FloatArray, loss_RK: FloatArray
+) -> PowerLaw | None:
+    """The law with an offset where the points demand one beyond the pure `law`, else None.
+
+    They do when there are six or more, AICc falls by ten or more, and 97.5 % of the resamples have
+    a positive offset.
+    """
+    if len(flops_K) < MIN_BUDGETS_FOR_OFFSET:
+        return None
+    found, misfit = _offset_law(flops_K, loss_K, loss_RK)
+    pure_misfit = float(np.sum(np.log(loss_K / [law(flops) for flops in flops_K]) ** 2))
+    gain = _aicc(pure_misfit, len(loss_K), 2) - _aicc(misfit, len(loss_K), 3)
+    is_positive = found.offset is not None and found.offset > 0
+    if gain < STRONG_EVIDENCE or not is_positive:
+        return None
+    return found if np.mean(found.offset_R > 0) >= INTERVAL[1] / 100 else None
+
+
+def nested_law(
+    law: PowerLaw, flops_K: FloatArray, loss_K: FloatArray, loss_RK: FloatArray
+) -> PowerLaw:
+    """The best law with an offset ≥ 0 through four or more points; on the edge it is `law` itself.
+
+    No evidence is asked for: whether an offset predicts better is for the hold-out to say.
+    """
+    found, _ = _offset_law(flops_K, loss_K, loss_RK)
+    return found if found.offset is not None and found.offset > 0 else law
+
+
+def _offset_law(
+    flops_K: FloatArray, loss_K: FloatArray, loss_RK: FloatArray
+) -> tuple[PowerLaw, float]:
+    """Least squares of relative residuals, and their sum of squares; the offset has any sign."""
+    exponent, offset, log_coefficient, misfit = _offset_fit(flops_K, loss_K[None])
+    exponent_R, offset_R, log_coefficient_R, _ = _offset_fit(flops_K, loss_RK)
+    law = PowerLaw(
+        coefficient=float(np.exp(log_coefficient[0])),
+        exponent=float(exponent[0]),
+        exponent_ci=percentile_interval(exponent_R),
+        offset=float(offset[0]),
+        n_budgets=len(flops_K),
+        scatter=float(np.sqrt(misfit[0] / (len(flops_K) - 3))),
+        exponent_R=exponent_R,
+        log_coefficient_R=log_coefficient_R,
+        offset_R=offset_R,
+    )
+    return law, float(misfit[0])
+
+
+def _aicc(misfit: float, n_points: int, n_coefficients: int) -> float:
+    """Akaike's criterion for small samples; the noise counts as a coefficient too."""
+    k = n_coefficients + 1
+    per_point = max(misfit / n_points, np.finfo(float).tiny)
+    return n_points * float(np.log(per_point)) + 2 * k + 2 * k * (k + 1) / (n_points - k - 1)
+
+
+def _offset_fit(
+    flops_K: FloatArray, loss_RK: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Exponent (< 0), offset, log coefficient and relative sum of squares, each (R,).
+
+    For a given exponent, offset and coefficient are linear least squares on relative residuals; the
+    exponent is the best of a grid, refined by a parabola through it and its neighbours.
+    """
+    grid_G = np.geomspace(*OFFSET_EXPONENTS, N_OFFSET_GRID)
+    log_c_K = np.log(flops_K) - np.log(flops_K).mean()
+    misfit_RG = np.stack(
+        [_linear_part(log_c_K, loss_RK, np.full(len(loss_RK), a))[2] for a in grid_G], 1
+    )
+    best_R = np.clip(np.argmin(misfit_RG, axis=1), 1, N_OFFSET_GRID - 2)
+    left, middle, right = (misfit_RG[np.arange(len(best_R)), best_R + d] for d in (-1, 0, 1))
+    bend = left - 2 * middle + right
+    shift = np.where(bend > 0, 0.5 * (left - right) / np.where(bend > 0, bend, 1.0), 0.0)
+    log_step = np.log(grid_G[1] / grid_G[0])
+    decay_R = grid_G[best_R] * np.exp(np.clip(shift, -1, 1) * log_step)
+    offset_R, arm_R, misfit_R = _linear_part(log_c_K, loss_RK, decay_R)
+    log_arm_R = np.log(np.maximum(arm_R, np.finfo(float).tiny))
+    return -decay_R, offset_R, log_arm_R + decay_R * np.log(flops_K).mean(), misfit_R
+
+
+def _linear_part(
+    log_c_K: FloatArray, loss_RK: FloatArray, decay_R: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Offset, coefficient (centred) and relative sum of squares at given exponents, each (R,)."""
+    one_RK = 1.0 / loss_RK
+    x_RK = np.exp(-decay_R[:, None] * log_c_K) * one_RK
+    oo, xx, ox = (one_RK**2).sum(1), (x_RK**2).sum(1), (one_RK * x_RK).sum(1)
+    o, x = one_RK.sum(1), x_RK.sum(1)
+    determinant = oo * xx - ox**2
+    offset_R = (xx * o - ox * x) / determinant
+    arm_R = (oo * x - ox * o) / determinant
+    misfit_R = ((1.0 - offset_R[:, None] * one_RK - arm_R[:, None] * x_RK) ** 2).sum(1)
+    return offset_R, arm_R, misfit_R

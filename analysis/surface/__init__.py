@@ -1,0 +1,1 @@
+"""The loss surface L(N, D)."""

@@ -1,0 +1,353 @@
+"""Minimises the Huber loss of L = E + A/N^alpha + B/D^beta for many resamples at once, and
+certifies it.
+
+The problem is easy once it is centred and scaled: with U, V the centred logs of N and D and the
+losses divided by their geometric mean, theta = (E, log a, log b, alpha, beta) in
+E + a·e^(−alpha·U) + b·e^(−beta·V) is of order one in every coordinate. A grid over (alpha, beta),
+on which E, a and b are linear least squares (`projection_start`), finds the basin; `newton` then
+minimises
+
+    f(theta) = Σ c_i · huber(log L_i − log Lhat_i)        (arXiv 2203.15556, eq. 3, with weights c)
+
+with the analytic gradient and Hessian. E stays at or above 0 by projection (Bertsekas 1982), so a
+fit may end on the face E = 0. The arms have logs as coordinates, since (a, alpha) of a steep arm
+trade along a curved ridge and (log a, alpha) along a straight one. A fit is *certified* when the
+Newton decrement over the free coordinates says that no more than a rounding error is left to gain.
+
+Suffixes: R resamples, P points, G grid cells, 5 the coordinates of theta.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.tables.points import BoolArray, FloatArray, IntArray
+
+EXPONENT_RANGE = (0.02, 2.0)
+"""Range of the grid."""
+EXPONENT_LIMITS = (0.005, 5.0)
+"""Where Newton stops an exponent that runs away."""
+GRID_SIZE = 22
+MAX_ITERATIONS = 80
+DECREMENT_TOLERANCE = 1e-12
+"""Relative fall of the objective still to gain; the references ask for 1e-8."""
+SMALLEST_OBJECTIVE = 1e-26
+"""Per unit of weight: losses are float64, so residuals below 1e-13 are rounding."""
+SMALLEST_START = 1e-4
+"""An arm that the grid finds absent still starts with this, so that Newton can revive it."""
+SMALLEST_LOSS = 1e-12
+"""In units of the mean loss."""
+CONTINUATION = 5.0
+"""Ratio of successive Huber deltas, from wide and smooth down to the one asked for."""
+WIDEST_DELTA = 0.1
+
+LOG_ARM_LIMITS = (-40.0, 20.0)
+"""Range of log a and log b; an arm at the lower end is absent."""
+
+NOTHING_FIXED = np.zeros(5, dtype=bool)
+
+_LOWER = np.array([0.0, LOG_ARM_LIMITS[0], LOG_ARM_LIMITS[0], *2 * [EXPONENT_LIMITS[0]]])
+_UPPER = np.array([np.inf, LOG_ARM_LIMITS[1], LOG_ARM_LIMITS[1], *2 * [EXPONENT_LIMITS[1]]])
+
+
+@dataclass(frozen=True)
+class SurfaceProblem:
+    """Centred data; losses and weights lead with size R, or 1 where all resamples share them."""
+
+    log_params_P: FloatArray
+    log_tokens_P: FloatArray
+    log_loss_RP: FloatArray
+    weight_RP: FloatArray
+
+    @property
+    def n_resamples(self) -> int:
+        """R."""
+        return max(len(self.log_loss_RP), len(self.weight_RP))
+
+    def rows(self, chosen: IntArray | slice) -> "SurfaceProblem":
+        """The same problem for some of the resamples."""
+        loss, weight = self.log_loss_RP, self.weight_RP
+        return SurfaceProblem(
+            self.log_params_P,
+            self.log_tokens_P,
+            loss if len(loss) == 1 else loss[chosen],
+            weight if len(weight) == 1 else weight[chosen],
+        )
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where Newton ended."""
+
+    theta_R5: FloatArray
+    objective_R: FloatArray
+    is_certified_R: BoolArray
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Objective, gradient and Hessian at theta."""
+
+    value_R: FloatArray
+    gradient_R5: FloatArray
+    hessian_R55: FloatArray
+
+
+def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expansion:
+    """Second-order expansion of the objective; `delta` may be infinite (least squares).
+
+    With g = d log Lhat and H = d² Lhat / Lhat, the Hessian is Σ c (h + psi) g gᵀ − Σ c psi H, where
+    psi is the clipped residual and h is 1 inside the quadratic zone.
+    """
+    u_P, v_P = problem.log_params_P, problem.log_tokens_P
+    level, log_a, log_b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
+    size_RP, data_RP = np.exp(log_a - alpha * u_P), np.exp(log_b - beta * v_P)
+    # A step may clip everything to 0 at once; the floor makes such a trial finite and hopeless.
+    loss_RP = np.maximum(level + size_RP + data_RP, SMALLEST_LOSS)
+    residual_RP = problem.log_loss_RP - np.log(loss_RP)
+    psi_RP = np.clip(residual_RP, -delta, delta)
+    value_R = np.sum(problem.weight_RP * psi_RP * (residual_RP - 0.5 * psi_RP), axis=1)
+    slope_R5P = np.stack(
+        [np.ones_like(loss_RP), size_RP, data_RP, -u_P * size_RP, -v_P * data_RP], axis=1
+    )
+    slope_R5P /= loss_RP[:, None, :]
+    pull_RP = problem.weight_RP * psi_RP
+    gradient_R5 = -np.einsum("rjp,rp->rj", slope_R5P, pull_RP)
+    bend_RP = pull_RP + problem.weight_RP * (np.abs(residual_RP) <= delta)
+    hessian = (slope_R5P * bend_RP[:, None, :]) @ np.swapaxes(slope_R5P, 1, 2)
+    for j, k, second_RP in (
+        (1, 1, size_RP),
+        (1, 3, -u_P * size_RP),
+        (3, 3, u_P**2 * size_RP),
+        (2, 2, data_RP),
+        (2, 4, -v_P * data_RP),
+        (4, 4, v_P**2 * data_RP),
+    ):
+        term_R = np.sum(pull_RP * second_RP / loss_RP, axis=1)
+        hessian[:, j, k] -= term_R
+        if j != k:
+            hessian[:, k, j] -= term_R
+    return Expansion(value_R, gradient_R5, hessian)
+
+
+def arms(problem: SurfaceProblem, theta_R5: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """a·N^(−alpha) and b·D^(−beta) at every point, in units of the mean loss, each (R, P)."""
+    _, log_a, log_b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
+    size_RP = np.exp(log_a - alpha * problem.log_params_P)
+    return size_RP, np.exp(log_b - beta * problem.log_tokens_P)
+
+
+def log_residuals(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
+    """log L − log Lhat of the first losses, shape (P,)."""
+    size_RP, data_RP = arms(problem, theta_5[None])
+    result: FloatArray = problem.log_loss_RP[0] - np.log(theta_5[0] + size_RP[0] + data_RP[0])
+    return result
+
+
+def relative_slopes(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
+    """Derivatives of log Lhat by theta at every point, shape (P, 5)."""
+    u_P, v_P = problem.log_params_P, problem.log_tokens_P
+    size_P, data_P = (arm_RP[0] for arm_RP in arms(problem, theta_5[None]))
+    columns = [np.ones_like(u_P), size_P, data_P, -u_P * size_P, -v_P * data_P]
+    result: FloatArray = np.stack(columns, axis=1) / (theta_5[0] + size_P + data_P)[:, None]
+    return result
+
+
+def newton(
+    problem: SurfaceProblem,
+    start_R5: FloatArray,
+    delta: float,
+    fixed_5: BoolArray = NOTHING_FIXED,
+) -> Minimum:
+    """Projected Newton from `start_R5` with shrinking steps, all resamples at once.
+
+    Coordinates in `fixed_5` stay where they start: the others are minimised over for each of them.
+    Steps are shortened as a whole rather than damped: the ridges are a million times flatter along
+    than across, and any damping that tames one direction stops the other.
+    """
+    theta_R5 = np.clip(start_R5, _LOWER, _UPPER)
+    n = len(theta_R5)
+    value_R, certified_R = np.empty(n), np.zeros(n, dtype=bool)
+    fraction_R = np.ones(n)
+    floor_R = SMALLEST_OBJECTIVE * np.broadcast_to(problem.weight_RP.sum(axis=1), (n,))
+    active = np.arange(n)
+    here = expand(problem, theta_R5, delta)
+    for _ in range(MAX_ITERATIONS):
+        value_R[active] = here.value_R
+        step_R5, decrement_R = _newton_step(here, theta_R5[active], fixed_5)
+        done = decrement_R <= DECREMENT_TOLERANCE * here.value_R + floor_R[active]
+        certified_R[active[done]] = True
+        active, step_R5 = active[~done], step_R5[~done]
+        here = _keep(here, ~done)
+        if not len(active):
+            break
+        step_R5 *= fraction_R[active, None]
+        trial_R5 = np.clip(theta_R5[active] + step_R5, _LOWER, _UPPER)
+        there = expand(problem.rows(active), trial_R5, delta)
+        better_R = there.value_R < here.value_R
+        theta_R5[active[better_R]] = trial_R5[better_R]
+        here = _choose(there, here, better_R)
+        fraction_R[active] = np.where(
+            better_R, np.minimum(1.0, 4 * fraction_R[active]), 0.25 * fraction_R[active]
+        )
+    return Minimum(theta_R5, value_R, certified_R)
+
+
+def minimise(problem: SurfaceProblem, delta: float) -> Minimum:
+    """Global search: projection grid, then Newton down a sequence of Huber deltas."""
+    theta_R5 = projection_start(problem)
+    for width in continuation(delta):
+        theta_R5 = newton(problem, theta_R5, width).theta_R5
+    return newton(problem, theta_R5, delta)
+
+
+def continuation(delta: float) -> list[float]:
+    """Huber deltas above the one asked for, widest first; none for least squares."""
+    widths = []
+    width = WIDEST_DELTA
+    while width > delta:
+        widths.append(width)
+        width /= CONTINUATION
+    return widths
+
+
+def projection_start(problem: SurfaceProblem) -> FloatArray:
+    """Theta at the best cell of the (alpha, beta) grid under weighted least squares, shape (R, 5).
+
+    Weights are c / L², which makes residuals relative. E, a, b are eliminated in closed form on the
+    inside and on the faces E = 0, a = 0 and b = 0; the feasible candidate with the least error
+    wins. All moments are matrix products of weights and grid columns, so resamples cost almost
+    nothing.
+    """
+    axis = np.geomspace(*EXPONENT_RANGE, GRID_SIZE)
+    size_GP = np.exp(-axis[:, None] * problem.log_params_P)
+    data_GP = np.exp(-axis[:, None] * problem.log_tokens_P)
+    cross_GP = (size_GP[:, None, :] * data_GP[None, :, :]).reshape(-1, size_GP.shape[1])
+    loss_RP = np.exp(problem.log_loss_RP)
+    weight_RP = problem.weight_RP / loss_RP**2
+    target_RP = weight_RP * loss_RP
+    full = np.repeat(np.arange(GRID_SIZE), GRID_SIZE), np.tile(np.arange(GRID_SIZE), GRID_SIZE)
+    moments = _Moments(
+        one=weight_RP.sum(axis=1)[:, None],
+        x=(weight_RP @ size_GP.T)[:, full[0]],
+        z=(weight_RP @ data_GP.T)[:, full[1]],
+        xx=(weight_RP @ (size_GP**2).T)[:, full[0]],
+        zz=(weight_RP @ (data_GP**2).T)[:, full[1]],
+        xz=weight_RP @ cross_GP.T,
+        y=target_RP.sum(axis=1)[:, None],
+        xy=(target_RP @ size_GP.T)[:, full[0]],
+        zy=(target_RP @ data_GP.T)[:, full[1]],
+    )
+    gain_RG, linear_RG3 = moments.best_candidate()
+    best_R = np.argmax(gain_RG, axis=1)
+    linear_R3 = linear_RG3[np.arange(len(best_R)), best_R]
+    exponents_R2 = np.stack([axis[full[0][best_R]], axis[full[1][best_R]]], axis=1)
+    log_arms_R2 = np.log(np.maximum(linear_R3[:, 1:], SMALLEST_START))
+    return np.hstack([linear_R3[:, :1], log_arms_R2, exponents_R2])
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Weighted sums over points of the columns 1, x, z and the target y, each (R, G) or (R, 1)."""
+
+    one: FloatArray
+    x: FloatArray
+    z: FloatArray
+    xx: FloatArray
+    zz: FloatArray
+    xz: FloatArray
+    y: FloatArray
+    xy: FloatArray
+    zy: FloatArray
+
+    def best_candidate(self) -> tuple[FloatArray, FloatArray]:
+        """Explained sum of squares (R, G) and (E, a, b) ≥ 0 (R, G, 3) of the best candidate."""
+        shape = self.xz.shape
+        nothing = np.zeros(shape)
+        centred = _solve2(
+            self.xx - self.x**2 / self.one,
+            self.zz - self.z**2 / self.one,
+            self.xz - self.x * self.z / self.one,
+            self.xy - self.x * self.y / self.one,
+            self.zy - self.z * self.y / self.one,
+        )
+        inside = ((self.y - centred[0] * self.x - centred[1] * self.z) / self.one, *centred)
+        no_level = (nothing, *_solve2(self.xx, self.zz, self.xz, self.xy, self.zy))
+        level, arm = _solve2(self.one, self.zz, self.z, self.y, self.zy)
+        no_size = (level, nothing, arm)
+        level, arm = _solve2(self.one, self.xx, self.x, self.y, self.xy)
+        no_data = (level, arm, nothing)
+        best_gain = np.full(shape, -np.inf)
+        best_RG3 = np.zeros((*shape, 3))
+        for candidate in (inside, no_level, no_size, no_data):
+            gain = candidate[0] * self.y + candidate[1] * self.xy + candidate[2] * self.zy
+            feasible = np.all([part >= 0 for part in candidate], axis=0)
+            better = feasible & (gain > best_gain)
+            best_gain = np.where(better, gain, best_gain)
+            best_RG3 = np.where(better[..., None], np.stack(candidate, axis=2), best_RG3)
+        return best_gain, best_RG3
+
+
+def _solve2(
+    xx: FloatArray, zz: FloatArray, xz: FloatArray, xy: FloatArray, zy: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Solution of [[xx, xz], [xz, zz]] · (p, q) = (xy, zy)."""
+    determinant = xx * zz - xz**2
+    determinant = np.where(determinant > 0, determinant, np.inf)
+    return (zz * xy - xz * zy) / determinant, (xx * zy - xz * xy) / determinant
+
+
+def _newton_step(
+    here: Expansion, theta_R5: FloatArray, fixed_5: BoolArray
+) -> tuple[FloatArray, FloatArray]:
+    """Full step, and the fall of the objective that it would bring were there no bounds.
+
+    Coordinates at a bound whose gradient points outward are held. A step that would take E below 0
+    goes to the face E = 0 instead, and the other coordinates follow from there.
+    """
+    held_R5 = ((theta_R5 <= _LOWER) & (here.gradient_R5 > 0)) | (
+        (theta_R5 >= _UPPER) & (here.gradient_R5 < 0)
+    )
+    held_R5 |= fixed_5
+    step_R5, decrement_R = _descent(here.gradient_R5, here.hessian_R55, held_R5)
+    crosses_R = theta_R5[:, 0] + step_R5[:, 0] < 0
+    if crosses_R.any():
+        hessian, to_face = here.hessian_R55[crosses_R], -theta_R5[crosses_R, :1]
+        gradient = here.gradient_R5[crosses_R] + hessian[:, :, 0] * to_face
+        held = held_R5[crosses_R]
+        held[:, 0] = True
+        step_R5[crosses_R] = _descent(gradient, hessian, held)[0]
+        step_R5[crosses_R, :1] = to_face
+    return step_R5, decrement_R
+
+
+def _descent(
+    gradient_R5: FloatArray, hessian_R55: FloatArray, held_R5: BoolArray
+) -> tuple[FloatArray, FloatArray]:
+    """Newton step over the coordinates that are not held, and the fall it predicts.
+
+    Eigenvalues are replaced by their magnitudes: the step descends also where the objective is not
+    convex.
+    """
+    gradient_R5 = np.where(held_R5, 0.0, gradient_R5)
+    free_R55 = ~(held_R5[:, :, None] | held_R5[:, None, :])
+    hessian = np.where(free_R55, hessian_R55, np.eye(5))
+    eigenvalue_R5, basis_R55 = np.linalg.eigh(hessian)
+    magnitude_R5 = np.abs(eigenvalue_R5)
+    largest_R1 = np.maximum(magnitude_R5.max(axis=1, keepdims=True), np.finfo(float).tiny)
+    magnitude_R5 = np.maximum(magnitude_R5, 1e-14 * largest_R1)
+    along_R5 = np.einsum("rij,ri->rj", basis_R55, gradient_R5)
+    decrement_R = 0.5 * np.sum(along_R5**2 / magnitude_R5, axis=1)
+    return -np.einsum("rij,rj->ri", basis_R55, along_R5 / magnitude_R5), decrement_R
+
+
+def _keep(expansion: Expansion, chosen: BoolArray) -> Expansion:
+    return Expansion(*(value[chosen] for value in vars(expansion).values()))
+
+
+def _choose(there: Expansion, here: Expansion, better_R: BoolArray) -> Expansion:
+    return Expansion(
+        np.where(better_R, there.value_R, here.value_R),
+        np.where(better_R[:, None], there.gradient_R5, here.gradient_R5),
+        np.where(better_R[:, None, None], there.hessian_R55, here.hessian_R55),
+    )

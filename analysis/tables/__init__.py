@@ -1,0 +1,1 @@
+"""What was measured, in one tidy form."""

@@ -1,0 +1,140 @@
+"""Reads a source, a results folder of ours or anyone's tidy table, into a checked tidy table.
+
+source                                      read as
+*.csv, *.tsv, other text                    tidy table
+*.parquet, a folder of Parquet files        tidy table, or observations of ours by their columns
+a folder with `observations[.parquet]`      results folder of ours: `store_table`
+
+A source may lie in an object store: `s3://bucket/prefix`.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.errors import SettingsError, SourceError
+from analysis.tables.store_table import from_observations, is_observations, with_batch_and_rate
+from analysis.tables.tidy import RawTable, TidyTable, tidy
+from sweeper.store.storage import StorePath, place
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+
+
+def load(source: StorePath | str, params: str | None = None, flops: str | None = None) -> TidyTable:
+    """Read and check a source; `params` and `flops` name conventions, None is the source's own.
+
+    Raises `SourceError` for what cannot be read, `TableError` for what cannot be used, and
+    `SettingsError` for a convention that this source cannot be expressed in.
+    """
+    path = place(source)
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder; expected a results folder or a table")
+    if path.is_dir():
+        path = _table_in(path)
+    if path.is_dir() or path.suffix.lower() in PARQUET_SUFFIXES:
+        frame = read_parquet(path)
+        if is_observations(frame):
+            trials = path.parent / "trials"
+            if trials.is_dir():
+                frame = with_batch_and_rate(frame, read_parquet(trials))
+            return from_observations(frame, path.name, params, flops)
+        raw = RawTable(frame, path.name, tuple(range(1, len(frame) + 1)))
+    else:
+        raw = _read_text(path)
+    for option, value in (("params", params), ("flops", flops)):
+        if value is not None:
+            raise SettingsError(
+                f"--{option} {value}: {path.name} has no ingredients to recount {option} from; "
+                f"only results folders have them. Leave --{option} out to use the column as it is"
+            )
+    return tidy(raw)
+
+
+def _table_in(folder: StorePath) -> StorePath:
+    """The observations of a results folder, or the folder itself when it holds Parquet files."""
+    for name in ("observations.parquet", "observations"):
+        if (folder / name).exists():
+            return folder / name
+    if any(child.suffix.lower() in PARQUET_SUFFIXES for child in folder.iterdir()):
+        return folder
+    if (folder / "sweep.yaml").exists():
+        message = f"{folder}: a results folder without observations: no trial has finished yet"
+        raise SourceError(f"{message}; `sweeper status {folder}` shows how far it is")
+    tables = sorted(child.name for child in folder.glob("*.csv"))
+    hint = f"; did you mean {folder / tables[0]}?" if tables else ""
+    raise SourceError(
+        f"{folder}: neither a results folder (no observations) nor Parquet files in it{hint}"
+    )
+
+
+def read_parquet(path: StorePath) -> pd.DataFrame:
+    """One file or a folder of part files, in the order of their names."""
+    parts = [path]
+    if path.is_dir():
+        files = [p for p in path.rglob("*") if p.suffix.lower() in PARQUET_SUFFIXES]
+        parts = sorted(files, key=lambda file: str(file).split("/"))
+    if not parts:
+        raise SourceError(f"{path}: an empty folder, expected Parquet files")
+    tables = []
+    for part in parts:
+        try:
+            file = part if isinstance(part, Path) else pa.BufferReader(part.read_bytes())
+            tables.append(pq.ParquetFile(file).read())
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(
+                f"{part}: not a readable Parquet file ({_one_line(error)})"
+            ) from error
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise SourceError(
+            f"{path}: part files of different columns ({_one_line(error)})"
+        ) from error
+    # What pandas took for an index when it wrote the file is a column like any other.
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    return frame
+
+
+def _read_text(path: StorePath) -> RawTable:
+    """A delimited text file with every cell as text, so that messages can quote it."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{path}: not text in UTF-8; expected a CSV or a .parquet file"
+        raise SourceError(message) from error
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
+    header, _, _ = text.partition("\n")
+    if not text.strip():
+        raise SourceError(f"{path}: empty file, expected a CSV with a header line")
+    if "\0" in text:
+        raise SourceError(f"{path}: binary content, expected a CSV or a .parquet file")
+    separator = max(",\t;", key=header.count)
+    if header.count(separator) == 0:
+        raise SourceError(f"{path}: the first line has no commas or tabs, expected a CSV header")
+    return _parse_rows(path, text, separator)
+
+
+def _parse_rows(path: StorePath, text: str, separator: str) -> RawTable:
+    """Cells of a delimited text; blank lines separate nothing and are passed over."""
+    reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+        numbered = [(reader.line_num, cells) for cells in reader if any(cells)]
+    except csv.Error as error:
+        raise SourceError(f"{path}, row {reader.line_num}: not a readable CSV ({error})") from error
+    for number, cells in numbered:
+        if len(cells) != len(header):
+            raise SourceError(
+                f"{path}, row {number}: {len(cells)} cells, expected {len(header)} as in the header"
+            )
+    frame = pd.DataFrame([cells for _, cells in numbered], columns=header, dtype=object)
+    return RawTable(frame, path.name, tuple(number for number, _ in numbered))
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

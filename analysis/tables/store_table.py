@@ -1,0 +1,131 @@
+"""The observations of our own store as a tidy table, under any convention for params and FLOPs.
+
+The only place of `analysis` that knows the store's column names; they are documented in
+`sweeper/trials/records.py`. Series become families, `bound_nats_per_token` the loss, trajectories
+the runs.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import Caution, SettingsError, TableError, did_you_mean
+from analysis.tables.conventions import Recounts
+from analysis.tables.tidy import RawTable, TidyTable, tidy_counted
+from sweeper.trials.flops import FLOPS_CONVENTIONS, FlopsPerToken, flops_by_convention
+from sweeper.trials.ladder import PARAMS_CONVENTIONS, ParameterGroups, params_by_convention
+
+_NEEDED = (
+    "series", "seed", "trajectory_id", "status", "step", "budget_flops", "tokens", "flops",
+    "bound_nats_per_token", "bound_stderr_nats_per_token",
+    "params_trunk", "params_embedding", "params_head", "params_conditioning",
+    "flops_per_token_trunk", "flops_per_token_attention", "flops_per_token_head",
+)  # fmt: skip
+
+_OF_TRIALS = ("batch_tokens", "learning_rate")
+
+
+def is_observations(frame: pd.DataFrame) -> bool:
+    """Whether the columns are those of the store's `observations` table."""
+    return {"series", "trajectory_id", "bound_nats_per_token"} <= set(frame.columns)
+
+
+def from_observations(
+    frame: pd.DataFrame, name: str, params: str | None, flops: str | None
+) -> TidyTable:
+    """Tidy table of the finished trials; conventions default to `trunk` and `full`."""
+    params, flops = params or "trunk", flops or "full"
+    _check_convention("params", params, PARAMS_CONVENTIONS)
+    _check_convention("flops", flops, FLOPS_CONVENTIONS)
+    missing = [column for column in _NEEDED if column not in frame.columns]
+    if missing:
+        message = f"{name}: observations without {', '.join(missing)}; written by another version?"
+        raise TableError(message)
+    done = frame[frame["status"] == "done"]
+    # A trial that extends a trajectory repeats its evaluations; each counts once.
+    done = done.drop_duplicates(["series", "trajectory_id", "seed", "step", "budget_flops"])
+    cautions = [_left_out(name, series, rows) for series, rows in _unfinished(frame)]
+    if done.empty:
+        raise TableError(f"{name}: no observation of a finished trial; run the sweep first")
+    rows: list[dict[str, Any]] = [dict(row) for _, row in done.iterrows()]
+    counts = _counts(rows)
+    table = pd.DataFrame(
+        {
+            "family": done["series"].to_numpy(),
+            "params": counts.params[params],
+            "tokens": done["tokens"].to_numpy(),
+            "flops": counts.flops[flops],
+            "loss": done["bound_nats_per_token"].to_numpy(),
+            "loss_stderr": done["bound_stderr_nats_per_token"].to_numpy(),
+            "budget_flops": done["budget_flops"].to_numpy(),
+            "seed": done["seed"].to_numpy(),
+            "run_id": done["trajectory_id"].to_numpy(),
+        }
+        | {name: done[name].to_numpy() for name in _OF_TRIALS if name in done.columns}
+    )
+    result = tidy_counted(RawTable(table, name, tuple(int(i) + 1 for i in done.index)))
+    return dataclasses.replace(
+        result,
+        cautions=(*cautions, *result.cautions),
+        params_convention=params,
+        flops_convention=flops,
+        recounts=counts.take(np.isin(np.arange(len(rows)), result.frame.index)),
+    )
+
+
+def _counts(rows: list[dict[str, Any]]) -> Recounts:
+    """Every row under every convention."""
+    groups = [_parameters(row) for row in rows]
+    return Recounts(
+        params={
+            name: np.array([params_by_convention(each, name) for each in groups], dtype=float)
+            for name in PARAMS_CONVENTIONS
+        },
+        flops={name: np.array([_flops(row, name) for row in rows]) for name in FLOPS_CONVENTIONS},
+    )
+
+
+def with_batch_and_rate(observations: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Observations with the batch and the learning rate of their trials."""
+    known = trials[["trial_id", *_OF_TRIALS]].drop_duplicates("trial_id")
+    return observations.merge(known, on="trial_id", how="left", validate="many_to_one")
+
+
+def _check_convention(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        hint = did_you_mean(value, known)
+        raise SettingsError(f"--{option} {value}: expected one of {', '.join(known)}{hint}")
+
+
+def _unfinished(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    unfinished = frame[frame["status"] != "done"]
+    return [(str(series), rows) for series, rows in unfinished.groupby("series")]
+
+
+def _left_out(name: str, series: str, rows: pd.DataFrame) -> Caution:
+    n_runs = rows["trajectory_id"].nunique()
+    message = f"{name}: {len(rows)} observations of {n_runs} diverged runs are in no fit"
+    return Caution("diverged_left_out", message, series)
+
+
+def _parameters(row: dict[str, Any]) -> ParameterGroups:
+    return ParameterGroups(
+        trunk=int(row["params_trunk"]),
+        embedding=int(row["params_embedding"]),
+        head=int(row["params_head"]),
+        conditioning=int(row["params_conditioning"]),
+    )
+
+
+def _flops(row: dict[str, Any], convention: str) -> float:
+    """Training FLOPs of an observation; `full` is what the store counted."""
+    if convention == "full":
+        return float(row["flops"])
+    groups = FlopsPerToken(
+        trunk=row["flops_per_token_trunk"],
+        attention=row["flops_per_token_attention"],
+        head=row["flops_per_token_head"],
+    )
+    return flops_by_convention(groups, row["params_trunk"], convention) * float(row["tokens"])

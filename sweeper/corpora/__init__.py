@@ -1,1 +1,0 @@
-"""Where tokens come from: text files, how they are split, synthetic sources, and their cache."""

@@ -1,0 +1,139 @@
+"""Split texts into train and validation so that no validation text occurs in training.
+
+A text is known by the digest of its content, normalised for line endings and trailing white
+space. Copies beyond the first are dropped. Texts that share a passage of 256 bytes stay together,
+and whole groups fall on one side in the order of their digests: names, times and the order of the
+folder have no say. Shorter passages (an import block, an idiom) do occur on both sides.
+
+Two cases cannot be split so, and say so in the log. Where no group is small enough, the end of
+the longest text validates. Where nearly all texts share passages (one licence header suffices),
+they are split as if they did not.
+"""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from sweeper.data.near_duplicates import PASSAGE_BYTES, group_texts, passages, shared_share
+from sweeper.data.tokens import VALIDATION_SHARE
+
+logger = logging.getLogger(__name__)
+
+LEAST_VALIDATION_SHARE = 0.01
+"""With less than this in small groups, the split falls back as the module says."""
+SEPARATOR = b"\0"
+"""Ends every text at byte level. Text holds no zero byte, so boundaries stay visible."""
+
+
+@dataclass(frozen=True)
+class SplitTexts:
+    """Train and validation texts."""
+
+    train: list[bytes]
+    validation: list[bytes]
+    is_cut: bool = False
+    """The last texts of both are one text that was cut, perhaps within a character."""
+
+
+def split_texts(source: str, texts: list[bytes]) -> SplitTexts:
+    """Texts without copies, about 5 % of the bytes, in whole texts, in validation."""
+    unique = _without_copies(texts)
+    groups = _groups(unique)
+    logger.info(
+        "corpus %s: %d texts in %d groups that share no passage; dropped %d copies",
+        source,
+        len(unique),
+        len(groups),
+        len(texts) - len(unique),
+    )
+    sizes = [len(text) for text in unique]
+    held_out = _held_out(sizes, groups)
+    if _share(sizes, held_out) >= LEAST_VALIDATION_SHARE:
+        return _by_text(unique, held_out)
+    held_out = _held_out(sizes, [[index] for index in range(len(unique))])
+    if _share(sizes, held_out) >= LEAST_VALIDATION_SHARE:
+        split = _by_text(unique, held_out)
+    else:
+        split = _by_cut(source, unique)
+    _warn_of_shared_passages(source, split)
+    return split
+
+
+def _without_copies(texts: list[bytes]) -> list[bytes]:
+    """One text per normalised content, in the order of the digests."""
+    kept: dict[bytes, bytes] = {}
+    for text in texts:
+        digest = hashlib.blake2b(normalised(text), digest_size=16).digest()
+        # Of copies that differ in white space keep the least, whichever was read first.
+        kept[digest] = min(kept.get(digest, text), text)
+    return [kept[digest] for digest in sorted(kept)]
+
+
+def _groups(texts: list[bytes]) -> list[list[int]]:
+    if len(texts) == 1:  # often large, and there is nothing to compare it with
+        return [[0]]
+    return group_texts([passages(normalised(text)) for text in texts])
+
+
+def normalised(text: bytes) -> bytes:
+    """A text with plain line ends and without white space at the end of lines."""
+    if _has_plain_line_ends(text):
+        return text.rstrip()  # the same, without a list of all lines
+    return b"\n".join([line.rstrip() for line in text.splitlines()]).rstrip()
+
+
+def _has_plain_line_ends(text: bytes) -> bool:
+    tokens = np.frombuffer(text, dtype=np.uint8)
+    last_of_lines = tokens[:-1][tokens[1:] == ord("\n")]
+    return b"\r" not in text and not any((last_of_lines == blank).any() for blank in b" \t\v\f")
+
+
+def _held_out(sizes: list[int], groups: list[list[int]]) -> set[int]:
+    """The members of those groups, taken in order, that still fit into the validation share."""
+    room = VALIDATION_SHARE * sum(sizes)
+    held_out: set[int] = set()
+    for group in groups:
+        size = sum(sizes[index] for index in group)
+        if size <= room:
+            held_out.update(group)
+            room -= size
+    return held_out
+
+
+def _share(sizes: list[int], held_out: set[int]) -> float:
+    return sum(sizes[index] for index in held_out) / sum(sizes)
+
+
+def _by_text(texts: list[bytes], held_out: set[int]) -> SplitTexts:
+    train = [text for index, text in enumerate(texts) if index not in held_out]
+    return SplitTexts(train, [texts[index] for index in sorted(held_out)])
+
+
+def _by_cut(source: str, texts: list[bytes]) -> SplitTexts:
+    longest = max(texts, key=len)
+    n_validation = min(len(longest) // 2, round(VALIDATION_SHARE * sum(map(len, texts))))
+    cut = len(longest) - n_validation
+    logger.info(
+        "corpus %s: too few files to hold some out; the last %d of the %d bytes of the longest "
+        "file validate",
+        source,
+        n_validation,
+        len(longest),
+    )
+    others = [text for text in texts if text is not longest]
+    return SplitTexts([*others, longest[:cut]], [longest[cut:]], is_cut=True)
+
+
+def _warn_of_shared_passages(source: str, split: SplitTexts) -> None:
+    train, validation = (SEPARATOR.join(texts) for texts in (split.train, split.validation))
+    share = shared_share(normalised(validation), normalised(train))
+    if share > 0:
+        logger.warning(
+            "corpus %s: %.1f %% of the validation passages of %d bytes also occur in training, "
+            "because most of the text shares some: remove what repeats, or expect low losses",
+            source,
+            100 * share,
+            PASSAGE_BYTES,
+        )

@@ -1,0 +1,220 @@
+"""Folders of tokens that were made elsewhere, or once and for all: read as memory maps, written.
+
+    FOLDER/train.bin, FOLDER/validation.bin    token ids, little-endian, nothing else
+    FOLDER/meta.json                           see `Meta`
+
+Reading touches evenly spread blocks of the files and no more, whatever their size: they are
+checked against the vocabulary, and the fingerprint is theirs (`tokens.sampled_fingerprint`).
+A folder is written under a temporary name and renamed when it is whole.
+"""
+
+import mmap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal
+
+import numpy as np
+import pydantic
+from pydantic import ConfigDict, Field, model_validator
+
+from sweeper.data.tokens import SplitTokens, spread_blocks, token_dtype
+from sweeper.errors import DataError, UnavailableData
+from sweeper.store import files
+from sweeper.trials.trial import MAX_VOCAB_SIZE
+
+META = "meta.json"
+PARTS = {"train": "train.bin", "validation": "validation.bin"}
+
+_WRITE_BLOCK_TOKENS = 1 << 20
+
+
+class Meta(pydantic.BaseModel):
+    """What the token files do not say themselves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    vocab_size: Annotated[int, Field(ge=2, le=MAX_VOCAB_SIZE)]
+    """Every id is below it."""
+    dtype: Literal["uint8", "uint16", "uint32"]
+    tokenizer: Annotated[str, Field(min_length=1)]
+    """What made the tokens, for people: a name, a file, `bytes`."""
+    bytes_per_token: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Bytes of text per validation token; None where there is no text."""
+    separator_id: Annotated[int, Field(ge=0)] | None = None
+    """Id that ends every document, if one does."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Meta":
+        if self.vocab_size - 1 > np.iinfo(self.dtype).max:
+            raise ValueError(f"vocab_size {self.vocab_size} does not fit into {self.dtype}")
+        if self.separator_id is not None and self.separator_id >= self.vocab_size:
+            raise ValueError(
+                f"separator_id is {self.separator_id}, expected less than vocab_size "
+                f"{self.vocab_size}"
+            )
+        return self
+
+    @property
+    def file_dtype(self) -> np.dtype[np.unsignedinteger]:
+        """Type of the ids on disk."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document to be written."""
+
+    tokens: np.ndarray
+    """(n,) ids, without a separator."""
+    n_bytes: int
+    """Of its text, a separator counted as one (`tokenizer.py`); 0 where there is none."""
+    validates: bool
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the ids of documents mean."""
+
+    size: int
+    tokenizer: str
+    """For people: a name, a file, `bytes`."""
+    separator_id: int | None
+    """Id written behind every document; None writes none."""
+
+
+def read_token_folder(source: str, folder: Path) -> SplitTokens:
+    """The tokens of a folder as read-only memory maps; raises DataError at any defect."""
+    meta = _read_meta(source, folder / META)
+    parts = {part: _mapped(source, folder / name, meta) for part, name in PARTS.items()}
+    return SplitTokens(
+        **parts,
+        vocab_size=meta.vocab_size,
+        bytes_per_token=meta.bytes_per_token,
+        entropy_nats_per_token=None,
+    )
+
+
+def write_token_folder(
+    folder: Path, documents: Iterable[Document], vocabulary: Vocabulary, name: str = ""
+) -> bool:
+    """Write documents as they come, in this order; False where the folder exists already.
+
+    A crash leaves no folder of this name. Raises DataError, which calls the corpus `name`, where
+    a part would be empty or an id is outside the vocabulary, and whatever `documents` raises.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        return False
+    write = partial(
+        _write_into, documents=documents, vocabulary=vocabulary, name=name or str(folder)
+    )
+    return files.create_folder_with(folder, write)
+
+
+def _read_meta(source: str, path: Path) -> Meta:
+    try:
+        return Meta.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UnavailableData(
+            f"corpus {source!r}: cannot read {str(path)!r}: {error.strerror}; expected a folder "
+            f"with {META}, {' and '.join(PARTS.values())}: check the path"
+        ) from error
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole file"
+        raise DataError(
+            f"corpus {source!r}: {str(path)!r}: {where}: {first['msg']}; expected a JSON object "
+            f"with the keys {', '.join(Meta.model_fields)}: mend the file"
+        ) from error
+
+
+def _mapped(source: str, path: Path, meta: Meta) -> np.ndarray:
+    item_bytes = meta.file_dtype.itemsize
+    try:
+        n_bytes = path.stat().st_size
+        if n_bytes == 0 or n_bytes % item_bytes:
+            raise DataError(
+                f"corpus {source!r}: {str(path)!r} has {n_bytes} bytes; expected a whole number of "
+                f"{meta.dtype} ids of {item_bytes} bytes, at least one: it is cut short, or "
+                f"{META} names another dtype"
+            )
+        tokens = _memory_map(path, meta.file_dtype)
+    except OSError as error:
+        raise UnavailableData(
+            f"corpus {source!r}: cannot read {str(path)!r}: {error.strerror}; expected a file of "
+            f"{meta.dtype} ids: check the path and its permissions"
+        ) from error
+    for start, block in spread_blocks(tokens):
+        if block.max() >= meta.vocab_size:
+            at = int((block >= meta.vocab_size).argmax())
+            raise DataError(
+                f"corpus {source!r}: {str(path)!r} holds the id {block[at]} at token {start + at}; "
+                f"expected less than vocab_size {meta.vocab_size}: {META} belongs to other files, "
+                "or names another dtype"
+            )
+    return tokens
+
+
+def _memory_map(path: Path, dtype: np.dtype[np.unsignedinteger]) -> np.memmap:
+    tokens = np.memmap(path, dtype=dtype, mode="r")
+    # Sequences are read in random order: reading ahead, up to megabytes at each, only delays.
+    if isinstance(tokens.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+        tokens.base.madvise(mmap.MADV_RANDOM)
+    return tokens
+
+
+class _PartWriter:
+    """One file of ids that grows."""
+
+    def __init__(self, file: BinaryIO, vocab_size: int) -> None:
+        self.file, self.vocab_size, self.dtype = file, vocab_size, token_dtype(vocab_size)
+        self.n_tokens = self.n_bytes = 0
+
+    def add(self, tokens: np.ndarray) -> None:
+        """Append ids."""
+        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocab_size:
+            raise DataError(
+                f"a document holds ids from {tokens.min()} to {tokens.max()}; expected 0 to "
+                f"{self.vocab_size - 1}: the tokenizer and its vocabulary size do not fit"
+            )
+        for first in range(0, len(tokens), _WRITE_BLOCK_TOKENS):
+            block = tokens[first : first + _WRITE_BLOCK_TOKENS]
+            self.file.write(np.ascontiguousarray(block, dtype=self.dtype).data)
+        self.n_tokens += len(tokens)
+
+
+def _write_into(
+    folder: Path, *, documents: Iterable[Document], vocabulary: Vocabulary, name: str
+) -> None:
+    with (
+        (folder / PARTS["train"]).open("xb") as train_file,
+        (folder / PARTS["validation"]).open("xb") as validation_file,
+    ):
+        train = _PartWriter(train_file, vocabulary.size)
+        validation = _PartWriter(validation_file, vocabulary.size)
+        for document in documents:
+            part = validation if document.validates else train
+            for tokens in _terminated(document.tokens, vocabulary.separator_id):
+                part.add(tokens)
+            part.n_bytes += document.n_bytes
+    for part, file_name in ((train, PARTS["train"]), (validation, PARTS["validation"])):
+        if not part.n_tokens:
+            raise DataError(
+                f"{name}: no tokens for {file_name}, from {train.n_tokens + validation.n_tokens} "
+                "in all; expected documents on both sides: give more of them, or raise max_tokens"
+            )
+    meta = Meta(
+        vocab_size=vocabulary.size,
+        dtype=token_dtype(vocabulary.size).name,  # type: ignore[arg-type]
+        tokenizer=vocabulary.tokenizer,
+        bytes_per_token=validation.n_bytes / validation.n_tokens or None,
+        separator_id=vocabulary.separator_id,
+    )
+    (folder / META).write_text(meta.model_dump_json(indent=1) + "\n")
+
+
+def _terminated(tokens: np.ndarray, separator_id: int | None) -> Iterator[np.ndarray]:
+    yield tokens
+    if separator_id is not None:
+        yield np.array([separator_id])

@@ -1,0 +1,75 @@
+"""The tokens of a corpus before anyone asks for sequences, and their fingerprint."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+VALIDATION_SHARE = 0.05
+"""Share of the tokens of every source that validates, as near as whole texts allow."""
+
+N_BLOCKS = 1024
+BLOCK_TOKENS = 4096
+"""Of a part longer than N_BLOCKS such blocks, so many are looked at: 4M tokens of each part."""
+
+
+@dataclass(frozen=True)
+class SplitTokens:
+    """Train and validation tokens of one source, and what is known about them."""
+
+    train: np.ndarray
+    """(n_train,) unsigned integers; may be a read-only memory map."""
+    validation: np.ndarray
+    """(n_validation,) unsigned integers; may be a read-only memory map."""
+    vocab_size: int
+    bytes_per_token: float | None
+    """Bytes of text per token; None where there is no text."""
+    entropy_nats_per_token: float | None
+    """Entropy rate, where the source is synthetic."""
+
+
+def fingerprint(tokens: SplitTokens) -> str:
+    """A hex digest of the vocabulary and both token arrays, and of nothing else."""
+    digest = hashlib.blake2b(f"vocab {tokens.vocab_size}".encode(), digest_size=16)
+    for name, part in (("train", tokens.train), ("validation", tokens.validation)):
+        # Little-endian at a width set by the vocabulary alone: the same tokens, the same digest.
+        canonical = np.ascontiguousarray(part, dtype=token_dtype(tokens.vocab_size))
+        digest.update(f"\n{name} {len(canonical)}\n".encode())
+        digest.update(canonical.data)
+    return digest.hexdigest()
+
+
+def sampled_fingerprint(tokens: SplitTokens) -> str:
+    """Like `fingerprint`, from both lengths and evenly spread blocks: as cheap for a terabyte.
+
+    Parts short enough to be looked at whole have the digest that `fingerprint` gives them. In
+    longer ones it sees every change of length and every change of a stretch of more than
+    1/N_BLOCKS of the part; it may miss an edit in place of fewer tokens.
+    """
+    parts = (("train", tokens.train), ("validation", tokens.validation))
+    if all(len(part) <= N_BLOCKS * BLOCK_TOKENS for _, part in parts):
+        return fingerprint(tokens)
+    digest = hashlib.blake2b(f"sampled, vocab {tokens.vocab_size}".encode(), digest_size=16)
+    for name, part in parts:
+        digest.update(f"\n{name} {len(part)}\n".encode())
+        for _, block in spread_blocks(part):
+            canonical = np.ascontiguousarray(block, dtype=token_dtype(tokens.vocab_size))
+            digest.update(canonical.data)
+    return digest.hexdigest()
+
+
+def spread_blocks(part: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Blocks and where they start: all of a short part, N_BLOCKS of a long one with both ends."""
+    if len(part) <= N_BLOCKS * BLOCK_TOKENS:
+        starts = list(range(0, len(part), BLOCK_TOKENS))
+    else:
+        last = len(part) - BLOCK_TOKENS
+        starts = [i * last // (N_BLOCKS - 1) for i in range(N_BLOCKS)]
+    for start in starts:
+        yield start, part[start : start + BLOCK_TOKENS]
+
+
+def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
+    """The narrowest little-endian unsigned type that holds every token."""
+    return np.dtype("<u1" if vocab_size <= 2**8 else "<u2" if vocab_size <= 2**16 else "<u4")

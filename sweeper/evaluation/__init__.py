@@ -1,0 +1,1 @@
+"""The bound, paired between trials."""

@@ -1,0 +1,84 @@
+"""What the paths of a sweep mean on a cluster: made absolute, or refused where they cannot be.
+
+A cluster is assumed to see shared folders by the same absolute paths as the machine that submits.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper.errors import ConfigError
+from sweeper.store.storage import is_of_one_process, place
+from sweeper.sweepfile.document import KeyPath, Problem
+from sweeper.sweepfile.schema import CorpusChoice, LoadedSweep
+from sweeper.trials.text_options import BYTES
+
+FILE_SOURCES = ("path", "tokens")
+"""Kinds of corpora that name a file or folder."""
+
+
+@dataclass(frozen=True)
+class _PathInFile:
+    """A path that a sweep file names."""
+
+    key: KeyPath
+    prefix: str
+    """What stands before the path in the value."""
+    path: Path
+
+
+def results_on_cluster(text: str) -> tuple[str, list[str]]:
+    """Where a cluster shall keep results, absolute; and what to tell whoever asked for it.
+
+    Raises StoreError for a URL with a password, which everybody who sees the job would read.
+    """
+    results = place(text)
+    if isinstance(results, Path):
+        path = results.expanduser().absolute()
+        return str(path), [f"results in {path}: every node of the cluster must share this folder"]
+    if is_of_one_process(results):
+        raise ConfigError(
+            f"--results {text}: this lives in the memory of one process; expected a bucket, such "
+            "as s3://bucket/sweeps, or a folder that all nodes share"
+        )
+    return str(results), []
+
+
+def overrides_for_cluster(loaded: LoadedSweep) -> tuple[list[str], list[str]]:
+    """`--set` overrides that make the paths of a sweep absolute; and what to tell about paths.
+
+    Raises ConfigError for a relative path to what is not here: nobody knows what it starts from.
+    """
+    overrides, notes, problems = [], [], []
+    for found in _paths(loaded.sweep.corpus):
+        path = found.path.expanduser()
+        is_here = path.exists()
+        if not path.is_absolute() and not is_here:
+            problems.append(
+                Problem(
+                    found.key,
+                    "a relative path to what is not on this machine; expected the absolute path "
+                    "by which the cluster's nodes see it",
+                )
+            )
+            continue
+        if path != found.path or not path.is_absolute():
+            value = json.dumps(f"{found.prefix}{path.absolute()}")  # JSON is YAML
+            overrides.append(f"{'.'.join(map(str, found.key))}={value}")
+        where = "shared" if is_here else "not on this machine"
+        notes.append(f"{path.absolute()} ({where}): every node of the cluster must see it there")
+    if problems:
+        raise ConfigError(loaded.document.describe(problems))
+    return overrides, notes
+
+
+def _paths(corpus: CorpusChoice) -> Iterator[_PathInFile]:
+    kind, colon, rest = corpus.source.partition(":")
+    if kind in FILE_SOURCES and rest:
+        yield _PathInFile(("corpus", "source"), kind + colon, Path(rest))
+    tokenizer = Path(corpus.tokenizer).expanduser()
+    if corpus.tokenizer == BYTES:
+        return
+    if tokenizer.suffix == ".json" or tokenizer.is_absolute() or tokenizer.exists():
+        yield _PathInFile(("corpus", "tokenizer"), "", Path(corpus.tokenizer))

@@ -1,0 +1,28 @@
+"""What a preset brings to the backbone: its layers, how they start and how they are trained."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sweeper.trials.ladder import Rung
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Layers of one published network. Modules map (B, N, D) and a Reading to (B, N, D)."""
+
+    block: Callable[[Rung], nn.Module]
+    final: Callable[[Rung], nn.Module]
+    """From the last block to the input of the head."""
+    conditioner: Callable[[], nn.Module] | None
+    """Noise levels, (B,) or (B, N), to the condition of a Reading; none: the level is not used."""
+    has_head_bias: bool
+    embedding_init: Callable[[Tensor, torch.Generator], object]
+    """Draws the input table in place."""
+    init: Callable[[nn.Module, torch.Generator], None]
+    """Draws the weights of a block or conditioner in place, except those that start at zero."""
+    parametrization: Literal["complete_p", "standard"]
+    """How learning rates depend on width and depth; see `optimizer.py`."""

@@ -1,0 +1,1 @@
+"""The driver: starts what is pending, retries what failed, survives being killed."""

@@ -1,0 +1,122 @@
+"""What the end of an attempt means, and what becomes of a trial whose attempt failed. Pure.
+
+| kind | what happens |
+|---|---|
+| diverged | not a failure: a result, published |
+| gpu_oom | again with half the micro-batch, on a whole GPU, down to one sequence per rank |
+| host_oom | once more, alone on its node |
+| preempted | again from its checkpoint, on a budget of its own |
+| crashed, stalled | again from its checkpoint, on the budget of failures |
+| error | again, unless the same error came before; many trials with one error stop the sweep |
+| disk_full | the sweep stops, and can be resumed |
+
+Ray's own retries are off: it retries without end what runs out of memory, and at the tail of the
+queue.
+"""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweeper.executors.base import Failure
+from sweeper.store.assignment import FailureKind, Outcome
+from sweeper.trials.resources import Resources
+
+CHARGED: tuple[FailureKind, ...] = ("error", "crashed", "stalled")
+"""Kinds of failures that count against the budget of failures."""
+
+LOST: tuple[FailureKind, ...] = ("crashed", "preempted")
+"""Kinds of failures in which the process is gone."""
+
+MAX_HOST_OOM = 1
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often to try again."""
+
+    failures: int = 2
+    preemptions: int = 100
+    same_error: int = 3
+    """Trials in a row that end in one and the same error, upon which the sweep stops."""
+
+
+def judged(result: Outcome | Failure, *, has_record: bool, is_stopping: bool) -> Outcome | Failure:
+    """What an executor's word means, given what the store holds and whether the driver stops."""
+    if result in ("published", "diverged"):
+        if not has_record:
+            return Failure("error", "NotPublished", f"worker reported {result}, no record")
+    elif result == "interrupted":
+        if not is_stopping:
+            return Failure("preempted", "Interrupted", "its machine asked it to stop")
+    elif is_stopping and isinstance(result, Failure) and result.kind in LOST:
+        # A signal to the whole process group ends workers, too; their checkpoints remain.
+        return "interrupted"
+    return result
+
+
+def may_retry(failures: Sequence[Failure], policy: RetryPolicy, resources: Resources) -> bool:
+    """Whether to try again after these failures of one trial, the last one just now.
+
+    `resources` are those of the attempt that failed, its micro-batch as a number.
+    """
+    counts, last = Counter(failure.kind for failure in failures), failures[-1]
+    match last.kind:
+        case "gpu_oom":
+            return halved(resources) != resources
+        case "host_oom":
+            return counts["host_oom"] <= MAX_HOST_OOM
+        case "preempted":
+            return counts["preempted"] <= policy.preemptions
+        case "disk_full":
+            return True
+        case "error" if any(_is_same(last, other) for other in failures[:-1]):
+            # Twice the same says that it is the trial's own; a third time would teach nothing.
+            return False
+        case _:
+            return sum(counts[kind] for kind in CHARGED) <= policy.failures
+
+
+def halved(resources: Resources) -> Resources:
+    """What a trial takes after its GPU ran out of memory: half the micro-batch, a whole GPU.
+
+    Unchanged where nothing is left to give up.
+    """
+    micro_batch = resources.micro_batch_sequences
+    if micro_batch is not None and micro_batch > resources.n_ranks:
+        micro_batch = max(resources.n_ranks, math.ceil(micro_batch / 2))
+    gpus = 1.0 if resources.gpus != "auto" and 0 < resources.gpus < 1 else resources.gpus
+    return dataclasses.replace(resources, micro_batch_sequences=micro_batch, gpus=gpus)
+
+
+@dataclass(frozen=True)
+class Streak:
+    """Trials in a row that ended in the same error."""
+
+    fingerprint: str = ""
+    trial_ids: frozenset[str] = frozenset()
+
+    def after(self, trial_id: str, failure: Failure | None) -> "Streak":
+        """The streak once one more attempt has ended; `failure` is None for a result.
+
+        What says nothing about the code, such as a lost machine, neither ends nor lengthens it.
+        """
+        if failure is None:
+            return Streak()
+        if failure.kind != "error":
+            return self
+        if failure.fingerprint != self.fingerprint:
+            return Streak(failure.fingerprint, frozenset({trial_id}))
+        return Streak(self.fingerprint, self.trial_ids | {trial_id})
+
+
+def _is_same(one: Failure, other: Failure) -> bool:
+    if (one.kind, one.error_class, one.fingerprint) != (
+        other.kind,
+        other.error_class,
+        other.fingerprint,
+    ):
+        return False
+    return bool(one.fingerprint) or one.message == other.message

@@ -1,0 +1,171 @@
+"""Whether a results folder is sound: what is torn, foreign, doubled, left over or missing.
+
+Reads everything and changes nothing. A finding names a file and says what to do.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sweeper.errors import StoreError
+from sweeper.orchestration.lease import driver_at_work
+from sweeper.store import files
+from sweeper.store.attempt_archive import torn_lines
+from sweeper.store.attempts import torn_attempts
+from sweeper.store.layout import Store, open_store
+from sweeper.store.pending import missing
+from sweeper.store.plan_file import StoredPlan, read_plan
+from sweeper.store.record_index import read_index, record_stamps
+from sweeper.store.results import flaws, head_of, published, record_paths
+from sweeper.store.storage import TEMPORARY_PREFIX, StorePath
+from sweeper.store.tables import FILE_NAME, build_tables
+from sweeper.trials.records import ROW_TYPES, TableName, schema
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    code: str
+    """What kind of thing, for scripts: `torn-record`, `orphan-temporary`, …"""
+    file: StorePath
+    message: str
+    """What was found and what to do."""
+
+
+def verify(folder: StorePath) -> list[Finding]:
+    """All findings in a results folder, none when it is sound. Raises StoreError for no store."""
+    store = open_store(folder)
+    try:
+        plan = read_plan(store)
+    except StoreError as error:
+        return [Finding("torn-plan", store.plan, str(error))]
+    findings = [
+        *_check_temporaries(store),
+        *_check_json(store),
+        *_check_attempts(store),
+        *_check_records(store),
+    ]
+    # What follows from damaged records would only repeat their findings.
+    if not any(finding.file.parent == store.published for finding in findings):
+        findings += [*_check_missing(store, plan), *_check_tables(store)]
+    return findings
+
+
+def _check_temporaries(store: Store) -> Iterator[Finding]:
+    if driver_at_work(store):
+        return  # a driver at work owns them
+    for path in _sorted(store.folder.rglob(f"{TEMPORARY_PREFIX}*")):
+        yield Finding("orphan-temporary", path, "left behind by a killed process; delete it")
+
+
+def _check_json(store: Store) -> Iterator[Finding]:
+    try:
+        files.read_json(store.manifest)
+    except (OSError, ValueError) as error:
+        yield Finding(
+            "torn-manifest", store.manifest, f"not readable ({error}); run the sweep again"
+        )
+
+
+def _check_attempts(store: Store) -> Iterator[Finding]:
+    for folder in _sorted((store.folder / "attempts").glob("*")):
+        for path, error in torn_attempts(store, folder.name):
+            yield Finding(
+                "torn-attempt",
+                path,
+                f"not complete JSON ({error}): how it ended is lost; delete it",
+            )
+    if torn := torn_lines(store):
+        yield Finding(
+            "torn-archive",
+            store.attempt_archive,
+            f"line {torn[0]} is not complete: the history of a published trial; delete the line",
+        )
+
+
+def _check_records(store: Store) -> Iterator[Finding]:
+    points: dict[tuple[str, int], tuple[StorePath, str]] = {}
+    indexed = read_index(store).unchanged(record_stamps(store))
+    for path in record_paths(store):
+        try:
+            record = files.read_json(path)
+            yield from (Finding(code, path, text) for code, text in flaws(path, record))
+            observed = [(row["trajectory_id"], row["step"]) for row in record["observations"]]
+            head = head_of(record)
+        except (ValueError, KeyError, TypeError) as error:
+            yield Finding(
+                "torn-record",
+                path,
+                f"not a complete record ({type(error).__name__}: {error}); delete it and run the "
+                "sweep again to train this trial anew",
+            )
+            continue
+        if indexed.get(path.stem, head) != head:
+            yield Finding(
+                "wrong-index", store.record_index, f"says other things than {path}; delete it"
+            )
+        for point in observed:
+            other, other_sweep = points.setdefault(point, (path, head.sweep))
+            # A record that was taken over for one of its points may bring others along.
+            if other != path and other_sweep == head.sweep:
+                yield Finding(
+                    "duplicate-observation",
+                    path,
+                    f"step {point[1]} of trajectory {point[0]} is also in {other.name}; "
+                    "harmless, tables show it once; delete one of them to be rid of it",
+                )
+
+
+def _check_missing(store: Store, plan: StoredPlan) -> Iterator[Finding]:
+    for remaining in missing(plan.trials, published(store)):
+        steps = ", ".join(str(cell.step) for cell in remaining.cells)
+        yield Finding(
+            "missing-trial",
+            store.record(remaining.trial_id),
+            f"{remaining.planned.series}, {remaining.planned.params.trunk:,} parameters: planned "
+            f"and not published at step {steps}; run the sweep again",
+        )
+
+
+def _check_tables(store: Store) -> Iterator[Finding]:
+    expected = build_tables(store)
+    for name in ROW_TYPES:
+        yield from _check_table(store.table(name), name, expected[name])
+
+
+def _check_table(folder: StorePath, name: TableName, expected: pa.Table) -> Iterator[Finding]:
+    path, remedy = folder / FILE_NAME, "run the sweep again to rebuild it"
+    for other in _sorted(folder.glob("*")):
+        if other != path and not other.name.startswith(("_", ".")):
+            yield Finding("foreign-file", other, f"{name} is one file, {FILE_NAME}; delete this")
+    try:
+        with files.local_file(path) as file:
+            table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        yield Finding("torn-table", path, f"not readable ({error}); {remedy}")
+        return
+    lacking = [field.name for field in schema(name) if field.name not in table.column_names]
+    if lacking:
+        yield Finding("missing-column", path, f"lacks {', '.join(lacking)}; {remedy}")
+    elif not table.equals(expected):
+        yield Finding(
+            "stale-table",
+            path,
+            f"differs from the published records ({table.num_rows} rows, {expected.num_rows} "
+            f"expected); {remedy}",
+        )
+
+
+def _sorted(paths: Iterable[StorePath]) -> list[StorePath]:
+    return sorted(paths, key=str)
+
+
+def to_json(findings: list[Finding]) -> str:
+    """Findings as JSON text."""
+    fields = [{**dataclasses.asdict(finding), "file": str(finding.file)} for finding in findings]
+    return json.dumps(fields, indent=1)

@@ -1,0 +1,252 @@
+"""What is wrong with a plan, and what is merely unwise."""
+
+import bisect
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sweeper.planning.design import n_targets
+from sweeper.planning.runs import Cell, Run, schedule_problem
+from sweeper.sweepfile.document import Problem
+from sweeper.sweepfile.fields import AUTO
+from sweeper.sweepfile.schema import Sweep
+from sweeper.trials.ladder import Rung, trunk_params
+from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO, Schedule
+
+MAX_CELLS = 1_000_000
+"""Observations of all series and seeds; a plan of more would fill the memory."""
+
+MIN_SIZES_PER_BUDGET = 5
+"""Fewer leave a parabola through the points of a budget with hardly a residual."""
+
+MAX_EPOCHS = 4
+"""Beyond, repeated data are worth visibly less than fresh ones (arXiv 2305.16264)."""
+
+SCHEDULE_OF_KEY: dict[str, Schedule] = {"cooldown": "wsd", "min_learning_rate_ratio": "cosine"}
+"""Training keys that mean something for one schedule only."""
+
+GROUP_KEYS: dict[str, object] = {
+    "auxiliary_learning_rate": AUTO,
+    "embedding_learning_rate_ratio": EMBEDDING_LEARNING_RATE_RATIO,
+}
+"""Training keys of the parameter groups that only the backbone gidd has, with their defaults."""
+
+MAX_ASSUMPTION_ERROR = 0.05
+"""Of assumed counts, relative: steps and budgets hardly move; more is another corpus."""
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What a plan knows about its corpus."""
+
+    source: str
+    fingerprint: str | None
+    """None where the facts are assumed, as the corpus is not at hand."""
+    vocab_size: int
+    seq_len: int
+    train_tokens: int
+    validation_tokens: int
+    bytes_per_token: float | None
+
+
+@dataclass(frozen=True)
+class PlanWarning:
+    """Something a plan allows and its owner should know."""
+
+    code: str
+    message: str
+
+
+def size_problems(sweep: Sweep) -> Iterator[Problem]:
+    """A design of more cells than anyone means."""
+    n_runs = sum(len(sweep.train.overridden_by(one.train).seeds) for one in sweep.series.values())
+    n_cells = n_targets(sweep.design) * n_runs
+    if n_cells > MAX_CELLS:
+        expected = f"a design of {n_cells:,} cells; expected at most {MAX_CELLS:,}"
+        yield Problem(("design",), expected)
+
+
+def corpus_problems(sweep: Sweep, facts: CorpusFacts) -> Iterator[Problem]:
+    """A corpus too small for its sequences or for the evaluation."""
+    if facts.train_tokens < facts.seq_len:
+        expected = f"expected at most the {facts.train_tokens:,} training tokens of the corpus"
+        yield Problem(("corpus", "seq_len"), expected)
+        return
+    available, asked = facts.validation_tokens // facts.seq_len, sweep.evaluation.sequences
+    if available < asked:
+        expected = (
+            f"{asked:,} sequences of {facts.seq_len} tokens, but the validation set holds "
+            f"{available:,} — expected at most that: set evaluation.sequences, shorten seq_len or "
+            "take a larger corpus"
+        )
+        yield Problem(("evaluation", "sequences"), expected)
+
+
+def assumption_problems(sweep: Sweep, facts: CorpusFacts) -> Iterator[Problem]:
+    """Assumed facts that the corpus, now at hand, contradicts."""
+    assumed = sweep.corpus.assume
+    if assumed is None:
+        return
+    if assumed.vocab_size != facts.vocab_size:
+        expected = f"the corpus {facts.source!r} has a vocabulary of {facts.vocab_size:,}"
+        yield Problem(("corpus", "assume", "vocab_size"), f"{expected}: expected the same")
+    for name in ("train_tokens", "validation_tokens", "bytes_per_token"):
+        told, found = getattr(assumed, name), getattr(facts, name)
+        if told is None or (found and abs(told - found) <= MAX_ASSUMPTION_ERROR * found):
+            continue
+        expected = (
+            f"the corpus {facts.source!r} has {found or 'no'} {name}: expected the same "
+            f"within {MAX_ASSUMPTION_ERROR:.0%}"
+        )
+        yield Problem(("corpus", "assume", name), expected)
+
+
+def assumed_corpus(facts: CorpusFacts, reason: str) -> PlanWarning:
+    """The warning of a plan whose facts are assumed."""
+    return PlanWarning(
+        "assumed_corpus",
+        f"planned for the corpus that corpus.assume describes, {facts.train_tokens:,} training "
+        f"tokens of {facts.vocab_size:,}, as {facts.source!r} is not at hand: trials have no ids "
+        f"and cannot be run here ({reason})",
+    )
+
+
+def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
+    """Cells that cannot be trained, schedules that do not fit their run, or no cell at all."""
+    for run in runs:
+        yield from run.problems
+        yield from _idle_keys(sweep, run)
+        yield from _unread_prefixes(sweep, run)
+        path_of = partial(run.series.train_path, sweep)
+        if not run.problems and (problem := schedule_problem(run, path_of)):
+            yield problem
+    if not any(run.cells or run.problems for run in runs):
+        ratios = [cell.tokens / trunk_params(cell.rung) for run in runs for cell in run.skipped]
+        expected = (
+            "a window that leaves no cell — expected it to overlap the design's own "
+            f"{min(ratios):.3g} to {max(ratios):.3g} tokens per parameter"
+        )
+        yield Problem(("design", "isoflop", "tokens_per_param"), expected)
+
+
+def _unread_prefixes(sweep: Sweep, run: Run) -> Iterator[Problem]:
+    """Clean prefixes for a family that reads one way."""
+    series = run.series
+    if series.train.prefix_share and series.needs.attention != "bidirectional":
+        expected = (
+            f"series {series.label!r} ({series.family}) predicts each token from those before it "
+            "anyway: expected 0, which it may have under a train of its own"
+        )
+        yield Problem(series.train_path(sweep, "prefix_share"), expected)
+
+
+def _idle_keys(sweep: Sweep, run: Run) -> Iterator[Problem]:
+    """Keys of another schedule than the run's, or of another backbone than the sweep's."""
+    train = run.series.train
+    for key, default in GROUP_KEYS.items():
+        if sweep.backbone != "gidd" and getattr(train, key) != default:
+            expected = (
+                f"for the backbone {sweep.backbone} — expected no {key}: it trains all tensors at "
+                "train.learning_rate"
+            )
+            yield Problem(run.series.train_path(sweep, key), expected)
+    for key, schedule in SCHEDULE_OF_KEY.items():
+        if getattr(train, key) != AUTO and train.schedule != schedule:
+            expected = (
+                f"for series {run.series.label!r} of schedule {train.schedule} — expected auto or "
+                f"nothing there: only {schedule} has a {key}"
+            )
+            yield Problem(run.series.train_path(sweep, key), expected)
+
+
+def limit_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
+    """A plan that costs more than its own limits allow."""
+    limits = sweep.limits
+    n_trials = sum(len(run.series.train.seeds) for run in runs if run.cells)
+    if limits.trials is not None and n_trials > limits.trials:
+        yield Problem(("limits", "trials"), f"the plan has {n_trials:,}: raise it or plan fewer")
+    cost = _cost_up_to(runs, math.inf)
+    if cost > limits.flops:
+        expected = f"the plan costs {cost:.3g} FLOPs: raise it, or {_prefix(sweep, runs)}"
+        yield Problem(("limits", "flops"), expected)
+
+
+def warnings(sweep: Sweep, facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[PlanWarning]:
+    """What a plan allows and its owner should know."""
+    yield from _thin_budgets(sweep, runs)
+    yield from _idle_sizes(runs)
+    yield from _repeated_data(facts, runs)
+
+
+def _prefix(sweep: Sweep, runs: Sequence[Run]) -> str:
+    """The most of a design, from its small end, that the limit allows."""
+    unit = "budgets" if sweep.design.isoflop else "tokens"
+    amounts = sorted({_amount(cell) for run in runs for cell in run.cells})
+    cost = partial(_cost_up_to, runs)
+    n_affordable = bisect.bisect_right(amounts, sweep.limits.flops, key=cost)
+    if not n_affordable:
+        return f"plan fewer sizes: the smallest {unit} alone cost {cost(amounts[0]):.3g}"
+    largest = amounts[n_affordable - 1]
+    return f"keep {unit} up to {largest:.4g}, which cost {cost(largest):.3g}"
+
+
+def _amount(cell: Cell) -> float:
+    return cell.tokens if cell.budget_flops is None else cell.budget_flops
+
+
+def _cost_up_to(runs: Sequence[Run], amount: float) -> float:
+    """Training FLOPs of all runs, each ended at its last cell of at most an amount."""
+    return math.fsum(
+        len(run.series.train.seeds)
+        * max((cell.flops for cell in run.cells if _amount(cell) <= amount), default=0.0)
+        for run in runs
+    )
+
+
+def _thin_budgets(sweep: Sweep, runs: Sequence[Run]) -> Iterator[PlanWarning]:
+    if sweep.design.isoflop is None:
+        return
+    for budget in sorted(sweep.design.isoflop.budgets):
+        n_sizes = dict.fromkeys(sweep.series, 0)
+        for run in runs:
+            n_sizes[run.series.label] += any(cell.budget_flops == budget for cell in run.cells)
+        fewest = min(n_sizes.values())
+        if fewest < MIN_SIZES_PER_BUDGET:
+            labels = ", ".join(label for label, n in n_sizes.items() if n == fewest)
+            yield PlanWarning(
+                "few_sizes",
+                f"budget {budget:g} keeps {fewest} sizes for {labels}; a parabola wants at least "
+                f"{MIN_SIZES_PER_BUDGET}: add sizes or widen tokens_per_param",
+            )
+
+
+def _idle_sizes(runs: Sequence[Run]) -> Iterator[PlanWarning]:
+    trained = {(run.series.label, run.rung) for run in runs if run.cells}
+    idle: dict[int, dict[str, None]] = {}  # labels in order, each once
+    for run in runs:
+        if (run.series.label, run.rung) not in trained:
+            idle.setdefault(trunk_params(run.rung), {})[run.series.label] = None
+    for params, labels in idle.items():
+        yield PlanWarning(
+            "idle_size",
+            f"the {params:,}-parameter model is not trained for {', '.join(labels)}: none of its "
+            "budgets lies in tokens_per_param",
+        )
+
+
+def _repeated_data(facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[PlanWarning]:
+    epochs: dict[Rung, float] = {}
+    for run in runs:
+        if run.cells:
+            longest = run.cells[-1].tokens / facts.train_tokens
+            epochs[run.rung] = max(longest, epochs.get(run.rung, 0.0))
+    many = {rung: n for rung, n in epochs.items() if n > MAX_EPOCHS}
+    if many:
+        rung, most = max(many.items(), key=lambda item: item[1])
+        yield PlanWarning(
+            "repeated_data",
+            f"{len(many)} of {len(epochs)} sizes read the {facts.train_tokens:,} training tokens "
+            f"more than {MAX_EPOCHS} times, the {trunk_params(rung):,}-parameter model {most:.1f} "
+            "times: repeated data are worth less than fresh ones",
+        )

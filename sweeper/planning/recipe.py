@@ -1,0 +1,56 @@
+"""What `auto` means for batch size, learning rates, warmup and the end of a schedule.
+
+The laws are the pooled ones of arXiv 2512.10858 (§5.6 and §5.7 of our specification), fitted over
+10^9 to 10^11 tokens with batches of 16 thousand to 2 million. Below that range they extrapolate;
+a sweep that matters should tune and name its own values. `analysis/tables/published_laws.csv` lists
+them too, beside those of single noise types; a test holds the two together.
+"""
+
+from sweeper.trials.ladder import BackboneName
+
+MIN_BATCH_SEQUENCES = 8
+"""Fewer sequences leave a stratified batch of noise levels too coarse and the hardware idle."""
+
+DIT_LEARNING_RATE = 2e-4
+"""Peak rate of all tensors and sizes of arXiv 2602.15014, at 524,288 tokens a batch."""
+
+AUXILIARY_LEARNING_RATE = 6e-3
+"""Rate of embeddings, head, norms, biases and sinks at every batch size.
+
+The study trains them at 0.02 eta, which is this at the eta = 0.3 it was tuned at, and lets them
+follow eta down as the batch shrinks. At 1024 tokens a batch (eta = 0.09, 25K parameters, 1e11 and
+3e11 FLOPs) holding them here instead lowered the masked bound by 0.1 nats per token.
+"""
+
+WARMUP_STEPS = 2000
+"""Warmup of both studies' large runs."""
+
+WARMUP_SHARE = 0.1
+"""Largest share of the steps before the first observation that warmup may take."""
+
+COOLDOWN_SHARE = 0.2
+"""Share of the run in the cooldowns of arXiv 2512.10858."""
+
+MIN_LEARNING_RATE_RATIO = 0.1
+"""End of the cosine of arXiv 2602.15014, in units of its peak."""
+
+
+def batch_sequences(tokens: float, seq_len: int) -> int:
+    """Sequences per step for a run of `tokens` tokens: B* = 10^-2.4 · D^0.8225 tokens."""
+    batch_tokens: float = 10**-2.4 * tokens**0.8225
+    return max(MIN_BATCH_SEQUENCES, round(batch_tokens / seq_len))
+
+
+def learning_rate(batch_tokens: float, backbone: BackboneName = "gidd") -> float:
+    """Learning rate for a batch: eta* = 10^-2.06 · B^0.3412, rounded to three digits.
+
+    That is the base rate of `gidd`. `dit` has no such law: its study trains every size at one.
+    """
+    if backbone == "dit":
+        return DIT_LEARNING_RATE
+    return float(f"{10**-2.06 * batch_tokens**0.3412:.3g}")
+
+
+def warmup_steps(first_observation_step: int) -> int:
+    """Warmup for a run first observed after a number of steps."""
+    return max(1, min(WARMUP_STEPS, round(WARMUP_SHARE * first_observation_step)))

@@ -1,0 +1,262 @@
+"""One rung of one series as runs: batch, learning rates and schedule, and the cells they pass.
+
+What is `auto` is resolved from the rung and the design alone, never from the series: the runs of
+two series on one rung see the same batches in the same order at the same learning rate.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sweeper.planning import recipe
+from sweeper.planning.design import Target
+from sweeper.planning.series import ResolvedSeries
+from sweeper.sweepfile.document import KeyPath, Problem
+from sweeper.sweepfile.fields import WarmupShare
+from sweeper.sweepfile.schema import Train
+from sweeper.trials.flops import FlopsPerToken, flops_per_token
+from sweeper.trials.ladder import BackboneName, Rung, trunk_params
+from sweeper.trials.trial import ENDLESS_SCHEDULES, Optimizer
+
+MIN_STEPS = 50
+"""Fewest steps of an observation: rounding to whole steps then moves its tokens by at most 1 %, and
+warmup (a tenth of them) and AdamW's averages have time to settle."""
+
+MAX_TOKENS = 1e18
+"""More tokens come from a typing error, and would not fit the 64-bit counts of the tables."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One observation to be."""
+
+    budget_flops: float | None
+    """Budget it stands for; None outside isoFLOP designs."""
+    step: int
+    tokens: int
+    flops: float
+    """Training FLOPs until this step, convention `full`."""
+
+
+@dataclass(frozen=True)
+class SkippedCell:
+    """An observation that the design spans and the plan leaves out."""
+
+    series: str
+    rung: Rung
+    budget_flops: float | None
+    tokens: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of a sweep share."""
+
+    seq_len: int
+    vocab_size: int
+    tokens_per_param: tuple[float, float] = (0.0, math.inf)
+    """Window of the cells to keep, ends included."""
+    backbone: BackboneName = "gidd"
+
+    def flops_per_token(self, rung: Rung, doubled_share: float = 0.0) -> FlopsPerToken:
+        """Training FLOPs per token of data of a rung."""
+        return flops_per_token(rung, self.seq_len, self.vocab_size, doubled_share, self.backbone)
+
+    def why_outside(self, rung: Rung, tokens: float) -> str:
+        """Why a cell is not kept; empty if it is."""
+        low, high = self.tokens_per_param
+        ratio = tokens / trunk_params(rung)
+        if low <= ratio <= high:
+            return ""
+        side, end = ("below", low) if ratio < low else ("above", high)
+        return f"{ratio:.4g} tokens per parameter, {side} the window's {end:g}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One rung of one series, or one observation of it: what all its seeds share."""
+
+    series: ResolvedSeries
+    rung: Rung
+    optimizer: Optimizer
+    flops_per_token: FlopsPerToken
+    cells: tuple[Cell, ...]
+    skipped: tuple[SkippedCell, ...]
+    problems: tuple[Problem, ...]
+
+
+def plan_runs(
+    series: ResolvedSeries,
+    rung: Rung,
+    targets: Sequence[Target],
+    all_targets: Sequence[Target],
+    setting: Setting,
+) -> list[Run]:
+    """The runs that reach the targets of a rung.
+
+    One that passes them all, with settings that suit `all_targets`, those of every series. Where
+    the schedule depends on the length of the run, the points that a run passes are not the ends of
+    shorter ones: then one for each target, with settings of its own.
+    """
+    if series.train.schedule in ENDLESS_SCHEDULES:
+        optimizer = optimizer_for(series.train, rung, all_targets, setting)
+        return [plan_run(series, rung, targets, optimizer, setting)]
+    runs: list[Run] = []
+    for target in targets:
+        optimizer = optimizer_for(series.train, rung, [target], setting)
+        run = plan_run(series, rung, [target], optimizer, setting)
+        if run.cells and any(run.optimizer == other.optimizer for other in runs if other.cells):
+            problem = Problem(target.path, _repeated(run.cells[0].step, rung))
+            run = dataclasses.replace(run, problems=(*run.problems, problem))
+        runs.append(run)
+    return runs
+
+
+def plan_run(
+    series: ResolvedSeries,
+    rung: Rung,
+    targets: Sequence[Target],
+    optimizer: Optimizer,
+    setting: Setting,
+) -> Run:
+    """The run that passes all targets of a rung which lie in the window."""
+    flops = setting.flops_per_token(rung, series.needs.doubled_share)
+    tokens_per_step = optimizer.batch_sequences * setting.seq_len
+    cells: dict[int, Cell] = {}
+    skipped: list[SkippedCell] = []
+    problems: list[Problem] = []
+    for target in targets:
+        tokens = target.tokens(flops.total, tokens_per_step)
+        budget = target.budget_flops
+        if reason := setting.why_outside(rung, tokens):
+            skipped.append(SkippedCell(series.label, rung, budget, tokens, reason))
+            continue
+        step = max(1, round(tokens / tokens_per_step))
+        if target.unit == "steps" and series.train.batch_tokens == "auto":
+            problems.append(
+                Problem(
+                    target.path,
+                    "expected train.batch_tokens as a number: it says how many tokens a step has",
+                )
+            )
+        elif expected := _objection(target, rung, tokens, tokens_per_step):
+            problems.append(Problem(target.path, expected))
+        elif step in cells:
+            problems.append(Problem(target.path, _repeated(step, rung)))
+        n_tokens = step * tokens_per_step
+        cells[step] = Cell(budget, step, n_tokens, n_tokens * flops.total)
+    optimizer = _over_its_length(optimizer, series.train, max(cells, default=0))
+    return Run(series, rung, optimizer, flops, (*cells.values(),), (*skipped,), (*problems,))
+
+
+def optimizer_for(
+    train: Train, rung: Rung, targets: Sequence[Target], setting: Setting
+) -> Optimizer:
+    """Optimiser settings of a run, `auto` resolved, but for what its length in steps decides.
+
+    `targets` are those of all series, smallest first. The batch suits the geometric middle
+    of the first and last observation; FLOPs are counted for a network that reads each token once,
+    so that all series share it.
+    """
+    per_token = setting.flops_per_token(rung).total
+    least = recipe.MIN_BATCH_SEQUENCES * setting.seq_len
+    given = least if train.batch_tokens == "auto" else train.batch_tokens
+    asked = sorted(target.tokens(per_token, given) for target in targets)
+    kept = [tokens for tokens in asked if not setting.why_outside(rung, tokens)] or asked
+    batch = _batch_sequences(train, math.sqrt(kept[0]) * math.sqrt(kept[-1]), setting.seq_len)
+    tokens_per_step = batch * setting.seq_len
+    rate, auxiliary_rate, warmup = train.learning_rate, train.auxiliary_learning_rate, train.warmup
+    if rate == "auto":
+        rate = recipe.learning_rate(tokens_per_step, setting.backbone)
+    if auxiliary_rate == "auto":
+        auxiliary_rate = recipe.AUXILIARY_LEARNING_RATE
+    if warmup == "auto":
+        warmup = recipe.warmup_steps(round(kept[0] / tokens_per_step))
+    elif isinstance(warmup, WarmupShare):
+        warmup = warmup.at_least
+    return Optimizer(
+        batch_sequences=batch,
+        learning_rate=rate,
+        auxiliary_learning_rate=auxiliary_rate,
+        warmup_steps=warmup,
+        embedding_learning_rate_ratio=train.embedding_learning_rate_ratio,
+        schedule=train.schedule,
+        name=train.optimizer,
+        betas=train.betas,
+        weight_decay=train.weight_decay,
+        clip_norm=train.clip_norm,
+        ema_decay=train.ema,
+    )
+
+
+def schedule_problem(run: Run, path_of: Callable[[str], KeyPath]) -> Problem | None:
+    """A warmup that is not over by the first observation, or that leaves no room for a cooldown.
+
+    `path_of` says where the sweep file sets a training key.
+    """
+    if not run.cells:
+        return None
+    first, optimizer = run.cells[0].step, run.optimizer
+    before = f"before {_model(run.rung)} is first observed"
+    if optimizer.warmup_steps >= first:
+        return Problem(path_of("warmup"), f"expected fewer steps than the {first:,} {before}")
+    if optimizer.warmup_steps + optimizer.cooldown_steps > first:
+        expected = (
+            f"{optimizer.cooldown_steps:,} steps of cooldown after {optimizer.warmup_steps:,} of "
+            f"warmup — expected no more than the {first:,} {before}"
+        )
+        return Problem(path_of("cooldown"), expected)
+    return None
+
+
+def _over_its_length(optimizer: Optimizer, train: Train, n_steps: int) -> Optimizer:
+    """The settings with whatever depends on the length of the run fitted to it."""
+    if isinstance(train.warmup, WarmupShare):
+        optimizer = dataclasses.replace(optimizer, warmup_steps=train.warmup.steps(n_steps))
+    match train.schedule:
+        case "constant":
+            return optimizer
+        case "cosine":
+            lowest = train.min_learning_rate_ratio
+            lowest = recipe.MIN_LEARNING_RATE_RATIO if lowest == "auto" else lowest
+            return dataclasses.replace(
+                optimizer, schedule_steps=n_steps, min_learning_rate_ratio=lowest
+            )
+        case "wsd":
+            share = recipe.COOLDOWN_SHARE if train.cooldown == "auto" else train.cooldown
+            n_cooled = max(1, round(share * n_steps))
+            return dataclasses.replace(optimizer, schedule_steps=n_steps, cooldown_steps=n_cooled)
+
+
+def _batch_sequences(train: Train, tokens: float, seq_len: int) -> int:
+    if train.batch_tokens == "auto":
+        return recipe.batch_sequences(tokens, seq_len)
+    return max(1, round(train.batch_tokens / seq_len))
+
+
+def _objection(target: Target, rung: Rung, tokens: float, tokens_per_step: int) -> str:
+    """Why a cell cannot be trained; empty if it can."""
+    if tokens > MAX_TOKENS:
+        return f"{tokens:.3g} tokens for {_model(rung)} — expected at most {MAX_TOKENS:g}"
+    n_steps = round(tokens / tokens_per_step)
+    if n_steps >= MIN_STEPS:
+        return ""
+    least = target.amount / tokens * MIN_STEPS * tokens_per_step
+    if target.unit == "steps":
+        return f"{n_steps} steps for {_model(rung)} — expected at least {MIN_STEPS}"
+    is_isoflop = target.unit == "flops"
+    other = "narrow tokens_per_param to leave it out" if is_isoflop else "leave it out"
+    return (
+        f"{n_steps} steps of {tokens_per_step:,} tokens for {_model(rung)} — expected at least "
+        f"{MIN_STEPS}: raise it to {least:.3g}, lower train.batch_tokens or {other}"
+    )
+
+
+def _repeated(n_steps: int, rung: Rung) -> str:
+    return f"the same {n_steps:,} steps as another for {_model(rung)}; leave one out"
+
+
+def _model(rung: Rung) -> str:
+    return f"the {trunk_params(rung):,}-parameter model"

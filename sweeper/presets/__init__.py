@@ -1,1 +1,0 @@
-"""Layers of the two published networks, `gidd` and `dit`, for `backbone.py`."""

@@ -1,0 +1,238 @@
+"""Attempts at trials, and the progress of the one that runs.
+
+The driver numbers attempts and writes how they ended; the worker writes progress. Both lie in the
+store, so that `status` and the next driver know without asking anybody. The highest number is the
+only attempt that may publish. Attempts at published trials are archived (`attempt_archive.py`).
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeper.store import files
+from sweeper.store.assignment import Assignment, Device, FailureKind, Outcome
+from sweeper.store.attempt_archive import TRACEBACK_SUFFIX, archived
+from sweeper.store.layout import Store
+from sweeper.store.storage import StorePath
+
+AttemptOutcome = Outcome | FailureKind
+"""How an attempt ended."""
+
+_NOT_FAILED = ("published", "diverged", "interrupted", "preempted", None)
+
+_TORN = (ValueError, TypeError, AttributeError)
+"""What reading a torn attempt may raise."""
+
+PROGRESS_INTERVAL_S = 2.0
+"""Shortest time between two progress files of one trial."""
+
+REMOTE_PROGRESS_INTERVAL_S = 8.0
+"""The same in an object store, where each keeps training waiting for a moment and costs money."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt as recorded; without an outcome it runs, or its driver died."""
+
+    number: int
+    executor: str
+    device: Device
+    n_threads: int
+    started_at: str
+    ended_at: str | None = None
+    micro_batch_sequences: int | None = None
+    outcome: AttemptOutcome | None = None
+    error_class: str | None = None
+    error_message: str | None = None
+    """One line; the traceback lies beside in `<n>.traceback.txt`."""
+
+    @property
+    def started_s(self) -> float:
+        """Start as seconds since the epoch, to the second."""
+        return _seconds(self.started_at)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without a result and without being asked to."""
+        return self.outcome not in _NOT_FAILED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far the running attempt is."""
+
+    step: int
+    n_steps: int
+    flops_done: float
+    loss_nats_per_token: float | None
+    """Training loss as last logged; null before that."""
+    train_time_s: float
+    """Seconds in training steps, over all attempts."""
+    eval_time_s: float
+    """Seconds in evaluation, over all attempts."""
+
+
+@dataclass(frozen=True)
+class ReportedProgress:
+    """Progress as read back."""
+
+    attempt: int
+    age_s: float
+    """Seconds since it was written, by the clock of the file system it lies on.
+
+    In an object store, by the clock of the machine that wrote it.
+    """
+    updated_at: str
+    progress: Progress
+
+    def is_news_after(self, other: "ReportedProgress") -> bool:
+        """Whether it was written after another report of the same attempt."""
+        return (self.updated_at, self.progress) != (other.updated_at, other.progress)
+
+
+def begin_attempt(
+    store: Store,
+    trial_id: str,
+    *,
+    executor: str,
+    device: Device,
+    n_threads: int,
+    micro_batch_sequences: int | None = None,
+) -> Attempt:
+    """Start a new attempt; every earlier one can no longer publish."""
+    folder = store.attempts(trial_id)
+    number = latest_number(store, trial_id)
+    while True:
+        number += 1
+        attempt = Attempt(
+            number=number,
+            executor=executor,
+            device=device,
+            n_threads=n_threads,
+            micro_batch_sequences=micro_batch_sequences,
+            started_at=utc_now(),
+        )
+        data = files.to_json(vars(attempt))
+        if files.create_exclusively(folder / f"{number}.json", data):
+            return attempt
+
+
+def end_attempt(
+    store: Store,
+    trial_id: str,
+    number: int,
+    outcome: AttemptOutcome,
+    *,
+    error: tuple[str, str, str] | None = None,
+) -> None:
+    """Record how an attempt ended; `error` is class, one-line message and traceback.
+
+    Does nothing where the attempt has been archived: its trial was published by another one. Not
+    flushed to the disk: after a power cut it may read as one that was interrupted, as good.
+    """
+    path = store.attempts(trial_id) / f"{number}.json"
+    try:
+        attempt = dataclasses.replace(_read(path), outcome=outcome, ended_at=utc_now())
+    except FileNotFoundError:
+        return
+    if error is not None:
+        attempt = dataclasses.replace(attempt, error_class=error[0], error_message=error[1])
+        files.replace_lightly(path.with_suffix(TRACEBACK_SUFFIX), error[2].encode())
+    files.replace_lightly(path, files.to_json(vars(attempt)))
+
+
+def attempts(store: Store, trial_id: str) -> tuple[Attempt, ...]:
+    """The attempts at a trial, oldest first.
+
+    Without those that cannot be read: what they said is lost, and a trial goes on without it.
+    """
+    folder = store.attempts(trial_id)
+    found = {number: _of(fields) for number, fields in archived(store, trial_id).items()}
+    for number in _numbers(folder):
+        with contextlib.suppress(FileNotFoundError, *_TORN):  # archived meanwhile, or torn
+            found[number] = _read(folder / f"{number}.json")
+    return tuple(found[number] for number in sorted(found))
+
+
+def torn_attempts(store: Store, trial_id: str) -> Iterator[tuple[StorePath, Exception]]:
+    """The files of attempts at a trial that cannot be read, and why."""
+    folder = store.attempts(trial_id)
+    for number in _numbers(folder):
+        try:
+            _read(folder / f"{number}.json")
+        except FileNotFoundError:
+            continue  # archived meanwhile
+        except _TORN as error:
+            yield folder / f"{number}.json", error
+
+
+def latest_number(store: Store, trial_id: str) -> int:
+    """Number of the latest attempt at a trial, 0 before the first."""
+    return max([*_numbers(store.attempts(trial_id)), *archived(store, trial_id)], default=0)
+
+
+def progress_reporter(assignment: Assignment) -> Callable[[Progress], None]:
+    """A function that writes progress, at most once per PROGRESS_INTERVAL_S; call it every step.
+
+    Call it during long evaluations too: a trial that is silent counts as stopped. What cannot be
+    written to an object store for a moment is left to the next report.
+    """
+    path = Store(assignment.store_folder).attempts(assignment.trial.trial_id) / "progress.json"
+    is_local = isinstance(path, Path)
+    interval_s = PROGRESS_INTERVAL_S if is_local else REMOTE_PROGRESS_INTERVAL_S
+    last_written_s = -interval_s
+
+    def report(progress: Progress) -> None:
+        nonlocal last_written_s
+        now_s = time.monotonic()
+        if now_s - last_written_s >= interval_s:
+            last_written_s = now_s
+            fields: dict[str, Any] = {"attempt": assignment.attempt, "updated_at": utc_now()}
+            fields |= dataclasses.asdict(progress)
+            if not math.isfinite(progress.loss_nats_per_token or 0.0):
+                fields["loss_nats_per_token"] = None
+            with contextlib.nullcontext() if is_local else contextlib.suppress(OSError):
+                files.replace_lightly(path, files.to_json(fields))
+
+    return report
+
+
+def read_progress(store: Store, trial_id: str) -> ReportedProgress | None:
+    """What a trial's worker last reported; None when there is nothing readable."""
+    path = store.attempts(trial_id) / "progress.json"
+    try:
+        fields: dict[str, Any] = files.read_json(path)
+        attempt, updated_at = fields.pop("attempt"), fields.pop("updated_at")
+        changed_s = path.stat().st_mtime if isinstance(path, Path) else _seconds(updated_at)
+        return ReportedProgress(attempt, time.time() - changed_s, updated_at, Progress(**fields))
+    except (OSError, ValueError, TypeError, KeyError):
+        # Written without waiting for the disk: after a power cut it may be torn, and is worthless.
+        return None
+
+
+def utc_now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _seconds(moment: str) -> float:
+    """Seconds since the epoch of what `utc_now` gave."""
+    return datetime.datetime.fromisoformat(moment).timestamp()
+
+
+def _read(path: StorePath) -> Attempt:
+    return _of(files.read_json(path))
+
+
+def _of(fields: dict[str, Any]) -> Attempt:
+    return Attempt(**{name: value for name, value in fields.items() if name != "traceback"})
+
+
+def _numbers(folder: StorePath) -> list[int]:
+    return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())

@@ -1,0 +1,47 @@
+"""The rows that failed trials leave in `trials`."""
+
+from collections.abc import Iterable
+
+from sweeper.store.attempt_archive import begun_trials
+from sweeper.store.attempts import Attempt, attempts, read_progress
+from sweeper.store.files import read_json
+from sweeper.store.layout import Store
+from sweeper.store.pending import Remaining, assignment, missing
+from sweeper.store.plan_file import StoredPlan
+from sweeper.store.results import Published
+from sweeper.store.rows import Ending, trial_row
+from sweeper.trials.records import TrialRow
+
+
+def failed_rows(
+    store: Store, plan: StoredPlan, published: Iterable[Published]
+) -> tuple[TrialRow, ...]:
+    """One row per planned trial without a result whose latest attempt failed."""
+    rows = []
+    begun = begun_trials(store)
+    for remaining in missing(plan.trials, published):
+        if remaining.trial_id not in begun:
+            continue
+        history = attempts(store, remaining.trial_id)
+        if history and history[-1].has_failed:
+            rows.append(_failed_row(store, plan, remaining, history))
+    return tuple(rows)
+
+
+def _failed_row(
+    store: Store, plan: StoredPlan, remaining: Remaining, history: tuple[Attempt, ...]
+) -> TrialRow:
+    last = history[-1]
+    reported = read_progress(store, remaining.trial_id)
+    ending = Ending(
+        status="failed",
+        steps=reported.progress.step if reported else 0,
+        train_time_s=reported.progress.train_time_s if reported else 0.0,
+        eval_time_s=reported.progress.eval_time_s if reported else 0.0,
+        started_at=history[0].started_at,
+        finished_at=last.ended_at or last.started_at,
+        torch_version=str(read_json(store.manifest)["packages"]["torch"]),
+        error_class=last.error_class,
+        error_message=last.error_message,
+    )
+    return trial_row(assignment(store, plan, remaining, last), ending)

@@ -1,0 +1,115 @@
+"""A sweep's results folder: its layout.
+
+    results/<sweep>/
+      sweep.yaml                     the sweep file as last submitted      (submission.py)
+      revisions/0001.yaml …          every revision as submitted           (submission.py)
+      manifest.json                  versions, git commit, hardware        (manifest.py)
+      plan.json                      derived: planned trials and cells     (plan_file.py)
+      records.json                   derived: heads of the records         (record_index.py)
+      published/<trial_id>.json      write-once result of a trial          (publication.py)
+      attempts/<trial_id>/<n>.json   started and how it ended              (attempts.py)
+      attempts/<trial_id>/progress.json                                    (attempts.py)
+      attempts.jsonl                 attempts at published trials          (attempt_archive.py)
+      checkpoints/<trajectory_id>/   while the trial needs them       (checkpoints.py)
+      drivers/<epoch>.json …         who is, or was, at work here           (lease.py)
+      trials/ losses/ observations/ samples/   Parquet, derived            (tables.py)
+
+The published records are the only source of truth: everything derived can be deleted and is
+rebuilt by the next run. A trial never depends on this folder's place, so folders can be moved.
+In an object store these are the names of objects below one prefix.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper.errors import StoreError
+from sweeper.store.storage import StorePath, require_exclusive_creation
+from sweeper.trials.records import TableName
+from sweeper.trials.trial import Trial
+
+
+@dataclass(frozen=True)
+class Store:
+    """The paths of one sweep's results."""
+
+    folder: StorePath
+    """Absolute, so that workers find it from any working directory."""
+
+    @property
+    def plan(self) -> StorePath:
+        """The derived plan, enough to know what is missing without planning again."""
+        return self.folder / "plan.json"
+
+    @property
+    def published(self) -> StorePath:
+        """One write-once record per trial."""
+        return self.folder / "published"
+
+    @property
+    def record_index(self) -> StorePath:
+        """Derived: the heads of all records in one file."""
+        return self.folder / "records.json"
+
+    @property
+    def manifest(self) -> StorePath:
+        """Versions and hardware of the last run."""
+        return self.folder / "manifest.json"
+
+    @property
+    def drivers(self) -> StorePath:
+        """The last few drivers, the one at work included."""
+        return self.folder / "drivers"
+
+    def record(self, trial_id: str) -> StorePath:
+        """Where a trial is published."""
+        return self.published / f"{trial_id}.json"
+
+    @property
+    def attempt_archive(self) -> StorePath:
+        """Attempts at published trials, in one file."""
+        return self.folder / "attempts.jsonl"
+
+    def attempts(self, trial_id: str) -> StorePath:
+        """Folder of a trial's attempts and progress."""
+        return self.folder / "attempts" / trial_id
+
+    def checkpoints(self, trial: Trial) -> StorePath:
+        """Folder of a trial's checkpoints, removed when it is published.
+
+        It belongs to the trajectory: a trial that observes other steps of the same run may resume
+        from it if it has passed none of them unobserved. The worker judges that.
+        """
+        return self.folder / "checkpoints" / trial.trajectory_id
+
+    def table(self, name: TableName) -> StorePath:
+        """Folder of one Parquet dataset."""
+        return self.folder / name
+
+
+def store_at(results: StorePath, sweep: str) -> Store:
+    """The store of a sweep below `results`, to write to.
+
+    Raises StoreError for a name that is not one folder, and for an object store that cannot be
+    written, or not once only.
+    """
+    if not sweep.isprintable() or sweep.startswith(".") or not sweep or Path(sweep).name != sweep:
+        raise StoreError(
+            f"sweep name {sweep!r} does not name one folder below {results}; use letters, digits "
+            "and dashes"
+        )
+    folder = _absolute(results / sweep)
+    require_exclusive_creation(folder)
+    return Store(folder)
+
+
+def open_store(folder: StorePath) -> Store:
+    """The store in an existing results folder; raises StoreError when it is none."""
+    store = Store(_absolute(folder))
+    if not store.plan.is_file():
+        reason = "is not a results folder (no plan.json)" if folder.is_dir() else "does not exist"
+        raise StoreError(f"{folder} {reason}; name a folder that `sweeper run` has written")
+    return store
+
+
+def _absolute(folder: StorePath) -> StorePath:
+    return folder.resolve() if isinstance(folder, Path) else folder

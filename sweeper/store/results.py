@@ -1,0 +1,217 @@
+"""Publishing a trial: one write-once record that holds everything it yields.
+
+The record is the commit point. Before it exists nothing of the trial counts; from then on nothing
+of it changes. Of two publishers the second loses harmlessly: the numbers are a pure function of
+the trial, so theirs are the same.
+
+A record is JSON with one top-level key per line and the long `losses` last, so that resuming and
+`status` read the head of ten thousand records without parsing their loss curves.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweeper.errors import StoreError
+from sweeper.store import attempts, files
+from sweeper.store.assignment import Assignment
+from sweeper.store.layout import Store
+from sweeper.store.record_index import (
+    Published as Published,  # a word of records, for who reads them
+)
+from sweeper.store.record_index import read_index, record_stamps
+from sweeper.store.storage import StorePath, read_many
+from sweeper.trials.records import LossRow, ObservationRow, SampleRow, TrialRow
+from sweeper.trials.trial import canonical, from_canonical
+
+LOSS_COLUMNS = tuple(
+    field.name for field in dataclasses.fields(LossRow) if field.name not in ("trial_id", "series")
+)
+"""Columns of `losses` that a record stores; the others are the same in every row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Everything a trial yields, ready to publish."""
+
+    trial: TrialRow
+    observations: tuple[ObservationRow, ...]
+    losses: tuple[LossRow, ...]
+    samples: tuple[SampleRow, ...] = ()
+
+
+def publish(assignment: Assignment, result: Result) -> bool:
+    """Publish a result and drop the trial's checkpoints.
+
+    Returns False, changing nothing, when the trial is published already or a later attempt has
+    started. Raises ValueError for a result that is not the assignment's, is incomplete, or holds
+    a number that is not finite.
+    """
+    _check(assignment, result)
+    store, trial = Store(assignment.store_folder), assignment.trial
+    record = store.record(trial.trial_id)
+    is_superseded = attempts.latest_number(store, trial.trial_id) > assignment.attempt
+    is_first = not is_superseded and files.create_exclusively(record, _encode(assignment, result))
+    if not is_superseded or record.exists():  # else the later attempt resumes from them
+        files.remove_folder(store.checkpoints(trial))
+    return is_first
+
+
+def read_record(path: StorePath) -> dict[str, Any]:
+    """A whole record as plain JSON values; raises StoreError when it is torn."""
+    return _parsed(path, path.read_bytes())
+
+
+def read_records(paths: Sequence[StorePath]) -> list[dict[str, Any]]:
+    """Several whole records; raises StoreError when one is torn."""
+    return [_parsed(path, data) for path, data in zip(paths, read_many(paths), strict=True)]
+
+
+def read_head(path: StorePath) -> Published:
+    """The head of a record; raises StoreError when it is torn."""
+    return _parsed_head(path, path.read_bytes())
+
+
+def head_of(record: dict[str, Any]) -> Published:
+    """The head of a record given as plain JSON values."""
+    row, observations = record["trial"], record["observations"]
+    return Published(
+        trial_id=row["trial_id"],
+        trajectory_id=row["trajectory_id"],
+        sweep=row["sweep"],
+        attempt=record["attempt"],
+        is_diverged=row["status"] == "diverged",
+        steps=row["steps"],
+        observed_steps=tuple(observation["step"] for observation in observations),
+        train_flops=row["train_flops"],
+        last_bound_nats_per_token=(
+            observations[-1]["bound_nats_per_token"] if observations else None
+        ),
+        work_time_s=row["train_time_s"] + row["eval_time_s"],
+    )
+
+
+def record_paths(store: Store) -> list[StorePath]:
+    """Paths of all published records, in the order of their trial ids."""
+    return [store.record(trial_id) for trial_id in record_stamps(store)]
+
+
+def published(store: Store) -> tuple[Published, ...]:
+    """Heads of all published records, in the order of their trial ids.
+
+    From the index as far as it is up to date. Raises StoreError for a torn record.
+    """
+    stamps = record_stamps(store)
+    heads = read_index(store).unchanged(stamps)
+    others = [store.record(trial_id) for trial_id in stamps if trial_id not in heads]
+    for path, data in zip(others, read_many(others), strict=True):
+        heads[path.stem] = _parsed_head(path, data)
+    return tuple(heads[trial_id] for trial_id in stamps)
+
+
+def _parsed(path: StorePath, data: bytes) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = json.loads(data)
+    except ValueError as error:
+        raise _torn(path, error) from error
+    return fields
+
+
+def _parsed_head(path: StorePath, data: bytes) -> Published:
+    """The head of a record, its losses left aside."""
+    head, has_losses, _ = data.partition(b',\n"losses":')
+    try:
+        return head_of(json.loads(head + b"}" if has_losses else data))
+    except (ValueError, KeyError, TypeError) as error:
+        raise _torn(path, error) from error
+
+
+def _encode(assignment: Assignment, result: Result) -> bytes:
+    # Rows hold plain values only, which dataclasses.asdict would copy one by one.
+    parts: dict[str, Any] = {
+        "attempt": assignment.attempt,
+        "identity": canonical(assignment.trial),
+        "trial": vars(result.trial),
+        "observations": [vars(row) for row in result.observations],
+        "samples": [vars(row) for row in result.samples],
+        "losses": {name: [getattr(row, name) for row in result.losses] for name in LOSS_COLUMNS},
+    }
+    try:
+        lines = [f'"{key}": {json.dumps(part, allow_nan=False)}' for key, part in parts.items()]
+    except ValueError as error:
+        raise ValueError(
+            f"trial {assignment.trial.trial_id} yields a number that is not finite; a run that "
+            "leaves the finite numbers ends before that row, with status 'diverged'"
+        ) from error
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _check(assignment: Assignment, result: Result) -> None:
+    trial, row = assignment.trial, result.trial
+    named = {row.trial_id}
+    for rows in (result.observations, result.losses, result.samples):
+        named |= {each.trial_id for each in rows}
+    if named != {trial.trial_id}:
+        raise ValueError(f"result of another trial than {trial.trial_id}")
+    if row.status not in ("done", "diverged"):
+        raise ValueError(f"trial {trial.trial_id} cannot be published as {row.status!r}")
+    observed = tuple(observation.step for observation in result.observations)
+    if observed != trial.observe_at_steps[: len(observed)]:
+        raise ValueError(
+            f"trial {trial.trial_id} observed steps {observed}, planned {trial.observe_at_steps}"
+        )
+    is_complete = observed == trial.observe_at_steps and row.steps == trial.n_steps
+    if row.status == "done" and not is_complete:
+        raise ValueError(
+            f"trial {trial.trial_id} is not done: {row.steps} of {trial.n_steps} steps, observed "
+            f"{observed} of {trial.observe_at_steps}"
+        )
+
+
+def _torn(path: StorePath, error: Exception) -> StoreError:
+    return StoreError(
+        f"{path} is not a complete record ({type(error).__name__}: {error}); delete it and run "
+        "the sweep again to train this trial anew"
+    )
+
+
+def flaws(path: StorePath, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Code and message of each flaw of a record; may raise ValueError, KeyError or TypeError."""
+    trial, named = from_canonical(record["identity"]), record["trial"]
+    is_own = path.stem == named["trial_id"] == trial.trial_id
+    if not is_own or named["trajectory_id"] != trial.trajectory_id:
+        yield (
+            "foreign-record",
+            f"holds trial {trial.trial_id}: renamed or edited; delete it and run the sweep again",
+        )
+    wanted = {
+        "trial": {field.name for field in dataclasses.fields(TrialRow)},
+        "losses": set(LOSS_COLUMNS),
+    }
+    lacking = {f"trial.{name}" for name in wanted["trial"] - set(record["trial"])}
+    lacking |= {f"losses.{name}" for name in wanted["losses"] - set(record["losses"])}
+    for row in record["observations"]:
+        names = {field.name for field in dataclasses.fields(ObservationRow)}
+        lacking |= {f"observations.{name}" for name in names - set(row)}
+    if lacking:
+        yield (
+            "missing-column",
+            f"lacks {', '.join(sorted(lacking))}: written by an older version; delete it and run "
+            "the sweep again to train this trial anew",
+        )
+    if not _is_finite(record):
+        yield (
+            "not-finite",
+            "holds NaN or infinity, which no trial publishes; delete it and run the sweep again",
+        )
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(_is_finite(each) for each in value.values())
+    return not isinstance(value, list) or all(_is_finite(each) for each in value)

@@ -1,0 +1,172 @@
+"""Rows of the tables from an assignment and what its run measured. Pure and torch-free.
+
+Workers build the rows they publish here, and the driver the row of a trial that failed, so that
+columns which follow from the plan are filled in one place.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from sweeper.store.assignment import Assignment
+from sweeper.trials.records import LossRow, ObservationRow, TrialRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a run ended and what it cost."""
+
+    status: Literal["done", "diverged", "failed"]
+    steps: int
+    """Optimiser steps taken."""
+    train_time_s: float
+    """Over all attempts."""
+    eval_time_s: float
+    """Over all attempts."""
+    started_at: str
+    """Start of the first attempt, ISO 8601, UTC."""
+    finished_at: str
+    """ISO 8601, UTC."""
+    torch_version: str
+    error_class: str | None = None
+    error_message: str | None = None
+    """One line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One evaluation of the bound."""
+
+    step: int
+    bound_nats_per_token: float
+    bound_stderr_nats_per_token: float
+    bound_bits_per_byte: float | None
+    bound_given_prefix_nats_per_token: float | None
+    bound_given_prefix_stderr_nats_per_token: float | None
+    eval_tokens: int
+    train_loss_nats_per_token: float
+
+
+class _Ingredients(TypedDict):
+    """Columns that trials and observations share: what every convention is computed from."""
+
+    n_layers: int
+    width: int
+    context_tokens: int
+    vocab_size: int
+    params_trunk: int
+    params_embedding: int
+    params_head: int
+    params_conditioning: int
+    flops_per_token_trunk: float
+    flops_per_token_attention: float
+    flops_per_token_head: float
+
+
+def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
+    """The row of a trial in `trials`."""
+    trial = assignment.trial
+    tokens = ending.steps * trial.tokens_per_step
+    return TrialRow(
+        trial_id=trial.trial_id,
+        trajectory_id=trial.trajectory_id,
+        sweep=assignment.sweep,
+        series=assignment.series,
+        family=trial.family,
+        family_options=json.dumps(dict(trial.family_options)),
+        status=ending.status,
+        error_class=ending.error_class,
+        error_message=ending.error_message,
+        seed=trial.seed,
+        backbone=trial.backbone,
+        n_heads=trial.rung.n_heads,
+        **_ingredients(assignment),
+        batch_tokens=trial.tokens_per_step,
+        learning_rate=trial.optimizer.learning_rate,
+        optimizer=json.dumps(dataclasses.asdict(trial.optimizer)),
+        precision=trial.precision,
+        steps=ending.steps,
+        tokens=tokens,
+        train_flops=tokens * assignment.flops_per_token.total,
+        data_source=assignment.source,
+        data_fingerprint=trial.data.fingerprint,
+        eval_sequences=trial.evaluation.n_sequences,
+        trainer_version=trial.trainer_version,
+        n_attempts=assignment.attempt,
+        train_time_s=ending.train_time_s,
+        eval_time_s=ending.eval_time_s,
+        started_at=ending.started_at,
+        finished_at=ending.finished_at,
+        device=assignment.device,
+        n_threads=assignment.n_threads,
+        torch_version=ending.torch_version,
+    )
+
+
+def observation_row(
+    assignment: Assignment, measurement: Measurement, status: Literal["done", "diverged"]
+) -> ObservationRow:
+    """One row of `observations`; raises ValueError for a step that is not assigned."""
+    trial = assignment.trial
+    cells = {cell.step: cell for cell in assignment.cells}
+    if measurement.step not in cells:
+        raise ValueError(f"step {measurement.step} of trial {trial.trial_id} is not to be observed")
+    tokens = measurement.step * trial.tokens_per_step
+    return ObservationRow(
+        trial_id=trial.trial_id,
+        trajectory_id=trial.trajectory_id,
+        sweep=assignment.sweep,
+        series=assignment.series,
+        family=trial.family,
+        seed=trial.seed,
+        budget_flops=cells[measurement.step].budget_flops,
+        step=measurement.step,
+        tokens=tokens,
+        flops=tokens * assignment.flops_per_token.total,
+        bound_nats_per_token=measurement.bound_nats_per_token,
+        bound_stderr_nats_per_token=measurement.bound_stderr_nats_per_token,
+        bound_bits_per_byte=measurement.bound_bits_per_byte,
+        bound_given_prefix_nats_per_token=measurement.bound_given_prefix_nats_per_token,
+        bound_given_prefix_stderr_nats_per_token=(
+            measurement.bound_given_prefix_stderr_nats_per_token
+        ),
+        eval_tokens=measurement.eval_tokens,
+        train_loss_nats_per_token=measurement.train_loss_nats_per_token,
+        **_ingredients(assignment),
+        status=status,
+    )
+
+
+def loss_row(
+    assignment: Assignment, step: int, *, loss: float, learning_rate: float, grad_norm: float
+) -> LossRow:
+    """One row of `losses`; `loss` in nats per token."""
+    tokens = step * assignment.trial.tokens_per_step
+    return LossRow(
+        trial_id=assignment.trial.trial_id,
+        series=assignment.series,
+        step=step,
+        tokens=tokens,
+        flops=tokens * assignment.flops_per_token.total,
+        loss_nats_per_token=loss,
+        learning_rate=learning_rate,
+        grad_norm=grad_norm,
+    )
+
+
+def _ingredients(assignment: Assignment) -> _Ingredients:
+    trial, params, flops = assignment.trial, assignment.params, assignment.flops_per_token
+    return {
+        "n_layers": trial.rung.n_layers,
+        "width": trial.rung.width,
+        "context_tokens": trial.data.seq_len,
+        "vocab_size": trial.data.vocab_size,
+        "params_trunk": params.trunk,
+        "params_embedding": params.embedding,
+        "params_head": params.head,
+        "params_conditioning": params.conditioning,
+        "flops_per_token_trunk": flops.trunk,
+        "flops_per_token_attention": flops.attention,
+        "flops_per_token_head": flops.head,
+    }

@@ -1,0 +1,148 @@
+"""Results shared between the sweeps of one results folder: what one has trained, no other repeats.
+
+A driver copies from its siblings `results/<other>/published/` whatever settles one of its missing
+cells, and trains the rest. Whole records are copied, so every folder stays complete and movable on
+its own, and the rows say in `sweep` who trained them. Checkpoints are not shared.
+
+Siblings are read and never changed. What is torn, edited or of an older version there is skipped:
+their own `verify` names it. Links are not followed, so nothing outside the folder is read.
+"""
+
+import json
+import logging
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper.errors import StoreError
+from sweeper.store import files
+from sweeper.store.layout import Store
+from sweeper.store.pending import Remaining, Settled, missing
+from sweeper.store.plan_file import StoredPlan
+from sweeper.store.results import Published, flaws, published, read_head, record_paths
+from sweeper.store.storage import StorePath
+
+logger = logging.getLogger(__name__)
+
+UNSOUND = (OSError, StoreError, ValueError, LookupError, TypeError, AttributeError)
+"""What reading a torn, edited or foreign record may raise."""
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """A record of a sibling."""
+
+    path: StorePath
+    head: Published
+
+    def settles(self, steps: Collection[int]) -> set[int]:
+        """Those of some steps of its trajectory that need no training if it is taken."""
+        settled = Settled.by([self.head])
+        return {step for step in steps if settled.has(self.head.trajectory_id, step)}
+
+
+def adopt(store: Store, plan: StoredPlan) -> tuple[Published, ...]:
+    """Take over all results of siblings that settle missing cells; returns what was taken.
+
+    Call it while holding the sweep. Looks at no sibling when no cell is missing.
+    """
+    left = missing(plan.trials, published(store))
+    offers: dict[str, list[_Offer]] = {each.planned.trajectory_id: [] for each in left}
+    for sibling in _siblings(store) if left else ():
+        for offer in _offers_of(sibling):
+            if offer.head.trajectory_id in offers:
+                offers[offer.head.trajectory_id].append(offer)
+    return tuple(
+        head
+        for remaining in left
+        for head in _take(store, remaining, offers[remaining.planned.trajectory_id])
+    )
+
+
+def adopt_one(store: Store, remaining: Remaining) -> Published | None:
+    """Take over one trial from a sibling that has published it meanwhile, whole or not at all.
+
+    Cheap enough to call before every attempt: looks for two files in each sibling.
+    """
+    steps = {cell.step for cell in remaining.cells}
+    trial_ids = dict.fromkeys((remaining.trial_id, remaining.planned.trial_id))
+    for sibling in _siblings(store):
+        for trial_id in trial_ids:
+            offer = _offer(sibling.record(trial_id))
+            if offer and offer.settles(steps) == steps and _copy(store, offer):
+                return offer.head
+    return None
+
+
+def _take(store: Store, remaining: Remaining, offers: list[_Offer]) -> Iterator[Published]:
+    """Copy as few records as settle what can be settled."""
+    steps = {cell.step for cell in remaining.cells}
+    while offers and steps:
+        # Of equals the one that observed least beside: its points may be here already.
+        best = max(offers, key=lambda o: (len(o.settles(steps)), -len(o.head.observed_steps)))
+        offers.remove(best)
+        if best.settles(steps) and _copy(store, best):
+            steps -= best.settles(steps)
+            yield best.head
+
+
+def _copy(store: Store, offer: _Offer) -> bool:
+    """Copy a record, if it is sound; one that has appeared here meanwhile is as good."""
+    try:
+        data = offer.path.read_bytes()
+        found = [message for _, message in flaws(offer.path, json.loads(data))]
+    except UNSOUND as error:
+        found = [f"{type(error).__name__}: {error}"]
+    if found:
+        logger.info("%s is not taken over: %s", offer.path, found[0])
+        return False
+    files.create_exclusively(store.record(offer.head.trial_id), data)
+    return True
+
+
+def _offers_of(sibling: Store) -> Iterator[_Offer]:
+    """All records of a sibling that can be read."""
+    paths = record_paths(sibling)
+    if all(map(_is_plain, paths)) and not _is_link(sibling.record_index):
+        try:
+            heads = published(sibling)
+        except UNSOUND:
+            pass  # one is torn: the others are to be had one by one
+        else:
+            yield from (_Offer(sibling.record(head.trial_id), head) for head in heads)
+            return
+    yield from filter(None, map(_offer, paths))
+
+
+def _offer(path: StorePath) -> _Offer | None:
+    """The record at `path`, if there is one that can be read."""
+    try:
+        return _Offer(path, read_head(path)) if _is_plain(path) else None
+    except FileNotFoundError:
+        return None
+    except UNSOUND as error:
+        logger.info("%s is not taken over: %s", path, error)
+        return None
+
+
+def _siblings(store: Store) -> Iterator[Store]:
+    """The other sweeps of the results folder, in the order of their names."""
+    folders: list[StorePath] = sorted(store.folder.parent.iterdir(), key=str)
+    for folder in folders:
+        sibling = Store(folder)
+        if folder == store.folder or folder.name[0] in "._":
+            continue
+        is_on_disk = isinstance(sibling.published, Path)
+        if is_on_disk and (_is_link(folder) or _is_link(sibling.published)):
+            continue
+        if not is_on_disk or sibling.published.is_dir():  # in an object store, reading tells
+            yield sibling
+
+
+def _is_plain(path: StorePath) -> bool:
+    """Whether it is an object, or a file: not a link to one, nor a pipe."""
+    return not isinstance(path, Path) or (not _is_link(path) and path.is_file())
+
+
+def _is_link(path: StorePath) -> bool:
+    return isinstance(path, Path) and path.is_symlink()

@@ -1,0 +1,1 @@
+"""From YAML text to checked values, with file:line:col in every message."""

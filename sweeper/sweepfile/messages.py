@@ -1,0 +1,108 @@
+"""Pydantic's errors as problems of a sweep file: a path, what was expected, what was meant."""
+
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import pydantic
+from pydantic_core import ErrorDetails
+
+from sweeper.sweepfile.document import KeyPath, Problem, closest, did_you_mean
+
+Model = type[pydantic.BaseModel]
+
+
+def problems(error: pydantic.ValidationError, schema: Model) -> list[Problem]:
+    """Every problem that validating a file against a schema found."""
+    details = error.errors(include_url=False, include_input=False)
+    unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
+    return [_problem(detail, schema) for detail in details if not _is_misspelt(detail, unknown)]
+
+
+def _is_misspelt(detail: ErrorDetails, unknown: list[tuple[int | str, ...]]) -> bool:
+    """Whether a missing key stands beside an unknown one like it: one mistake, not two."""
+    loc = detail["loc"]
+    beside = [str(other[-1]) for other in unknown if other[:-1] == loc[:-1]]
+    return detail["type"] == "missing" and any(closest(key, [str(loc[-1])]) for key in beside)
+
+
+def _problem(detail: ErrorDetails, schema: Model) -> Problem:
+    """A pydantic error as a problem of ours."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    path = tuple(part for part in detail["loc"] if part != "[key]")
+    is_key = "[key]" in detail["loc"]
+    if kind == "sweep":
+        path = (*path, *context["below"])
+        is_key = is_key or context["at_key"]
+        found = f"the key {path[-1]!r}" if is_key else ""
+        return Problem(path, context["expected"], found, at_key=is_key)
+    if kind == "extra_forbidden":
+        expected = did_you_mean(str(path[-1]), _keys(schema, path[:-1]))
+        return Problem(path, expected, found=f"unknown key {path[-1]!r}", at_key=True)
+    if kind == "missing":
+        return Problem(path[:-1], f"expected the key {path[-1]!r}", found=f"no {path[-1]!r}")
+    return Problem(
+        path, _expected(kind, context, _keys(schema, path)) or detail["msg"], at_key=is_key
+    )
+
+
+def _expected(kind: str, context: Mapping[str, Any], keys: list[str]) -> str:
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        return f"expected {context['expected']}"
+    if kind in _BOUNDS:
+        word, name = _BOUNDS[kind]
+        return f"expected {word} {context[name]:,}"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return (
+            f"expected a mapping{f' with the keys {names}' if (names := ', '.join(keys)) else ''}"
+        )
+    return _KINDS.get(kind, "")
+
+
+_BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_KINDS = {
+    "string_type": "expected text; put it in quotes if it is meant",
+    "string_too_short": "expected some text",
+}
+
+
+def _keys(schema: Model, path: KeyPath) -> list[str]:
+    """Keys that the mapping at a path may have, as far as the schema knows them."""
+    annotation: Any = schema
+    for part in path:
+        annotation = _inner(annotation, part)
+    annotation = _unwrapped(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return [field.alias or name for name, field in annotation.model_fields.items()]
+    return []
+
+
+def _inner(annotation: Any, part: str | int) -> Any:
+    """The annotation of the value under one more key or list position."""
+    annotation = _unwrapped(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        fields = {field.alias or name: field for name, field in annotation.model_fields.items()}
+        return fields[str(part)].annotation if part in fields else None
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is dict:
+        return arguments[1]
+    return arguments[0] if arguments else None
+
+
+def _unwrapped(annotation: Any) -> Any:
+    """Without Annotated and without `| None`."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _unwrapped(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        kinds: Iterable[Any] = typing.get_args(annotation)
+        return _unwrapped(next(kind for kind in kinds if kind is not type(None)))
+    return annotation

@@ -1,0 +1,129 @@
+"""What trials run on and how often they are tried again: the part of a sweep file that changes no
+number."""
+
+import itertools
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from sweeper.sweepfile.fields import (
+    AutoCount,
+    AutoPositiveShare,
+    AutoShare,
+    Count,
+    Part,
+    Several,
+    Size,
+    or_auto,
+    wrong,
+)
+from sweeper.sweepfile.quantities import parse_seconds
+from sweeper.trials.ladder import Rung, trunk_params
+from sweeper.trials.resources import Resources
+
+
+def _positive_seconds(value: object) -> float:
+    seconds = parse_seconds(value)
+    if not 0 < seconds < math.inf:
+        raise ValueError("expected a time above zero, such as 5m")
+    return seconds
+
+
+AutoSeconds = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_positive_seconds))]
+
+
+class TrialResources(Part):
+    """What one trial occupies."""
+
+    gpus: AutoShare = "auto"
+    """Whole GPUs or a share of one; `auto`: one where there are GPUs, else none. More than one
+    train a trial together, a rank on each."""
+    cpus: AutoPositiveShare = "auto"
+    """CPU cores of each rank; `auto`: one."""
+    ranks: AutoCount = "auto"
+    """Processes that train a trial together; `auto`: one on each GPU, or one."""
+    shard: bool = False
+    """Spread weights, gradients and optimiser state over the ranks (FSDP2), instead of holding
+    them in each (DDP)."""
+    recompute: bool = False
+    """Compute activations again in the backward pass, to save memory (activation checkpointing)."""
+    micro_batch_tokens: AutoCount = "auto"
+    """Tokens that go through the network at a time in training; `auto`: the whole batch. It changes
+    memory, not identity: gradients add up to those of the batch, to rounding."""
+    checkpoint_every: AutoSeconds = "auto"
+    """Training time between two checkpoints; `auto`: 30 s, or more where saving takes long."""
+
+
+class ResourcesFromSize(TrialResources):
+    """What trials of this size and above occupy instead."""
+
+    size: Size
+
+
+class ResourceChoice(TrialResources):
+    """What each trial of a sweep occupies, by its size."""
+
+    from_size: Annotated[tuple[ResourcesFromSize, ...], Several] = ()
+    """What larger models take: keys that are named replace those above, smaller sizes first."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "ResourceChoice":
+        _check_ranks(self)
+        for i, entry in enumerate(self.from_size):
+            _check_ranks(self._chosen(entry.size), "from_size", i)
+        for i, (one, next_one) in enumerate(itertools.pairwise(self.from_size), start=1):
+            if trunk_params(next_one.size) <= trunk_params(one.size):
+                raise wrong("expected sizes in increasing order", "from_size", i, "size")
+        return self
+
+    def of(self, rung: Rung, seq_len: int) -> Resources:
+        """What a trial of this size occupies."""
+        chosen = self._chosen(rung)
+        tokens, seconds = chosen.micro_batch_tokens, chosen.checkpoint_every
+        return Resources(
+            gpus=chosen.gpus,
+            cpus=chosen.cpus,
+            n_ranks=_n_ranks(chosen),
+            sharded=chosen.shard,
+            recomputed=chosen.recompute,
+            micro_batch_sequences=None if tokens == "auto" else max(1, tokens // seq_len),
+            checkpoint_every_s=None if seconds == "auto" else seconds,
+        )
+
+    def _chosen(self, rung: Rung) -> TrialResources:
+        chosen: dict[str, Any] = {key: getattr(self, key) for key in TrialResources.model_fields}
+        for entry in self.from_size:
+            if trunk_params(entry.size) <= trunk_params(rung):
+                named = entry.model_fields_set - {"size"}
+                chosen |= {key: getattr(entry, key) for key in named}
+        return TrialResources.model_construct(**chosen)
+
+
+class RetryChoice(Part):
+    """How often a trial is tried again before it is given up."""
+
+    failures: Annotated[Count, Field(ge=0)] = 2
+    """After errors, crashes and stalls of its own."""
+    preemptions: Annotated[Count, Field(ge=0)] = 100
+    """After its machine was taken away."""
+    same_error: Annotated[Count, Field(ge=2)] = 3
+    """Trials in a row that end in one and the same error, upon which the sweep stops."""
+
+
+def _n_ranks(chosen: TrialResources) -> int:
+    if chosen.ranks != "auto":
+        return chosen.ranks
+    return 1 if chosen.gpus == "auto" else max(1, math.ceil(chosen.gpus))
+
+
+def _check_ranks(chosen: TrialResources, *path: str | int) -> None:
+    n_ranks, gpus = _n_ranks(chosen), chosen.gpus
+    if gpus != "auto" and gpus not in (0, n_ranks) and (gpus > 1 or n_ranks > 1):
+        raise wrong(
+            f"{n_ranks} ranks on {gpus:g} GPUs; expected one GPU for each rank, or none",
+            *path,
+            "ranks",
+        )
+    if chosen.shard and n_ranks == 1:
+        raise wrong("expected several gpus or ranks, which share the weights", *path, "shard")

@@ -1,0 +1,356 @@
+"""The sweep file's schema: what a person chooses, and nothing that follows from it.
+
+`load_sweep` reads, checks and reports every problem of the schema at once, each with its place.
+What needs the corpus or a family (steps, vocabulary, options of a family) is checked by `plan.py`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field, model_validator
+
+from sweeper.errors import ConfigError
+from sweeper.families import family_names
+from sweeper.sweepfile.document import Document, apply_overrides, did_you_mean, read_document
+from sweeper.sweepfile.fields import (
+    MAX_SEQ_LEN,
+    AutoCount,
+    AutoLengthShare,
+    AutoMinimumShare,
+    AutoRate,
+    Budget,
+    Count,
+    FolderName,
+    NormOrNone,
+    Number,
+    OneOrSeveral,
+    Pair,
+    Part,
+    Seconds,
+    Seed,
+    Several,
+    Share,
+    ShareOrAll,
+    Size,
+    Slug,
+    StepsBySize,
+    Tokens,
+    Warmup,
+    refuse_duplicates,
+    wrong,
+)
+from sweeper.sweepfile.messages import problems
+from sweeper.sweepfile.resources import ResourceChoice, RetryChoice
+from sweeper.trials.ladder import BackboneName, Rung
+from sweeper.trials.text_options import AS_BYTES, KEYS, READING_KEYS, Reading
+from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO, MAX_VOCAB_SIZE, Schedule
+
+
+class AssumedCorpus(Part):
+    """What a corpus is taken to be by `sweeper plan` on a machine that does not have it."""
+
+    vocab_size: Annotated[Count, Field(ge=2, le=MAX_VOCAB_SIZE)]
+    train_tokens: Tokens
+    validation_tokens: Tokens
+    bytes_per_token: Annotated[Number, Field(gt=0)] | None = None
+    """Bytes of text per token; None where there is no text, or nobody knows."""
+
+
+class CorpusChoice(Part):
+    """What to read."""
+
+    source: Annotated[str, Field(min_length=1)]
+    """`stdlib`, `path:…`, `tokens:…`, `hf:…`, `synthetic:…`; see `corpora/sources.py`."""
+    seq_len: Annotated[Count, Field(ge=2, le=MAX_SEQ_LEN)]
+    """Tokens per sequence."""
+    tokenizer: Annotated[str, Field(min_length=1)] = AS_BYTES.tokenizer
+    """`bytes`, the path of a Hugging Face `tokenizer.json`, or a name on the hub."""
+    text_column: Annotated[str, Field(min_length=1)] = AS_BYTES.text_column
+    """Column of JSONL and Parquet files, or of a dataset, that holds the documents."""
+    max_tokens: Tokens = AS_BYTES.max_tokens
+    """Where to stop reading an `hf:` dataset."""
+    assume: AssumedCorpus | None = None
+    """Checked against the corpus where it is at hand."""
+
+    @model_validator(mode="after")
+    def _keys_of_the_source(self) -> "CorpusChoice":
+        known = KEYS.get(self.source.partition(":")[0], READING_KEYS)
+        for key in READING_KEYS:
+            if key in self.model_fields_set and key not in known:
+                takers = " or ".join(f"{kind}:" for kind, keys in KEYS.items() if key in keys)
+                raise wrong(f"expected it for {takers} alone: leave it out", key, at_key=True)
+        return self
+
+    @property
+    def is_costly_to_read(self) -> bool:
+        """Whether planning, too, should keep the tokens once they are made."""
+        return self.source.startswith("hf:") or self.tokenizer != AS_BYTES.tokenizer
+
+    @property
+    def reading(self) -> Reading:
+        """How the source is read."""
+        return Reading(**{key: getattr(self, key) for key in READING_KEYS})
+
+
+class Train(Part):
+    """How to train. Written for the whole sweep or, key by key, for one series."""
+
+    batch_tokens: AutoCount = "auto"
+    """Tokens per optimiser step; taken to the nearest whole number of sequences."""
+    learning_rate: AutoRate = "auto"
+    """Base learning rate; matrices train at it divided by width. With dit: that of all tensors."""
+    auxiliary_learning_rate: AutoRate = "auto"
+    """Learning rate of embeddings, head, norms, biases and sinks."""
+    embedding_learning_rate_ratio: Annotated[Number, Field(gt=0, le=100)] = (
+        EMBEDDING_LEARNING_RATE_RATIO
+    )
+    """Learning rate of the input table in units of the auxiliary one."""
+    optimizer: Literal["adamw", "laprop"] = "adamw"
+    schedule: Schedule = "constant"
+    """Course of the learning rate after warmup. `cosine` and `wsd` (a cooldown at the end) depend
+    on the length of the run, so that every observation takes a run of its own."""
+    warmup: Warmup = "auto"
+    """Optimiser steps of linear warmup, 1 meaning none; or `{share, at_least}` of the run."""
+    cooldown: AutoLengthShare = "auto"
+    """Share of the run over which `wsd` brings the rate down to zero."""
+    min_learning_rate_ratio: AutoMinimumShare = "auto"
+    """Where `cosine` ends, in units of the peak rate."""
+    seeds: Annotated[tuple[Seed, ...], Several] = (0,)
+    """One run of every design point for each."""
+    betas: Annotated[tuple[Share, Share], Pair] = (0.9, 0.99)
+    weight_decay: Annotated[Number, Field(ge=0, le=100)] = 0.0
+    clip_norm: NormOrNone = 1.0
+    """Largest global gradient norm; `none`: gradients are taken as they are."""
+    ema: Share = 0.0
+    """What the average of the weights that is evaluated keeps each step; 0: no averaging."""
+    prefix_share: ShareOrAll = 0.0
+    """Share of the sequences that keep a clean prefix, see `prefixes.py`."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 autocast where it is faster, see `precision.py`."""
+
+    @model_validator(mode="after")
+    def _distinct_seeds(self) -> "Train":
+        refuse_duplicates(self.seeds, "seeds")
+        return self
+
+    @property
+    def named(self) -> tuple[tuple[str, Any], ...]:
+        """What is named explicitly, as sorted (key, value) pairs."""
+        return tuple((key, getattr(self, key)) for key in sorted(self.model_fields_set))
+
+    def overridden_by(self, other: "Train") -> "Train":
+        """This, with what `other` names explicitly taken from it."""
+        return self.model_copy(update=dict(other.named))
+
+
+class Series(Part):
+    """One frontier: a family, its options, and its own training settings."""
+
+    model_config = ConfigDict(extra="allow")  # options; the family itself says which it has
+
+    family: str
+    train: Train = Train()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the family, as written."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @pydantic.field_validator("family")
+    @classmethod
+    def _known_family(cls, name: str) -> str:
+        if name not in family_names():
+            raise wrong(did_you_mean(name, family_names()))
+        return name
+
+
+class IsoFlop(Part):
+    """Every size observed at every budget its tokens-per-parameter window allows."""
+
+    budgets: Annotated[tuple[Budget, ...], Several]
+    """Training FLOPs; order does not matter."""
+    sizes: Annotated[tuple[Size, ...], Several]
+    tokens_per_param: Annotated[tuple[Number, Number], Pair] = (0.0, math.inf)
+    """Window for tokens per trunk parameter, ends included."""
+    on_unbracketed: Literal["propose", "warn"] = "propose"
+    """What to do about a budget whose minimum lies outside the sizes."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "IsoFlop":
+        refuse_duplicates(self.budgets, "budgets")
+        refuse_duplicates(self.sizes, "sizes")
+        low, high = self.tokens_per_param
+        if not 0 <= low < high:
+            raise wrong("expected [low, high] with 0 <= low < high", "tokens_per_param")
+        return self
+
+
+class Grid(Part):
+    """Every size trained on every number of tokens."""
+
+    sizes: Annotated[tuple[Size, ...], Several]
+    tokens: Annotated[tuple[Tokens, ...], Several]
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Grid":
+        refuse_duplicates(self.sizes, "sizes")
+        refuse_duplicates(self.tokens, "tokens")
+        return self
+
+
+class Zip(Part):
+    """The first size on the first number of tokens, the second on the second, and so on."""
+
+    sizes: Annotated[tuple[Size, ...], Several]
+    tokens: Annotated[tuple[Tokens, ...], Several]
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Zip":
+        if len(self.sizes) != len(self.tokens):
+            raise wrong(f"expected {len(self.sizes)} entries, one for each of sizes", "tokens")
+        refuse_duplicates([*zip(self.sizes, self.tokens, strict=True)], "tokens")
+        return self
+
+
+class ListedRuns(Part):
+    """Runs of given lengths: one size or several, of one series, several or all."""
+
+    series: Annotated[tuple[str, ...], OneOrSeveral] = ()
+    """Labels; absent: every series."""
+    size: Size | None = None
+    sizes: Annotated[tuple[Size, ...], Several] = ()
+    tokens: Annotated[tuple[Tokens, ...], OneOrSeveral] | None = None
+    """Training tokens at which each size is observed."""
+    steps: Annotated[tuple[Tokens, ...], OneOrSeveral] | None = None
+    """Optimiser steps at which each size is observed."""
+    steps_by_size: StepsBySize | None = None
+    """Sizes, each with the optimiser steps at which it is observed."""
+    budget: Budget | None = None
+    """Training FLOPs that the runs stand for, in whatever convention they were chosen by."""
+    train: Train = Train()
+    """Training settings of these runs only."""
+
+    @property
+    def all_sizes(self) -> tuple[Rung, ...]:
+        """Sizes that share `tokens` or `steps`."""
+        return self.sizes if self.size is None else (self.size,)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "ListedRuns":
+        lengths = [key for key in ("tokens", "steps", "steps_by_size") if getattr(self, key)]
+        if not lengths:
+            raise wrong("expected one of the keys 'tokens', 'steps' and 'steps_by_size'")
+        sizes = [key for key in ("size", "sizes") if getattr(self, key)]
+        if self.steps_by_size:
+            sizes.append("steps_by_size")
+        for key, other in (
+            *zip(lengths[1:], lengths, strict=False),
+            *zip(sizes[1:], sizes, strict=False),
+        ):
+            raise wrong(f"a second choice beside {other}; expected exactly one", key, at_key=True)
+        if not sizes:
+            raise wrong("expected the key 'size' or 'sizes'")
+        refuse_duplicates(self.sizes, "sizes")
+        return self
+
+
+class Design(Part):
+    """Exactly one way of choosing sizes and tokens."""
+
+    isoflop: IsoFlop | None = None
+    grid: Grid | None = None
+    zipped: Zip | None = Field(default=None, alias="zip")
+    listed: Annotated[tuple[ListedRuns, ...], Several] | None = Field(default=None, alias="list")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _exactly_one(cls, value: Any) -> Any:
+        kinds = ("isoflop", "grid", "zip", "list")
+        if not isinstance(value, Mapping):
+            return value
+        if "auto" in value:
+            expected = f"not supported yet; expected one of {', '.join(kinds)}"
+            raise wrong(expected, "auto", at_key=True)
+        given = [key for key in value if key in kinds]
+        if len(given) > 1:
+            expected = f"a second design beside {given[0]}; expected exactly one"
+            raise wrong(expected, given[1], at_key=True)
+        if not given and not value:
+            raise wrong(f"expected exactly one of {', '.join(kinds)}")
+        empty = [kind for kind in given if value[kind] is None]
+        if empty:
+            raise wrong("expected the sizes and budgets or tokens of the design", empty[0])
+        return value
+
+
+class EvaluationChoice(Part):
+    """The fixed validation set that scores every trial."""
+
+    sequences: Annotated[Count, Field(ge=4)] = 1024
+    """Two halves, each with a standard error of its own."""
+    seed: Seed = 0
+    """Seed of noise levels and noise, shared by all trials."""
+
+
+class Limits(Part):
+    """Hard stops; absent means none."""
+
+    flops: Annotated[Number, Field(gt=0)] = math.inf
+    """Training FLOPs of the whole plan."""
+    wall_s: Annotated[Seconds, Field(gt=0)] = Field(default=math.inf, alias="wall")
+    """Seconds since the start."""
+    trials: Annotated[Count, Field(ge=1)] | None = None
+
+
+class Sweep(Part):
+    """A whole sweep file."""
+
+    name: FolderName
+    """Also the name of the results folder."""
+    description: str = ""
+    corpus: CorpusChoice
+    backbone: BackboneName = "gidd"
+    """Which published network every series trains."""
+    series: dict[Slug, Series]
+    design: Design
+    train: Train = Train()
+    evaluation: EvaluationChoice = EvaluationChoice()
+    resources: ResourceChoice = ResourceChoice()
+    limits: Limits = Limits()
+    retry: RetryChoice = RetryChoice()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Sweep":
+        if not self.series:
+            raise wrong("expected at least one label: {family: …}", "series")
+        for i, entry in enumerate(self.design.listed or ()):
+            for j, label in enumerate(entry.series):
+                if label not in self.series:
+                    below = (j,) if len(entry.series) > 1 else ()
+                    hint = did_you_mean(label, self.series)
+                    raise wrong(hint, "design", "list", i, "series", *below)
+        return self
+
+
+@dataclass(frozen=True)
+class LoadedSweep:
+    """A sweep and the file it came from."""
+
+    sweep: Sweep
+    document: Document
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
+    """The sweep file at `path` with `--set` overrides applied.
+
+    Raises ConfigError with every problem of the schema, each with file, line and column.
+    """
+    document = apply_overrides(read_document(path), overrides)
+    try:
+        return LoadedSweep(Sweep.model_validate(document.value), document)
+    except pydantic.ValidationError as error:
+        raise ConfigError(document.describe(problems(error, Sweep))) from error

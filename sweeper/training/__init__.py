@@ -1,0 +1,1 @@
+"""One trial, from its assignment to its published record."""

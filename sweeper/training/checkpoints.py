@@ -1,0 +1,180 @@
+"""Checkpoints of a trajectory: complete files named by their step, of which the newest two stay.
+
+One file holds everything that a trial needs to go on, so that no part of it can be of another step
+than the rest. The one before the newest stays because disks and power fail: a file that is torn,
+damaged or foreign is skipped, and costs one more interval instead of the whole run.
+"""
+
+import logging
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from sweeper.store import files
+from sweeper.store.layout import Store
+from sweeper.store.storage import TEMPORARY_PREFIX, StorePath
+from sweeper.trials.trial import Trial
+
+logger = logging.getLogger(__name__)
+
+N_KEPT = 2
+
+SHORTEST_INTERVAL_S = 30.0
+"""Training time that a killed worker may lose, where saving is cheap."""
+
+LARGEST_SHARE = 0.02
+"""Of the time, spent on saving, unless a person has chosen the interval."""
+
+UNREADABLE = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    UnpicklingError,
+    zipfile.BadZipFile,
+)
+"""What reading a torn, damaged or foreign checkpoint may raise."""
+
+_PATTERN = "step-*.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that could be read."""
+
+    step: int
+    contents: dict[str, Any]
+
+
+class Checkpoints:
+    """Those of one trial, as one attempt at it sees them."""
+
+    def __init__(self, store: Store, trial: Trial) -> None:
+        self._folder, self._trial = store.checkpoints(trial), trial
+        self._useless: set[StorePath] = set()
+        """Files that this attempt could not use; dropped once there is a better one."""
+
+    def newest_first(self) -> Iterator[Checkpoint]:
+        """All that can be read; warns of those that cannot."""
+        for path in reversed(self._paths()):
+            try:
+                contents = _read(path)
+                if contents["trajectory"] != self._trial.trajectory_id:
+                    raise ValueError(f"of trajectory {contents['trajectory']}")
+            except UNREADABLE as error:
+                self.skip(_step(path), f"it is unreadable ({type(error).__name__}: {error})")
+            else:
+                yield Checkpoint(_step(path), contents)
+
+    def skip(self, step: int, reason: str) -> None:
+        """Do without the checkpoint of a step."""
+        path = self._path(step)
+        self._useless.add(path)
+        logger.warning(
+            "trial %s: checkpoint %s is skipped: %s", self._trial.trial_id, path.name, reason
+        )
+
+    def save(self, step: int, contents: dict[str, Any]) -> bool:
+        """Write a checkpoint, all of it or nothing, and drop older ones.
+
+        Warns and returns False when the disk is full: the next one may fit, and until then
+        training goes on.
+        """
+        contents = {"trajectory": self._trial.trajectory_id, **contents}
+        self._drop_unfinished()
+        try:
+            files.replace_with(self._path(step), lambda path: _write(path, contents))
+        except OSError as error:
+            if not files.is_disk_full(error):
+                raise
+            logger.warning(
+                "trial %s: no checkpoint at step %d, the disk is full (%s)",
+                self._trial.trial_id,
+                step,
+                error,
+            )
+            return False
+        self._useless.discard(self._path(step))
+        self._drop_all_but(step)
+        return True
+
+    def _drop_all_but(self, step: int) -> None:
+        """Keep the checkpoint of a step and the newest useful others."""
+        others = [p for p in self._paths() if p != self._path(step) and p not in self._useless]
+        for path in {*others[: -(N_KEPT - 1)], *self._useless}:
+            path.unlink(missing_ok=True)
+        self._useless.clear()
+
+    def _drop_unfinished(self) -> None:
+        """Remove what a worker that was killed while it saved left behind."""
+        for path in self._folder.glob(f"{TEMPORARY_PREFIX}*"):
+            path.unlink(missing_ok=True)
+
+    def _path(self, step: int) -> StorePath:
+        return self._folder / f"step-{step:08}.pt"
+
+    def _paths(self) -> list[StorePath]:
+        """Of all checkpoints, oldest first."""
+        named = [path for path in self._folder.glob(_PATTERN) if path.stem[5:].isdecimal()]
+        return sorted(named, key=_step)
+
+
+class Pace:
+    """When the next checkpoint is due."""
+
+    def __init__(
+        self, every_s: float | None, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`every_s`: seconds from the end of one to the start of the next; None: 30 s, or more
+        where saving takes longer than 2 % of that."""
+        self._every_s, self._clock_s = every_s, clock_s
+        self._last_save_s = 0.0
+        self._saved_at_s = clock_s()
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two checkpoints."""
+        if self._every_s is not None:
+            return self._every_s
+        return max(SHORTEST_INTERVAL_S, self._last_save_s / LARGEST_SHARE)
+
+    def is_due(self) -> bool:
+        """Whether the interval has passed."""
+        return self._clock_s() - self._saved_at_s >= self.interval_s
+
+    def time(self, save: Callable[[], object]) -> None:
+        """Save, and count the interval from the end of it."""
+        start_s = self._clock_s()
+        save()
+        self._saved_at_s = self._clock_s()
+        self._last_save_s = self._saved_at_s - start_s
+
+
+def _write(path: Path, contents: dict[str, Any]) -> None:
+    # Through a file of Python's, which says why it cannot be written; torch's own does not.
+    with path.open("xb") as file:
+        torch.save(contents, file)
+
+
+def _read(path: StorePath) -> dict[str, Any]:
+    with files.local_file(path) as file:
+        # torch.load does not compare checksums: a damaged weight would be read as it is.
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
+        contents: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return contents
+
+
+def _step(path: StorePath) -> int:
+    return int(path.stem[5:])

@@ -1,0 +1,250 @@
+"""Training steps: deterministic in (trial, step), resumable bit for bit.
+
+Data and noise of a step are pure functions of seed and step, drawn for the whole global batch
+before it is cut into micro-batches and shares of ranks, so neither these nor restarts change them.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweeper.data.corpus import Corpus, train_batch
+from sweeper.evaluation.bound import Scoring
+from sweeper.families._prefixes import clean_prefixes, conditional_loss, with_prefixes
+from sweeper.families.base import AbstractFamily, NoisyBatch
+from sweeper.networks.backbone import backbone_of
+from sweeper.training.distributed import ALONE, Ranks, whole
+from sweeper.training.ema import WeightAverage
+from sweeper.training.optimizer import build_optimizer, set_rates
+from sweeper.training.parallel import Alone, Replicated, Sharded
+from sweeper.training.schedules import rate_factor
+from sweeper.trials.resources import BY_DEFAULT, Resources
+from sweeper.trials.seeds import generator
+from sweeper.trials.trial import Trial
+
+
+class Diverged(Exception):
+    """Training has left the finite numbers; a result, not a failure."""
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """What is logged of a training step."""
+
+    step: int
+    loss_nats_per_token: float
+    """Mean since the previous entry."""
+    learning_rate: float
+    grad_norm: float
+
+
+class Trainer:
+    """Weights and optimiser of one trial, advanced step by step, by all its ranks together."""
+
+    def __init__(
+        self,
+        trial: Trial,
+        family: AbstractFamily,
+        corpus: Corpus,
+        device: torch.device,
+        resources: Resources = BY_DEFAULT,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.trial, self.family, self.corpus, self.device = trial, family, corpus, device
+        self.ranks = ranks
+        self.backbone = backbone_of(trial, family.needs)
+        self.backbone.recomputes = resources.recomputed
+        self.network = _kind_of_network(resources, ranks)(self.backbone, trial, device, ranks)
+        self.denoise = self.network.denoise
+        self.optimizer = build_optimizer(self.backbone, trial.optimizer)
+        decay = trial.optimizer.ema_decay
+        self.average = WeightAverage(self.backbone.parameters(), decay) if decay else None
+        self.step = 0
+        together = resources.micro_batch_sequences or trial.optimizer.batch_sequences
+        self._micro_batch_sequences = -(-together // ranks.n_ranks)
+        self._loss_sum = torch.zeros((), device=device)
+        self._steps_summed = 0
+        self._grad_norm = torch.zeros((), device=device)
+
+    def advance(self) -> None:
+        """One optimiser step."""
+        self.step += 1
+        set_rates(self.optimizer, rate_factor(self.step, self.trial.optimizer))
+        self._loss_sum += self.accumulate_gradients(self.step)
+        self._steps_summed += 1
+        self._grad_norm = self._clip()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update()
+
+    def evaluation_weights(self) -> contextlib.AbstractContextManager[None]:
+        """Within it `denoise` uses the averaged weights, if the trial averages them."""
+        return self.average.in_place() if self.average else contextlib.nullcontext()
+
+    def global_batch(self, step: int) -> NoisyBatch:
+        """Data and noise of a step, on the CPU: the same whoever trains which rows of it."""
+        ids = train_batch(
+            self.corpus,
+            seq_len=self.trial.data.seq_len,
+            n_sequences=self.trial.optimizer.batch_sequences,
+            seed=self.trial.seed,
+            step=step,
+        )
+        noise = generator(self.trial.seed, "corruption", step)
+        batch = self.family.noisy_batch(torch.from_numpy(ids), noise)
+        if not self.trial.prefix_share:
+            return batch
+        rng = generator(self.trial.seed, "prefixes", step)
+        n_sequences, seq_len = ids.shape
+        return with_prefixes(
+            batch, clean_prefixes(n_sequences, seq_len, self.trial.prefix_share, rng)
+        )
+
+    def accumulate_gradients(self, step: int) -> Tensor:
+        """Add the gradient of the global batch of a step; returns its mean loss, detached."""
+        batch, total = self.global_batch(step), torch.zeros((), device=self.device)
+        micro_batches = self._micro_batches()
+        for i, share in enumerate(micro_batches):
+            rows = batch.rows(share.start, share.stop, share.step).to(self.device)
+            with self.network.micro_batch(is_last=i == len(micro_batches) - 1):
+                loss = self._loss(rows)
+                torch.autograd.backward(loss * self.network.gradient_scale)
+            total += loss.detach()
+        self.ranks.add_up(total)
+        return total
+
+    def scoring(self, after_batch: Callable[[], object]) -> Scoring:
+        """How the ranks score a validation set together."""
+
+        def gathered(parts: list[Any]) -> list[Any]:
+            self.network.complete(torch.zeros((), device=self.device))
+            return self.ranks.gathered(parts)
+
+        return Scoring(after_batch, self.ranks.has_turn, gathered)
+
+    def _micro_batches(self) -> list[range]:
+        """Rows of the global batch that this rank trains at a time; may be none in the last.
+
+        Every n-th row belongs to one of n ranks, because families may sort rows by their cost. All
+        have as many micro-batches, because each is made by all.
+        """
+        n_sequences, n = self.trial.optimizer.batch_sequences, self._micro_batch_sequences
+        share = range(self.ranks.rank, n_sequences, self.ranks.n_ranks)
+        n_of_first = -(-n_sequences // self.ranks.n_ranks)
+        return [share[start : start + n] for start in range(0, n_of_first, n)]
+
+    def _loss(self, rows: NoisyBatch) -> Tensor:
+        """What rows of this rank contribute to the mean loss of the global batch."""
+        if not len(rows.x0_BL):
+            loss = torch.zeros((), device=self.device)
+        else:
+            loss = self._loss_BL(rows).sum() / self.trial.tokens_per_step
+        return self.network.complete(loss)
+
+    def _loss_BL(self, batch: NoisyBatch) -> Tensor:
+        if batch.clean_BL is None:
+            return self.family.loss(self.denoise, batch)
+        return conditional_loss(self.family, self.denoise, batch)
+
+    def _clip(self) -> Tensor:
+        """Scale the gradient down to the largest norm allowed; returns its norm before."""
+        parameters, largest = [*self.backbone.parameters()], self.trial.optimizer.clip_norm
+        if largest is not None:
+            return whole(torch.nn.utils.clip_grad_norm_(parameters, largest))
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        return whole(torch.nn.utils.get_total_norm(gradients))
+
+    def log_entry(self) -> LogEntry:
+        """Summarise the steps since the previous entry; raises Diverged if they are not finite."""
+        entry = LogEntry(
+            step=self.step,
+            loss_nats_per_token=self._loss_sum.item() / self._steps_summed,
+            learning_rate=self.trial.optimizer.learning_rate
+            * rate_factor(self.step, self.trial.optimizer),
+            grad_norm=self._grad_norm.item(),
+        )
+        self._loss_sum.zero_()
+        self._steps_summed = 0
+        if not (math.isfinite(entry.loss_nats_per_token) and math.isfinite(entry.grad_norm)):
+            raise Diverged(f"loss {entry.loss_nats_per_token} at step {self.step}")
+        return entry
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs, as tensors and plain values, on the first rank.
+
+        All ranks take part. The first then holds whole tensors, so that a run may be resumed by
+        any number of ranks.
+        """
+        return self.ranks.collected(
+            {
+                "step": self.step,
+                "backbone": self.backbone.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state_dict() if self.average else None,
+                "loss_sum": self._loss_sum,
+                "steps_summed": self._steps_summed,
+                "grad_norm": self._grad_norm,
+            }
+        )
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Raise ValueError or what its reading raises for a state that is not of such a run."""
+        shapes = {name: tensor.shape for name, tensor in self.backbone.state_dict().items()}
+        if {name: tensor.shape for name, tensor in state["backbone"].items()} != shapes:
+            raise ValueError("its weights have other names or shapes")
+        n_parameters = len(shapes)
+        if set(state["optimizer"]["state"]) not in (set(), {*range(n_parameters)}):
+            raise ValueError("its optimiser is of other weights")
+        n_groups = len(state["optimizer"]["param_groups"])
+        if n_groups != len(self.optimizer.param_groups):
+            raise ValueError("its optimiser groups weights otherwise")
+        if self.average and len(state["average"]["averages"]) != n_parameters:
+            raise ValueError("its averages are of other weights")
+        for name in ("step", "loss_sum", "steps_summed", "grad_norm"):
+            state[name]
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from the first rank's `state_dict`, bit for bit. All ranks take part."""
+        state = self.ranks.outline(state)
+        part = self.ranks.part
+        weights = self.backbone.state_dict()
+        self.backbone.load_state_dict(
+            {name: part(tensor, weights[name]) for name, tensor in state["backbone"].items()}
+        )
+        self.optimizer.load_state_dict(self._own_optimizer_state(state["optimizer"]))
+        if self.average:
+            averages = zip(state["average"]["averages"], self.average.averages, strict=True)
+            own = [part(tensor, like) for tensor, like in averages]
+            self.average.load_state_dict({**state["average"], "averages": own})
+        self.step = state["step"]
+        self._loss_sum = part(state["loss_sum"], self._loss_sum).to(self.device)
+        self._steps_summed = state["steps_summed"]
+        self._grad_norm = part(state["grad_norm"], self._grad_norm).to(self.device)
+
+    def _own_optimizer_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """This rank's part of the optimiser's state."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        scalar = torch.zeros((), device=self.device)
+
+        def part(value: Any, parameter: Tensor) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            return self.ranks.part(value, parameter if value.dim() else scalar)
+
+        of_parameters = {
+            i: {name: part(value, parameters[i]) for name, value in values.items()}
+            for i, values in state["state"].items()
+        }
+        return {**state, "state": of_parameters}
+
+
+def _kind_of_network(resources: Resources, ranks: Ranks) -> type[Alone | Replicated | Sharded]:
+    if ranks.on_cpu is None:
+        return Alone
+    return Sharded if resources.sharded else Replicated

@@ -1,0 +1,312 @@
+"""One attempt at one trial: where data, model, family, trainer and evaluation meet.
+
+Checkpoints (`checkpoints.py`) hold weights, optimiser and everything measured so far; they are
+written from time to time and when asked to stop. Data and noise are functions of the step, so a
+resumed trial ends in the same bits as one that was never stopped.
+"""
+
+import contextlib
+import dataclasses
+import enum
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from sweeper.data.corpus import Corpus, cache_beside, load_corpus
+from sweeper.errors import DataError
+from sweeper.evaluation.bound import (
+    BoundEstimate,
+    evaluate_bound,
+    evaluate_given_prefixes,
+    validation_set,
+)
+from sweeper.families._options import family_of
+from sweeper.store.assignment import Assignment, Outcome, StopRequested
+from sweeper.store.attempts import Progress, attempts, progress_reporter, utc_now
+from sweeper.store.layout import Store
+from sweeper.store.results import Result, publish
+from sweeper.store.rows import Ending, Measurement, loss_row, observation_row, trial_row
+from sweeper.training import distributed
+from sweeper.training.checkpoints import UNREADABLE, Checkpoints, Pace
+from sweeper.training.distributed import Ranks
+from sweeper.training.trainer import Diverged, LogEntry, Trainer
+from sweeper.trials.text_options import Reading
+
+logger = logging.getLogger(__name__)
+
+LOG_EVERY_STEPS = 25
+"""Steps whose mean loss makes one row."""
+
+
+@dataclass
+class Measured:
+    """What a trial has yielded so far; part of its checkpoint."""
+
+    measurements: list[Measurement] = field(default_factory=list)
+    log: list[LogEntry] = field(default_factory=list)
+    train_time_s: float = 0.0
+    eval_time_s: float = 0.0
+
+
+class Order(enum.IntEnum):
+    """What is done before a step; the largest that a rank wants."""
+
+    GO_ON = 0
+    SAVE = 1
+    STOP = 2
+
+
+class Stopped(Exception):
+    """The driver asked to stop; a checkpoint is written."""
+
+
+def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    """Train, evaluate and publish a trial, from its last checkpoint if there is one.
+
+    Where `torch.distributed` is set up all its ranks call this, and train the trial together; the
+    device of a rank is the current one. Raises DataError when the corpus is not the one that was
+    planned.
+    """
+    _prepare_process(assignment.n_threads)
+    corpus = _planned_corpus(assignment)
+    run = _Run(assignment, corpus, stop, distributed.current())
+    try:
+        run.to_the_end()
+    except Stopped:
+        return "interrupted"
+    except Diverged as divergence:
+        run.publish("diverged", str(divergence))
+        return "diverged"
+    run.publish("done")
+    return "published"
+
+
+class _Run:
+    """A trial between its checkpoint and its publication.
+
+    Ranks that train it together decide alike in every step, from numbers that they share. Only the
+    first one reads and writes.
+    """
+
+    def __init__(
+        self, assignment: Assignment, corpus: Corpus, stop: StopRequested, ranks: Ranks
+    ) -> None:
+        self.assignment, self.trial, self.corpus = assignment, assignment.trial, corpus
+        self.stop, self.ranks = stop, ranks
+        self.report: Callable[[Progress], None] = progress_reporter(assignment)
+        self.checkpoints = Checkpoints(Store(assignment.store_folder), self.trial)
+        self.pace = Pace(assignment.resources.checkpoint_every_s)
+        self.measured = Measured()
+        device = torch.device(assignment.device)
+        self.trainer = Trainer(
+            self.trial, family_of(self.trial), corpus, device, assignment.resources, ranks
+        )
+        self.validation = validation_set(
+            corpus,
+            seq_len=self.trial.data.seq_len,
+            n_sequences=self.trial.evaluation.n_sequences,
+        ).to(self.trainer.device)
+
+    def to_the_end(self) -> None:
+        """Train to the last observation; raises Stopped or Diverged."""
+        self.resume()
+        self.tell()
+        while self.trainer.step < self.trial.n_steps:
+            match self.order():
+                case Order.STOP:
+                    self.save()
+                    raise Stopped
+                case Order.SAVE:
+                    self.pace.time(self.save)
+            self.advance()
+
+    def order(self) -> "Order":
+        """What all ranks do before the next step."""
+        order = Order.GO_ON
+        if self.stop():
+            order = Order.STOP
+        elif self.ranks.is_first and self.pace.is_due():
+            order = Order.SAVE
+        return Order(self.ranks.largest(order))
+
+    def advance(self) -> None:
+        """One training step, with what is logged and observed after it."""
+        observe = self.trainer.step + 1 in self.trial.observe_at_steps
+        with self._timed("train_time_s"):
+            self.trainer.advance()
+            if observe or self.trainer.step % LOG_EVERY_STEPS == 0:
+                self.measured.log.append(self.trainer.log_entry())
+        if observe:
+            with self._timed("eval_time_s"):
+                self.observe()
+        self.tell()
+
+    def observe(self) -> None:
+        """Evaluate the bound; raises Diverged if it is not finite."""
+        trainer, seed = self.trainer, self.trial.evaluation.seed
+        what = trainer.family, trainer.denoise, self.validation, seed, trainer.scoring(self.tell)
+        given: BoundEstimate | None = None
+        with trainer.evaluation_weights():
+            estimate = evaluate_bound(*what)
+            if self.trial.prefix_share:
+                given = evaluate_given_prefixes(*what)
+        for each in (estimate, given):
+            if each and not math.isfinite(each.nats_per_token + each.stderr):
+                raise Diverged(f"bound {each.nats_per_token} at step {trainer.step}")
+        bytes_per_token = self.corpus.bytes_per_token
+        in_bits = bytes_per_token and 1 / (math.log(2) * bytes_per_token)
+        self.measured.measurements.append(
+            Measurement(
+                step=self.trainer.step,
+                bound_nats_per_token=estimate.nats_per_token,
+                bound_stderr_nats_per_token=estimate.stderr,
+                bound_bits_per_byte=in_bits and estimate.nats_per_token * in_bits,
+                bound_given_prefix_nats_per_token=given.nats_per_token if given else None,
+                bound_given_prefix_stderr_nats_per_token=given.stderr if given else None,
+                eval_tokens=estimate.n_tokens,
+                train_loss_nats_per_token=self.measured.log[-1].loss_nats_per_token,
+            )
+        )
+
+    def publish(self, status: Literal["done", "diverged"], message: str | None = None) -> None:
+        """Write the trial's record; a superseded attempt publishes nothing."""
+        if not self.ranks.is_first:
+            return
+        assignment, store = self.assignment, Store(self.assignment.store_folder)
+        first_attempt = attempts(store, self.trial.trial_id)[0]
+        ending = Ending(
+            status=status,
+            steps=self.trainer.step,
+            train_time_s=self.measured.train_time_s,
+            eval_time_s=self.measured.eval_time_s,
+            started_at=first_attempt.started_at,
+            finished_at=utc_now(),
+            torch_version=torch.__version__,
+            error_class="Diverged" if status == "diverged" else None,
+            error_message=message,
+        )
+        result = Result(
+            trial=trial_row(assignment, ending),
+            observations=tuple(
+                observation_row(assignment, measurement, status)
+                for measurement in self.measured.measurements
+            ),
+            losses=tuple(
+                loss_row(
+                    assignment,
+                    entry.step,
+                    loss=entry.loss_nats_per_token,
+                    learning_rate=entry.learning_rate,
+                    grad_norm=entry.grad_norm,
+                )
+                for entry in self.measured.log
+            ),
+        )
+        if not publish(assignment, result):
+            logger.warning("trial %s was published by another attempt", self.trial.trial_id)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        trainer = self.trainer.state_dict()
+        if self.ranks.is_first:
+            contents = {"trainer": trainer, "measured": dataclasses.asdict(self.measured)}
+            self.checkpoints.save(self.trainer.step, contents)
+
+    def resume(self) -> None:
+        """Continue from the newest checkpoint that can be used; without any, start anew."""
+        found = self.usable_checkpoint() if self.ranks.is_first else None
+        measured = self.ranks.told(found and found[1])
+        if measured is not None:
+            self.trainer.load_state_dict(found[0] if found else {})
+            self.measured = measured
+
+    def usable_checkpoint(self) -> tuple[dict[str, Any], Measured] | None:
+        """State of the trainer, and what this trial had measured."""
+        for checkpoint in self.checkpoints.newest_first():
+            try:
+                state = checkpoint.contents["trainer"]
+                self.trainer.check(state)
+                return state, self._measured_until(
+                    state["step"], _measured_from(checkpoint.contents["measured"])
+                )
+            except UNREADABLE as error:
+                self.checkpoints.skip(checkpoint.step, str(error) or type(error).__name__)
+        return None
+
+    def _measured_until(self, step: int, measured: Measured) -> Measured:
+        """What this trial needs of it; raises ValueError where it cannot go on from that step."""
+        if step > self.trial.n_steps:
+            raise ValueError(f"it is past step {self.trial.n_steps}, the last")
+        by_step = {measurement.step: measurement for measurement in measured.measurements}
+        passed = [s for s in self.trial.observe_at_steps if s <= step]
+        for unobserved in passed:
+            if unobserved not in by_step:
+                raise ValueError(f"it is past step {unobserved}, still to be observed")
+        return dataclasses.replace(measured, measurements=[by_step[s] for s in passed])
+
+    def tell(self) -> None:
+        """Report progress; cheap enough to do after every step and batch."""
+        if self.ranks.is_first:
+            self.report(self._progress())
+
+    def _progress(self) -> Progress:
+        trainer, measured = self.trainer, self.measured
+        return Progress(
+            step=trainer.step,
+            n_steps=self.trial.n_steps,
+            flops_done=trainer.step
+            * self.trial.tokens_per_step
+            * self.assignment.flops_per_token.total,
+            loss_nats_per_token=measured.log[-1].loss_nats_per_token if measured.log else None,
+            train_time_s=measured.train_time_s,
+            eval_time_s=measured.eval_time_s,
+        )
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start_s = time.monotonic()
+        try:
+            yield
+        finally:
+            spent_s = getattr(self.measured, name) + time.monotonic() - start_s
+            setattr(self.measured, name, spent_s)
+
+
+def _measured_from(fields: dict[str, Any]) -> Measured:
+    return Measured(
+        measurements=[Measurement(**row) for row in fields["measurements"]],
+        log=[LogEntry(**row) for row in fields["log"]],
+        train_time_s=fields["train_time_s"],
+        eval_time_s=fields["eval_time_s"],
+    )
+
+
+def _planned_corpus(assignment: Assignment) -> Corpus:
+    cache = cache_beside(assignment.store_folder.parent)
+    corpus = _load_corpus_once(assignment.source, cache, assignment.reading)
+    planned = assignment.trial.data.fingerprint
+    if corpus.fingerprint != planned:
+        raise DataError(
+            f"corpus {assignment.source!r} has fingerprint {corpus.fingerprint}, but the plan was "
+            f"made for {planned}: its files changed, or this worker sees others; restore them or "
+            "run the sweep again to plan anew"
+        )
+    return corpus
+
+
+@functools.lru_cache(maxsize=1)
+def _load_corpus_once(source: str, cache: Path, reading: Reading) -> Corpus:
+    return load_corpus(source, cache, reading)
+
+
+def _prepare_process(n_threads: int) -> None:
+    torch.set_num_threads(n_threads)
+    # Gradients that underflow are slow to multiply: up to 3 ms of a 10 ms step under the profiler.
+    torch.set_flush_denormal(True)

@@ -1,0 +1,87 @@
+"""Training FLOPs per token, exactly, and every convention for quoting them.
+
+A FLOP is one addition or multiplication, so a matrix product of (m, k) and (k, n) has 2·m·k·n.
+Training costs three times the forward pass: the backward pass multiplies twice for each product.
+Attention is counted in full for causal and bidirectional patterns alike, as
+`torch.utils.flop_counter` does; a causal kernel may skip half of it.
+"""
+
+from dataclasses import dataclass
+
+from sweeper.trials.ladder import DIT_CONDITION_WIDTH, DIT_LEVEL_FEATURES, BackboneName, Rung
+
+BACKWARD_FACTOR = 3
+"""Forward plus backward, in units of the forward pass."""
+
+
+@dataclass(frozen=True)
+class FlopsPerToken:
+    """Training FLOPs (forward + backward) per token of data, by group."""
+
+    trunk: float
+    """Projections and MLPs of all layers, and conditioning on the noise level."""
+    attention: float
+    """Query–key and weight–value products of all layers."""
+    head: float
+    """Output logits."""
+
+    @property
+    def total(self) -> float:
+        """Every matrix product: the convention `full`."""
+        return self.trunk + self.attention + self.head
+
+
+def flops_per_token(
+    rung: Rung,
+    context_tokens: int,
+    vocab_size: int,
+    doubled_share: float = 0.0,
+    backbone: BackboneName = "gidd",
+) -> FlopsPerToken:
+    """Training FLOPs per token of data for one rung.
+
+    `doubled_share` is what a family declares: the share of training sequences that the network
+    reads at twice their length, which costs trunk and head twice and attention four times.
+    """
+    d, n_layers = rung.width, rung.n_layers
+    twice, four_times = 1 + doubled_share, 1 + 3 * doubled_share
+    conditioning = 0.0 if backbone == "gidd" else _conditioning_per_sequence(rung) / context_tokens
+    return FlopsPerToken(
+        trunk=BACKWARD_FACTOR * twice * 24 * d**2 * n_layers + conditioning,
+        attention=BACKWARD_FACTOR * four_times * 4 * context_tokens * d * n_layers,
+        head=BACKWARD_FACTOR * twice * 2 * d * vocab_size,
+    )
+
+
+def _conditioning_per_sequence(rung: Rung) -> float:
+    """Training FLOPs from the noise level of a sequence to the `dit` network's modulations.
+
+    Once per sequence, since training gives a sequence one level (or, where a family is not told
+    it, the constant 0). The features of the level need no gradient, so the first product has only
+    one in its backward pass.
+    """
+    d, c = rung.width, DIT_CONDITION_WIDTH
+    rest = c * c + c * (6 * d * rung.n_layers + 2 * d)
+    return 2 * ((BACKWARD_FACTOR - 1) * DIT_LEVEL_FEATURES * c + BACKWARD_FACTOR * rest)
+
+
+FLOPS_CONVENTIONS = ("full", "6N", "6N+attention", "no-attention")
+"""Names of the conventions of `flops_by_convention`."""
+
+
+def flops_by_convention(groups: FlopsPerToken, params_trunk: float, convention: str) -> float:
+    """Training FLOPs per token under a named convention; multiply by tokens for a run.
+
+    `full` counts every matrix product; `6N` is six per trunk parameter (method 2 of arXiv
+    2512.10858) and `6N+attention` adds attention (its method 1); `no-attention` counts trunk and
+    head products only (arXiv 2602.15014). Raises ValueError for an unknown name.
+    """
+    counts = {
+        "full": groups.total,
+        "6N": 6 * params_trunk,
+        "6N+attention": 6 * params_trunk + groups.attention,
+        "no-attention": groups.trunk + groups.head,
+    }
+    if convention not in counts:
+        raise ValueError(f"unknown FLOPs convention {convention!r}, expected one of {[*counts]}")
+    return counts[convention]

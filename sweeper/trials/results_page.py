@@ -1,0 +1,61 @@
+"""`docs/results.md`, generated from the rows of `records.py`.
+
+python -m sweeper.trials.results_page docs/results.md
+"""
+
+import inspect
+import sys
+from pathlib import Path
+
+from sweeper.trials.records import ROW_TYPES, schema
+
+INTRODUCTION = """\
+# Results on disk
+
+<!-- Generated from sweeper/trials/records.py by `make docs`. Edit there. -->
+
+`results/<sweep>/` holds
+
+| path | what |
+|---|---|
+| `sweep.yaml`, `revisions/` | the sweep file as last submitted, and every revision of it |
+| `manifest.json` | versions, git commit, hardware |
+| `plan.json` | the planned trials; derived from the sweep file |
+| `published/<trial_id>.json` | everything a trial yields, written once: the source of truth |
+| `records.json` | heads of these records, so that nobody opens them all; derived |
+| `attempts/`, `attempts.jsonl` | attempts and progress; those of published trials in one file |
+| `checkpoints/` | state of unfinished trials |
+| `trials/`, `losses/`, `observations/`, `samples/` | four Parquet datasets, derived |
+
+Open a dataset with one call:
+
+```python
+pandas.read_parquet("results/quick/observations")
+duckdb.sql(
+    "select series, budget_flops, min(bound_nats_per_token) "
+    "from 'results/quick/observations/*.parquet' group by all order by all"
+)
+```
+
+Nats are natural logarithms; FLOPs count forward and backward passes, additions and
+multiplications, attention and head included, unless a column says otherwise
+([conventions](flops.md)).
+"""
+
+
+def results_page() -> str:
+    """The whole page as Markdown."""
+    sections = [INTRODUCTION]
+    for name, row_type in ROW_TYPES.items():
+        lines = [f"## `{name}`", "", inspect.getdoc(row_type) or "", ""]
+        lines += ["| column | type | meaning |", "|---|---|---|"]
+        for field in schema(name):
+            null = ", null allowed" if field.nullable else ""
+            doc = field.metadata[b"doc"].decode()
+            lines.append(f"| `{field.name}` | {field.type}{null} | {doc} |")
+        sections.append("\n".join(lines) + "\n")
+    return "\n".join(sections)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(results_page(), encoding="utf-8")

@@ -1,0 +1,87 @@
+"""The verb that stops a driver, wherever it is: `cancel`."""
+
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweeper.store.storage import StorePath, place
+from sweeper.verbs.options import json_option
+from sweeper.verbs.output import print_json, say
+
+if TYPE_CHECKING:
+    from sweeper.orchestration.lease import DriverAtWork
+    from sweeper.store.layout import Store
+
+WAIT_S = 180.0
+"""Longest wait for a driver to go: its own patience with its trials, and two evaluations more."""
+
+SAY_INTERVAL_S = 15.0
+"""Time between two lines on what is waited for."""
+
+LIMIT_REACHED = 4
+
+
+@click.command()
+@click.argument("folder", type=place)
+@click.option("--now", "is_now", is_flag=True, help="Give up what ran since the last checkpoints.")
+@click.option("--no-wait", is_flag=True, help="Do not stay until the driver has gone.")
+@json_option
+@click.pass_context
+def cancel(context: click.Context, /, folder: StorePath, as_json: bool, **options: Any) -> None:
+    """Stop the driver of a sweep, through its results: on this machine or on a cluster.
+
+    Running trials write a checkpoint first. Nothing that is published is touched, and the sweep
+    can be run or submitted again to go on. Exit code 4 when the driver has not gone in time.
+
+    Example: sweeper cancel results/quick
+    """
+    from sweeper.orchestration.lease import give_order
+    from sweeper.store.layout import open_store
+
+    store = open_store(folder)
+    driver = give_order(store, "stop_now" if options["is_now"] else "stop")
+    if driver is not None and not as_json:
+        how = "stop at once" if options["is_now"] else "let its trials write checkpoints and stop"
+        say(f"asked process {driver.pid} on {driver.host} to {how}")
+    has_gone = driver is None or (not options["no_wait"] and _has_gone(store, driver))
+    if as_json:
+        asked = None if driver is None else {"host": driver.host, "pid": driver.pid}
+        print_json({"driver": asked, "is_stopped": has_gone})
+    else:
+        _say_what_became(folder, driver, has_gone=has_gone)
+    context.exit(0 if has_gone or options["no_wait"] else LIMIT_REACHED)
+
+
+def how_to_go_on(folder: StorePath) -> str:
+    """What to type to go on with the sweep in a results folder."""
+    if isinstance(folder, Path) and (folder / "sweep.yaml").is_file():
+        words = ["sweeper", "run", str(folder / "sweep.yaml"), "--results", str(folder.parent)]
+        return f"to go on: {shlex.join(words)}"
+    return "to go on, run or submit the sweep again"
+
+
+def _has_gone(store: "Store", driver: "DriverAtWork") -> bool:
+    """Wait until a driver is not at work any more; False when that takes too long."""
+    from sweeper.orchestration.lease import driver_at_work
+
+    start_s = said_s = time.monotonic()
+    while (at_work := driver_at_work(store)) and at_work.epoch == driver.epoch:
+        now_s = time.monotonic()
+        if now_s - start_s > WAIT_S:
+            return False
+        if now_s - said_s > SAY_INTERVAL_S:
+            said_s = now_s
+            say(f"waiting for its trials to stop, {now_s - start_s:.0f} s so far", err=True)
+        time.sleep(0.2)
+    return True
+
+
+def _say_what_became(folder: StorePath, driver: "DriverAtWork | None", *, has_gone: bool) -> None:
+    if not has_gone:
+        say(f"it is still at work; see `sweeper status {folder}`, or cancel with --now")
+        return
+    say(f"no driver is at work on {folder}" if driver is None else "it has stopped")
+    say(how_to_go_on(folder))

@@ -1,0 +1,182 @@
+"""Verbs that answer from a fit, `fit`, `compare`, `predict` and `propose`, and how verbs fit."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweeper.store.storage import StorePath
+from sweeper.verbs.options import (
+    fit_options,
+    fit_options_beside_a_budget,
+    json_option,
+    published_option,
+)
+from sweeper.verbs.output import print_json, say
+
+if TYPE_CHECKING:
+    from analysis.fitting.fit import FitResult
+    from analysis.tables.tidy import TidyTable
+
+
+@click.command()
+@fit_options
+@json_option
+def fit(source: StorePath, as_json: bool, **options: Any) -> None:
+    """Fit isoFLOP optima, scaling laws and a loss surface to every series.
+
+    SOURCE is a results folder, or a CSV or Parquet table with the columns family, params, tokens,
+    flops, loss.
+
+    Example: sweeper fit results/quick --bootstrap 4000
+    """
+    from analysis.fitting.fit import to_json
+    from analysis.report.text import summary
+
+    _, result = fitted(source, options)
+    if as_json:
+        print_json(to_json(result))
+    else:
+        say(summary(result))
+
+
+@click.command()
+@fit_options
+@click.option("--baseline", required=True, metavar="LABEL", help="Series that sets the losses.")
+@click.option("--against", required=True, metavar="LABEL", help="Series that must reach them.")
+@published_option
+@click.option("--sensitivity", "in_full", is_flag=True, help="Every variation, not only verdicts.")
+@json_option
+def compare(
+    source: StorePath, baseline: str, against: str, in_full: bool, as_json: bool, **options: Any
+) -> None:
+    """How much more compute one series needs than another, at equal loss.
+
+    Each number comes with what becomes of it under other conventions for parameters and FLOPs,
+    other forms of the fit, and with sizes and budgets left out.
+
+    Example: sweeper compare results/quick --baseline masked --against uniform
+    """
+    from analysis.answers.compare import compare as compare_series
+    from analysis.answers.compare import to_json
+    from analysis.report.published_table import published_json, published_text
+    from analysis.report.sensitivity_text import sensitivity_text
+    from analysis.report.text import comparison_text
+    from analysis.sensitivity.sensitivity import with_sensitivity
+
+    table, result = fitted(source, options)
+    compared = compare_series(result, baseline, against)
+    (comparison,) = with_sensitivity(table, result, [compared])
+    if as_json:
+        published = {"published": published_json(result.published)} if result.published else {}
+        print_json(to_json(comparison) | published)
+    else:
+        say(comparison_text(comparison))
+        if result.published:
+            say("\n" + published_text(result.published))
+        if in_full and comparison.sensitivity is not None:
+            say(f"\n{sensitivity_text(comparison.sensitivity, (baseline, against))}")
+
+
+@click.command()
+@fit_options_beside_a_budget
+@click.option("--family", required=True, metavar="LABEL", help="Series to predict.")
+@click.option("--flops", required=True, metavar="C", help="Training budget, for instance 1e21.")
+@json_option
+def predict(source: StorePath, family: str, flops: str, as_json: bool, **options: Any) -> None:
+    """Compute-optimal size, tokens and loss of a series at a budget, and how to train there.
+
+    Intervals hold 95 % of what a new run at that budget would show, if the laws go on there.
+
+    Example: sweeper predict results/quick --family masked --flops 1e13
+    """
+    from analysis.answers.predict import predict as predict_series
+    from analysis.answers.predict import to_json
+    from analysis.report.text import prediction_text
+
+    budget = _number(flops, "--flops")
+    _, result = fitted(source, options)
+    prediction = predict_series(result, family, budget)
+    if as_json:
+        print_json(to_json(prediction))
+    else:
+        say(prediction_text(prediction))
+
+
+@click.command()
+@fit_options
+@click.option("--family", metavar="LABEL", help="Series to add runs to; without it, all.")
+@click.option("--baseline", metavar="LABEL", help="The other series of a multiplier.")
+@click.option(
+    "--interval",
+    default="params",
+    show_default=True,
+    help="What to pin down: params|tokens|loss|multiplier.",
+)
+@click.option("--at", metavar="C", help="Budget at which; without it, the largest bracketed one.")
+@click.option("--number", default=8, show_default=True, metavar="N", help="How many runs.")
+@json_option
+def propose(source: StorePath, as_json: bool, **options: Any) -> None:
+    """Which runs to add next: what brackets open budgets, then what shrinks an interval most.
+
+    Ends with a design to paste into the sweep file; only its new cells are trained.
+
+    Example: sweeper propose results/quick --family masked --interval params
+    """
+    from analysis.answers.propose import Request, to_json
+    from analysis.answers.propose import propose as propose_runs
+    from analysis.report.proposal_text import proposals_text
+
+    at = None if options["at"] is None else _number(options["at"], "--at")
+    _, result = fitted(source, options)
+    named = [name for name in (options["baseline"], options["family"]) if name is not None]
+    families = tuple(named or result.families)
+    found = propose_runs(result, Request(families, options["interval"], at, options["number"]))
+    if as_json:
+        print_json(to_json(found))
+    else:
+        say(proposals_text(found))
+
+
+def fitted(source: StorePath, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":
+    """A source as a tidy table, and its fit under the `fit_options`."""
+    # Before numpy is imported: on matrices this small, threads only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from analysis.fitting.fit import FitSettings, fit_table
+    from analysis.tables.load import load
+
+    table = load(source, options["params"], options["flops_convention"])
+    settings = FitSettings(
+        huber_delta=_huber_delta(options["huber_delta"]),
+        isoflop=options["isoflop"],
+        n_bootstrap=options["bootstrap"],
+        seed=options["seed"],
+    )
+    result = fit_table(table, settings)
+    if options.get("published") is not None:
+        from analysis.report.published_table import with_published
+
+        result = with_published(result, options["published"])
+    return table, result
+
+
+def _number(text: str, option: str) -> float:
+    from sweeper.sweepfile.quantities import parse_number
+
+    try:
+        return parse_number(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}, not {text!r}", param_hint=option) from None
+
+
+def _huber_delta(text: str) -> Any:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"expected auto or a number (inf is least squares), not {text!r}",
+            param_hint="--huber-delta",
+        ) from None

@@ -1,0 +1,310 @@
+"""What a person sees of a running sweep: a live panel in a terminal, else one line per event.
+
+Whatever a user typed is shown as text: no markup, no control characters.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import assert_never
+
+from rich.bar import Bar
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sweeper.executors.stop import StopReason
+from sweeper.orchestration.events import (
+    Event,
+    PlanChanged,
+    ResultsTaken,
+    Stopping,
+    SweepEnded,
+    SweepStarted,
+    TrialFailed,
+    TrialInterrupted,
+    TrialPublished,
+    TrialRefused,
+    TrialStarted,
+    WaitingForNodes,
+)
+from sweeper.orchestration.outcome import EndReason
+from sweeper.orchestration.scheduler import expected_time_left, expected_work
+from sweeper.store.assignment import Assignment, FailureKind
+from sweeper.store.attempts import Progress, read_progress
+from sweeper.store.layout import Store
+from sweeper.store.results import Published
+from sweeper.verbs.plain_text import plain
+
+REFRESHES_PER_S = 2
+REMOTE_REFRESHES_PER_S = 0.2
+"""Of a panel whose progress files lie in an object store, where each look costs money."""
+
+MAX_TRIAL_LINES = 8
+BAR_COLUMNS = 24
+
+_END_WORDS: dict[EndReason, str] = {
+    "complete": "complete",
+    "interrupted": "interrupted",
+    "limit": "stopped at its limit",
+    "same_error": "stopped, as one trial after another ends in the same error",
+    "disk_full": "stopped, as the disk is full; free some space",
+    "superseded": "left to another driver",
+}
+
+
+_STOP_WORDS: dict[StopReason, str] = {
+    "limit": "limit reached",
+    "same_error": "one trial after another ends in the same error",
+    "disk_full": "the disk is full",
+}
+
+_KIND_WORDS: dict[FailureKind, str] = {
+    "error": "failed",
+    "gpu_oom": "ran out of GPU memory",
+    "host_oom": "ran out of memory",
+    "disk_full": "found the disk full",
+    "preempted": "was preempted",
+    "crashed": "crashed",
+    "stalled": "stalled",
+}
+
+
+@contextlib.contextmanager
+def shown(console: Console, store: Store) -> Iterator[Callable[[Event], None]]:
+    """A function to give events to; shows them on `console` while the context lasts."""
+    if not console.is_terminal:
+        yield lambda event: print_event(console, store, event)
+        return
+    panel = Panel(store)
+    pace = REFRESHES_PER_S if isinstance(store.folder, Path) else REMOTE_REFRESHES_PER_S
+    live = Live(console=console, get_renderable=panel.render, refresh_per_second=pace)
+    with live:
+
+        def show(event: Event) -> None:
+            panel.take(event)
+            # Starts fill the panel; endings stay on the screen above it.
+            if not isinstance(event, TrialStarted | SweepStarted):
+                print_event(live.console, store, event)
+
+        yield show
+
+
+def print_event(console: Console, store: Store, event: Event) -> None:
+    """One line on one event."""
+    console.print(plain(describe(event, store)), markup=False, highlight=False, soft_wrap=True)
+
+
+def describe(event: Event, store: Store) -> str:
+    """One line on one event, trial id first."""
+    match event:
+        case SweepStarted() | ResultsTaken() | PlanChanged() | WaitingForNodes():
+            return _describe_work(event)
+        case TrialRefused(remaining, reason):
+            planned = remaining.planned
+            what = f"{planned.series} {count(planned.params.trunk)}"
+            return f"trial {remaining.trial_id} refused: {what} {reason}"
+        case TrialStarted(assignment):
+            again = f", attempt {assignment.attempt}" if assignment.attempt > 1 else ""
+            cost = f"{assignment.train_flops:.2g} FLOPs"
+            return f"{_trial(assignment)} started: {_what(assignment)}, {cost}{again}"
+        case TrialPublished():
+            return _describe_result(event)
+        case TrialInterrupted(assignment):
+            return f"{_trial(assignment)} interrupted: {_what(assignment)}, behind a checkpoint"
+        case TrialFailed():
+            return _describe_failure(event, store)
+        case Stopping(reason, n_running):
+            why = _STOP_WORDS.get(reason, "stopping")
+            hint = "; Ctrl-C again stops at once" if reason == "signal" else ""
+            return f"{why}: {n_running} running trials write a checkpoint{hint}"
+        case SweepEnded(outcome):
+            return (
+                f"sweep {store.folder.name} {_END_WORDS[outcome.reason]}: {outcome.n_done} done, "
+                f"of these {outcome.n_diverged} diverged; {outcome.n_failed} failed, "
+                f"{outcome.n_left} left"
+            )
+        case _:
+            assert_never(event)
+
+
+class Panel:
+    """What is running, from events and from the progress files of the running trials."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._start: SweepStarted | None = None
+        self._running: dict[str, Assignment] = {}
+        self._n_done = self._n_failed = 0
+        self._flops_done = 0.0
+        self._work_waiting = 0.0
+        self._time_s = self._work = 0.0
+        """Worker time and work of trials that were published since the start."""
+
+    def take(self, event: Event) -> None:
+        """Account for an event."""
+        match event:
+            case SweepStarted():
+                self._start = event
+                self._n_done = event.n_done
+                self._flops_done = event.flops_done
+                self._work_waiting = event.work_waiting
+            case ResultsTaken(published, work):
+                self._n_done += len(published)
+                self._flops_done += sum(head.train_flops for head in published)
+                self._work_waiting -= work
+            case TrialStarted(assignment):
+                self._running[assignment.trial.trial_id] = assignment
+                self._work_waiting -= _work(assignment)
+            case TrialPublished(assignment, published):
+                del self._running[assignment.trial.trial_id]
+                self._n_done += 1
+                self._flops_done += assignment.train_flops
+                if not published.is_diverged:
+                    self._time_s += published.work_time_s
+                    self._work += _work(assignment)
+            case TrialFailed(assignment, _, will_retry):
+                del self._running[assignment.trial.trial_id]
+                self._n_failed += not will_retry
+                self._work_waiting += will_retry * _work(assignment)
+            case TrialInterrupted(assignment):
+                del self._running[assignment.trial.trial_id]
+                self._work_waiting += _work(assignment)
+
+    def render(self) -> RenderableType:
+        """The panel as it is now. Called by a thread of `rich`, so it only reads."""
+        if self._start is None:
+            return Text("starting workers …")
+        running = list(self._running.values())
+        reports = [self._report(assignment) for assignment in running]
+        flops = self._flops_done + sum(report.flops_done for report in reports if report)
+        share = flops / self._start.flops_planned if self._start.flops_planned else 1.0
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            Text(plain(self._start.name), style="bold"),
+            Bar(1.0, 0.0, share, width=BAR_COLUMNS, color="green", bgcolor="grey35"),
+            Text(f"{share:4.0%} of {self._start.flops_planned:.2g} FLOPs"),
+            Text(
+                f"{len(running)} running, {self._n_done}/{self._start.n_planned} done, "
+                f"{self._n_failed} failed, {self._time_left(running, reports)}"
+            ),
+        )
+        lines = Table.grid(padding=(0, 1))
+        for assignment, report in list(zip(running, reports, strict=True))[:MAX_TRIAL_LINES]:
+            lines.add_row(*_trial_line(assignment, report))
+        hidden = len(running) - MAX_TRIAL_LINES
+        return Group(head, lines, *([Text(f"… and {hidden} more")] if hidden > 0 else []))
+
+    def _report(self, assignment: Assignment) -> Progress | None:
+        reported = read_progress(self._store, assignment.trial.trial_id)
+        return reported.progress if reported else None
+
+    def _time_left(self, running: list[Assignment], reports: list[Progress | None]) -> str:
+        time_s, work, left = self._time_s, self._work, []
+        for assignment, report in zip(running, reports, strict=True):
+            share = report.step / report.n_steps if report else 0.0
+            left.append((1 - share) * _work(assignment))
+            if report:
+                time_s += report.train_time_s + report.eval_time_s
+                work += share * _work(assignment)
+        if not work or self._start is None:
+            return "time left unknown"
+        waiting = max(0.0, self._work_waiting)
+        seconds = expected_time_left(left, waiting, self._start.n_slots, time_s / work)
+        return f"about {duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `31 s`, `4 min 10 s`, `3 h 20 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(number: float) -> str:
+    """A size for people: `812`, `25K`, `1.5M`, `3.2B`, `1.1T`."""
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= 0.9995 * unit:
+            scaled = number / unit
+            return f"{scaled:.1f}{name}" if scaled < 9.95 else f"{scaled:.0f}{name}"
+    return f"{number:.0f}"
+
+
+def _describe_work(event: SweepStarted | ResultsTaken | PlanChanged | WaitingForNodes) -> str:
+    """What there is to do, and why it has changed."""
+    match event:
+        case SweepStarted():
+            return _describe_start(event)
+        case ResultsTaken(published):
+            return _describe_taken(published)
+        case PlanChanged(n_added, n_dropped):
+            return f"the plan has changed: {n_added} trials are new, {n_dropped} are gone"
+        case WaitingForNodes(n_waiting, first):
+            return f"{n_waiting} trials wait for nodes; the first asks for {first}"
+        case _:
+            assert_never(event)
+
+
+def _describe_start(event: SweepStarted) -> str:
+    if event.n_done == event.n_planned:
+        return f"sweep {event.name}: all {event.n_planned} trials are published already"
+    return (
+        f"sweep {event.name}: {event.n_waiting} of {event.n_planned} trials to run, "
+        f"{event.flops_waiting:.2g} FLOPs, {event.executor} with {event.n_slots} × {event.device}"
+    )
+
+
+def _describe_taken(published: Sequence[Published]) -> str:
+    by_sweep = Counter(head.sweep for head in published)
+    sources = ", ".join(f"{n} from sweep {name}" for name, n in sorted(by_sweep.items()))
+    flops = sum(head.train_flops for head in published)
+    return f"results taken over: {sources}; {flops:.2g} FLOPs not spent again"
+
+
+def _describe_result(event: TrialPublished) -> str:
+    what, published = _what(event.assignment), event.published
+    if published.is_diverged:
+        after = f"diverged: {what}, after step {published.steps}"
+    else:
+        after = f"done: {what}, bound {published.last_bound_nats_per_token:.3f} nats/token"
+    return f"{_trial(event.assignment)} {after}, {duration(published.work_time_s)}"
+
+
+def _describe_failure(event: TrialFailed, store: Store) -> str:
+    assignment, failure = event.assignment, event.failure
+    attempts = store.attempts(assignment.trial.trial_id)
+    trace = f"{store.folder.name}/{attempts.parent.name}/{attempts.name}"
+    name = f"{assignment.attempt}.traceback.txt"
+    then = "trying again" if event.will_retry else f"given up; traceback in {trace}/{name}"
+    error = f"{failure.error_class}: {failure.message}".rstrip(": ")
+    kind = _KIND_WORDS[failure.kind]
+    return f"{_trial(assignment)} {kind}: {_what(assignment)}, {error}; {then}"
+
+
+def _trial_line(assignment: Assignment, report: Progress | None) -> tuple[RenderableType, ...]:
+    share = report.step / report.n_steps if report else 0.0
+    loss = report.loss_nats_per_token if report else None
+    return (
+        Text(f"  {assignment.trial.trial_id}", style="dim"),
+        Text(plain(_what(assignment))),
+        Bar(1.0, 0.0, share, width=BAR_COLUMNS // 2, color="blue", bgcolor="grey35"),
+        Text(f"{report.step:,}/{report.n_steps:,}" if report else "starting", justify="right"),
+        Text("" if loss is None else f"loss {loss:.3f}"),
+    )
+
+
+def _trial(assignment: Assignment) -> str:
+    return f"trial {assignment.trial.trial_id}"
+
+
+def _what(assignment: Assignment) -> str:
+    return f"{assignment.series} {count(assignment.params.trunk)}"
+
+
+def _work(assignment: Assignment) -> float:
+    return expected_work(assignment.trial, assignment.flops_per_token)

@@ -1,0 +1,137 @@
+"""Verbs that train: `run`."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweeper.store.storage import StorePath, is_of_one_process
+from sweeper.verbs.options import results_option, sweep_arguments, takeover_option
+from sweeper.verbs.output import say
+from sweeper.verbs.plan import has_gpu, has_gpus_at, planned_sweep
+
+if TYPE_CHECKING:
+    from sweeper.executors.base import Executor
+    from sweeper.orchestration.outcome import SweepOutcome
+    from sweeper.orchestration.replan import Handover
+    from sweeper.orchestration.retries import RetryPolicy
+    from sweeper.orchestration.scheduler import Limits
+    from sweeper.sweepfile.schema import LoadedSweep
+
+
+@click.command()
+@sweep_arguments
+@results_option
+@click.option("--executor", default="ray", show_default=True, type=click.Choice(["ray", "inline"]))
+@click.option("--address", metavar="A", help="Ray cluster to use; without it, Ray is embedded.")
+@takeover_option
+@click.pass_context
+def run(context: click.Context, /, sweep_file: Path, results: StorePath, **options: Any) -> None:
+    """Train what is missing of a sweep. Run it again to resume or to extend.
+
+    While a driver is at work on the sweep, an edited file is handed to it: it goes on with the new
+    plan, within the limits it was started with.
+
+    Ctrl-C once: write checkpoints and stop. Twice: stop now.
+
+    Example: sweeper run sweeps/quick.yaml --set train.seeds=[0,1]
+    """
+    from rich.console import Console
+
+    from sweeper.executors.stop import StopSignal
+    from sweeper.orchestration.driver import Run, run_sweep
+    from sweeper.orchestration.lease import held
+    from sweeper.orchestration.replan import PlanWatch, hand_over
+    from sweeper.planning.planner import plan_sweep, stored_plan
+    from sweeper.store.layout import store_at
+    from sweeper.store.submission import submit
+    from sweeper.verbs.progress import shown
+
+    if is_of_one_process(results) and options["executor"] != "inline":
+        raise click.UsageError(f"{results} is seen by one process alone; add --executor inline")
+    is_on_gpus = has_gpus_at(options["address"]) if options["address"] else None
+    loaded, planned = planned_sweep(
+        sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=is_on_gpus
+    )
+    for warning in planned.warnings:
+        say(f"warning: {warning.message} [{warning.code}]", err=True)
+    store, stop = store_at(results, loaded.sweep.name), StopSignal()
+    stored, text = stored_plan(planned), loaded.document.as_submitted()
+    if not options["takeover"] and (handover := hand_over(store, stored, text)):
+        _say_who_goes_on(store.folder, handover)
+        return
+    with held(store, takeover=options["takeover"]) as lease, shown(Console(), store) as on_event:
+
+        def is_stopped() -> bool:
+            if order := lease.order():
+                stop.request(order)
+            return stop.is_requested()
+
+        executor = _executor(options["executor"], options["address"], is_stopped, loaded)
+        submit(store, stored, text)
+        outcome = run_sweep(
+            Run(
+                store=store,
+                plan=stored,
+                executor=executor,
+                stop=stop,
+                on_event=on_event,
+                limits=_limits(loaded),
+                policy=_policy(loaded),
+                order=lease.order,
+                new_plan=PlanWatch(store, lease).new_plan,
+            )
+        )
+    _say_what_next(results / loaded.sweep.name, outcome)
+    context.exit(outcome.exit_code)
+
+
+def _executor(
+    name: str, address: str | None, is_stopped: Callable[[], bool], loaded: "LoadedSweep"
+) -> "Executor":
+    from sweeper.verbs.worker_entry import run_trial
+
+    if name == "inline":
+        from sweeper.executors.inline import InlineExecutor
+
+        if address is not None:
+            raise click.UsageError("--address is for --executor ray; inline runs in this process")
+        return InlineExecutor(run_trial, is_stopped, "cuda" if has_gpu(loaded) else "cpu")
+    from sweeper.executors.ray_executor import RayExecutor
+
+    return RayExecutor(run_trial, address=address)
+
+
+def _limits(loaded: "LoadedSweep") -> "Limits":
+    from sweeper.orchestration.scheduler import Limits
+
+    limits = loaded.sweep.limits
+    n_trials = math.inf if limits.trials is None else limits.trials
+    return Limits(flops=limits.flops, wall_s=limits.wall_s, n_trials=n_trials)
+
+
+def _policy(loaded: "LoadedSweep") -> "RetryPolicy":
+    from sweeper.orchestration.retries import RetryPolicy
+
+    retry = loaded.sweep.retry
+    return RetryPolicy(retry.failures, retry.preemptions, retry.same_error)
+
+
+def _say_who_goes_on(folder: StorePath, handover: "Handover") -> None:
+    driver = handover.driver
+    when = "goes on" if handover.is_taken else "has not looked yet, and will go on"
+    say(
+        f"the driver at work, process {driver.pid} on {driver.host}, {when} with the new plan, "
+        f"within the limits it was started with; next: sweeper status {folder}"
+    )
+
+
+def _say_what_next(folder: StorePath, outcome: "SweepOutcome") -> None:
+    if outcome.n_left:
+        say("run the same command again to finish what is missing")
+    elif outcome.n_failed:
+        say(f"{outcome.n_failed} trials failed, see above; next: sweeper status {folder}")
+    else:
+        say(f"results in {folder}; next: sweeper fit {folder}")

@@ -1,0 +1,114 @@
+"""Hold-out in compute: the form that was planted predicts best, and its intervals are honest."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted_tables import Surface, isoflop_rows, table
+
+from analysis.errors import Caution
+from analysis.fitting.fit import FitSettings, fit_table
+from analysis.fitting.holdout import HoldOut
+from analysis.stats.bootstrap import Resampler
+from analysis.surface.tied import TiedSurface, fit_tied_surface
+from analysis.tables.points import Points, points_by_family
+
+SETTINGS = FitSettings(n_bootstrap=100)
+WIDE = np.geomspace(1e15, 1e18, 8)
+STRAIGHT = Surface(E=1e-9, A=50.0, B=50.0, alpha=0.15, beta=0.15)
+"""Its L*(C) is a pure power law."""
+
+
+def held_out(surface: Surface, noise: float = 0.0, seed: int = 0) -> HoldOut:
+    rows = isoflop_rows(surface=surface, budgets=WIDE, noise=noise, seed=seed)
+    holdout = fit_table(table(rows), SETTINGS).family("a").further.holdout
+    assert holdout is not None
+    return holdout
+
+
+def test_a_bent_law_is_predicted_by_the_forms_that_can_bend() -> None:
+    holdout = held_out(Surface(), noise=0.001)
+    scores = holdout.scores
+    assert holdout.unit == "budgets"
+    assert holdout.best in {"offset", "surface", "tied"}
+    assert scores["surface"].mean_abs_error < 0.002
+    assert scores["power"].mean_abs_error > 3 * scores["surface"].mean_abs_error
+
+
+def test_a_pure_law_is_predicted_by_the_pure_form() -> None:
+    scores = held_out(STRAIGHT, noise=0.001).scores
+    assert scores["power"].mean_abs_error < 0.002
+    assert scores["power"].mean_abs_error <= scores["offset"].mean_abs_error + 1e-4
+
+
+def test_windows_expand_and_never_see_what_they_predict() -> None:
+    holdout = held_out(Surface())
+    n_train = [prediction.n_train for prediction in holdout.predictions]
+    assert n_train == sorted(n_train)
+    for prediction in holdout.predictions:
+        assert prediction.target.flops > WIDE[prediction.n_train - 1] * 1.001
+
+
+def test_all_forms_are_scored_on_the_same_targets() -> None:
+    scores = held_out(Surface(), noise=0.002).scores
+    assert set(scores) == {"power", "offset", "surface", "tied"}
+    assert len({score.n for score in scores.values()}) == 1
+
+
+@pytest.mark.slow
+def test_intervals_of_the_true_form_cover_what_they_predict() -> None:
+    scores = [held_out(STRAIGHT, noise=0.002, seed=seed).scores["power"] for seed in range(12)]
+    n = sum(score.n for score in scores)
+    covered = sum(score.n * score.coverage for score in scores) / n
+    # Targets of one table share their windows: about 40 independent ones, sd .035.
+    assert covered > 0.95 - 3 * 0.035
+
+
+def test_without_budgets_the_costly_runs_are_predicted_from_the_cheap() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"family": "a", "params": np.exp(rng.uniform(13, 18, 24))})
+    frame["tokens"] = frame["params"] * np.exp(rng.uniform(2, 5, 24))
+    frame["flops"] = 6 * frame["params"] * frame["tokens"]
+    loss = Surface().loss(frame["params"].to_numpy(), frame["tokens"].to_numpy())
+    frame["loss"] = loss * np.exp(0.001 * rng.standard_normal(24))
+    holdout = fit_table(table(frame), SETTINGS).family("a").further.holdout
+    assert holdout is not None
+    assert holdout.unit == "points"
+    assert set(holdout.scores) == {"surface", "tied"}
+    assert holdout.scores["surface"].mean_abs_error < 0.01
+
+
+def test_three_budgets_cannot_be_held_out() -> None:
+    frame = isoflop_rows(budgets=np.geomspace(1e15, 1e16, 3), n_sizes=4)
+    frame["loss"] = Surface().loss(frame["params"].to_numpy(), frame["tokens"].to_numpy())
+    result = fit_table(table(frame.head(7)), SETTINGS)
+    assert result.family("a").further.holdout is None
+    assert "no_holdout" in {caution.code for caution in result.cautions}
+
+
+def one_series(frame: object) -> Points:
+    return points_by_family(table(frame).frame)["a"]  # type: ignore[arg-type]
+
+
+def test_a_planted_surface_of_one_exponent_is_recovered() -> None:
+    planted = Surface(alpha=0.3, beta=0.3)
+    points = one_series(isoflop_rows(surface=planted))
+    fit = fit_tied_surface(points, Resampler.create([points], 50, 0))
+    assert isinstance(fit, TiedSurface)
+    assert fit.alpha == pytest.approx(0.3, abs=1e-9)
+    assert pytest.approx(planted.E, abs=1e-8) == fit.E
+    assert pytest.approx(planted.A, rel=1e-7) == fit.A
+    assert pytest.approx(planted.B, rel=1e-7) == fit.B
+
+
+def test_draws_of_the_surface_of_one_exponent_hold_the_planted_loss() -> None:
+    planted = Surface(alpha=0.3, beta=0.3)
+    points = one_series(isoflop_rows(surface=planted, noise=0.003, seed=2))
+    fit = fit_tied_surface(points, Resampler.create([points], 200, 0))
+    assert isinstance(fit, TiedSurface)
+    low, high = np.percentile(fit.draws(1e8, 1e10), [2.5, 97.5])
+    assert low < planted.loss(np.array(1e8), np.array(1e10)) < high
+
+
+def test_four_points_are_too_few_for_a_surface_of_one_exponent() -> None:
+    points = one_series(isoflop_rows()).take(np.arange(4))
+    assert isinstance(fit_tied_surface(points, Resampler.create([points], 20, 0)), Caution)

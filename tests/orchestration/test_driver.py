@@ -1,0 +1,149 @@
+"""What the driver makes of attempts that fail and of a disk that is full."""
+
+import dataclasses
+import errno
+from pathlib import Path
+
+import planted
+from planted import planned_sweep, planned_trial, submitted_store
+
+from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.stop import StopSignal
+from sweeper.orchestration.driver import Run, run_sweep
+from sweeper.orchestration.events import (
+    Event,
+    SweepStarted,
+    TrialFailed,
+    TrialPublished,
+    TrialRefused,
+    TrialStarted,
+)
+from sweeper.orchestration.outcome import SweepOutcome
+from sweeper.orchestration.verify import verify
+from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
+from sweeper.store.attempts import attempts
+from sweeper.store.layout import Store
+from sweeper.store.plan_file import StoredPlan
+from sweeper.trials.resources import Resources
+
+
+def _run(
+    store: Store,
+    plan: StoredPlan,
+    run_trial: RunTrial = planted.run_planted,
+) -> tuple[SweepOutcome, list[Event]]:
+    stop, events = StopSignal(), list[Event]()
+    run = Run(
+        store=store,
+        plan=plan,
+        executor=InlineExecutor(run_trial, stop.is_requested),
+        stop=stop,
+        on_event=events.append,
+    )
+    return run_sweep(run), events
+
+
+def _started(events: list[Event]) -> list[Assignment]:
+    return [event.assignment for event in events if isinstance(event, TrialStarted)]
+
+
+class OutOfMemoryError(RuntimeError):
+    __module__ = "torch"
+
+
+def _fits_two(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    """Run out of memory unless at most two sequences are trained on at a time."""
+    if (assignment.resources.micro_batch_sequences or planted.BATCH_SEQUENCES) > 2:
+        raise OutOfMemoryError("CUDA out of memory")
+    return planted.run_planted(assignment, stop=stop)
+
+
+def _fits_nothing(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    raise OutOfMemoryError("CUDA out of memory")
+
+
+class TestGpuMemory:
+    PLAN = StoredPlan("planted", tuple(planned_trial(seed=seed) for seed in range(2)))
+
+    def test_micro_batch_is_halved_and_others_of_the_size_start_with_it(
+        self, tmp_path: Path
+    ) -> None:
+        store = submitted_store(tmp_path / "planted", self.PLAN)
+        outcome, events = _run(store, self.PLAN, _fits_two)
+        assert outcome.exit_code == 0
+        tried = [
+            (each.trial.trial_id, each.resources.micro_batch_sequences) for each in _started(events)
+        ]
+        one, other = tried[0][0], tried[-1][0]
+        assert tried == [(one, None), (one, 4), (one, 2), (other, 2)]
+        assert {one, other} == {planned.trial_id for planned in self.PLAN.trials}
+
+    def test_next_driver_remembers(self, tmp_path: Path) -> None:
+        store = submitted_store(tmp_path / "planted", self.PLAN)
+        outcome, _ = _run(store, self.PLAN, _fits_nothing)
+        assert outcome.exit_code == 1
+        _, events = _run(store, self.PLAN, _fits_two)
+        assert {each.resources.micro_batch_sequences for each in _started(events)} == {1}
+
+    def test_trial_that_never_fits_is_given_up(self, tmp_path: Path) -> None:
+        store = submitted_store(tmp_path / "planted", self.PLAN)
+        _, events = _run(store, self.PLAN, _fits_nothing)
+        first = self.PLAN.trials[0].trial_id
+        failures = [
+            event.will_retry
+            for event in events
+            if isinstance(event, TrialFailed) and event.assignment.trial.trial_id == first
+        ]
+        assert failures[-1] is False
+        tried = [attempt.micro_batch_sequences for attempt in attempts(store, first)]
+        assert tried[-1] == 1
+
+
+def test_several_ranks_are_refused_where_there_is_one(tmp_path: Path) -> None:
+    single = planned_trial()
+    pair = dataclasses.replace(planned_trial(width=32), resources=Resources(gpus=0, n_ranks=2))
+    plan = StoredPlan("planted", (single, pair))
+    outcome, events = _run(submitted_store(tmp_path / "planted", plan), plan)
+    assert (outcome.exit_code, outcome.n_done, outcome.n_failed) == (1, 1, 1)
+    (refused,) = [event for event in events if isinstance(event, TrialRefused)]
+    assert refused.remaining.trial_id == pair.trial_id
+    assert "--executor ray" in refused.reason
+
+
+def test_full_disk_stops_the_sweep_and_the_next_run_completes_it(tmp_path: Path) -> None:
+    plan, n_trials = planned_sweep(), 0
+
+    def fill_up(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+        nonlocal n_trials
+        n_trials += 1
+        if n_trials == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return planted.run_planted(assignment, stop=stop)
+
+    store = submitted_store(tmp_path / "planted", plan)
+    outcome, events = _run(store, plan, fill_up)
+    assert (outcome.reason, outcome.exit_code, outcome.n_done) == ("disk_full", 3, 2)
+    assert len([event for event in events if isinstance(event, TrialPublished)]) == 2
+    outcome, _ = _run(store, plan)
+    assert outcome.exit_code == 0
+    assert verify(store.folder) == []
+
+
+def test_one_error_in_trial_after_trial_stops_the_sweep(tmp_path: Path) -> None:
+    plan = planned_sweep(("broken",), widths=(8, 12, 16, 24, 32))
+    store = submitted_store(tmp_path / "planted", plan)
+    outcome, events = _run(store, plan, planted.run_or_raise)
+    assert (outcome.reason, outcome.exit_code) == ("same_error", 1)
+    failures = [event for event in events if isinstance(event, TrialFailed)]
+    assert len({event.assignment.trial.trial_id for event in failures}) == 3
+    assert len({event.failure.fingerprint for event in failures}) == 1
+    assert outcome.n_left + outcome.n_failed == 5
+
+
+def test_a_sweep_whose_trials_are_all_refused_says_that_none_is_done(tmp_path: Path) -> None:
+    pair = dataclasses.replace(planned_trial(), resources=Resources(gpus=0, n_ranks=2))
+    plan = StoredPlan("planted", (pair,))
+    outcome, events = _run(submitted_store(tmp_path / "planted", plan), plan)
+    (start,) = [event for event in events if isinstance(event, SweepStarted)]
+    assert (start.n_planned, start.n_done, start.n_waiting) == (1, 0, 0)
+    assert (outcome.exit_code, outcome.n_failed, outcome.n_left) == (1, 1, 0)

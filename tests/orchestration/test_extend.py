@@ -1,0 +1,267 @@
+"""Drivers whose plan changes while they work, and whose trials other sweeps have trained."""
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import planted
+import pytest
+from planted import assignment_of, planned_sweep, planned_trial, planted_result, submitted_store
+
+from sweeper.executors.base import Executor, Failure, Finished
+from sweeper.executors.placement import Demand, Node, Placement
+from sweeper.executors.stop import StopSignal
+from sweeper.orchestration import driver
+from sweeper.orchestration.driver import Run, run_sweep
+from sweeper.orchestration.events import Event, PlanChanged, ResultsTaken, TrialStarted
+from sweeper.orchestration.lease import held
+from sweeper.orchestration.outcome import SweepOutcome
+from sweeper.orchestration.replan import PlanWatch, hand_over
+from sweeper.orchestration.scheduler import Limits
+from sweeper.orchestration.verify import verify
+from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
+from sweeper.store.layout import Store
+from sweeper.store.plan_file import StoredPlan
+from sweeper.store.results import publish, published
+from sweeper.store.submission import submit
+from sweeper.store.tables import read_table
+
+
+class SlowExecutor(Executor):
+    """Several attempts at a time, each of which takes two polls."""
+
+    name = "slow"
+
+    def __init__(self, run_trial: RunTrial, n_slots: int) -> None:
+        self.run_trial, self.max_running = run_trial, n_slots
+        self.running: list[Assignment] = []
+        self.is_new = True
+
+    def nodes(self) -> tuple[Node, ...]:
+        return (Node("here", cpus=self.max_running or 1, gpus=0),)
+
+    def start(self, assignment: Assignment, demand: Demand, placement: Placement) -> None:
+        trajectories = [each.trial.trajectory_id for each in self.running]
+        assert assignment.trial.trajectory_id not in trajectories  # they would share checkpoints
+        self.running.append(assignment)
+        self.is_new = True
+
+    def poll(self, timeout_s: float) -> list[Finished]:
+        if self.is_new or not self.running:
+            self.is_new = False
+            return []
+        assignment = self.running.pop(0)
+        try:
+            return [Finished(assignment, self.run_trial(assignment, stop=lambda: False))]
+        except RuntimeError as error:
+            return [Finished(assignment, Failure.of(error))]
+
+    def stop(self) -> None:
+        pass
+
+    def kill(self, trial_id: str) -> str:
+        return ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+
+class Sweep:
+    """A sweep that is run once, with what it did."""
+
+    def __init__(self, results: Path, plan: StoredPlan) -> None:
+        self.plan, self.events = plan, list[Event]()
+        self.store = submitted_store(results / plan.name, plan)
+
+    def run(
+        self,
+        run_trial: RunTrial = planted.run_planted,
+        *,
+        n_slots: int = 1,
+        limits: Limits | None = None,
+        new_plan: Callable[[], StoredPlan | None] = lambda: None,
+    ) -> SweepOutcome:
+        return run_sweep(
+            Run(
+                store=self.store,
+                plan=self.plan,
+                executor=SlowExecutor(run_trial, n_slots),
+                stop=StopSignal(),
+                on_event=self.events.append,
+                limits=limits or Limits(),
+                new_plan=new_plan,
+            )
+        )
+
+    @property
+    def started(self) -> list[Assignment]:
+        return [each.assignment for each in self.events if isinstance(each, TrialStarted)]
+
+    @property
+    def taken(self) -> list[tuple[str, str]]:
+        """Trial and the sweep that trained it."""
+        return [
+            (head.trial_id, head.sweep)
+            for event in self.events
+            if isinstance(event, ResultsTaken)
+            for head in event.published
+        ]
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "PLAN_LOOK_INTERVAL_S", 0.0)
+
+
+def once(store: Store, plan: StoredPlan) -> Callable[[], StoredPlan | None]:
+    """Submit a plan, and tell it to a driver when it first asks."""
+    plans = [plan]
+
+    def new_plan() -> StoredPlan | None:
+        if plans:
+            submit(store, plan, "name: own\n")
+            return plans.pop()
+        return None
+
+    return new_plan
+
+
+def named(name: str, plan: StoredPlan) -> StoredPlan:
+    return dataclasses.replace(plan, name=name)
+
+
+def trained(results: Path, plan: StoredPlan) -> Store:
+    store = submitted_store(results / plan.name, plan)
+    for planned in plan.trials:
+        assignment = dataclasses.replace(assignment_of(store, planned), sweep=plan.name)
+        publish(assignment, planted_result(assignment))
+    return store
+
+
+def test_sizes_that_are_added_while_a_driver_works_are_trained(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, planned_sweep(widths=(8, 16)))
+    longer = planned_sweep(widths=(8, 16, 32))
+    outcome = sweep.run(n_slots=2, new_plan=once(sweep.store, longer))
+    assert (outcome.exit_code, outcome.n_done, outcome.n_left) == (0, 6, 0)
+    assert len(sweep.started) == 6
+    assert [each for each in sweep.events if isinstance(each, PlanChanged)] == [PlanChanged(2, 0)]
+    assert verify(sweep.store.folder) == []
+
+
+def test_added_budgets_of_what_has_ended_are_trained_for_their_steps_alone(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, planned_sweep(("masked",), widths=(8, 16), steps=(10, 20)))
+    longer = planned_sweep(("masked",), widths=(8, 16), steps=(10, 20, 40))
+    plans = [longer]
+
+    def new_plan() -> StoredPlan | None:
+        return plans.pop() if len(published(sweep.store)) == 1 and plans else None
+
+    submit(sweep.store, longer, "name: planted\n")
+    outcome = sweep.run(new_plan=new_plan)
+    assert (outcome.exit_code, outcome.n_done, outcome.n_left) == (0, 2, 0)
+    steps = [each.trial.observe_at_steps for each in sweep.started]
+    assert steps == [(10, 20), (40,), (10, 20, 40)]  # the longest first, each time
+    assert read_table(sweep.store, "observations").num_rows == 2 * 3
+    assert verify(sweep.store.folder) == []
+
+
+def test_more_steps_of_a_run_wait_until_it_has_ended(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, planned_sweep(("masked",), widths=(8, 16), steps=(10,)))
+    longer = planned_sweep(("masked",), widths=(8, 16), steps=(10, 20))
+    outcome = sweep.run(n_slots=2, new_plan=once(sweep.store, longer))
+    assert (outcome.exit_code, outcome.n_done) == (0, 2)
+    assert [each.trial.observe_at_steps for each in sweep.started] == [(10,), (10,), (20,), (20,)]
+    assert verify(sweep.store.folder) == []
+
+
+def test_trials_that_are_taken_away_are_not_started(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, planned_sweep(("masked",)))
+    (longest, *_) = sorted(sweep.plan.trials, key=lambda each: -each.params.trunk)
+    shorter = StoredPlan("planted", (longest,))
+    outcome = sweep.run(new_plan=once(sweep.store, shorter))
+    assert [each.trial.trial_id for each in sweep.started] == [longest.trial_id]
+    assert (outcome.exit_code, outcome.n_done, outcome.n_left) == (0, 1, 0)
+    assert verify(sweep.store.folder) == []
+
+
+def test_a_trial_that_was_given_up_is_not_begun_again_by_a_new_plan(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, planned_sweep(("broken",), widths=(8,)))
+    extended = planned_sweep(("broken", "masked"), widths=(8,))
+    plans = [extended]
+
+    def new_plan() -> StoredPlan | None:
+        # Once the broken one has had its last attempt, while the event loop still turns.
+        return plans.pop() if len(sweep.started) == 2 and plans else None
+
+    submit(sweep.store, extended, "name: planted\n")
+    outcome = sweep.run(planted.run_or_raise, new_plan=new_plan)
+    assert outcome.exit_code == 1
+    assert (outcome.n_done, outcome.n_failed, outcome.n_left) == (1, 1, 0)
+    assert [each.series for each in sweep.started] == ["broken", "broken", "masked"]
+
+
+def test_a_plan_is_handed_to_a_driver_that_really_works(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, planned_sweep(("masked",), widths=(8,)))
+    longer = planned_sweep(("masked",), widths=(8, 16))
+    is_training, may_go_on = threading.Event(), threading.Event()
+    outcomes: list[SweepOutcome] = []
+
+    def train(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+        is_training.set()
+        may_go_on.wait()
+        return planted.run_planted(assignment, stop=stop)
+
+    def work() -> None:
+        with held(sweep.store) as lease:
+            outcomes.append(sweep.run(train, new_plan=PlanWatch(sweep.store, lease).new_plan))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    is_training.wait()
+    threading.Timer(0.2, may_go_on.set).start()
+    assert hand_over(sweep.store, longer, "name: planted\n# longer\n") is not None
+    thread.join()
+    assert [(each.exit_code, each.n_done) for each in outcomes] == [(0, 2)]
+
+
+def test_a_driver_takes_over_what_others_have_trained_and_spends_nothing_on_it(
+    tmp_path: Path,
+) -> None:
+    other = trained(tmp_path, named("other", planned_sweep(("masked",))))
+    sweep = Sweep(tmp_path, named("own", planned_sweep()))
+    own_flops = sum(
+        planned.cells[-1].flops for planned in sweep.plan.trials if planned.series == "uniform"
+    )
+    # Enough for what is left to train, and not for what was taken over beside.
+    outcome = sweep.run(limits=Limits(flops=1.01 * own_flops))
+    assert (outcome.exit_code, outcome.n_done) == (0, 6)
+    assert {each.series for each in sweep.started} == {"uniform"}
+    assert sorted(sweep.taken) == [(head.trial_id, "other") for head in published(other)]
+    rows = read_table(sweep.store, "trials").to_pylist()
+    assert {row["series"]: row["sweep"] for row in rows} == {"masked": "other", "uniform": "own"}
+    assert verify(sweep.store.folder) == []
+
+
+def test_a_trial_that_another_sweep_publishes_meanwhile_is_not_begun(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, named("own", planned_sweep(("masked",), widths=(8, 16))))
+    small = planned_trial("masked", width=8)
+
+    def train(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+        trained(tmp_path, StoredPlan("other", (small,)))
+        return planted.run_planted(assignment, stop=stop)
+
+    outcome = sweep.run(train)
+    assert (outcome.exit_code, outcome.n_done) == (0, 2)
+    assert [each.trial.rung.width for each in sweep.started] == [16]
+    assert sweep.taken == [(small.trial_id, "other")]

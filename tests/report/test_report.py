@@ -1,0 +1,256 @@
+"""The report: answers first, everything escaped, nothing from outside, same bytes."""
+
+import base64
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from small_sweep import SIZES, small_sweep
+
+from analysis.answers.compare import compare
+from analysis.errors import Caution, FitError
+from analysis.fitting.fit import FitResult, FitSettings, fit_table, to_json
+from analysis.output import write_file
+from analysis.report import html, tables
+from analysis.report.html import render_report, write_report
+from analysis.report.provenance import ExcludedTrial, Provenance
+from analysis.report.published_table import with_published
+from analysis.tables.tidy import TidyTable
+
+SETTINGS = FitSettings(n_bootstrap=20)
+EVIL = '<script>alert("1")</script>'
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> TidyTable:
+    return small_sweep(tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture(scope="module")
+def fit(table: TidyTable) -> FitResult:
+    return fit_table(table, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def page(table: TidyTable, fit: FitResult) -> str:
+    comparisons = [compare(fit, "masked", "masked-ce"), compare(fit, "masked", "uniform")]
+    excluded = (ExcludedTrial("3f9a12c0be41", "uniform", "diverged", "loss rose at step 410"),)
+    provenance = Provenance("results/quick", (("torch", "2.11"),), excluded)
+    return render_report("quick", table, fit, comparisons, provenance)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> tuple[TidyTable, FitResult]:
+    table = small_sweep(tmp_path_factory.mktemp("one"), ("masked",), sizes=SIZES[:5])
+    return table, fit_table(table, FitSettings(n_bootstrap=10))
+
+
+class Elements(HTMLParser):
+    """Tags, attributes and visible text of a page, and whether tags close in order."""
+
+    VOID = ("meta", "br", "hr", "img", "input", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def parsed(page: str) -> Elements:
+    elements = Elements()
+    elements.feed(page)
+    elements.close()
+    assert elements.open == []
+    return elements
+
+
+def test_the_answer_comes_before_any_figure(page: str) -> None:
+    head = page[: page.index("<figure>")]
+    assert re.search(r"N\* = \S+ \[\S+, \S+\] parameters trained on D\* = ", head)
+    assert "the compute of masked to reach" in head
+    assert "uniform and masked cannot be compared" in head
+
+
+def test_every_section_and_figure_is_there_once(page: str) -> None:
+    elements = parsed(page)
+    ids = [attributes.get("id") for tag, attributes in elements.tags if tag == "section"]
+    wanted = ["curves", "valleys", "comparison", "sensitivity", "optima", "laws", "remarks"]
+    assert [i for i in ids if i] == [*wanted, "excluded", "provenance", "data"]
+    assert [tag for tag, _ in elements.tags].count("svg") == 5
+
+
+def test_nothing_is_loaded_or_run(page: str) -> None:
+    assert re.search(r"https?:|//\w", page.split("base64,")[0].replace("<!DOCTYPE", "")) is None
+    elements = parsed(page)
+    assert {"script", "link", "iframe", "object", "img"}.isdisjoint(tag for tag, _ in elements.tags)
+    for _, attributes in elements.tags:
+        href = attributes.get("href") or "#"
+        assert href.startswith(("#", "data:application/json;base64,"))
+
+
+def test_every_reference_inside_the_page_has_its_target(page: str) -> None:
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    used = set(re.findall(r'href="#([^"]*)"', page)) | set(re.findall(r"url\(#([^)]*)\)", page))
+    assert used <= set(ids)
+
+
+def test_the_downloaded_json_is_that_of_fit(page: str, fit: FitResult) -> None:
+    found = re.search(r"data:application/json;base64,([^\"]*)", page)
+    assert found is not None
+    content = json.loads(base64.b64decode(found[1]))
+    assert content["fit"] == json.loads(json.dumps(to_json(fit)))
+    assert [one["against"] for one in content["comparisons"]] == ["masked-ce", "uniform"]
+
+
+def test_missing_parts_are_explained_instead_of_drawn(page: str) -> None:
+    text = parsed(page).text
+    assert "1 of 5 budgets bracketed, a law needs two: laws are null" in text
+    assert "the minimum is at the small end: add smaller sizes" in text
+
+
+def test_excluded_trials_and_provenance_are_told(page: str) -> None:
+    text = parsed(page).text
+    for told in ("3f9a12c0be41", "loss rose at step 410", "results/quick", "sha256:", "2.11"):
+        assert told in text
+
+
+def test_a_table_without_budgets_gives_a_report_without_frontier(
+    single: tuple[TidyTable, FitResult],
+) -> None:
+    table, fit = single
+    family = dataclasses.replace(fit.families["masked"], isoflop=None, surface=None)
+    reason = Caution("no_budgets", "flops do not gather in budgets: no isoFLOP curves")
+    bare = dataclasses.replace(fit, families={"masked": family}, cautions=(reason,))
+    text = parsed(render_report("bare", table, bare, [], Provenance("bare.csv"))).text
+    assert "No compute-optimal point: flops do not gather in budgets" in text
+    assert "No figure: no series has isoFLOP budgets." in text
+    assert "No comparison was asked for" in text
+
+
+@pytest.mark.slow
+def test_whatever_users_typed_is_escaped(tmp_path: Path) -> None:
+    table = small_sweep(tmp_path, (EVIL, "b--><b>"), sizes=SIZES[:5])
+    fit = fit_table(table, FitSettings(n_bootstrap=10))
+    trial = ExcludedTrial("id", EVIL, EVIL, EVIL)
+    provenance = Provenance(EVIL, ((EVIL, EVIL),), (trial,))
+    page = render_report(EVIL, table, fit, [compare(fit, EVIL, "b--><b>")], provenance)
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert "<!--" not in page
+    assert EVIL in parsed(page).text
+
+
+@pytest.mark.slow
+def test_the_same_input_gives_the_same_bytes_on_disk(
+    tmp_path: Path, single: tuple[TidyTable, FitResult]
+) -> None:
+    table, fit = single
+    for name in ("a.html", "new/folder/b.html"):
+        write_report("s", table, fit, [], Provenance("s.csv"), tmp_path / name)
+    content = (tmp_path / "a.html").read_bytes()
+    assert content == (tmp_path / "new/folder/b.html").read_bytes()
+    assert [path.name for path in (tmp_path / "new/folder").iterdir()] == ["b.html"]
+
+
+def test_a_path_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(FitError, match="is a folder"):
+        write_file(tmp_path, b"x")
+    for bad in (tmp_path / "file" / "report.html", tmp_path / ("n" * 300)):
+        with pytest.raises(FitError, match="cannot be written"):
+            write_file(bad, b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    target.write_bytes(b"old")
+    with pytest.raises(TypeError):
+        write_file(target, "not bytes")  # type: ignore[arg-type]
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_table_of_laws_has_three_rows_per_series_with_laws(fit: FitResult) -> None:
+    table = tables.laws_table(fit)
+    assert [row[0] for row in table.rows] == ["ar"] * 3 + ["masked"] * 3 + ["masked-ce"] * 3
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert all("[" in row[2] and "[" in row[3] for row in table.rows)
+
+
+def test_the_holdout_stands_beside_the_laws_of_every_series(fit: FitResult, page: str) -> None:
+    table = tables.holdout_table(fit)
+    told = {row[0] for row in table.rows}
+    assert told == {label for label, one in fit.families.items() if one.further.holdout}
+    assert told
+    assert all(row[2].endswith("%") and row[4].endswith("%") for row in table.rows)
+    assert "Hold-out: each form fitted to what cost less" in parsed(page).text
+
+
+def test_further_laws_have_a_row_each(fit: FitResult) -> None:
+    table = tables.further_table(fit)
+    assert {row[1] for row in table.rows} >= {"L* over D* of the optima"}
+    assert all(len(row) == len(table.columns) and "[" in row[2] for row in table.rows)
+
+
+def test_an_unbracketed_largest_budget_is_told_in_the_answer(fit: FitResult) -> None:
+    family = fit.families["masked"]
+    assert family.isoflop is not None
+    *rest, last = family.isoflop.optima
+    open_last = dataclasses.replace(last, bracketed=False, reason="minimum_at_largest")
+    isoflop = dataclasses.replace(family.isoflop, optima=(*rest, open_last))
+    changed = dataclasses.replace(family, isoflop=isoflop)
+    only = dataclasses.replace(fit, families={"masked": changed})
+    (answer,) = tables.answers(only)
+    assert answer.sentence.startswith("At 5.6×10¹¹ FLOPs")
+    assert "Its largest budget, 10¹² FLOPs, is not bracketed: the minimum is at the large end" in (
+        answer.sentence
+    )
+
+
+def test_published_exponents_stand_beside_ours_when_asked_for(
+    table: TidyTable, fit: FitResult, page: str
+) -> None:
+    beside = with_published(fit, "gidd-masked,chinchilla")
+    shown = render_report("quick", table, beside, [], Provenance("results/quick", (), ()))
+    assert "Exponents published elsewhere" not in page
+    assert "Exponents published elsewhere" in shown
+    assert "arXiv 2203.15556" in shown
+    assert "compare exponents, not levels" in shown
+
+
+def test_remarks_are_grouped_by_kind_and_said_once() -> None:
+    cautions = [
+        Caution("single_budget", "no law", "a"),
+        Caution("single_budget", "no law", "b"),
+        Caution("single_budget", "no law", "a"),
+        Caution("no_budgets", "none"),
+    ]
+    groups = tables.remarks(cautions)
+    assert [(group.title, group.messages) for group in groups] == [
+        ("Single budget", ("a: no law", "b: no law")),
+        ("No budgets", ("none",)),
+    ]
+
+
+def test_the_template_ships_with_the_package() -> None:
+    assert (html.TEMPLATES / "report.html").is_file()

@@ -1,0 +1,165 @@
+"""Our own store as a tidy table: series, runs, conventions, diverged trials."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from planted_tables import Surface
+
+from analysis.errors import SettingsError, TableError
+from analysis.fitting.fit import FitSettings, fit_table
+from analysis.tables.load import load
+from sweeper.trials.flops import FLOPS_CONVENTIONS, flops_per_token
+from sweeper.trials.ladder import PARAMS_CONVENTIONS, nearest_rung, parameter_groups
+from sweeper.trials.records import schema
+
+BUDGETS = [1e10, 3e10, 1e11, 3e11]
+CONTEXT, VOCABULARY = 64, 256
+
+
+def observations(series: str = "masked", handicap: float = 1.0) -> pd.DataFrame:
+    """One trajectory per rung, observed at every budget, with the columns of `records.py`."""
+    surface = Surface(E=1.0, A=10.0, B=120.0, alpha=0.3, beta=0.35)
+    rows = []
+    for size in (3e3, 6e3, 12e3, 25e3, 50e3, 100e3, 200e3):
+        rung = nearest_rung(size)
+        groups = parameter_groups(rung, VOCABULARY, extra_input_ids=1)
+        cost = flops_per_token(rung, CONTEXT, VOCABULARY)
+        for budget in BUDGETS:
+            step = round(budget / cost.total / 1024)
+            tokens = 1024 * step
+            loss = surface.loss(np.array(groups.trunk / handicap), np.array(tokens / handicap))
+            rows.append(
+                {
+                    "trial_id": f"{series}{size:.0f}",
+                    "trajectory_id": f"{series}-{size:.0f}",
+                    "sweep": "test",
+                    "series": series,
+                    "family": "masked",
+                    "seed": 0,
+                    "budget_flops": budget,
+                    "step": step,
+                    "tokens": tokens,
+                    "flops": cost.total * tokens,
+                    "bound_nats_per_token": float(loss),
+                    "bound_stderr_nats_per_token": 0.004,
+                    "bound_bits_per_byte": None,
+                    "bound_given_prefix_nats_per_token": None,
+                    "bound_given_prefix_stderr_nats_per_token": None,
+                    "eval_tokens": 65536,
+                    "train_loss_nats_per_token": float(loss),
+                    "n_layers": rung.n_layers,
+                    "width": rung.width,
+                    "context_tokens": CONTEXT,
+                    "vocab_size": VOCABULARY,
+                    "params_trunk": groups.trunk,
+                    "params_embedding": groups.embedding,
+                    "params_head": groups.head,
+                    "params_conditioning": groups.conditioning,
+                    "flops_per_token_trunk": cost.trunk,
+                    "flops_per_token_attention": cost.attention,
+                    "flops_per_token_head": cost.head,
+                    "status": "done",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def stored(folder: Path, frame: pd.DataFrame, *, parts: int = 1) -> Path:
+    target = folder / "observations.parquet"
+    if parts == 1:
+        pq.write_table(_arrow(frame), target)
+        return folder
+    target.mkdir()
+    for index, part in enumerate(np.array_split(np.arange(len(frame)), parts)):
+        pq.write_table(_arrow(frame.iloc[part]), target / f"part-{index}.parquet")
+    return folder
+
+
+def _arrow(frame: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(frame, schema=schema("observations"), preserve_index=False)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_results_folder_is_read_as_its_series(tmp_path: Path, parts: int) -> None:
+    folder = stored(tmp_path, pd.concat([observations("masked"), observations("ar")]), parts=parts)
+    table = load(folder)
+    assert sorted(table.frame["family"].unique()) == ["ar", "masked"]
+    assert table.frame["run_id"].nunique() == 14
+    assert (table.params_convention, table.flops_convention) == ("trunk", "full")
+    assert table.frame["loss_stderr"].eq(0.004).all()
+    assert table.cautions == ()
+
+
+def test_every_convention_is_computed_from_the_ingredients(tmp_path: Path) -> None:
+    folder = stored(tmp_path, observations())
+    row = observations().iloc[0]
+    params = {name: load(folder, params=name).frame["params"][0] for name in PARAMS_CONVENTIONS}
+    assert params["trunk"] == row["params_trunk"]
+    assert params["trunk+head"] == row["params_trunk"] + row["params_head"]
+    assert params["total"] > params["trunk+head"]
+    flops = {name: load(folder, flops=name).frame["flops"][0] for name in FLOPS_CONVENTIONS}
+    assert flops["full"] == row["flops"]
+    assert flops["6N"] == 6 * row["params_trunk"] * row["tokens"]
+    attention = row["flops_per_token_attention"] * row["tokens"]
+    assert flops["6N+attention"] == flops["6N"] + attention
+    assert flops["no-attention"] == pytest.approx(flops["full"] - attention)
+
+
+def test_an_unknown_convention_is_refused_with_a_hint(tmp_path: Path) -> None:
+    folder = stored(tmp_path, observations())
+    with pytest.raises(SettingsError, match=r"did you mean 'trunk\+head'"):
+        load(folder, params="trunk-head")
+    with pytest.raises(SettingsError, match="expected one of full"):
+        load(folder, flops="12N")
+
+
+def test_diverged_trials_are_named_and_in_no_fit(tmp_path: Path) -> None:
+    frame = observations()
+    bad = frame["trial_id"] == frame["trial_id"].iloc[-1]
+    frame.loc[bad, "status"] = "diverged"
+    frame.loc[bad, "bound_nats_per_token"] = 9.9
+    table = load(stored(tmp_path, frame))
+    assert len(table.frame) == len(frame) - bad.sum()
+    assert [caution.code for caution in table.cautions] == ["diverged_left_out"]
+
+
+def test_a_trajectory_extended_by_a_second_trial_counts_once(tmp_path: Path) -> None:
+    frame = observations()
+    again = frame[frame["budget_flops"] < 1e11].assign(trial_id="shorter")
+    table = load(stored(tmp_path, pd.concat([frame, again])))
+    assert len(table.frame) == len(frame)
+
+
+def test_a_folder_without_a_finished_trial_says_so(tmp_path: Path) -> None:
+    folder = stored(tmp_path, observations().assign(status="diverged"))
+    with pytest.raises(TableError, match="no observation of a finished trial"):
+        load(folder)
+
+
+@pytest.mark.parametrize("flops", FLOPS_CONVENTIONS)
+def test_a_sweep_of_ours_is_fitted_under_every_convention(tmp_path: Path, flops: str) -> None:
+    both = pd.concat([observations("masked"), observations("uniform", handicap=1.6)])
+    result = fit_table(load(stored(tmp_path, both), flops=flops), FitSettings(n_bootstrap=50))
+    assert result.flops_convention == flops
+    for label in ("masked", "uniform"):
+        isoflop = result.family(label).isoflop
+        assert isoflop is not None
+        assert len(isoflop.bracketed) >= 2
+        assert result.family(label).surface is not None
+
+
+def test_batch_and_rate_come_from_the_trials_beside_the_observations(tmp_path: Path) -> None:
+    frame = observations()
+    folder = stored(tmp_path, frame)
+    trials = pd.DataFrame({"trial_id": frame["trial_id"].unique()})
+    trials = trials.assign(batch_tokens=4096, learning_rate=np.linspace(0.1, 0.7, len(trials)))
+    (folder / "trials").mkdir()
+    pq.write_table(pa.Table.from_pandas(trials), folder / "trials" / "part-0.parquet")
+    found = load(folder).frame
+    assert (found["batch_tokens"] == 4096).all()
+    assert found.groupby("params")["learning_rate"].nunique().eq(1).all()
+    assert found["learning_rate"].nunique() == len(trials)
