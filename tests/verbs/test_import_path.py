@@ -20,11 +20,11 @@ a,4e6,5e6,1.2e14,3.3
 
 
 def _sweeper(
-    *arguments: str, cwd: Path, first_on_path: Path | None = None
+    *arguments: str, cwd: Path, first_on_path: Path | None = None, options: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(str(folder) for folder in (first_on_path, ROOT) if folder)
     return subprocess.run(
-        [sys.executable, "-m", "sweeper", *arguments],
+        [sys.executable, *options, "-m", "sweeper", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -73,3 +73,16 @@ def test_a_file_in_place_of_a_library_is_named(folder: Path) -> None:
     assert fitted.returncode == 2
     assert f"{other} was imported in place of a library: rename that file" in fitted.stderr
     assert "Traceback" not in fitted.stderr
+
+
+@pytest.mark.ray
+def test_workers_of_ray_do_not_import_from_the_working_folder(folder: Path) -> None:
+    for name in ("sweeper", "analysis", "queue", "torch"):
+        (folder / f"{name}.py").write_text("MINE = 1\n")
+    (folder / "pilot.yaml").write_text(
+        'name: pilot\ncorpus: {source: "synthetic:markov?vocab=16&tokens=100000", seq_len: 16}\n'
+        "series: {ar: {family: ar}}\ndesign: {grid: {sizes: [1.7K], tokens: [20K]}}\n"
+        "train: {batch_tokens: 128}\nevaluation: {sequences: 16}\n"
+    )
+    done = _sweeper("run", "pilot.yaml", cwd=folder, options=("-P",))
+    assert done.returncode == 0, done.stdout + done.stderr
