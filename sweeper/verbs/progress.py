@@ -169,7 +169,7 @@ class Panel:
         self._flops_done = 0.0
         self._work_waiting = 0.0
         self._time_s = self._work = 0.0
-        """Worker time and work of trials that were published since the start."""
+        """Worker time and work of the trials that were published since the start."""
 
     def update(self, event: Event) -> None:
         """Account for an event."""
@@ -206,7 +206,8 @@ class Panel:
         if self._start is None:
             return Text("starting workers …")
         running = list(self._running.values())
-        reports = [self._report(assignment) for assignment in running]
+        reported = [read_progress(self._store, each.trial.trial_id) for each in running]
+        reports = [each.progress if each else None for each in reported]
         flops = self._flops_done + sum(report.flops_done for report in reports if report)
         share = flops / self._start.flops_planned if self._start.flops_planned else 1.0
         head = Table.grid(padding=(0, 1))
@@ -224,10 +225,6 @@ class Panel:
             lines.add_row(*_trial_line(assignment, report))
         hidden = len(running) - MAX_TRIAL_LINES
         return Group(head, lines, *([Text(f"… and {hidden} more")] if hidden > 0 else []))
-
-    def _report(self, assignment: Assignment) -> Progress | None:
-        reported = read_progress(self._store, assignment.trial.trial_id)
-        return reported.progress if reported else None
 
     def _time_left(self, running: list[Assignment], reports: list[Progress | None]) -> str:
         time_s, work, left = self._time_s, self._work, []

@@ -14,7 +14,6 @@ from sweeper.verbs.output import TextTable, plain, print_json, say, show
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from sweeper.orchestration.lease import DriverAtWork
     from sweeper.orchestration.status import SweepStatus, TrialStatus
 
 STYLES = {"done": "green", "diverged": "magenta", "failed": "red", "running": "cyan"}
@@ -77,15 +76,13 @@ def status_view(status: "SweepStatus") -> "Iterator[RenderableType]":
     left = f", about {duration(status.time_left_s)} left" if status.time_left_s else ""
     done = f"{counts}; {share:.0%} of {status.flops_planned:.3g} FLOPs{left}"
     yield Text(plain(f"{status.name}: {done}"))
-    yield Text(plain(_driver(status.driver)))
+    driver_line = "no driver at work"
+    if (driver := status.driver) is not None:
+        since = datetime.datetime.fromtimestamp(driver.started_s, datetime.UTC)
+        at_work = f"process {driver.pid} on {driver.host}"
+        driver_line = f"driver: {at_work} since {since:%Y-%m-%d %H:%M:%S} UTC"
+    yield Text(plain(driver_line))
     yield _trials(status.trials)
-
-
-def _driver(driver: "DriverAtWork | None") -> str:
-    if driver is None:
-        return "no driver at work"
-    since = datetime.datetime.fromtimestamp(driver.started_s, datetime.UTC)
-    return f"driver: process {driver.pid} on {driver.host} since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _trials(trials: "tuple[TrialStatus, ...]") -> TextTable:

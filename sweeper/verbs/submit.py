@@ -54,7 +54,7 @@ def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options
     Example: sweeper submit sweeps/quick.yaml --address http://127.0.0.1:8265 --results /shared
     """
     from sweeper.launch.keep_alive import Watch
-    from sweeper.launch.ray_jobs import JobServer, submission_to_json
+    from sweeper.launch.ray_jobs import JobServer, commands_for, submission_to_json
 
     request, notes = _request(sweep_file, options)
     server = JobServer(options["address"])
@@ -64,7 +64,9 @@ def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options
     if as_json:
         print_json(submission_to_json(request, server.address, job_id))
     else:
-        _say_commands(server, request, job_id)
+        say(f"submitted job {job_id}")
+        for name, command in commands_for(request, server.address, job_id).items():
+            say(f"  {name:<7} {command}")
     watch = Watch(server, partial(say, err=True), time.sleep, time.monotonic, latest)
     context.exit(_stay(watch, server, request, job_id, options))
 
@@ -101,44 +103,30 @@ def latest(request: "JobRequest") -> "JobRequest":
     return request
 
 
-def _say_commands(server: "JobServer", request: "JobRequest", job_id: str) -> None:
-    from sweeper.launch.ray_jobs import commands_for
-
-    say(f"submitted job {job_id}")
-    for name, command in commands_for(request, server.address, job_id).items():
-        say(f"  {name:<7} {command}")
-
-
 def _stay(
     watch: "Watch", server: "JobServer", request: "JobRequest", job_id: str, options: dict[str, Any]
 ) -> int:
     """Wait for the start, or the end, of a job; the exit code."""
-    from sweeper.launch.keep_alive import (
-        INTERRUPTED,
-        exit_code,
-        first_line,
-        keep_alive,
-        watch_start,
-    )
+    from sweeper.launch import keep_alive
 
     try:
         if options["is_kept_alive"]:
-            job_id, state = keep_alive(watch, request, job_id)
+            job_id, state = keep_alive.keep_alive(watch, request, job_id)
         elif options["no_wait"]:
             return 0
         else:
-            state = watch_start(watch, request, job_id)
+            state = keep_alive.watch_start(watch, request, job_id)
     except KeyboardInterrupt:
         say(f"job {job_id} goes on; it is only not watched any more", err=True)
-        return INTERRUPTED
+        return keep_alive.INTERRUPTED
     how = f"has ended, {state.status}: {state.message}" if state.has_ended else f"is {state.status}"
     say(f"job {job_id} {how}", err=True)
     log = server.log(job_id)
     # Ray and the corpus print before the first line of ours, and matter only if there is none.
-    lines = log[max(0, log.find(first_line(request))) :].splitlines()
+    lines = log[max(0, log.find(keep_alive.first_line(request))) :].splitlines()
     for line in lines[-LOG_LINES_SHOWN:]:
         say(f"  {line}", err=True)
     if not state.has_ended:
         return 0
-    code = exit_code(state)
-    return INTERRUPTED if code is None else code
+    code = keep_alive.exit_code(state)
+    return keep_alive.INTERRUPTED if code is None else code
