@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sweeper.store.layout import Store
 
 WAIT_S = 180.0
-"""Longest wait for a driver to stop: as long as it waits for its trials, and two evaluations."""
+"""Longest wait for a driver to stop: as long as it waits for its trials, plus two evaluations."""
 
 SAY_INTERVAL_S = 15.0
 """Time between two messages while waiting."""

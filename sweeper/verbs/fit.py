@@ -119,7 +119,7 @@ def predict(source: StorePath, family: str, flops: str, as_json: bool, **options
 @click.option("--number", default=8, show_default=True, metavar="N", help="How many runs.")
 @json_option
 def propose(source: StorePath, as_json: bool, **options: Any) -> None:
-    """Which runs to add next: those that bracket open budgets, then those that narrow an interval.
+    """Which runs to add next: first to bracket open budgets, then to narrow an interval the most.
 
     Ends with a design to paste into the sweep file; only its new cells are trained.
 
