@@ -1,8 +1,7 @@
-"""The front door: a few verbs around a sweep file and a source of results.
+"""The command `sweeper`: its verbs, and what becomes of their errors.
 
-Only this module and its verbs (`sweeper/verbs/`) print, and only they may import both `sweeper` and
-`analysis`. Imports are local to each verb, so that `--help` is instant and the verbs that read
-results never load torch or ray.
+Only this module and the verbs (`sweeper/verbs/`) print. Verbs import what they need when they are
+called, so that `--help` is fast and the verbs that read results never load torch or ray.
 """
 
 import atexit
@@ -10,10 +9,12 @@ import gc
 import os
 import signal
 import sys
+import sysconfig
+from pathlib import Path
+from types import ModuleType
 
 import click
 
-from analysis.errors import FitError
 from sweeper.errors import SweeperError
 from sweeper.store.files import is_disk_full
 from sweeper.verbs import cancel, draw, fit, plan, run, status, submit
@@ -23,7 +24,7 @@ BAD_INPUT = 2
 INTERRUPTED = 3
 
 GARBAGE_THRESHOLD = 50_000
-"""New objects between two looks for unreachable cycles; Python's own default is 700."""
+"""New objects between two searches for unreachable cycles; Python's default is 700."""
 
 VERBS = [
     plan.init,
@@ -44,8 +45,10 @@ VERBS = [
 
 def main() -> None:
     """Run the command line; every user error is one message and exit code 2."""
-    # Plans and records are a million objects that stay; to look them through again and again for
-    # cycles would take half of the time.
+    from analysis.errors import FitError  # after sweeper.verbs, which makes sure that it is ours
+
+    # Plans and records are a million objects that stay: Python would spend half of the time on
+    # searching them for cycles.
     gc.set_threshold(GARBAGE_THRESHOLD)
     try:
         sys.exit(cli.main(prog_name="sweeper", standalone_mode=False))  # verbs return None or exit
@@ -58,7 +61,7 @@ def main() -> None:
     except (SweeperError, FitError) as error:
         say(f"error: {error}", err=True)
         sys.exit(BAD_INPUT)
-    except BrokenPipeError:  # whoever read our output has had enough, as `head` does
+    except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -67,10 +70,33 @@ def main() -> None:
             sys.exit(INTERRUPTED)
         say(f"error: {where}{error.strerror}; check path, permissions and disk", err=True)
         sys.exit(BAD_INPUT)
+    except (ImportError, AttributeError) as error:
+        if (file := _stand_in(error)) is None:
+            raise
+        say(
+            f"error: {error}; {file} was imported in place of a library: rename that file, or "
+            "remove its folder from the import path (PYTHONPATH)",
+            err=True,
+        )
+        sys.exit(BAD_INPUT)
     finally:
-        # All is said and done, and the interpreter takes a while to end: Ctrl-C in the meantime
-        # would change nothing but the exit code.
+        # The work is done, but the interpreter takes a while to end: Ctrl-C in the meantime would
+        # change nothing but the exit code.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def _stand_in(error: ImportError | AttributeError) -> str | None:
+    """A user's file that has the name of a library, if that is why something is missing."""
+    if isinstance(error, AttributeError):
+        module = error.obj
+    else:
+        module = sys.modules.get((error.name or "").partition(".")[0])
+    file = module.__file__ if isinstance(module, ModuleType) else None
+    if file is None or hasattr(module, "__path__"):
+        return None
+    # Of what is installed, and of our own modules, a traceback says more.
+    folders = [Path(__file__).parents[1], *map(Path, sysconfig.get_paths().values())]
+    return None if any(Path(file).is_relative_to(folder) for folder in folders) else file
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

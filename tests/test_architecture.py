@@ -19,7 +19,8 @@ FLOORS = {
         planning launch evaluation orchestration
         training
         verbs
-        cli""",
+        cli
+        __main__""",
     "analysis": """
         errors output notation
         tables
@@ -114,7 +115,7 @@ def test_what_is_heavy_has_its_packages(library: str) -> None:
         ),
         ("import sweeper.orchestration.verify, sweeper.orchestration.driver", ("torch", "ray")),
         (
-            "import sweeper.orchestration.status, sweeper.verbs.status_view",
+            "import sweeper.orchestration.status, sweeper.verbs.status, sweeper.verbs.progress",
             ("torch", "ray", "numpy", "pyarrow"),
         ),
         (

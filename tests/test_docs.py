@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.cli import cli
 from sweeper.trials.results_page import results_page
 
 ROOT = Path(__file__).parent.parent
@@ -31,3 +32,14 @@ def test_make_targets_and_sweeps_that_pages_name_exist(page: Path) -> None:
         assert name in targets, f"{page.name} names `make {name}`"
     for name in re.findall(r"sweeps/([a-z_]+\.yaml)", text):
         assert (ROOT / "sweeps" / name).exists(), f"{page.name} names sweeps/{name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_verbs_and_modules_that_pages_name_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for verb in re.findall(r"(?:`|/bin/|^)sweeper ([a-z]+)", text, flags=re.MULTILINE):
+        assert verb in cli.commands, f"{page.name} names `sweeper {verb}`"
+    if page.name == "log.md":  # history names what was there
+        return
+    for path in re.findall(r"\b(?:sweeper|analysis|tests)/[\w/]+\.py\b", text):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"

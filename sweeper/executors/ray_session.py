@@ -60,6 +60,9 @@ def joined(address: str | None) -> Iterator[Any]:
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
                 "_temp_dir": str(cleanup.enter_context(temporary_folder())),
+                # Or Ray would put the working folder first on the workers' import path, where a
+                # user's `queue.py` would be taken for the library. It changes nothing else here.
+                "job_config": ray.job_config.JobConfig(_client_job=True),
             }
         cleanup.callback(_end, ray)  # before, because starting may be interrupted
         try:
@@ -129,7 +132,7 @@ def _end(ray: Any) -> None:
 
 @contextlib.contextmanager
 def _import_path_for_children() -> Iterator[None]:
-    """Let processes started meanwhile import what this one can, whatever their folder."""
+    """Let processes started meanwhile import what this one can, in the same order."""
     previous = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     try:

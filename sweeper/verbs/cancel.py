@@ -16,25 +16,27 @@ if TYPE_CHECKING:
     from sweeper.store.layout import Store
 
 WAIT_S = 180.0
-"""Longest wait for a driver to go: its own patience with its trials, and two evaluations more."""
+"""Longest wait for a driver to stop: as long as it waits for its trials, plus two evaluations."""
 
 SAY_INTERVAL_S = 15.0
-"""Time between two lines on what is waited for."""
+"""Time between two messages while waiting."""
 
 LIMIT_REACHED = 4
 
 
 @click.command()
 @click.argument("folder", type=place)
-@click.option("--now", "is_now", is_flag=True, help="Give up what ran since the last checkpoints.")
-@click.option("--no-wait", is_flag=True, help="Do not stay until the driver has gone.")
+@click.option(
+    "--now", "is_now", is_flag=True, help="Lose what was trained since the last checkpoints."
+)
+@click.option("--no-wait", is_flag=True, help="Do not wait until the driver has stopped.")
 @json_option
 @click.pass_context
 def cancel(context: click.Context, /, folder: StorePath, as_json: bool, **options: Any) -> None:
-    """Stop the driver of a sweep, through its results: on this machine or on a cluster.
+    """Stop the driver of a sweep through its results folder, on this machine or on a cluster.
 
     Running trials write a checkpoint first. Nothing that is published is touched, and the sweep
-    can be run or submitted again to go on. Exit code 4 when the driver has not gone in time.
+    can be run or submitted again to continue. Exit code 4 when the driver has not stopped in time.
 
     Example: sweeper cancel results/quick
     """
@@ -46,25 +48,28 @@ def cancel(context: click.Context, /, folder: StorePath, as_json: bool, **option
     if driver is not None and not as_json:
         how = "stop at once" if options["is_now"] else "let its trials write checkpoints and stop"
         say(f"asked process {driver.pid} on {driver.host} to {how}")
-    has_gone = driver is None or (not options["no_wait"] and _has_gone(store, driver))
+    has_stopped = driver is None or (not options["no_wait"] and _wait_until_stopped(store, driver))
     if as_json:
         asked = None if driver is None else {"host": driver.host, "pid": driver.pid}
-        print_json({"driver": asked, "is_stopped": has_gone})
+        print_json({"driver": asked, "is_stopped": has_stopped})
+    elif has_stopped:
+        say(f"no driver is at work on {folder}" if driver is None else "it has stopped")
+        say(how_to_resume(folder))
     else:
-        _say_what_became(folder, driver, has_gone=has_gone)
-    context.exit(0 if has_gone or options["no_wait"] else LIMIT_REACHED)
+        say(f"it is still at work; see `sweeper status {folder}`, or cancel with --now")
+    context.exit(0 if has_stopped or options["no_wait"] else LIMIT_REACHED)
 
 
-def how_to_go_on(folder: StorePath) -> str:
-    """What to type to go on with the sweep in a results folder."""
+def how_to_resume(folder: StorePath) -> str:
+    """What to type to resume the sweep of a results folder."""
     if isinstance(folder, Path) and (folder / "sweep.yaml").is_file():
         words = ["sweeper", "run", str(folder / "sweep.yaml"), "--results", str(folder.parent)]
         return f"to go on: {shlex.join(words)}"
     return "to go on, run or submit the sweep again"
 
 
-def _has_gone(store: "Store", driver: "DriverAtWork") -> bool:
-    """Wait until a driver is not at work any more; False when that takes too long."""
+def _wait_until_stopped(store: "Store", driver: "DriverAtWork") -> bool:
+    """Whether a driver stops within `WAIT_S`."""
     from sweeper.orchestration.lease import driver_at_work
 
     start_s = said_s = time.monotonic()
@@ -77,11 +82,3 @@ def _has_gone(store: "Store", driver: "DriverAtWork") -> bool:
             say(f"waiting for its trials to stop, {now_s - start_s:.0f} s so far", err=True)
         time.sleep(0.2)
     return True
-
-
-def _say_what_became(folder: StorePath, driver: "DriverAtWork | None", *, has_gone: bool) -> None:
-    if not has_gone:
-        say(f"it is still at work; see `sweeper status {folder}`, or cancel with --now")
-        return
-    say(f"no driver is at work on {folder}" if driver is None else "it has stopped")
-    say(how_to_go_on(folder))

@@ -14,7 +14,9 @@ from sweeper.verbs.output import say
 @click.command()
 @fit_options
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder or file.")
-@click.option("--figure", "names", multiple=True, metavar="NAME", help="Only this; repeatable.")
+@click.option(
+    "--figure", "names", multiple=True, metavar="NAME", help="Draw only this; repeatable."
+)
 @published_option
 def plot(source: StorePath, out: Path, names: tuple[str, ...], **options: Any) -> None:
     """Draw the figures of a fit as PNG, SVG or PDF.

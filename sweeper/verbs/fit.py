@@ -1,4 +1,4 @@
-"""Verbs that answer from a fit, `fit`, `compare`, `predict` and `propose`, and how verbs fit."""
+"""Verbs that answer from a fit: `fit`, `compare`, `predict` and `propose`."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ import click
 from sweeper.store.storage import StorePath
 from sweeper.verbs.options import (
     fit_options,
-    fit_options_beside_a_budget,
+    fit_options_with_budget,
     json_option,
     published_option,
 )
@@ -45,14 +45,16 @@ def fit(source: StorePath, as_json: bool, **options: Any) -> None:
 @click.option("--baseline", required=True, metavar="LABEL", help="Series that sets the losses.")
 @click.option("--against", required=True, metavar="LABEL", help="Series that must reach them.")
 @published_option
-@click.option("--sensitivity", "in_full", is_flag=True, help="Every variation, not only verdicts.")
+@click.option(
+    "--sensitivity", "in_full", is_flag=True, help="Show every variation, not only verdicts."
+)
 @json_option
 def compare(
     source: StorePath, baseline: str, against: str, in_full: bool, as_json: bool, **options: Any
 ) -> None:
     """How much more compute one series needs than another, at equal loss.
 
-    Each number comes with what becomes of it under other conventions for parameters and FLOPs,
+    Each number is shown with its values under other conventions for parameters and FLOPs, under
     other forms of the fit, and with sizes and budgets left out.
 
     Example: sweeper compare results/quick --baseline masked --against uniform
@@ -79,14 +81,14 @@ def compare(
 
 
 @click.command()
-@fit_options_beside_a_budget
+@fit_options_with_budget
 @click.option("--family", required=True, metavar="LABEL", help="Series to predict.")
 @click.option("--flops", required=True, metavar="C", help="Training budget, for instance 1e21.")
 @json_option
 def predict(source: StorePath, family: str, flops: str, as_json: bool, **options: Any) -> None:
     """Compute-optimal size, tokens and loss of a series at a budget, and how to train there.
 
-    Intervals hold 95 % of what a new run at that budget would show, if the laws go on there.
+    Intervals cover 95 % of what a new run at that budget would show, if the laws hold there.
 
     Example: sweeper predict results/quick --family masked --flops 1e13
     """
@@ -111,13 +113,13 @@ def predict(source: StorePath, family: str, flops: str, as_json: bool, **options
     "--interval",
     default="params",
     show_default=True,
-    help="What to pin down: params|tokens|loss|multiplier.",
+    help="What to narrow: params|tokens|loss|multiplier.",
 )
-@click.option("--at", metavar="C", help="Budget at which; without it, the largest bracketed one.")
+@click.option("--at", metavar="C", help="Budget to ask about; without it, the largest bracketed.")
 @click.option("--number", default=8, show_default=True, metavar="N", help="How many runs.")
 @json_option
 def propose(source: StorePath, as_json: bool, **options: Any) -> None:
-    """Which runs to add next: what brackets open budgets, then what shrinks an interval most.
+    """Which runs to add next: first to bracket open budgets, then to narrow an interval the most.
 
     Ends with a design to paste into the sweep file; only its new cells are trained.
 
@@ -140,7 +142,7 @@ def propose(source: StorePath, as_json: bool, **options: Any) -> None:
 
 def fitted(source: StorePath, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":
     """A source as a tidy table, and its fit under the `fit_options`."""
-    # Before numpy is imported: on matrices this small, threads only wait for each other.
+    # Before numpy is imported, which reads them then: on small matrices threads only cost time.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from analysis.fitting.fit import FitSettings, fit_table

@@ -10,6 +10,26 @@ from sweeper.store.storage import place
 
 Command = Callable[..., Any]
 
+results_option = click.option(
+    "--results",
+    default=Path("results"),
+    show_default=True,
+    type=place,
+    metavar="DIR",
+    help="Folder of all results, or s3://bucket/prefix; the sweep's own is DIR/<name>.",
+)
+takeover_option = click.option(
+    "--takeover", is_flag=True, help="Take over from a driver at work on this sweep."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+published_option = click.option(
+    "--published",
+    is_flag=False,
+    flag_value="main",
+    metavar="[NAMES]",
+    help="Show published laws too: gidd-*,chinchilla for instance, or all; alone, a few.",
+)
+
 
 def sweep_arguments(command: Command) -> Command:
     """A sweep file and its overrides."""
@@ -23,53 +43,23 @@ def sweep_arguments(command: Command) -> Command:
     )(command)
 
 
-def results_option(command: Command) -> Command:
-    """Where results, and corpora that were costly to read, are kept."""
-    return click.option(
-        "--results",
-        default=Path("results"),
-        show_default=True,
-        type=place,
-        metavar="DIR",
-        help="Folder of all results, or s3://bucket/prefix; the sweep's own is DIR/<name>.",
-    )(command)
-
-
-def takeover_option(command: Command) -> Command:
-    """Take over from a driver at work, which is refused otherwise."""
-    return click.option(
-        "--takeover", is_flag=True, help="Take over from a driver at work on this sweep."
-    )(command)
-
-
-def json_option(command: Command) -> Command:
-    """Print JSON for scripts."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
-
-
-def fit_options(command: Command) -> Command:
+def fit_options(command: Command, *flops_option: str) -> Command:
     """A source and how to fit it."""
-    return _fit_options(command, "--flops", "--flops-convention")
-
-
-def fit_options_beside_a_budget(command: Command) -> Command:
-    """The same where `--flops` is the budget asked about."""
-    return _fit_options(command, "--flops-convention")
-
-
-def _fit_options(command: Command, *flops_convention: str) -> Command:
     options = [
         click.argument("source", type=place),
         click.option("--params", metavar="CONVENTION", help="trunk, trunk+head or total."),
         click.option(
-            *flops_convention,
+            *(flops_option or ("--flops", "--flops-convention")),
             "flops_convention",
             metavar="CONVENTION",
             help="full, 6N, 6N+attention or no-attention.",
         ),
         click.option("--isoflop", default="pair", show_default=True, help="pair|parabola|akima."),
         click.option(
-            "--huber-delta", default="auto", show_default=True, help="Of the surface; or a number."
+            "--huber-delta",
+            default="auto",
+            show_default=True,
+            help="Of the surface: auto or a number.",
         ),
         click.option("--bootstrap", default=1000, show_default=True, metavar="N"),
         click.option("--seed", default=0, show_default=True),
@@ -79,12 +69,6 @@ def _fit_options(command: Command, *flops_convention: str) -> Command:
     return command
 
 
-def published_option(command: Command) -> Command:
-    """Published laws beside the fitted ones."""
-    return click.option(
-        "--published",
-        is_flag=False,
-        flag_value="main",
-        metavar="[NAMES]",
-        help="Show published laws too: gidd-*,chinchilla for instance, or all; alone, a few.",
-    )(command)
+def fit_options_with_budget(command: Command) -> Command:
+    """The same for a verb whose `--flops` is a budget."""
+    return fit_options(command, "--flops-convention")

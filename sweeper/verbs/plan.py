@@ -1,6 +1,7 @@
 """Verbs before anything runs, `init` and `plan`, and how verbs plan a sweep."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,11 +9,14 @@ import click
 
 from sweeper.store.storage import StorePath
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
-from sweeper.verbs.output import print_json, say, show
+from sweeper.verbs.output import TextTable, plain, print_json, say, show
 
 if TYPE_CHECKING:
-    from sweeper.planning.planner import Plan
+    from sweeper.planning.planner import Plan, PlannedTrial
     from sweeper.sweepfile.schema import LoadedSweep
+
+GPU_FLOPS_PER_S = 4e14
+"""What a well-used H100 sustains in bfloat16: 40 % of its peak of 989 TFLOPs/s."""
 
 
 @click.command()
@@ -35,12 +39,11 @@ def init(sweep_file: Path) -> None:
 def plan(sweep_file: Path, overrides: tuple[str, ...], results: StorePath, as_json: bool) -> None:
     """List every trial of a sweep, with its cost, and what is left out and why.
 
-    Where the corpus is not at hand, corpus.assume of the sweep file stands in for it.
+    Where the corpus cannot be read, the sizes in corpus.assume of the sweep file are used instead.
 
     Example: sweeper plan sweeps/quick.yaml --set train.seeds=[0,1]
     """
     from sweeper.planning.planner import plan_to_json, preview_sweep
-    from sweeper.verbs.plan_view import plan_view
 
     _, planned = planned_sweep(sweep_file, overrides, results, preview_sweep)
     if as_json:
@@ -84,3 +87,62 @@ def has_gpus_at(address: str) -> bool:
     from sweeper.executors.ray_executor import nodes_at
 
     return any(node.gpus for node in nodes_at(address))
+
+
+def plan_view(plan: "Plan") -> Iterator[str | TextTable]:
+    """The trials, what is left out, warnings and totals, to be printed in this order."""
+    from sweeper.verbs.progress import count
+
+    corpus, totals = plan.corpus, plan.totals
+    gpu_hours = totals.train_flops / GPU_FLOPS_PER_S / 3600
+    gpu_time = f"; about {count(gpu_hours)} GPU hours at {GPU_FLOPS_PER_S:.0e} FLOPs/s each"
+    yield (
+        f"[bold]{_escaped(plan.name)}[/bold]: {totals.n_trials} trials, {totals.n_cells} "
+        f"observations, {totals.train_flops:.3g} training FLOPs on {count(totals.tokens)} tokens; "
+        f"evaluation adds {totals.eval_share:.0%}{gpu_time if gpu_hours >= 1 else ''}"
+    )
+    yield (
+        f"corpus {_escaped(corpus.source)}: {count(corpus.train_tokens)} training and "
+        f"{count(corpus.validation_tokens)} validation tokens, vocabulary {corpus.vocab_size:,}, "
+        + (f"fingerprint {corpus.fingerprint[:12]}" if corpus.fingerprint else "all assumed")
+    )
+    yield _trials(plan.trials)
+    if plan.skipped:
+        # The part before the comma is a number that differs from cell to cell.
+        sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in plan.skipped)
+        reasons = "; ".join(f"{n} {reason}" for reason, n in sides.most_common())
+        yield f"left out: {len(plan.skipped)} cells ({_escaped(reasons)}); --json lists them"
+    for warning in plan.warnings:
+        yield f"[yellow]warning[/yellow] {_escaped(f'[{warning.code}] {warning.message}')}"
+
+
+def _escaped(text: str) -> str:
+    """Text without control characters, in which `rich` finds no markup."""
+    from rich.markup import escape
+
+    return escape(plain(text))
+
+
+def _trials(trials: "tuple[PlannedTrial, ...]") -> TextTable:
+    from sweeper.verbs.progress import count
+
+    numbers = ("params", "layers × width", "batch", "rate", "steps", "tokens", "FLOPs")
+    table = TextTable("trial", "series", *numbers, "observed at", numbers=numbers)
+    for planned in trials:
+        trial, cells = planned.trial, planned.cells
+        # The budgets of a trial, or else its tokens: the first and the last.
+        points = [f"{c.budget_flops:.3g}" if c.budget_flops else count(c.tokens) for c in cells]
+        span = f"{points[0]} … {points[-1]} ({len(points)})" if len(points) > 1 else points[0]
+        table.add(
+            planned.trial_id or "–",
+            plain(planned.series) + (f" seed {trial.seed}" if trial.seed else ""),
+            count(planned.params.trunk),
+            f"{trial.rung.n_layers} × {trial.rung.width}",
+            count(trial.tokens_per_step),
+            f"{trial.optimizer.learning_rate:g}",
+            f"{trial.n_steps:,}",
+            count(cells[-1].tokens),
+            f"{cells[-1].flops:.3g}",
+            span,
+        )
+    return table

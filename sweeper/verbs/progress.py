@@ -1,11 +1,8 @@
-"""What a person sees of a running sweep: a live panel in a terminal, else one line per event.
-
-Whatever a user typed is shown as text: no markup, no control characters.
-"""
+"""What a person sees of a running sweep: a live panel in a terminal, else one line per event."""
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import assert_never
 
@@ -35,12 +32,11 @@ from sweeper.orchestration.scheduler import expected_time_left, expected_work
 from sweeper.store.assignment import Assignment, FailureKind
 from sweeper.store.attempts import Progress, read_progress
 from sweeper.store.layout import Store
-from sweeper.store.results import Published
-from sweeper.verbs.plain_text import plain
+from sweeper.verbs.output import plain
 
 REFRESHES_PER_S = 2
 REMOTE_REFRESHES_PER_S = 0.2
-"""Of a panel whose progress files lie in an object store, where each look costs money."""
+"""Where progress files lie in an object store, which charges for each read."""
 
 MAX_TRIAL_LINES = 8
 BAR_COLUMNS = 24
@@ -53,7 +49,6 @@ _END_WORDS: dict[EndReason, str] = {
     "disk_full": "stopped, as the disk is full; free some space",
     "superseded": "left to another driver",
 }
-
 
 _STOP_WORDS: dict[StopReason, str] = {
     "limit": "limit reached",
@@ -75,47 +70,48 @@ _KIND_WORDS: dict[FailureKind, str] = {
 @contextlib.contextmanager
 def shown(console: Console, store: Store) -> Iterator[Callable[[Event], None]]:
     """A function to give events to; shows them on `console` while the context lasts."""
+
+    def print_line(event: Event) -> None:
+        # Labels and error messages may look like markup of `rich`, or hold control characters.
+        line = plain(describe(event, store))
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     if not console.is_terminal:
-        yield lambda event: print_event(console, store, event)
+        yield print_line
         return
     panel = Panel(store)
-    pace = REFRESHES_PER_S if isinstance(store.folder, Path) else REMOTE_REFRESHES_PER_S
-    live = Live(console=console, get_renderable=panel.render, refresh_per_second=pace)
-    with live:
 
-        def show(event: Event) -> None:
-            panel.take(event)
-            # Starts fill the panel; endings stay on the screen above it.
-            if not isinstance(event, TrialStarted | SweepStarted):
-                print_event(live.console, store, event)
+    def show(event: Event) -> None:
+        panel.update(event)
+        # Starts fill the panel; endings stay on the screen above it.
+        if not isinstance(event, TrialStarted | SweepStarted):
+            print_line(event)
 
+    rate = REFRESHES_PER_S if isinstance(store.folder, Path) else REMOTE_REFRESHES_PER_S
+    with Live(console=console, get_renderable=panel.render, refresh_per_second=rate):
         yield show
 
 
-def print_event(console: Console, store: Store, event: Event) -> None:
-    """One line on one event."""
-    console.print(plain(describe(event, store)), markup=False, highlight=False, soft_wrap=True)
-
-
 def describe(event: Event, store: Store) -> str:
-    """One line on one event, trial id first."""
+    """One line on one event."""
     match event:
-        case SweepStarted() | ResultsTaken() | PlanChanged() | WaitingForNodes():
-            return _describe_work(event)
-        case TrialRefused(remaining, reason):
-            planned = remaining.planned
-            what = f"{planned.series} {count(planned.params.trunk)}"
-            return f"trial {remaining.trial_id} refused: {what} {reason}"
-        case TrialStarted(assignment):
-            again = f", attempt {assignment.attempt}" if assignment.attempt > 1 else ""
-            cost = f"{assignment.train_flops:.2g} FLOPs"
-            return f"{_trial(assignment)} started: {_what(assignment)}, {cost}{again}"
-        case TrialPublished():
-            return _describe_result(event)
-        case TrialInterrupted(assignment):
-            return f"{_trial(assignment)} interrupted: {_what(assignment)}, behind a checkpoint"
-        case TrialFailed():
-            return _describe_failure(event, store)
+        case SweepStarted() if event.n_done == event.n_planned:
+            return f"sweep {event.name}: all {event.n_planned} trials are published already"
+        case SweepStarted():
+            return (
+                f"sweep {event.name}: {event.n_waiting} of {event.n_planned} trials to run, "
+                f"{event.flops_waiting:.2g} FLOPs, "
+                f"{event.executor} with {event.n_slots} × {event.device}"
+            )
+        case ResultsTaken(published):
+            by_sweep = Counter(head.sweep for head in published)
+            sources = ", ".join(f"{n} from sweep {name}" for name, n in sorted(by_sweep.items()))
+            flops = sum(head.train_flops for head in published)
+            return f"results taken over: {sources}; {flops:.2g} FLOPs not spent again"
+        case PlanChanged(n_added, n_dropped):
+            return f"the plan has changed: {n_added} trials are new, {n_dropped} are gone"
+        case WaitingForNodes(n_waiting, first):
+            return f"{n_waiting} trials wait for nodes; the first asks for {first}"
         case Stopping(reason, n_running):
             why = _STOP_WORDS.get(reason, "stopping")
             hint = "; Ctrl-C again stops at once" if reason == "signal" else ""
@@ -126,6 +122,38 @@ def describe(event: Event, store: Store) -> str:
                 f"of these {outcome.n_diverged} diverged; {outcome.n_failed} failed, "
                 f"{outcome.n_left} left"
             )
+        case TrialRefused(remaining, reason):
+            planned = remaining.planned
+            what = f"{planned.series} {count(planned.params.trunk)}"
+            return f"trial {remaining.trial_id} refused: {what} {reason}"
+        case _:
+            return f"trial {event.assignment.trial.trial_id} {_describe_attempt(event, store)}"
+
+
+def _describe_attempt(
+    event: TrialStarted | TrialPublished | TrialInterrupted | TrialFailed, store: Store
+) -> str:
+    """What has become of an attempt at a trial, without the id of the trial."""
+    assignment, what = event.assignment, _what(event.assignment)
+    match event:
+        case TrialStarted():
+            again = f", attempt {assignment.attempt}" if assignment.attempt > 1 else ""
+            return f"started: {what}, {assignment.train_flops:.2g} FLOPs{again}"
+        case TrialPublished(_, published):
+            time = duration(published.work_time_s)
+            if published.is_diverged:
+                return f"diverged: {what}, after step {published.steps}, {time}"
+            bound = published.last_bound_nats_per_token
+            return f"done: {what}, bound {bound:.3f} nats/token, {time}"
+        case TrialInterrupted():
+            return f"interrupted: {what}, behind a checkpoint"
+        case TrialFailed(_, failure, will_retry):
+            attempts = store.attempts(assignment.trial.trial_id)
+            folder = f"{store.folder.name}/{attempts.parent.name}/{attempts.name}"
+            trace = f"{folder}/{assignment.attempt}.traceback.txt"
+            then = "trying again" if will_retry else f"given up; traceback in {trace}"
+            error = f"{failure.error_class}: {failure.message}".rstrip(": ")
+            return f"{_KIND_WORDS[failure.kind]}: {what}, {error}; {then}"
         case _:
             assert_never(event)
 
@@ -141,9 +169,9 @@ class Panel:
         self._flops_done = 0.0
         self._work_waiting = 0.0
         self._time_s = self._work = 0.0
-        """Worker time and work of trials that were published since the start."""
+        """Worker time and work of the trials that were published since the start."""
 
-    def take(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         """Account for an event."""
         match event:
             case SweepStarted():
@@ -178,7 +206,8 @@ class Panel:
         if self._start is None:
             return Text("starting workers …")
         running = list(self._running.values())
-        reports = [self._report(assignment) for assignment in running]
+        reported = [read_progress(self._store, each.trial.trial_id) for each in running]
+        reports = [each.progress if each else None for each in reported]
         flops = self._flops_done + sum(report.flops_done for report in reports if report)
         share = flops / self._start.flops_planned if self._start.flops_planned else 1.0
         head = Table.grid(padding=(0, 1))
@@ -196,10 +225,6 @@ class Panel:
             lines.add_row(*_trial_line(assignment, report))
         hidden = len(running) - MAX_TRIAL_LINES
         return Group(head, lines, *([Text(f"… and {hidden} more")] if hidden > 0 else []))
-
-    def _report(self, assignment: Assignment) -> Progress | None:
-        reported = read_progress(self._store, assignment.trial.trial_id)
-        return reported.progress if reported else None
 
     def _time_left(self, running: list[Assignment], reports: list[Progress | None]) -> str:
         time_s, work, left = self._time_s, self._work, []
@@ -235,57 +260,6 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _describe_work(event: SweepStarted | ResultsTaken | PlanChanged | WaitingForNodes) -> str:
-    """What there is to do, and why it has changed."""
-    match event:
-        case SweepStarted():
-            return _describe_start(event)
-        case ResultsTaken(published):
-            return _describe_taken(published)
-        case PlanChanged(n_added, n_dropped):
-            return f"the plan has changed: {n_added} trials are new, {n_dropped} are gone"
-        case WaitingForNodes(n_waiting, first):
-            return f"{n_waiting} trials wait for nodes; the first asks for {first}"
-        case _:
-            assert_never(event)
-
-
-def _describe_start(event: SweepStarted) -> str:
-    if event.n_done == event.n_planned:
-        return f"sweep {event.name}: all {event.n_planned} trials are published already"
-    return (
-        f"sweep {event.name}: {event.n_waiting} of {event.n_planned} trials to run, "
-        f"{event.flops_waiting:.2g} FLOPs, {event.executor} with {event.n_slots} × {event.device}"
-    )
-
-
-def _describe_taken(published: Sequence[Published]) -> str:
-    by_sweep = Counter(head.sweep for head in published)
-    sources = ", ".join(f"{n} from sweep {name}" for name, n in sorted(by_sweep.items()))
-    flops = sum(head.train_flops for head in published)
-    return f"results taken over: {sources}; {flops:.2g} FLOPs not spent again"
-
-
-def _describe_result(event: TrialPublished) -> str:
-    what, published = _what(event.assignment), event.published
-    if published.is_diverged:
-        after = f"diverged: {what}, after step {published.steps}"
-    else:
-        after = f"done: {what}, bound {published.last_bound_nats_per_token:.3f} nats/token"
-    return f"{_trial(event.assignment)} {after}, {duration(published.work_time_s)}"
-
-
-def _describe_failure(event: TrialFailed, store: Store) -> str:
-    assignment, failure = event.assignment, event.failure
-    attempts = store.attempts(assignment.trial.trial_id)
-    trace = f"{store.folder.name}/{attempts.parent.name}/{attempts.name}"
-    name = f"{assignment.attempt}.traceback.txt"
-    then = "trying again" if event.will_retry else f"given up; traceback in {trace}/{name}"
-    error = f"{failure.error_class}: {failure.message}".rstrip(": ")
-    kind = _KIND_WORDS[failure.kind]
-    return f"{_trial(assignment)} {kind}: {_what(assignment)}, {error}; {then}"
-
-
 def _trial_line(assignment: Assignment, report: Progress | None) -> tuple[RenderableType, ...]:
     share = report.step / report.n_steps if report else 0.0
     loss = report.loss_nats_per_token if report else None
@@ -296,10 +270,6 @@ def _trial_line(assignment: Assignment, report: Progress | None) -> tuple[Render
         Text(f"{report.step:,}/{report.n_steps:,}" if report else "starting", justify="right"),
         Text("" if loss is None else f"loss {loss:.3f}"),
     )
-
-
-def _trial(assignment: Assignment) -> str:
-    return f"trial {assignment.trial.trial_id}"
 
 
 def _what(assignment: Assignment) -> str:

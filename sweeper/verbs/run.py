@@ -1,4 +1,4 @@
-"""Verbs that train: `run`."""
+"""The verb that trains: `run`."""
 
 import math
 from collections.abc import Callable
@@ -14,8 +14,6 @@ from sweeper.verbs.plan import has_gpu, has_gpus_at, planned_sweep
 
 if TYPE_CHECKING:
     from sweeper.executors.base import Executor
-    from sweeper.orchestration.outcome import SweepOutcome
-    from sweeper.orchestration.replan import Handover
     from sweeper.orchestration.retries import RetryPolicy
     from sweeper.orchestration.scheduler import Limits
     from sweeper.sweepfile.schema import LoadedSweep
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
 def run(context: click.Context, /, sweep_file: Path, results: StorePath, **options: Any) -> None:
     """Train what is missing of a sweep. Run it again to resume or to extend.
 
-    While a driver is at work on the sweep, an edited file is handed to it: it goes on with the new
-    plan, within the limits it was started with.
+    While a driver is at work on the sweep, an edited file is handed to it: it continues with the
+    new plan, within the limits it was started with.
 
     Ctrl-C once: write checkpoints and stop. Twice: stop now.
 
@@ -60,7 +58,12 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
     stored, text = stored_plan(planned), loaded.document.as_submitted()
     if not options["takeover"] and (handover := hand_over(store, stored, text)):
-        _say_who_goes_on(store.folder, handover)
+        driver = handover.driver
+        when = "goes on" if handover.is_taken else "has not looked yet, and will go on"
+        say(
+            f"the driver at work, process {driver.pid} on {driver.host}, {when} with the new plan, "
+            f"within the limits it was started with; next: sweeper status {store.folder}"
+        )
         return
     with held(store, takeover=options["takeover"]) as lease, shown(Console(), store) as on_event:
 
@@ -84,7 +87,13 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
                 new_plan=PlanWatch(store, lease).new_plan,
             )
         )
-    _say_what_next(results / loaded.sweep.name, outcome)
+    folder = results / loaded.sweep.name
+    if outcome.n_left:
+        say("run the same command again to finish what is missing")
+    elif outcome.n_failed:
+        say(f"{outcome.n_failed} trials failed, see above; next: sweeper status {folder}")
+    else:
+        say(f"results in {folder}; next: sweeper fit {folder}")
     context.exit(outcome.exit_code)
 
 
@@ -117,21 +126,3 @@ def _policy(loaded: "LoadedSweep") -> "RetryPolicy":
 
     retry = loaded.sweep.retry
     return RetryPolicy(retry.failures, retry.preemptions, retry.same_error)
-
-
-def _say_who_goes_on(folder: StorePath, handover: "Handover") -> None:
-    driver = handover.driver
-    when = "goes on" if handover.is_taken else "has not looked yet, and will go on"
-    say(
-        f"the driver at work, process {driver.pid} on {driver.host}, {when} with the new plan, "
-        f"within the limits it was started with; next: sweeper status {folder}"
-    )
-
-
-def _say_what_next(folder: StorePath, outcome: "SweepOutcome") -> None:
-    if outcome.n_left:
-        say("run the same command again to finish what is missing")
-    elif outcome.n_failed:
-        say(f"{outcome.n_failed} trials failed, see above; next: sweeper status {folder}")
-    else:
-        say(f"results in {folder}; next: sweeper fit {folder}")

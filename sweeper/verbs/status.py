@@ -1,25 +1,35 @@
 """Verbs that look at a results folder: `status` and `verify`. They need no running driver."""
 
+import datetime
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import click
 
 from sweeper.store.storage import StorePath, place
-from sweeper.verbs.cancel import how_to_go_on
+from sweeper.verbs.cancel import how_to_resume
 from sweeper.verbs.options import json_option
-from sweeper.verbs.output import print_json, say, show
+from sweeper.verbs.output import TextTable, plain, print_json, say, show
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from sweeper.orchestration.status import SweepStatus, TrialStatus
+
+STYLES = {"done": "green", "diverged": "magenta", "failed": "red", "running": "cyan"}
 
 
 @click.command()
 @click.argument("folder", type=place)
 @json_option
 def status(folder: StorePath, as_json: bool) -> None:
-    """What of a sweep is done, running, failed and waiting. Needs no running driver.
+    """Show which trials are done, running, failed and waiting. Needs no running driver.
 
     Example: sweeper status results/quick
     """
     from sweeper.orchestration.status import status as status_of
     from sweeper.orchestration.status import to_json
     from sweeper.store.layout import open_store
-    from sweeper.verbs.status_view import status_view
 
     found = status_of(open_store(folder))
     if as_json:
@@ -27,7 +37,7 @@ def status(folder: StorePath, as_json: bool) -> None:
         return
     show(status_view(found))
     if not found.is_driver_alive and found.flops_done < found.flops_planned:
-        say(how_to_go_on(folder))
+        say(how_to_resume(folder))
 
 
 @click.command()
@@ -35,7 +45,7 @@ def status(folder: StorePath, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def verify(context: click.Context, /, folder: StorePath, as_json: bool) -> None:
-    """Check a results folder: what is torn, orphaned, duplicated or inconsistent is named.
+    """Check a results folder: list what is torn, orphaned, duplicated or inconsistent.
 
     Exit code 1 when something is found.
 
@@ -53,3 +63,44 @@ def verify(context: click.Context, /, folder: StorePath, as_json: bool) -> None:
         noun = "finding" if len(findings) == 1 else "findings"
         say(f"{folder}: {len(findings)} {noun}" if findings else f"{folder}: sound")
     context.exit(1 if findings else 0)
+
+
+def status_view(status: "SweepStatus") -> "Iterator[RenderableType]":
+    """Counts, progress and driver of a sweep, then one line per trial."""
+    from rich.text import Text
+
+    from sweeper.verbs.progress import duration
+
+    counts = ", ".join(f"{n} {state}" for state, n in status.counts.items() if n)
+    share = status.flops_done / status.flops_planned if status.flops_planned else 1.0
+    left = f", about {duration(status.time_left_s)} left" if status.time_left_s else ""
+    done = f"{counts}; {share:.0%} of {status.flops_planned:.3g} FLOPs{left}"
+    yield Text(plain(f"{status.name}: {done}"))
+    driver_line = "no driver at work"
+    if (driver := status.driver) is not None:
+        since = datetime.datetime.fromtimestamp(driver.started_s, datetime.UTC)
+        at_work = f"process {driver.pid} on {driver.host}"
+        driver_line = f"driver: {at_work} since {since:%Y-%m-%d %H:%M:%S} UTC"
+    yield Text(plain(driver_line))
+    yield _trials(status.trials)
+
+
+def _trials(trials: "tuple[TrialStatus, ...]") -> TextTable:
+    from sweeper.verbs.progress import count
+
+    numbers = ("params", "FLOPs", "done", "bound")
+    table = TextTable("trial", "series", *numbers, "state", "error", numbers=numbers)
+    for trial in trials:
+        bound = trial.bound_nats_per_token
+        table.add(
+            trial.trial_id,
+            plain(trial.series),
+            count(trial.params_trunk),
+            f"{trial.train_flops:.2g}",
+            f"{trial.share_done:.0%}",
+            "" if bound is None else f"{bound:.3f}",
+            trial.state + (f" ({trial.n_attempts} attempts)" if trial.n_attempts > 1 else ""),
+            plain(trial.error or ""),
+            style=STYLES.get(trial.state),
+        )
+    return table

@@ -38,23 +38,23 @@ LOG_LINES_SHOWN = 20
 )
 @takeover_option
 @click.option("--keep-alive", "is_kept_alive", is_flag=True, help="Stay, submit again if it dies.")
-@click.option("--no-wait", is_flag=True, help="Do not stay until the driver has begun.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until the driver has started.")
 @json_option
 @click.pass_context
 def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options: Any) -> None:
     """Run a sweep's driver as a job of a Ray cluster, where it takes no slot of a trial.
 
-    Everything that can be checked here is checked before; then it waits until the driver has begun,
-    or has said why not. Submit again to resume or to extend; a driver that is at work is handed the
-    edited file. The cluster needs this package, and gets the sweep file and nothing else: no code,
-    and no environment variable.
+    Everything that can be checked here is checked before; then it waits until the driver has
+    started, or has said why not. Submit again to resume or to extend; a driver that is at work is
+    handed the edited file. The cluster needs this package, and gets the sweep file and nothing
+    else: no code, and no environment variable.
 
     With --keep-alive the exit code is that of `sweeper run`; Ctrl-C ends only the watching.
 
     Example: sweeper submit sweeps/quick.yaml --address http://127.0.0.1:8265 --results /shared
     """
     from sweeper.launch.keep_alive import Watch
-    from sweeper.launch.ray_jobs import JobServer, submission_to_json
+    from sweeper.launch.ray_jobs import JobServer, commands_for, submission_to_json
 
     request, notes = _request(sweep_file, options)
     server = JobServer(options["address"])
@@ -64,13 +64,15 @@ def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options
     if as_json:
         print_json(submission_to_json(request, server.address, job_id))
     else:
-        _say_commands(server, request, job_id)
+        say(f"submitted job {job_id}")
+        for name, command in commands_for(request, server.address, job_id).items():
+            say(f"  {name:<7} {command}")
     watch = Watch(server, partial(say, err=True), time.sleep, time.monotonic, latest)
     context.exit(_stay(watch, server, request, job_id, options))
 
 
 def _request(sweep_file: Path, options: dict[str, Any]) -> "tuple[JobRequest, list[str]]":
-    """The job, and notes on it, once all is checked that can be checked on this machine."""
+    """The job and notes on it, after every check that this machine can make."""
     from sweeper.launch.paths import overrides_for_cluster, results_on_cluster
     from sweeper.launch.ray_jobs import JobRequest
     from sweeper.planning.planner import preview_sweep
@@ -91,54 +93,40 @@ def _request(sweep_file: Path, options: dict[str, Any]) -> "tuple[JobRequest, li
 
 
 def latest(request: "JobRequest") -> "JobRequest":
-    """A job with the sweep file as submitted last, where the results can be read from here."""
+    """A job with the sweep file as last submitted, if the results can be read from here."""
     with contextlib.suppress(OSError, ValueError, SweeperError):
         folder = place(request.results) / request.sweep
         revisions = (folder / "revisions").glob("*.yaml")
-        # Unless its own file was recorded, what lies there is older than the job.
+        # If the job's own file was not recorded, sweep.yaml is older than the job.
         if any(revision.read_text("utf-8") == request.text for revision in revisions):
             return dataclasses.replace(request, text=(folder / "sweep.yaml").read_text("utf-8"))
     return request
-
-
-def _say_commands(server: "JobServer", request: "JobRequest", job_id: str) -> None:
-    from sweeper.launch.ray_jobs import commands_for
-
-    say(f"submitted job {job_id}")
-    for name, command in commands_for(request, server.address, job_id).items():
-        say(f"  {name:<7} {command}")
 
 
 def _stay(
     watch: "Watch", server: "JobServer", request: "JobRequest", job_id: str, options: dict[str, Any]
 ) -> int:
     """Wait for the start, or the end, of a job; the exit code."""
-    from sweeper.launch.keep_alive import (
-        INTERRUPTED,
-        exit_code,
-        first_line,
-        keep_alive,
-        watch_start,
-    )
+    from sweeper.launch import keep_alive
 
     try:
         if options["is_kept_alive"]:
-            job_id, state = keep_alive(watch, request, job_id)
+            job_id, state = keep_alive.keep_alive(watch, request, job_id)
         elif options["no_wait"]:
             return 0
         else:
-            state = watch_start(watch, request, job_id)
+            state = keep_alive.watch_start(watch, request, job_id)
     except KeyboardInterrupt:
         say(f"job {job_id} goes on; it is only not watched any more", err=True)
-        return INTERRUPTED
+        return keep_alive.INTERRUPTED
     how = f"has ended, {state.status}: {state.message}" if state.has_ended else f"is {state.status}"
     say(f"job {job_id} {how}", err=True)
     log = server.log(job_id)
-    # What Ray and the corpus had to say before tells something only where nothing came after.
-    lines = log[max(0, log.find(first_line(request))) :].splitlines()
+    # Ray and the corpus print before the first line of ours, and matter only if there is none.
+    lines = log[max(0, log.find(keep_alive.first_line(request))) :].splitlines()
     for line in lines[-LOG_LINES_SHOWN:]:
         say(f"  {line}", err=True)
     if not state.has_ended:
         return 0
-    code = exit_code(state)
-    return INTERRUPTED if code is None else code
+    code = keep_alive.exit_code(state)
+    return keep_alive.INTERRUPTED if code is None else code

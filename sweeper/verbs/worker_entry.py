@@ -1,10 +1,13 @@
-"""The worker, loaded where a trial runs: a driver that finds nothing to do needs no trainer."""
+"""The function that Ray workers run."""
+
+# A module of its own: a worker would import click with `verbs.run`, and a driver that finds
+# nothing to do would import torch with `training.worker`.
 
 from sweeper.store.assignment import Assignment, Outcome, StopRequested
 
 
 def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     """Run `assignment` from its last checkpoint, if there is one, to its end."""
-    from sweeper.training.worker import run_trial  # it loads the network, the optimiser and torch
+    from sweeper.training.worker import run_trial  # it imports torch
 
     return run_trial(assignment, stop=stop)

@@ -26,7 +26,7 @@ from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequeste
 from sweeper.store.layout import Store, store_at
 from sweeper.store.plan_file import StoredPlan
 from sweeper.sweepfile.schema import load_sweep
-from sweeper.verbs.plain_text import plain, plain_lines
+from sweeper.verbs.output import plain, plain_lines
 from sweeper.verbs.progress import shown
 
 SWEEP = """\

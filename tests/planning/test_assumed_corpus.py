@@ -12,7 +12,7 @@ from rich.console import Console
 from sweeper.errors import ConfigError, DataError
 from sweeper.planning.planner import Plan, plan_sweep, plan_to_json, preview_sweep
 from sweeper.sweepfile.schema import LoadedSweep, load_sweep
-from sweeper.verbs.plan_view import plan_view
+from sweeper.verbs.plan import plan_view
 
 ABSENT = "tokens:/no/such/place"
 HERE = "synthetic:iid?vocab=16&tokens=100000"

@@ -73,7 +73,7 @@ def test_panel_shows_flops_done_of_running_and_published_trials(store: Store) ->
     panel = Panel(store)
     assert "starting" in _rendered(panel)
     for event in (_start(), TrialStarted(small), TrialStarted(large)):
-        panel.take(event)
+        panel.update(event)
     assert "2 running, 0/3 done, 0 failed, time left unknown" in _rendered(panel)
     progress_reporter(large)(
         Progress(
@@ -86,7 +86,7 @@ def test_panel_shows_flops_done_of_running_and_published_trials(store: Store) ->
         )
     )
     publish(small, planted_result(small))
-    panel.take(TrialPublished(small, published(store)[0]))
+    panel.update(TrialPublished(small, published(store)[0]))
     text = _rendered(panel)
     share = (small.train_flops + 0.5 * large.train_flops) / planned_sweep((SERIES,)).train_flops
     assert f"{share:.0%} of" in text

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sweeper.verbs.text_table import TextTable
+from sweeper.verbs.output import TextTable
 
 
 def _printed(table: TextTable) -> list[str]:
