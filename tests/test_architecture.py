@@ -21,7 +21,7 @@ FLOORS = {
         verbs
         cli""",
     "analysis": """
-        errors output notation
+        errors notation
         tables
         stats
         isoflop surface
