@@ -74,7 +74,7 @@ def replace_lightly(path: StorePath, data: bytes) -> None:
     For what is rewritten every few seconds and worth nothing after a power cut.
     """
     if isinstance(path, ObjectPath):
-        path.write_without_waiting(data)
+        path.write_bytes(data, patience_s=0.0)
         return
     with _temporary(path) as temporary:
         temporary.write_bytes(data)

@@ -7,7 +7,7 @@ duplicate or half of a refresh of one table. The same store gives the same bytes
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ ORDER = ("series", "params_trunk", "seed", "tokens", "trial_id")
 """Columns of `trials` by which all tables are sorted."""
 
 Row = dict[str, Any]
-Tables = Mapping[TableName, pa.Table]
+Tables = dict[TableName, pa.Table]
 
 
 @dataclass(frozen=True)
@@ -84,26 +84,28 @@ def refresh_tables(store: Store, plan: StoredPlan) -> None:
     basis = _basis(store, labels, failed)
     if index.basis == basis and index.stamps == stamps:
         return
-    present: Tables | None = None
+    kept: Tables = {}
     if index.basis == basis and not _share_points([*index.heads.values(), *heads.values()]):
-        present = {name: read_table(store, name) for name in ROW_TYPES}
+        ids = pa.array(known, pa.string())
+        for name in ROW_TYPES:
+            table = read_table(store, name)
+            kept[name] = table.filter(pc.is_in(table["trial_id"], value_set=ids))
     else:
         records += read_records([store.record(each) for each in known])
-    for name, table in _merged(_tables_of(records, labels, failed), present, known).items():
-        if present is None or not table.equals(present[name]):
-            write = functools.partial(pq.write_table, table, compression="zstd")
-            files.replace_with(store.table(name) / FILE_NAME, write)
+    for name, table in _tables_of(records, labels, failed, kept).items():
+        write = functools.partial(pq.write_table, table, compression="zstd")
+        files.replace_with(store.table(name) / FILE_NAME, write)
     write_index(store, RecordIndex(stamps, heads, _basis(store, labels, failed)))
 
 
-def build_tables(store: Store, plan: StoredPlan) -> dict[TableName, pa.Table]:
+def build_tables(store: Store, plan: StoredPlan) -> Tables:
     """The four tables as they should be, from the records alone.
 
     Raises StoreError for a torn record.
     """
     records = read_records(record_paths(store))
     failed = _failed_rows(store, plan, map(head_of, records))
-    return _merged(_tables_of(records, Labels.of(plan), failed), None, ())
+    return _tables_of(records, Labels.of(plan), failed, kept={})
 
 
 def read_table(store: Store, name: TableName) -> pa.Table:
@@ -183,11 +185,11 @@ def _failed_row(
 
 
 def _tables_of(
-    records: Iterable[dict[str, Any]], labels: Labels, failed: Sequence[TrialRow]
+    records: Iterable[dict[str, Any]], labels: Labels, failed: Sequence[TrialRow], kept: Tables
 ) -> Tables:
-    """The rows of some records and of failed trials."""
+    """Rows of some records and of failed trials, and rows that are kept, in their order."""
     labelled = [_labelled(record, labels) for record in records]
-    # In the order of the tables: of two rows for one point, that of the first trial is taken.
+    # Of two rows for one point, that of the first trial in the order of the tables is taken.
     labelled.sort(key=lambda record: tuple(record["trial"][name] for name in ORDER))
     rows: dict[TableName, list[Row]] = {
         "trials": [*(record["trial"] for record in labelled), *map(vars, failed)],
@@ -199,7 +201,12 @@ def _tables_of(
         ],
     }
     tables = {name: pa.Table.from_pylist(rows[name], schema(name)) for name in rows}
-    return {**tables, "losses": _losses(labelled)}
+    tables["losses"] = _losses(labelled)
+    for name, table in kept.items():
+        # One chunk: how many parts a table came from must not show in its bytes.
+        tables[name] = pa.concat_tables([table, tables[name]]).combine_chunks()
+    ordered = tables["trials"].sort_by([(name, "ascending") for name in ORDER])["trial_id"]
+    return {name: _sorted_by(ordered, table) for name, table in tables.items()}
 
 
 def _labelled(record: dict[str, Any], labels: Labels) -> dict[str, Any]:
@@ -235,21 +242,6 @@ def _losses(records: Sequence[dict[str, Any]]) -> pa.Table:
             record["trial"][name] for record in records for _ in record["losses"]["step"]
         ]
     return pa.Table.from_pydict(columns, schema("losses"))
-
-
-def _merged(
-    fresh: Tables, present: Tables | None, kept_ids: Iterable[str]
-) -> dict[TableName, pa.Table]:
-    """Fresh rows, and those of some trials that are there already, in the order of the tables."""
-    tables = dict(fresh)
-    if present is not None:
-        kept = pa.array(kept_ids, pa.string())
-        for name, table in present.items():
-            rows = table.filter(pc.is_in(table["trial_id"], value_set=kept))
-            # One chunk: how many parts a table came from must not show in its bytes.
-            tables[name] = pa.concat_tables([rows, fresh[name]]).combine_chunks()
-    ordered = tables["trials"].sort_by([(name, "ascending") for name in ORDER])["trial_id"]
-    return {name: _sorted_by(ordered, table) for name, table in tables.items()}
 
 
 def _sorted_by(trial_ids: pa.ChunkedArray, table: pa.Table) -> pa.Table:
