@@ -5,7 +5,8 @@
     │   └── MissingPackage       an optional package that is not installed here
     ├── DataError                a corpus that is missing, too small or unreadable
     │   └── UnavailableData      a corpus that is not here, but may be elsewhere
-    └── StoreError               a results folder that is missing, foreign or damaged
+    ├── StoreError               a results folder that is missing, foreign or damaged
+    └── OutputError              a file that cannot be written where the user wants it
 
 A message says where, what was found, what was expected and what to do.
 """
@@ -33,3 +34,7 @@ class UnavailableData(DataError):
 
 class StoreError(SweeperError):
     """A results folder that cannot be used as asked."""
+
+
+class OutputError(SweeperError):
+    """A figure or report that cannot be written where it should go."""

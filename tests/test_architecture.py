@@ -22,7 +22,7 @@ FLOORS = {
         cli
         __main__""",
     "analysis": """
-        errors output notation
+        errors notation
         tables
         stats
         isoflop surface

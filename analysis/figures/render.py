@@ -19,8 +19,8 @@ from analysis.errors import SettingsError, did_you_mean
 from analysis.figures.gallery import FIGURES, NothingToDraw
 from analysis.figures.style import GRID, INK, MUTED, PALETTE, PAPER, house_style
 from analysis.fitting.fit import FitResult
-from analysis.output import write_file
 from analysis.tables.tidy import TidyTable
+from sweeper.store.files import write_output
 
 SUFFIXES = (".png", ".svg", ".pdf")
 THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {
@@ -49,7 +49,7 @@ def save_figures(
     """Write figures into a folder, or one figure into a file named *.png, *.svg or *.pdf.
 
     A file gets the first of `names` that can be drawn. Raises `SettingsError` for a name that does
-    not exist or another suffix, `FitError` for a path that cannot be written.
+    not exist or another suffix, `OutputError` for a path that cannot be written.
     """
     for name in names:
         if name not in FIGURES:
@@ -72,7 +72,7 @@ def save_figures(
             continue
         targets = [out] if is_file else [out / f"{name}{suffix}" for suffix in suffixes]
         for path in targets:
-            write_file(path, figure_bytes(figure, path.suffix.lower(), source))
+            write_output(path, figure_bytes(figure, path.suffix.lower(), source))
             paths.append(path)
         if is_file:
             break

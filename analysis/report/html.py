@@ -21,12 +21,12 @@ from analysis.figures.render import fingerprint, inline_svg
 from analysis.figures.style import DARK_PALETTE, PALETTE
 from analysis.fitting import fit as fitting
 from analysis.fitting.fit import FitResult
-from analysis.output import write_file
 from analysis.report import tables
 from analysis.report.provenance import ExcludedTrial, Provenance
 from analysis.report.published_table import COLUMNS, exponent_rows
 from analysis.report.sensitivity_text import variations_table, verdicts_table
 from analysis.tables.tidy import TidyTable
+from sweeper.store.files import write_output
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -47,9 +47,9 @@ def write_report(
     provenance: Provenance,
     out: Path,
 ) -> Path:
-    """Write the report, whole or not at all; raises `FitError` for a path that cannot be."""
+    """Write the report, whole or not at all; raises `OutputError` for a path that cannot be."""
     page = render_report(source_name, table, fit, comparisons, provenance)
-    write_file(out, page.encode("utf-8", errors="replace"))
+    write_output(out, page.encode("utf-8", errors="replace"))
     return out
 
 

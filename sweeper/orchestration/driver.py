@@ -36,13 +36,12 @@ from sweeper.orchestration.wanted import Wanted
 from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import Attempt, attempts, begin_attempt, end_attempt, latest_number
 from sweeper.store.files import is_disk_full
-from sweeper.store.housekeeping import archive_when_many, tidy
 from sweeper.store.layout import Store
 from sweeper.store.pending import Remaining, assignment
 from sweeper.store.plan_file import StoredPlan
 from sweeper.store.results import published, read_head
 from sweeper.store.sharing import adopt_one
-from sweeper.store.tables import refresh_for
+from sweeper.store.tables import refresh_tables, tidy
 
 POLL_S = 0.25
 """Longest sleep of the driver: how late it may notice Ctrl-C."""
@@ -328,8 +327,7 @@ class _Driver:
         """Rebuild the tables, at most as often as that costs little of the driver's time."""
         start_s = time.monotonic()  # whatever the clock of the run: these files are real
         if start_s >= self.next_refresh_s:
-            refresh_for(self.store, self.wanted.plan)
-            archive_when_many(self.store, self.running)
+            refresh_tables(self.store, self.wanted.plan)
             end_s = time.monotonic()
             pause_s = max(REFRESH_INTERVAL_S, (end_s - start_s) / REFRESH_SHARE)
             self.next_refresh_s = end_s + pause_s
@@ -348,7 +346,7 @@ class _Driver:
         """Close attempts that did not stop in time, rebuild the tables, remove what is left."""
         for trial_id in self.running:  # these are gone with the executor
             end_attempt(self.store, trial_id, latest_number(self.store, trial_id), "interrupted")
-        refresh_for(self.store, self.wanted.plan)
+        refresh_tables(self.store, self.wanted.plan)
         tidy(self.store, self.wanted.plan, published(self.store), before_s=self.started_s)
 
     @contextlib.contextmanager

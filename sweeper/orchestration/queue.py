@@ -19,8 +19,7 @@ from sweeper.orchestration.scheduler import (
     longest_first,
     starts,
 )
-from sweeper.store.attempt_archive import begun_trials
-from sweeper.store.attempts import attempts, read_progress
+from sweeper.store.attempts import attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
 from sweeper.store.pending import Remaining
 from sweeper.trials.resources import Resources

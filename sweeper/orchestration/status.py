@@ -11,8 +11,13 @@ from typing import Any, Literal
 
 from sweeper.orchestration.lease import DriverAtWork, driver_at_work
 from sweeper.orchestration.scheduler import expected_time_left, expected_work
-from sweeper.store.attempt_archive import begun_trials
-from sweeper.store.attempts import Attempt, ReportedProgress, attempts, read_progress
+from sweeper.store.attempts import (
+    Attempt,
+    ReportedProgress,
+    attempts,
+    begun_trials,
+    read_progress,
+)
 from sweeper.store.layout import Store
 from sweeper.store.pending import Remaining, Settled, missing
 from sweeper.store.plan_file import StoredPlan, StoredTrial, read_plan

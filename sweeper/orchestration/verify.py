@@ -14,13 +14,18 @@ import pyarrow.parquet as pq
 from sweeper.errors import StoreError
 from sweeper.orchestration.lease import driver_at_work
 from sweeper.store import files
-from sweeper.store.attempt_archive import torn_lines
-from sweeper.store.attempts import torn_attempts
+from sweeper.store.attempts import torn_attempts, torn_lines
 from sweeper.store.layout import Store, open_store
 from sweeper.store.pending import missing
 from sweeper.store.plan_file import StoredPlan, read_plan
-from sweeper.store.record_index import read_index, record_stamps
-from sweeper.store.results import flaws, head_of, published, record_paths
+from sweeper.store.results import (
+    flaws,
+    head_of,
+    published,
+    read_index,
+    record_paths,
+    record_stamps,
+)
 from sweeper.store.storage import TEMPORARY_PREFIX, StorePath
 from sweeper.store.tables import FILE_NAME, build_tables
 from sweeper.trials.records import ROW_TYPES, TableName, schema
@@ -52,7 +57,7 @@ def verify(folder: StorePath) -> list[Finding]:
     ]
     # What follows from damaged records would only repeat their findings.
     if not any(finding.file.parent == store.published for finding in findings):
-        findings += [*_check_missing(store, plan), *_check_tables(store)]
+        findings += [*_check_missing(store, plan), *_check_tables(store, plan)]
     return findings
 
 
@@ -132,8 +137,8 @@ def _check_missing(store: Store, plan: StoredPlan) -> Iterator[Finding]:
         )
 
 
-def _check_tables(store: Store) -> Iterator[Finding]:
-    expected = build_tables(store)
+def _check_tables(store: Store, plan: StoredPlan) -> Iterator[Finding]:
+    expected = build_tables(store, plan)
     for name in ROW_TYPES:
         yield from _check_table(store.table(name), name, expected[name])
 

@@ -1,30 +1,34 @@
 """Attempts at trials, and the progress of the one that runs.
 
-The driver numbers attempts and writes how they ended; the worker writes progress. Both lie in the
-store, so that `status` and the next driver know without asking anybody. The highest number is the
-only attempt that may publish. Attempts at published trials are archived (`attempt_archive.py`).
+The driver numbers attempts and writes how they ended; the worker writes progress. The highest
+number is the only attempt that may publish. Attempts at published trials move to one file,
+`attempts.jsonl`: ten thousand trials would leave thirty thousand small files and folders.
 """
 
 import contextlib
 import dataclasses
 import datetime
+import functools
+import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sweeper.store import files
 from sweeper.store.assignment import Assignment, Device, FailureKind, Outcome
-from sweeper.store.attempt_archive import TRACEBACK_SUFFIX, archived
 from sweeper.store.layout import Store
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StorePath, read_many
 
 AttemptOutcome = Outcome | FailureKind
 """How an attempt ended."""
 
 _NOT_FAILED = ("published", "diverged", "interrupted", "preempted", None)
+
+TRACEBACK_SUFFIX = ".traceback.txt"
+"""Of the file beside a failed attempt; in the archive it is the attempt's field `traceback`."""
 
 _TORN = (ValueError, TypeError, AttributeError)
 """What reading a torn attempt may raise."""
@@ -153,7 +157,7 @@ def attempts(store: Store, trial_id: str) -> tuple[Attempt, ...]:
     Without those that cannot be read: what they said is lost, and a trial goes on without it.
     """
     folder = store.attempts(trial_id)
-    found = {number: _of(fields) for number, fields in archived(store, trial_id).items()}
+    found = {number: _of(fields) for number, fields in _archived(store, trial_id).items()}
     for number in _numbers(folder):
         with contextlib.suppress(FileNotFoundError, *_TORN):  # archived meanwhile, or torn
             found[number] = _read(folder / f"{number}.json")
@@ -174,7 +178,7 @@ def torn_attempts(store: Store, trial_id: str) -> Iterator[tuple[StorePath, Exce
 
 def latest_number(store: Store, trial_id: str) -> int:
     """Number of the latest attempt at a trial, 0 before the first."""
-    return max([*_numbers(store.attempts(trial_id)), *archived(store, trial_id)], default=0)
+    return max([*_numbers(store.attempts(trial_id)), *_archived(store, trial_id)], default=0)
 
 
 def progress_reporter(assignment: Assignment) -> Callable[[Progress], None]:
@@ -236,3 +240,82 @@ def _of(fields: dict[str, Any]) -> Attempt:
 
 def _numbers(folder: StorePath) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
+
+
+def begun_trials(store: Store) -> frozenset[str]:
+    """Trials whose attempts have a folder of their own: all that were begun and not archived."""
+    return frozenset(path.name for path in (store.folder / "attempts").glob("*"))
+
+
+def archive_attempts(store: Store, trial_ids: Collection[str]) -> None:
+    """Move the attempts at these trials to the archive. A folder with a torn attempt stays.
+
+    Call it as the driver, for published trials that do not run: their records keep late workers
+    from publishing. The archive is replaced before the files are removed, so whoever reads in
+    between finds an attempt in both, and the same in both.
+    """
+    names = begun_trials(store).intersection(trial_ids)
+    found = (store.folder / "attempts").rglob("*") if names else ()
+    ours = [path for path in found if path.parent.name in names and _is_ours(path)]
+    contents = dict(zip(ours, read_many(ours), strict=True))
+    archive, torn = dict(_archive(store)), set()
+    for path in filter(_is_attempt, ours):
+        trial_id, traceback = path.parent.name, contents.get(path.with_suffix(TRACEBACK_SUFFIX))
+        try:
+            attempt = dict(json.loads(contents[path]))
+        except (ValueError, TypeError):
+            torn.add(trial_id)
+            continue
+        if traceback is not None:
+            attempt["traceback"] = traceback.decode(errors="replace")
+        archive[trial_id] = {**archive.get(trial_id, {}), int(path.stem): attempt}
+    if ours:
+        lines = [
+            json.dumps([trial_id, [by_number[number] for number in sorted(by_number)]]) + "\n"
+            for trial_id, by_number in sorted(archive.items())
+        ]
+        files.replace(store.attempt_archive, "".join(lines).encode())
+    files.remove_files([path for path in ours if path.parent.name not in torn])
+
+
+def torn_lines(store: Store) -> list[int]:
+    """Numbers of the lines of the archive that cannot be read, counted from 1."""
+    return [number for number, (_, attempts) in enumerate(_lines(store), 1) if not attempts]
+
+
+def _is_attempt(path: StorePath) -> bool:
+    return path.suffix == ".json" and path.stem.isdecimal()
+
+
+def _is_ours(path: StorePath) -> bool:
+    return _is_attempt(path) or path.name == "progress.json" or path.name.endswith(TRACEBACK_SUFFIX)
+
+
+def _archived(store: Store, trial_id: str) -> Mapping[int, dict[str, Any]]:
+    """Fields of the archived attempts at a trial by their numbers; none where its line is torn."""
+    return _archive(store).get(trial_id, {})
+
+
+def _archive(store: Store) -> Mapping[str, Mapping[int, dict[str, Any]]]:
+    stamp = files.stamp(store.attempt_archive)
+    return _archive_at(store, stamp) if stamp else {}
+
+
+@functools.lru_cache(maxsize=1)
+def _archive_at(store: Store, stamp: str) -> Mapping[str, Mapping[int, dict[str, Any]]]:  # noqa: ARG001 (tells versions)
+    """The archive as it is at a stamp: a driver asks once per trial it starts."""
+    return {trial_id: attempts for trial_id, attempts in _lines(store) if attempts}
+
+
+def _lines(store: Store) -> Iterator[tuple[str, Mapping[int, dict[str, Any]]]]:
+    """Trial and attempts of each line; without attempts where it is torn."""
+    try:
+        lines = store.attempt_archive.read_bytes().splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            trial_id, attempts = json.loads(line)
+            yield trial_id, {int(each["number"]): each for each in attempts}
+        except (ValueError, KeyError, TypeError):
+            yield "", {}

@@ -3,8 +3,7 @@
 The only module that knows how a file becomes visible. On local and NFS file systems a temporary
 file is flushed, then renamed or linked: a power cut, `kill -9` or full disk in the middle leaves
 the old file or none, and at worst a temporary file whose name starts with a dot, which every reader
-ignores and `verify` names. An object store renames by copying, but puts an object whole: there the
-final name is written at once, and created exclusively by a conditional PUT.
+ignores and `verify` names. An object store puts an object whole, or creates it exclusively.
 """
 
 import contextlib
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sweeper.errors import OutputError
 from sweeper.store.storage import TEMPORARY_PREFIX, ObjectPath, StorePath, remove_many
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -29,20 +29,18 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def create_exclusively(path: StorePath, data: bytes) -> bool:
-    """Create `path` with `data`, or return False and change nothing when it exists already.
-
-    A hard link is the one POSIX operation that publishes complete contents and refuses to
-    replace: of two processes exactly one succeeds.
-    """
+    """Create `path` with `data`, or return False and change nothing when it exists already."""
     if isinstance(path, ObjectPath):
         return path.create(data)
-    temporary = _write_temporary(path, data, flush=True)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _temporary(path) as temporary:
+        temporary.write_bytes(data)
+        _flush(temporary)
+        try:
+            # A hard link is the one POSIX operation that publishes complete contents and refuses
+            # to replace: of two processes exactly one succeeds.
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
     _flush_folder(path.parent)
     return True
 
@@ -51,9 +49,8 @@ def replace(path: StorePath, data: bytes) -> None:
     """Replace `path` by `data`, durably."""
     if isinstance(path, ObjectPath):
         path.write_bytes(data)
-        return
-    _rename(_write_temporary(path, data, flush=True), path)
-    _flush_folder(path.parent)
+    else:
+        replace_with(path, lambda temporary: temporary.write_bytes(data))
 
 
 def replace_with(path: StorePath, write: Callable[[Path], object]) -> None:
@@ -64,36 +61,11 @@ def replace_with(path: StorePath, write: Callable[[Path], object]) -> None:
             write(temporary)
             path.upload(temporary)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    try:
+    with _temporary(path) as temporary:
         write(temporary)
-        _flush(temporary, os.O_RDONLY)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _rename(temporary, path)
+        _flush(temporary)
+        temporary.replace(path)
     _flush_folder(path.parent)
-
-
-def create_folder_with(path: Path, write: Callable[[Path], object]) -> bool:
-    """Create the folder `path` with what `write` leaves in the folder it is given, durably.
-
-    Returns False, keeping what is there, when a folder that is not empty has the name by then.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    temporary.mkdir()
-    try:
-        write(temporary)
-        for written in temporary.iterdir():
-            _flush(written, os.O_RDONLY)
-        _flush_folder(temporary)
-        is_created = _rename_folder(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    _flush_folder(path.parent)
-    return is_created
 
 
 def replace_lightly(path: StorePath, data: bytes) -> None:
@@ -102,9 +74,42 @@ def replace_lightly(path: StorePath, data: bytes) -> None:
     For what is rewritten every few seconds and worth nothing after a power cut.
     """
     if isinstance(path, ObjectPath):
-        path.write_without_waiting(data)
+        path.write_bytes(data, patience_s=0.0)
         return
-    _rename(_write_temporary(path, data, flush=False), path)
+    with _temporary(path) as temporary:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Replace a file that the user names; raises OutputError for a path that cannot be written."""
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder, expected the name of a file to write")
+        replace(path, data)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{path}: cannot be written ({reason}); choose another path") from error
+
+
+def create_folder_with(path: Path, write: Callable[[Path], object]) -> bool:
+    """Create the folder `path` with what `write` leaves in the folder it is given, durably.
+
+    Returns False, keeping what is there, when a folder that is not empty has the name by then.
+    """
+    with _temporary(path) as temporary:
+        temporary.mkdir()
+        write(temporary)
+        for written in (*temporary.iterdir(), temporary):
+            _flush(written)
+        try:
+            temporary.rename(path)  # refuses to replace a folder that is not empty
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+    _flush_folder(path.parent)
+    return True
 
 
 @contextlib.contextmanager
@@ -123,7 +128,7 @@ def remove_folder(folder: StorePath) -> None:
     """Remove a folder with all it holds, as far as that is possible. It need not exist."""
     with contextlib.suppress(OSError):
         if isinstance(folder, ObjectPath):
-            folder.remove_all()
+            remove_many(list(folder.rglob("*")))
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -151,11 +156,7 @@ def remove_temporaries(folder: StorePath, before_s: float) -> None:
 
 def stamp(path: StorePath) -> str | None:
     """What changes when a file does: its size and time of change; None where there is none."""
-    if isinstance(path, ObjectPath):
-        return path.parent.stamps().get(path.name)
-    with contextlib.suppress(FileNotFoundError):
-        return _stamp(path.stat())
-    return None
+    return stamps(path.parent).get(path.name)
 
 
 def stamps(folder: StorePath) -> dict[str, str]:
@@ -166,7 +167,8 @@ def stamps(folder: StorePath) -> dict[str, str]:
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # temporary files come and go
-                found[entry.name] = _stamp(entry.stat())
+                status = entry.stat()
+                found[entry.name] = f"{status.st_size}-{status.st_mtime_ns}"
     return found
 
 
@@ -180,57 +182,30 @@ def read_json(path: StorePath) -> Any:
     return json.loads(path.read_bytes())
 
 
-def _stamp(status: os.stat_result) -> str:
-    return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-def _write_temporary(path: Path, data: bytes, *, flush: bool) -> Path:
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A name in the folder of `path` for what is to become it; whatever stays there is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:12]}"
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            if flush:
-                file.flush()
-                os.fsync(file.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
+        yield temporary
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
-def _rename(temporary: Path, path: Path) -> None:
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _rename_folder(temporary: Path, path: Path) -> bool:
-    try:
-        temporary.rename(path)  # refuses to replace a folder that is not empty
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return False
-        raise
-    return True
-
-
-def _temporary(path: Path) -> Path:
-    return path.parent / f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:12]}"
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _flush_folder(folder: Path) -> None:
     # Without this a power cut may forget the new name although the contents are on disk. Some
     # network file systems refuse to flush a folder; their server orders it for us.
     with contextlib.suppress(OSError):
-        _flush(folder, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _flush(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        _flush(folder)

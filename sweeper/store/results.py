@@ -1,31 +1,27 @@
-"""Publishing a trial: one write-once record that holds everything it yields.
+"""Published results: one write-once record for each trial, and an index of their heads.
 
 The record is the commit point. Before it exists nothing of the trial counts; from then on nothing
 of it changes. Of two publishers the second loses harmlessly: the numbers are a pure function of
 the trial, so theirs are the same.
-
-A record is JSON with one top-level key per line and the long `losses` last, so that resuming and
-`status` read the head of ten thousand records without parsing their loss curves.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sweeper.errors import StoreError
 from sweeper.store import attempts, files
 from sweeper.store.assignment import Assignment
 from sweeper.store.layout import Store
-from sweeper.store.record_index import (
-    Published as Published,  # a word of records, for who reads them
-)
-from sweeper.store.record_index import read_index, record_stamps
 from sweeper.store.storage import StorePath, read_many
 from sweeper.trials.records import LossRow, ObservationRow, SampleRow, TrialRow
 from sweeper.trials.trial import canonical, from_canonical
+
+INDEX_VERSION = 3
+"""Version of the layout of `records.json`, and of what the fields of a head mean."""
 
 LOSS_COLUMNS = tuple(
     field.name for field in dataclasses.fields(LossRow) if field.name not in ("trial_id", "series")
@@ -41,6 +37,50 @@ class Result:
     observations: tuple[ObservationRow, ...]
     losses: tuple[LossRow, ...]
     samples: tuple[SampleRow, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The head of a record: what resuming and `status` need to know."""
+
+    trial_id: str
+    trajectory_id: str
+    sweep: str
+    """Name of the sweep that trained it."""
+    attempt: int
+    is_diverged: bool
+    steps: int
+    """Optimiser steps taken."""
+    observed_steps: tuple[int, ...]
+    train_flops: float
+    last_bound_nats_per_token: float | None
+    """Bound of the last observation; null when it diverged before the first."""
+    work_time_s: float
+    """Seconds in training and evaluation, over all attempts."""
+
+
+@dataclass(frozen=True)
+class RecordIndex:
+    """What the driver last noted of the records: `records.json`, so that nobody opens them all.
+
+    Derived and only a hint: an entry counts while its record has the stamp noted with it, and one
+    listing tells.
+    """
+
+    stamps: Mapping[str, str] = field(default_factory=dict)
+    """Size and time of change of each record then, by trial."""
+    heads: Mapping[str, Published] = field(default_factory=dict)
+    """By trial, the same trials."""
+    basis: str = ""
+    """Digest of everything else that the tables show or consist of (`tables.py`)."""
+
+    def unchanged(self, stamps: Mapping[str, str]) -> dict[str, Published]:
+        """Heads of the records that are as they were, by trial."""
+        return {
+            trial_id: head
+            for trial_id, head in self.heads.items()
+            if stamps.get(trial_id) == self.stamps[trial_id]
+        }
 
 
 def publish(assignment: Assignment, result: Result) -> bool:
@@ -60,14 +100,15 @@ def publish(assignment: Assignment, result: Result) -> bool:
     return is_first
 
 
-def read_record(path: StorePath) -> dict[str, Any]:
-    """A whole record as plain JSON values; raises StoreError when it is torn."""
-    return _parsed(path, path.read_bytes())
-
-
 def read_records(paths: Sequence[StorePath]) -> list[dict[str, Any]]:
-    """Several whole records; raises StoreError when one is torn."""
-    return [_parsed(path, data) for path, data in zip(paths, read_many(paths), strict=True)]
+    """Whole records as plain JSON values; raises StoreError when one is torn."""
+    records = []
+    for path, data in zip(paths, read_many(paths), strict=True):
+        try:
+            records.append(json.loads(data))
+        except ValueError as error:
+            raise _torn(path, error) from error
+    return records
 
 
 def read_head(path: StorePath) -> Published:
@@ -94,6 +135,16 @@ def head_of(record: dict[str, Any]) -> Published:
     )
 
 
+def record_stamps(store: Store) -> dict[str, str]:
+    """Size and time of change of every published record, by trial and in their order."""
+    stamps = files.stamps(store.published)
+    return {
+        name.removesuffix(".json"): stamps[name]
+        for name in sorted(stamps)
+        if name.endswith(".json") and name[0] not in "._"
+    }
+
+
 def record_paths(store: Store) -> list[StorePath]:
     """Paths of all published records, in the order of their trial ids."""
     return [store.record(trial_id) for trial_id in record_stamps(store)]
@@ -112,16 +163,31 @@ def published(store: Store) -> tuple[Published, ...]:
     return tuple(heads[trial_id] for trial_id in stamps)
 
 
-def _parsed(path: StorePath, data: bytes) -> dict[str, Any]:
+def read_index(store: Store) -> RecordIndex:
+    """The index; an empty one where there is none that this version can read."""
     try:
-        fields: dict[str, Any] = json.loads(data)
-    except ValueError as error:
-        raise _torn(path, error) from error
-    return fields
+        fields: dict[str, Any] = files.read_json(store.record_index)
+        if fields["version"] != INDEX_VERSION:
+            return RecordIndex()
+        heads = {
+            trial_id: Published(**{**head, "observed_steps": tuple(head["observed_steps"])})
+            for trial_id, head in fields["heads"].items()
+        }
+        stamps = {trial_id: str(fields["stamps"][trial_id]) for trial_id in heads}
+        return RecordIndex(stamps, heads, str(fields["basis"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return RecordIndex()
+
+
+def write_index(store: Store, index: RecordIndex) -> None:
+    """Replace the index. Only the driver does."""
+    heads = {trial_id: vars(head) for trial_id, head in index.heads.items()}
+    fields = {"version": INDEX_VERSION, **vars(index), "heads": heads}
+    files.replace(store.record_index, json.dumps(fields, allow_nan=False).encode())
 
 
 def _parsed_head(path: StorePath, data: bytes) -> Published:
-    """The head of a record, its losses left aside."""
+    # One top-level key per line and the long `losses` last: its curves need not be parsed.
     head, has_losses, _ = data.partition(b',\n"losses":')
     try:
         return head_of(json.loads(head + b"}" if has_losses else data))
@@ -187,19 +253,14 @@ def flaws(path: StorePath, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "foreign-record",
             f"holds trial {trial.trial_id}: renamed or edited; delete it and run the sweep again",
         )
-    wanted = {
-        "trial": {field.name for field in dataclasses.fields(TrialRow)},
-        "losses": set(LOSS_COLUMNS),
-    }
-    lacking = {f"trial.{name}" for name in wanted["trial"] - set(record["trial"])}
-    lacking |= {f"losses.{name}" for name in wanted["losses"] - set(record["losses"])}
+    absent = {f"trial.{name}" for name in _names(TrialRow) - set(named)}
+    absent |= {f"losses.{name}" for name in set(LOSS_COLUMNS) - set(record["losses"])}
     for row in record["observations"]:
-        names = {field.name for field in dataclasses.fields(ObservationRow)}
-        lacking |= {f"observations.{name}" for name in names - set(row)}
-    if lacking:
+        absent |= {f"observations.{name}" for name in _names(ObservationRow) - set(row)}
+    if absent:
         yield (
             "missing-column",
-            f"lacks {', '.join(sorted(lacking))}: written by an older version; delete it and run "
+            f"lacks {', '.join(sorted(absent))}: written by an older version; delete it and run "
             "the sweep again to train this trial anew",
         )
     if not _is_finite(record):
@@ -207,6 +268,10 @@ def flaws(path: StorePath, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "not-finite",
             "holds NaN or infinity, which no trial publishes; delete it and run the sweep again",
         )
+
+
+def _names(row_type: type[TrialRow | ObservationRow]) -> set[str]:
+    return {field.name for field in dataclasses.fields(row_type)}
 
 
 def _is_finite(value: Any) -> bool:

@@ -1,13 +1,12 @@
 """Rows of the tables from an assignment and what its run measured. Pure and torch-free.
 
-Workers build the rows they publish here, and the driver the row of a trial that failed, so that
-columns which follow from the plan are filled in one place.
+Workers build the rows they publish here, and the driver the row of a trial that failed.
 """
 
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal
 
 from sweeper.store.assignment import Assignment
 from sweeper.trials.records import LossRow, ObservationRow, TrialRow
@@ -15,7 +14,7 @@ from sweeper.trials.records import LossRow, ObservationRow, TrialRow
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a run ended and what it cost."""
+    """How a run ended and what it cost: columns of `trials`."""
 
     status: Literal["done", "diverged", "failed"]
     steps: int
@@ -36,7 +35,7 @@ class Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One evaluation of the bound."""
+    """One evaluation of the bound: columns of `observations`."""
 
     step: int
     bound_nats_per_token: float
@@ -46,22 +45,6 @@ class Measurement:
     bound_given_prefix_stderr_nats_per_token: float | None
     eval_tokens: int
     train_loss_nats_per_token: float
-
-
-class _Ingredients(TypedDict):
-    """Columns that trials and observations share: what every convention is computed from."""
-
-    n_layers: int
-    width: int
-    context_tokens: int
-    vocab_size: int
-    params_trunk: int
-    params_embedding: int
-    params_head: int
-    params_conditioning: int
-    flops_per_token_trunk: float
-    flops_per_token_attention: float
-    flops_per_token_head: float
 
 
 def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
@@ -75,9 +58,6 @@ def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
         series=assignment.series,
         family=trial.family,
         family_options=json.dumps(dict(trial.family_options)),
-        status=ending.status,
-        error_class=ending.error_class,
-        error_message=ending.error_message,
         seed=trial.seed,
         backbone=trial.backbone,
         n_heads=trial.rung.n_heads,
@@ -86,7 +66,6 @@ def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
         learning_rate=trial.optimizer.learning_rate,
         optimizer=json.dumps(dataclasses.asdict(trial.optimizer)),
         precision=trial.precision,
-        steps=ending.steps,
         tokens=tokens,
         train_flops=tokens * assignment.flops_per_token.total,
         data_source=assignment.source,
@@ -94,13 +73,9 @@ def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
         eval_sequences=trial.evaluation.n_sequences,
         trainer_version=trial.trainer_version,
         n_attempts=assignment.attempt,
-        train_time_s=ending.train_time_s,
-        eval_time_s=ending.eval_time_s,
-        started_at=ending.started_at,
-        finished_at=ending.finished_at,
         device=assignment.device,
         n_threads=assignment.n_threads,
-        torch_version=ending.torch_version,
+        **vars(ending),
     )
 
 
@@ -121,20 +96,11 @@ def observation_row(
         family=trial.family,
         seed=trial.seed,
         budget_flops=cells[measurement.step].budget_flops,
-        step=measurement.step,
         tokens=tokens,
         flops=tokens * assignment.flops_per_token.total,
-        bound_nats_per_token=measurement.bound_nats_per_token,
-        bound_stderr_nats_per_token=measurement.bound_stderr_nats_per_token,
-        bound_bits_per_byte=measurement.bound_bits_per_byte,
-        bound_given_prefix_nats_per_token=measurement.bound_given_prefix_nats_per_token,
-        bound_given_prefix_stderr_nats_per_token=(
-            measurement.bound_given_prefix_stderr_nats_per_token
-        ),
-        eval_tokens=measurement.eval_tokens,
-        train_loss_nats_per_token=measurement.train_loss_nats_per_token,
-        **_ingredients(assignment),
         status=status,
+        **vars(measurement),
+        **_ingredients(assignment),
     )
 
 
@@ -155,7 +121,8 @@ def loss_row(
     )
 
 
-def _ingredients(assignment: Assignment) -> _Ingredients:
+def _ingredients(assignment: Assignment) -> dict[str, Any]:
+    """Columns that trials and observations share: what every convention is computed from."""
     trial, params, flops = assignment.trial, assignment.params, assignment.flops_per_token
     return {
         "n_layers": trial.rung.n_layers,

@@ -2,13 +2,7 @@
 
 A local or NFS folder is a plain `Path`. A URL such as `s3://bucket/prefix` is an `ObjectPath`,
 which reads like a `Path` and offers only what object stores do: put a whole object, create one that
-must not exist yet, get, list and delete. There is no rename, lock, folder or trustworthy time of
-change, so code that would need one does not type-check. `durable.py` decides how files become
-visible.
-
-Stores are reached through fsspec, with the credentials of the environment and nothing cached: what
-another process has just written is seen. A store that has answered before and is away for a while
-is waited for. fsspec is imported when the first object is touched.
+must not exist yet, get, list and delete. Code that would rename or lock one does not type-check.
 """
 
 import contextlib
@@ -41,7 +35,9 @@ PATIENCE_S = 300.0
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 
-_PASSING = {
+_PASSING = (ConnectionError, TimeoutError, socket.gaierror)
+
+_PASSING_NUMBERS = {
     *(errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO), errno.EBUSY, errno.EAGAIN),
     *(errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ECONNRESET),
     *(errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH),
@@ -59,7 +55,10 @@ Answer = TypeVar("Answer")
 class ObjectPath:
     """An object, or the prefix of several, in an object store.
 
-    Methods raise OSError, as those of `Path` do, and StoreError where the store cannot be used.
+    It is reached through fsspec, with the credentials of the environment and nothing cached: what
+    another process has just written is seen. A store that has answered before and is away for a
+    while is waited for. Methods raise OSError, as those of `Path` do, and StoreError where the
+    store cannot be used.
     """
 
     url: str
@@ -152,13 +151,9 @@ class ObjectPath:
         """The lines of the object, fetched by one request."""
         return io.StringIO(self.read_text(encoding))
 
-    def write_bytes(self, data: bytes) -> None:
+    def write_bytes(self, data: bytes, *, patience_s: float = PATIENCE_S) -> None:
         """Put the object: readers see the old one or all of this one."""
-        self._ask(lambda store, key: store.pipe_file(key, data))
-
-    def write_without_waiting(self, data: bytes) -> None:
-        """The same, failing at once while the store is away."""
-        self._ask(lambda store, key: store.pipe_file(key, data), patience_s=0.0)
+        self._ask(lambda store, key: store.pipe_file(key, data), patience_s=patience_s)
 
     def create(self, data: bytes) -> bool:
         """Put the object unless there is one; of several that try, one gets True.
@@ -193,11 +188,6 @@ class ObjectPath:
             if not missing_ok:
                 raise
 
-    def remove_all(self) -> None:
-        """Delete every object below this prefix."""
-        for each in self.rglob("*"):
-            each.unlink(missing_ok=True)
-
     def _kind(self) -> str | None:
         try:
             kind: str = self._ask(lambda store, key: store.info(key)["type"])
@@ -218,7 +208,8 @@ class ObjectPath:
             except OSError as error:
                 if isinstance(error, FileNotFoundError | FileExistsError):
                     _has_answered.add(bucket)
-                if not _may_pass(error) or time.monotonic() + pause_s > give_up_s:
+                may_pass = isinstance(error, _PASSING) or error.errno in _PASSING_NUMBERS
+                if not may_pass or time.monotonic() + pause_s > give_up_s:
                     raise
                 logger.warning("%s is away, waiting: %s", bucket, error)
             else:
@@ -306,8 +297,12 @@ def require_exclusive_creation(folder: StorePath) -> None:
     """
     if isinstance(folder, Path):
         return  # file systems do, by hard links
+    # Late, as in `_reached`.
+    from fsspec.spec import AbstractFileSystem
+
     store, _ = _reached(folder.url)
-    if not _has_conditional_put(store):
+    # The fallback that clients inherit looks first and writes then, which loses races.
+    if getattr(store.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:
         raise StoreError(
             f"{folder}: {type(store).__name__} of fsspec has no conditional PUT, so two processes "
             "could publish the same trial; use s3, gs, abfs or a folder that all machines mount"
@@ -331,12 +326,6 @@ def require_exclusive_creation(folder: StorePath) -> None:
         )
 
 
-def _may_pass(error: OSError) -> bool:
-    """Whether the same request may succeed a while later."""
-    passing = (ConnectionError, TimeoutError, socket.gaierror)
-    return isinstance(error, passing) or error.errno in _PASSING
-
-
 def _tag(listed: dict[str, Any]) -> str:
     """What a listing says that differs between two contents of an object.
 
@@ -354,18 +343,10 @@ def _reached(url: str) -> tuple[Any, str]:
     try:
         store, key = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
-        raise MissingPackage(
-            f"{url}: {error}; install it beside sweeper on every machine"
-        ) from error
+        message = f"{url}: {error}; install it beside sweeper on every machine"
+        raise MissingPackage(message) from error
     except ValueError as error:
         raise StoreError(
             f"{url}: {error}; expected a folder, or a URL such as s3://bucket/prefix"
         ) from error
     return store, key
-
-
-def _has_conditional_put(store: Any) -> bool:
-    # fsspec's own fallback looks first and writes then, which loses races.
-    from fsspec.spec import AbstractFileSystem
-
-    return getattr(store.pipe_file, "__func__", None) is not AbstractFileSystem.pipe_file

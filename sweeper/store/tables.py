@@ -1,15 +1,13 @@
-"""The four Parquet datasets, derived from the published records.
+"""The four Parquet datasets, derived from the published records, and the end of what they replace.
 
 Each is a folder with one file, replaced as a whole, so that a reader never sees a torn file, a
-duplicate or half of a refresh of one table. The same store gives the same bytes. A refresh keeps
-the rows of records that are as they were, reads the others, and notes in the index what it saw; it
-ends in the same bytes as building everything anew, which is what it does when in doubt.
+duplicate or half of a refresh of one table. The same store gives the same bytes.
 """
 
-import dataclasses
+import functools
 import hashlib
 import itertools
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +16,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweeper.store import files
-from sweeper.store.failures import failed_rows
+from sweeper.store.attempts import Attempt, archive_attempts, attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredPlan, read_plan
-from sweeper.store.record_index import RecordIndex, read_index, record_stamps, write_index
-from sweeper.store.results import LOSS_COLUMNS, Published, head_of, read_records
-from sweeper.store.storage import StorePath
+from sweeper.store.pending import Remaining, assignment, missing
+from sweeper.store.plan_file import StoredPlan
+from sweeper.store.results import (
+    LOSS_COLUMNS,
+    Published,
+    RecordIndex,
+    head_of,
+    read_index,
+    read_records,
+    record_paths,
+    record_stamps,
+    write_index,
+)
+from sweeper.store.rows import Ending, trial_row
 from sweeper.trials.records import ROW_TYPES, TableName, TrialRow, schema
 
 FILE_NAME = "part-0.parquet"
@@ -33,7 +41,7 @@ ORDER = ("series", "params_trunk", "seed", "tokens", "trial_id")
 """Columns of `trials` by which all tables are sorted."""
 
 Row = dict[str, Any]
-Tables = Mapping[TableName, pa.Table]
+Tables = dict[TableName, pa.Table]
 
 
 @dataclass(frozen=True)
@@ -62,155 +70,149 @@ class Labels:
         return cls(plan.name, series, budgets)
 
 
-def refresh_tables(store: Store) -> None:
-    """Bring tables and index up to date with the plan in the store; see `refresh_for`."""
-    refresh_for(store, read_plan(store))
-
-
-def refresh_for(store: Store, plan: StoredPlan) -> None:
+def refresh_tables(store: Store, plan: StoredPlan) -> None:
     """Bring all four tables, and the index, up to date with plan, records and failed attempts.
 
+    Only records that have changed are read: at ten thousand, reading all takes several seconds.
     Raises StoreError for a torn record.
     """
-    index, stamps, labels = read_index(store), record_stamps(store), Labels.of(plan)
+    index, stamps = read_index(store), record_stamps(store)
     known = index.unchanged(stamps)
-    records = _read_others(store, stamps, known)
+    records = read_records([store.record(each) for each in stamps if each not in known])
     heads = known | {head.trial_id: head for head in map(head_of, records)}
-    failed = failed_rows(store, plan, heads.values())
-    digests = _digest(labels), _digest(failed)
-    if RecordIndex(stamps, heads, _table_stamps(store), *digests) == index:
+    labels, failed = Labels.of(plan), _failed_rows(store, plan, heads.values())
+    basis = _basis(store, labels, failed)
+    if index.basis == basis and index.stamps == stamps:
         return
-    present = _present_tables(store, index) if index.labels == digests[0] else None
-    if present is None:
-        kept_ids: set[str] = set()
+    kept: Tables = {}
+    if index.basis == basis and not _share_points([*index.heads.values(), *heads.values()]):
+        ids = pa.array(known, pa.string())
+        for name in ROW_TYPES:
+            table = read_table(store, name)
+            kept[name] = table.filter(pc.is_in(table["trial_id"], value_set=ids))
     else:
-        contested = _contested([*index.heads.values(), *heads.values()])
-        kept_ids = known.keys() - contested
-    records += _read_others(store, known, kept_ids)
-    tables = _merged(_kept_rows(present, kept_ids), _tables_of(records, labels), failed)
-    for name, table in tables.items():
-        if present is None or not table.equals(present[name]):
-            _write(table, store.table(name) / FILE_NAME)
-    write_index(store, RecordIndex(stamps, heads, _table_stamps(store), *digests))
+        records += read_records([store.record(each) for each in known])
+    for name, table in _tables_of(records, labels, failed, kept).items():
+        write = functools.partial(pq.write_table, table, compression="zstd")
+        files.replace_with(store.table(name) / FILE_NAME, write)
+    write_index(store, RecordIndex(stamps, heads, _basis(store, labels, failed)))
 
 
-def build_tables(store: Store) -> dict[TableName, pa.Table]:
+def build_tables(store: Store, plan: StoredPlan) -> Tables:
     """The four tables as they should be, from the records alone.
 
     Raises StoreError for a torn record.
     """
-    plan = read_plan(store)
-    records = _read_others(store, record_stamps(store), ())
-    failed = failed_rows(store, plan, map(head_of, records))
-    return _merged(_kept_rows(None, ()), _tables_of(records, Labels.of(plan)), failed)
+    records = read_records(record_paths(store))
+    failed = _failed_rows(store, plan, map(head_of, records))
+    return _tables_of(records, Labels.of(plan), failed, kept={})
 
 
 def read_table(store: Store, name: TableName) -> pa.Table:
     """One table as it is on disk."""
     with files.local_file(store.table(name) / FILE_NAME) as file:
-        return pq.read_table(file)
+        columns = pq.read_table(file).columns
+    # A schema that was read carries notes of the reader, which would show in the bytes.
+    return pa.Table.from_arrays(columns, schema=schema(name))
 
 
-def _read_others(
-    store: Store, trial_ids: Iterable[str], known: Container[str]
-) -> list[dict[str, Any]]:
-    """The records of trials that are not known."""
-    return read_records([store.record(each) for each in trial_ids if each not in known])
+def tidy(
+    store: Store, plan: StoredPlan, published: Iterable[Published], *, before_s: float
+) -> None:
+    """Remove temporary files older than `before_s` and checkpoints that nothing resumes from, and
+    archive attempts at published trials.
 
-
-def _contested(heads: Iterable[Published]) -> set[str]:
-    """Trials that share an observed point with another: `observations` has the row of one of them.
-
-    Which one it is may change with any of the others.
+    `before_s` is in seconds since the epoch: when the driver that asks started. Nobody is left who
+    would finish an older file; an orphaned worker that tries finds it gone, and publishes nothing.
     """
-    trials: dict[tuple[str, int], set[str]] = {}
-    for head in heads:
-        for step in head.observed_steps:
-            trials.setdefault((head.trajectory_id, step), set()).add(head.trial_id)
-    return {each for sharing in trials.values() if len(sharing) > 1 for each in sharing}
+    records = tuple(published)
+    files.remove_temporaries(store.folder, before_s)
+    pending = {each.planned.trajectory_id for each in missing(plan.trials, records)}
+    settled = {record.trajectory_id for record in records} - pending
+    checkpoints = store.folder / "checkpoints"
+    for trajectory_id in settled.intersection(path.name for path in checkpoints.glob("*")):
+        files.remove_folder(checkpoints / trajectory_id)
+    archive_attempts(store, {record.trial_id for record in records})
 
 
-def _digest(value: object) -> str:
-    """What changes when a value does that shows all of itself."""
-    return hashlib.sha256(repr(value).encode()).hexdigest()
+def _basis(store: Store, labels: Labels, failed: Sequence[TrialRow]) -> str:
+    """Digest of what the tables show beside the records, of their columns and their files."""
+    stamps = [files.stamp(store.table(name) / FILE_NAME) for name in ROW_TYPES]
+    columns = [str(schema(name)) for name in ROW_TYPES]
+    return hashlib.sha256(repr((labels, failed, stamps, columns)).encode()).hexdigest()
 
 
-def _table_stamps(store: Store) -> dict[str, str]:
-    """Size and time of change of the file of each table."""
-    return {name: files.stamp(store.table(name) / FILE_NAME) or "" for name in ROW_TYPES}
+def _share_points(heads: Iterable[Published]) -> bool:
+    """Whether two trials observed one point: `observations` has the row of one of them.
 
-
-def _present_tables(store: Store, index: RecordIndex) -> Tables | None:
-    """The tables on disk, if they are as the index knows them."""
-    if _table_stamps(store) != index.tables:
-        return None
-    try:
-        # A schema that was read carries notes of the reader, which would show in the bytes.
-        return {
-            name: pa.Table.from_arrays(read_table(store, name).columns, schema=schema(name))
-            for name in ROW_TYPES
-        }
-    except (OSError, ValueError, pa.ArrowException):
-        return None
-
-
-def _kept_rows(present: Tables | None, trial_ids: Collection[str]) -> Tables:
-    """Rows of some published trials in the present tables."""
-    if present is None:
-        return {name: schema(name).empty_table() for name in ROW_TYPES}
-    wanted = pa.array(trial_ids, pa.string())
-    return {
-        name: table.filter(pc.is_in(table["trial_id"], value_set=wanted))
-        for name, table in present.items()
+    Which one that is may change with either, so the tables that are there do not tell.
+    """
+    observed = {
+        (head.trajectory_id, step, head.trial_id) for head in heads for step in head.observed_steps
     }
+    return len({point[:2] for point in observed}) < len(observed)
 
 
-def _tables_of(records: Iterable[dict[str, Any]], labels: Labels) -> Tables:
-    """The rows of some records, in the order of the tables."""
-    ordered = sorted((_labelled(record, labels) for record in records), key=_order)
-    samples = [
-        {**row, "series": record["trial"]["series"]}
-        for record in ordered
-        for row in record["samples"]
-    ]
+def _failed_rows(store: Store, plan: StoredPlan, published: Iterable[Published]) -> list[TrialRow]:
+    """One row per planned trial without a result whose latest attempt failed."""
+    rows = []
+    begun = begun_trials(store)
+    for remaining in missing(plan.trials, published):
+        if remaining.trial_id in begun:
+            history = attempts(store, remaining.trial_id)
+            if history and history[-1].has_failed:
+                rows.append(_failed_row(store, plan, remaining, history))
+    return rows
+
+
+def _failed_row(
+    store: Store, plan: StoredPlan, remaining: Remaining, history: tuple[Attempt, ...]
+) -> TrialRow:
+    last = history[-1]
+    reported = read_progress(store, remaining.trial_id)
+    ending = Ending(
+        status="failed",
+        steps=reported.progress.step if reported else 0,
+        train_time_s=reported.progress.train_time_s if reported else 0.0,
+        eval_time_s=reported.progress.eval_time_s if reported else 0.0,
+        started_at=history[0].started_at,
+        finished_at=last.ended_at or last.started_at,
+        torch_version=str(files.read_json(store.manifest)["packages"]["torch"]),
+        error_class=last.error_class,
+        error_message=last.error_message,
+    )
+    return trial_row(assignment(store, plan, remaining, last), ending)
+
+
+def _tables_of(
+    records: Iterable[dict[str, Any]], labels: Labels, failed: Sequence[TrialRow], kept: Tables
+) -> Tables:
+    """Rows of some records and of failed trials, and rows that are kept, in their order."""
+    labelled = [_labelled(record, labels) for record in records]
+    # Of two rows for one point, that of the first trial in the order of the tables is taken.
+    labelled.sort(key=lambda record: tuple(record["trial"][name] for name in ORDER))
     rows: dict[TableName, list[Row]] = {
-        "trials": [record["trial"] for record in ordered],
-        "observations": _observations(ordered, labels),
-        "samples": samples,
+        "trials": [*(record["trial"] for record in labelled), *map(vars, failed)],
+        "observations": _observations(labelled, labels),
+        "samples": [
+            {**row, "series": record["trial"]["series"]}
+            for record in labelled
+            for row in record["samples"]
+        ],
     }
     tables = {name: pa.Table.from_pylist(rows[name], schema(name)) for name in rows}
-    return {**tables, "losses": _losses(ordered)}
-
-
-def _merged(kept: Tables, fresh: Tables, failed: Iterable[TrialRow]) -> dict[TableName, pa.Table]:
-    """Rows of published and failed trials in the order of the tables."""
-    failed_rows = [dataclasses.asdict(row) for row in failed]
-    added = {**fresh, "trials": _with_rows(fresh["trials"], failed_rows)}
-    merged = {name: pa.concat_tables([kept[name], added[name]]) for name in ROW_TYPES}
-    keys = zip(*(merged["trials"][name].to_pylist() for name in ORDER), strict=True)
-    trial_ids = pa.array([key[-1] for key in sorted(keys)], pa.string())
-    return {name: _sorted_by(trial_ids, table) for name, table in merged.items()}
-
-
-def _with_rows(table: pa.Table, rows: list[Row]) -> pa.Table:
-    return pa.concat_tables([table, pa.Table.from_pylist(rows, table.schema)])
-
-
-def _sorted_by(trial_ids: pa.Array, table: pa.Table) -> pa.Table:
-    """A table in the order of these trials; rows of one trial keep theirs."""
-    places = pc.index_in(table["trial_id"], value_set=trial_ids).combine_chunks()
-    # One chunk: how many parts a table came from must not show in its bytes.
-    return table.combine_chunks().take(pc.array_sort_indices(places))
+    tables["losses"] = _losses(labelled)
+    for name, table in kept.items():
+        # One chunk: how many parts a table came from must not show in its bytes.
+        tables[name] = pa.concat_tables([table, tables[name]]).combine_chunks()
+    ordered = tables["trials"].sort_by([(name, "ascending") for name in ORDER])["trial_id"]
+    return {name: _sorted_by(ordered, table) for name, table in tables.items()}
 
 
 def _labelled(record: dict[str, Any], labels: Labels) -> dict[str, Any]:
     row = record["trial"]
     series = labels.series.get(row["trajectory_id"], row["series"])
     return {**record, "trial": {**row, "series": series}}
-
-
-def _order(record: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(record["trial"][name] for name in ORDER)
 
 
 def _observations(records: Iterable[dict[str, Any]], labels: Labels) -> list[Row]:
@@ -242,5 +244,7 @@ def _losses(records: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pydict(columns, schema("losses"))
 
 
-def _write(table: pa.Table, path: StorePath) -> None:
-    files.replace_with(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+def _sorted_by(trial_ids: pa.ChunkedArray, table: pa.Table) -> pa.Table:
+    """A table in the order of these trials; rows of one trial keep theirs."""
+    places = pc.index_in(table["trial_id"], value_set=trial_ids.combine_chunks())
+    return table.take(pc.array_sort_indices(places.combine_chunks()))

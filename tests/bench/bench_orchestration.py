@@ -234,17 +234,18 @@ def _until_start(store: Store) -> float:
 
 def _refresh(store: Store) -> float:
     """With 100 records that the last refresh has not seen."""
-    records = [store.record(each.trial_id) for each in read_plan(store).trials[:100]]
+    plan = read_plan(store)
+    records = [store.record(each.trial_id) for each in plan.trials[:100]]
     contents = [path.read_bytes() for path in records]
     times = []
     for _ in range(3):
         for path in records:
             path.unlink()
-        refresh_tables(store)
+        refresh_tables(store, plan)
         for path, data in zip(records, contents, strict=True):
             path.write_bytes(data)
         started = time.perf_counter()
-        refresh_tables(store)
+        refresh_tables(store, plan)
         times.append(time.perf_counter() - started)
     return statistics.median(times)
 

@@ -33,6 +33,7 @@ from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.report.published_table import with_published
 from analysis.tables.points import FloatArray
 from analysis.tables.tidy import TidyTable
+from sweeper.errors import OutputError
 
 SETTINGS = FitSettings(n_bootstrap=20)
 DARK_PAGE = "#15181c"
@@ -406,7 +407,7 @@ def test_unknown_figures_suffixes_and_paths_are_refused(
     with pytest.raises(SettingsError, match=r"cannot draw \.bmp"):
         save_figures(table, single, [], tmp_path / "a.bmp")
     (tmp_path / "file").write_text("")
-    with pytest.raises(FitError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         save_figures(table, single, [], tmp_path / "file" / "a.svg", names=("isoflop",))
 
 

@@ -23,7 +23,7 @@ from sweeper.planning.planner import plan_sweep, stored_plan
 from sweeper.store.attempts import begin_attempt
 from sweeper.store.layout import Store, open_store
 from sweeper.store.pending import assignment, missing
-from sweeper.store.results import read_record
+from sweeper.store.results import read_records
 from sweeper.store.storage import StorePath, place
 from sweeper.store.tables import read_table
 from sweeper.sweepfile.schema import load_sweep
@@ -210,7 +210,7 @@ def _losses(results: StorePath, sweep_file: Path, *, stop_at_steps: tuple[int, .
         names = [path.name for path in store.checkpoints(remaining.trial).glob("*")]
         assert names[-1:] == ([] if is_last else [f"step-{step:08}.pt"])
         done = step
-    return read_record(store.record(remaining.trial_id))["losses"]
+    return read_records([store.record(remaining.trial_id)])[0]["losses"]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from planted import (
     planned_sweep,
     planned_trial,
     planted_result,
+    refresh,
     submitted_store,
 )
 
@@ -19,7 +20,7 @@ from sweeper.store import files
 from sweeper.store.layout import Store
 from sweeper.store.results import publish, record_paths
 from sweeper.store.storage import StorePath
-from sweeper.store.tables import FILE_NAME, refresh_tables
+from sweeper.store.tables import FILE_NAME
 
 
 @pytest.fixture(params=KINDS)
@@ -29,7 +30,7 @@ def sound(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     for planned in plan.trials:
         assignment = assignment_of(store, planned)
         publish(assignment, planted_result(assignment))
-    refresh_tables(store)
+    refresh(store)
     return store
 
 
@@ -71,7 +72,7 @@ def _drop_column(store: Store) -> None:
 def _duplicate(store: Store) -> None:
     assignment = assignment_of(store, planned_trial("masked", width=8, steps=(20,)))
     publish(assignment, planted_result(assignment))
-    refresh_tables(store)
+    refresh(store)
 
 
 def _relabel(store: Store) -> None:

@@ -11,14 +11,15 @@ import pytest
 from small_sweep import SIZES, small_sweep
 
 from analysis.answers.compare import compare
-from analysis.errors import Caution, FitError
+from analysis.errors import Caution
 from analysis.fitting.fit import FitResult, FitSettings, fit_table, to_json
-from analysis.output import write_file
 from analysis.report import html, tables
 from analysis.report.html import render_report, write_report
 from analysis.report.provenance import ExcludedTrial, Provenance
 from analysis.report.published_table import with_published
 from analysis.tables.tidy import TidyTable
+from sweeper.errors import OutputError
+from sweeper.store.files import write_output
 
 SETTINGS = FitSettings(n_bootstrap=20)
 EVIL = '<script>alert("1")</script>'
@@ -173,11 +174,11 @@ def test_the_same_input_gives_the_same_bytes_on_disk(
 
 def test_a_path_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(FitError, match="is a folder"):
-        write_file(tmp_path, b"x")
+    with pytest.raises(OutputError, match="is a folder"):
+        write_output(tmp_path, b"x")
     for bad in (tmp_path / "file" / "report.html", tmp_path / ("n" * 300)):
-        with pytest.raises(FitError, match="cannot be written"):
-            write_file(bad, b"x")
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_output(bad, b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -185,7 +186,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
     target = tmp_path / "report.html"
     target.write_bytes(b"old")
     with pytest.raises(TypeError):
-        write_file(target, "not bytes")  # type: ignore[arg-type]
+        write_output(target, "not bytes")  # type: ignore[arg-type]
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 

@@ -16,6 +16,7 @@ from planted import (
     planned_sweep,
     planned_trial,
     planted_result,
+    refresh,
     submitted_store,
 )
 
@@ -23,10 +24,10 @@ from sweeper.orchestration.verify import verify
 from sweeper.store.layout import Store
 from sweeper.store.pending import missing
 from sweeper.store.plan_file import StoredPlan, StoredTrial
-from sweeper.store.results import publish, published, read_record
+from sweeper.store.results import publish, published, read_records
 from sweeper.store.sharing import adopt, adopt_one
 from sweeper.store.storage import StorePath
-from sweeper.store.tables import read_table, refresh_tables
+from sweeper.store.tables import read_table
 
 
 @pytest.fixture(params=KINDS)
@@ -50,7 +51,7 @@ def trained(results: StorePath, plan: StoredPlan, *, until_step: int | None = No
     for planned in plan.trials:
         assignment = dataclasses.replace(assignment_of(store, planned), sweep=plan.name)
         publish(assignment, planted_result(assignment, until_step=until_step))
-    refresh_tables(store)
+    refresh(store)
     return store
 
 
@@ -77,7 +78,7 @@ def test_a_sweep_stays_whole_without_the_one_it_took_over_from(tmp_path: Path) -
     other = trained(tmp_path, dataclasses.replace(plan, name="other"))
     own = sweep(tmp_path, plan)
     adopt(own, plan)
-    refresh_tables(own)
+    refresh(own)
     on_disk(other.folder).rename(tmp_path.parent / f"{tmp_path.name}-gone")
     on_disk(own.folder).rename(tmp_path / "moved")
     moved = Store(tmp_path / "moved")
@@ -121,7 +122,7 @@ def test_points_that_come_along_are_no_findings_and_in_no_table_twice(results: S
     longer = plan_of("own", planned_trial(steps=(10, 40)))
     submitted_store(own.folder, longer)
     assert [head.sweep for head in adopt(own, longer)] == ["other"]
-    refresh_tables(own)
+    refresh(own)
     assert verify(own.folder) == []
     rows = read_table(own, "observations").to_pylist()
     assert [row["step"] for row in rows] == [10, 20, 40]
@@ -132,7 +133,7 @@ def test_tables_show_of_another_sweep_what_this_one_plans(results: StorePath) ->
     plan = plan_of("own", planned_trial(steps=(10, 40)))
     own = sweep(results, plan)
     assert adopt(own, plan)
-    refresh_tables(own)
+    refresh(own)
     rows = read_table(own, "observations").to_pylist()
     assert [row["step"] for row in rows] == [10, 40]
     assert verify(own.folder) == []
@@ -282,7 +283,7 @@ def test_two_sweeps_may_take_over_at_the_same_time(tmp_path: Path) -> None:
     for store, each in zip(stores, plans, strict=True):
         assert left(store, each) == []
         for planned in plan.trials:
-            assert read_record(store.record(planned.trial_id))["trial"]["sweep"] == "other"
+            assert read_records([store.record(planned.trial_id)])[0]["trial"]["sweep"] == "other"
 
 
 def test_nothing_is_looked_for_when_nothing_is_missing(

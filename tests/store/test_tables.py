@@ -10,6 +10,7 @@ from planted import (
     planned_sweep,
     planned_trial,
     planted_result,
+    refresh,
     submitted_store,
 )
 
@@ -18,7 +19,7 @@ from sweeper.store.layout import Store
 from sweeper.store.plan_file import StoredPlan, StoredTrial
 from sweeper.store.results import publish
 from sweeper.store.submission import submit
-from sweeper.store.tables import FILE_NAME, read_table, refresh_tables
+from sweeper.store.tables import FILE_NAME, read_table
 from sweeper.trials.records import ROW_TYPES, TableName, schema
 
 N_ROWS: dict[TableName, int] = {"trials": 6, "losses": 24, "observations": 12, "samples": 0}
@@ -44,7 +45,7 @@ def full(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     folder = kind_of_store(request.param, tmp_path) / "planted"
     store = submitted_store(folder, planned_sweep())
     _publish_all(store, planned_sweep())
-    refresh_tables(store)
+    refresh(store)
     return store
 
 
@@ -57,7 +58,7 @@ def test_every_reader_sees_the_same_rows(full: Store) -> None:
 def test_tables_open_with_sql(tmp_path: Path) -> None:
     store = submitted_store(tmp_path / "planted", planned_sweep())
     _publish_all(store, planned_sweep())
-    refresh_tables(store)
+    refresh(store)
     for name, n_rows in N_ROWS.items():
         query = f"SELECT count(*) FROM '{store.table(name)}/*.parquet'"
         assert duckdb.execute(query).fetchall() == [(n_rows,)]
@@ -65,14 +66,14 @@ def test_tables_open_with_sql(tmp_path: Path) -> None:
 
 def test_empty_sweep_has_all_four_tables(tmp_path: Path) -> None:
     store = submitted_store(tmp_path / "planted", planned_sweep())
-    refresh_tables(store)
+    refresh(store)
     for name in ROW_TYPES:
         assert _frame(store, name).empty
 
 
 def test_refreshing_changes_no_byte(full: Store) -> None:
     before = _bytes(full)
-    refresh_tables(full)
+    refresh(full)
     assert _bytes(full) == before
 
 
@@ -82,7 +83,7 @@ def test_bytes_do_not_depend_on_the_order_of_publication(full: Store, tmp_path: 
     for planned in reversed(plan.trials):
         assignment = assignment_of(other, planned)
         publish(assignment, planted_result(assignment))
-        refresh_tables(other)
+        refresh(other)
     assert _bytes(other) == _bytes(full)
 
 
@@ -100,7 +101,7 @@ def test_labels_and_budgets_are_those_of_the_current_plan(full: Store) -> None:
         for planned in planned_sweep().trials
     )
     submit(full, StoredPlan("planted", relabelled), "name: planted\n")
-    refresh_tables(full)
+    refresh(full)
     names: tuple[TableName, ...] = ("trials", "losses", "observations")
     for name in names:
         assert set(_frame(full, name).series) == {"new-masked", "new-uniform"}
@@ -112,7 +113,7 @@ def test_point_observed_by_two_trials_is_one_row(tmp_path: Path) -> None:
     plan = StoredPlan("planted", (long,))
     store = submitted_store(tmp_path / "planted", plan)
     _publish_all(store, StoredPlan("planted", (short, long)))
-    refresh_tables(store)
+    refresh(store)
     observations = _frame(store, "observations")
     assert sorted(observations.step) == [10, 20, 40]
 
@@ -122,7 +123,7 @@ def test_diverged_trial_is_kept_and_marked(tmp_path: Path) -> None:
     store = submitted_store(tmp_path / "planted", plan)
     assignment = assignment_of(store, plan.trials[0])
     publish(assignment, planted_result(assignment, until_step=15))
-    refresh_tables(store)
+    refresh(store)
     assert list(_frame(store, "trials").status) == ["diverged"]
     observations = _frame(store, "observations")
     assert list(observations.status) == ["diverged"]
@@ -137,7 +138,7 @@ def test_failed_trial_is_a_row_until_it_succeeds(tmp_path: Path) -> None:
         begin_attempt(store, planned.trial_id, executor="inline", device="cpu", n_threads=1)
         error = ("RuntimeError", "planted", "Traceback")
         end_attempt(store, planned.trial_id, number, "error", error=error)
-    refresh_tables(store)
+    refresh(store)
     (row,) = _frame(store, "trials").to_dict("records")
     assert (row["status"], row["error_class"]) == ("failed", "RuntimeError")
     assert row["error_message"] == "planted"
@@ -145,11 +146,11 @@ def test_failed_trial_is_a_row_until_it_succeeds(tmp_path: Path) -> None:
     assert row["params_trunk"] == planned.params.trunk
     assignment = assignment_of(store, planned, attempt=2)
     publish(assignment, planted_result(assignment))
-    refresh_tables(store)
+    refresh(store)
     assert list(_frame(store, "trials").status) == ["done"]
 
 
 def test_trial_that_left_the_plan_keeps_its_results(full: Store) -> None:
     submit(full, planned_sweep(("masked",)), "name: planted\n# fewer\n")
-    refresh_tables(full)
+    refresh(full)
     assert set(_frame(full, "trials").series) == {"masked", "uniform"}

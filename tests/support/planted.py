@@ -17,7 +17,7 @@ from sweeper.store import files
 from sweeper.store.assignment import Assignment, Outcome, StopRequested
 from sweeper.store.attempts import Progress, attempts, progress_reporter
 from sweeper.store.layout import Store, store_at
-from sweeper.store.plan_file import StoredCell, StoredPlan, StoredTrial
+from sweeper.store.plan_file import StoredCell, StoredPlan, StoredTrial, read_plan
 from sweeper.store.results import Result, publish
 from sweeper.store.rows import Ending, Measurement, loss_row, observation_row, trial_row
 from sweeper.store.storage import StorePath, place
@@ -85,6 +85,14 @@ def submitted_store(folder: StorePath, plan: StoredPlan) -> Store:
     store = store_at(folder.parent, folder.name)
     submit(store, plan, f"name: {plan.name}\n")
     return store
+
+
+def refresh(store: Store) -> None:
+    """Bring the tables up to date with the plan in the store, as its driver does."""
+    # Late: trials in processes of their own would load pyarrow.
+    from sweeper.store.tables import refresh_tables
+
+    refresh_tables(store, read_plan(store))
 
 
 def on_disk(path: StorePath) -> Path:

@@ -13,7 +13,7 @@ from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import begin_attempt
 from sweeper.store.layout import Store
 from sweeper.store.plan_file import StoredCell
-from sweeper.store.results import read_record
+from sweeper.store.results import read_records
 from sweeper.training.worker import run_trial
 from sweeper.trials.flops import flops_per_token
 from sweeper.trials.ladder import Rung, parameter_groups
@@ -80,7 +80,7 @@ def assignment_of(folder: Path, trial: Trial) -> Assignment:
 
 
 def numbers(folder: Path, trial: Trial) -> tuple[object, object, object]:
-    record = read_record(Store((folder / "sweep").resolve()).record(trial.trial_id))
+    record = read_records([Store((folder / "sweep").resolve()).record(trial.trial_id)])[0]
     return record["identity"], record["observations"], record["losses"]
 
 
@@ -116,7 +116,7 @@ def assigned(folder: Path, trial: Trial, resources: Resources) -> Assignment:
 
 def results(folder: Path, trial: Trial) -> tuple[list[float], list[float], list[float]]:
     """Losses, gradient norms and bounds of all steps."""
-    record = read_record(Store((folder / "sweep").resolve()).record(trial.trial_id))
+    record = read_records([Store((folder / "sweep").resolve()).record(trial.trial_id)])[0]
     bounds = [row["bound_nats_per_token"] for row in record["observations"]]
     return record["losses"]["loss_nats_per_token"], record["losses"]["grad_norm"], bounds
 

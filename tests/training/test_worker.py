@@ -27,7 +27,7 @@ from sweeper.evaluation.bound import evaluate_bound, validation_set
 from sweeper.families._options import family_of
 from sweeper.networks.backbone import Backbone
 from sweeper.store.layout import Store
-from sweeper.store.results import read_record
+from sweeper.store.results import read_records
 from sweeper.training import checkpoints, worker
 from sweeper.training.trainer import Trainer
 from sweeper.training.worker import run_trial
@@ -39,7 +39,7 @@ from sweeper.trials.trial import Data, Optimizer
 def test_a_trial_is_published_with_its_numbers(tmp_path: Path) -> None:
     trial = trial_of()
     assert run_trial(assignment_of(tmp_path, trial), stop=never) == "published"
-    record = read_record(Store((tmp_path / "sweep").resolve()).record(trial.trial_id))
+    record = read_records([Store((tmp_path / "sweep").resolve()).record(trial.trial_id)])[0]
     assert [row["step"] for row in record["observations"]] == [4, 10]
     assert record["trial"]["status"] == "done"
     assert record["losses"]["step"] == [4, 10]
@@ -338,7 +338,7 @@ def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:
     settings = Optimizer(8, 1e30, auxiliary_learning_rate=6e-3, warmup_steps=1)
     trial = trial_of(optimizer=settings)
     assert run_trial(assignment_of(tmp_path, trial), stop=never) == "diverged"
-    record = read_record(Store((tmp_path / "sweep").resolve()).record(trial.trial_id))
+    record = read_records([Store((tmp_path / "sweep").resolve()).record(trial.trial_id)])[0]
     assert record["trial"]["status"] == "diverged"
     assert record["trial"]["error_message"]
     assert record["observations"] == []

@@ -1,18 +1,25 @@
 from pathlib import Path
 
 import pytest
-from planted import assignment_of, planned_sweep, planted_result, submitted_store
+from planted import assignment_of, planned_sweep, planted_result, refresh, submitted_store
 
 from sweeper.orchestration.verify import verify
 from sweeper.store import files
-from sweeper.store.attempt_archive import archive_attempts, begun_trials, torn_lines
-from sweeper.store.attempts import Progress, attempts, begin_attempt, end_attempt, latest_number
+from sweeper.store.attempts import (
+    Progress,
+    archive_attempts,
+    attempts,
+    begin_attempt,
+    begun_trials,
+    end_attempt,
+    latest_number,
+    torn_lines,
+)
 from sweeper.store.attempts import progress_reporter as reporter
-from sweeper.store.housekeeping import archive_when_many, tidy
 from sweeper.store.layout import Store
 from sweeper.store.results import publish, published
 from sweeper.store.storage import ObjectPath, StorePath
-from sweeper.store.tables import refresh_tables
+from sweeper.store.tables import tidy
 
 PLAN = planned_sweep(("masked",))
 IDS = tuple(planned.trial_id for planned in PLAN.trials)
@@ -53,7 +60,7 @@ def test_archived_attempts_read_as_before(trained: Store) -> None:
     assert not begun_trials(trained)
     assert [attempts(trained, trial_id) for trial_id in IDS] == before
     assert "ValueError: planted" in trained.attempt_archive.read_text()
-    refresh_tables(trained)
+    refresh(trained)
     assert verify(trained.folder) == []
 
 
@@ -129,16 +136,6 @@ def test_foreign_file_beside_attempts_is_kept(trained: Store) -> None:
     files.replace(note, b"mine")
     archive_attempts(trained, IDS)
     assert note.read_bytes() == b"mine"
-    assert begun_trials(trained) == {IDS[0]}
-
-
-def test_running_sweep_archives_many_at_once(
-    trained: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive_when_many(trained, running=())
-    assert begun_trials(trained) == set(IDS)
-    monkeypatch.setattr("sweeper.store.housekeeping.MANY", 2)
-    archive_when_many(trained, running=IDS[:1])
     assert begun_trials(trained) == {IDS[0]}
 
 

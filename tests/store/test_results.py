@@ -5,7 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from planted import assignment_of, planned_sweep, planned_trial, planted_result, submitted_store
+from planted import (
+    assignment_of,
+    planned_sweep,
+    planned_trial,
+    planted_result,
+    refresh,
+    submitted_store,
+)
 
 from sweeper.errors import StoreError
 from sweeper.store import files
@@ -13,17 +20,20 @@ from sweeper.store.attempts import begin_attempt, end_attempt
 from sweeper.store.layout import Store
 from sweeper.store.pending import missing
 from sweeper.store.plan_file import StoredPlan, StoredTrial, read_plan
-from sweeper.store.record_index import (
+from sweeper.store.results import (
     INDEX_VERSION,
     RecordIndex,
+    publish,
+    published,
+    read_head,
     read_index,
+    record_paths,
     record_stamps,
     write_index,
 )
-from sweeper.store.results import publish, published, read_head, record_paths
 from sweeper.store.storage import ObjectPath, StorePath
 from sweeper.store.submission import submit
-from sweeper.store.tables import FILE_NAME, build_tables, read_table, refresh_tables
+from sweeper.store.tables import FILE_NAME, build_tables, read_table
 from sweeper.trials.records import ROW_TYPES
 
 LONG_AGO_NS = 10**18
@@ -40,7 +50,7 @@ def indexed(tmp_path: Path) -> Store:
     """A store of six trials, with tables and index."""
     store = submitted_store(tmp_path / "planted", planned_sweep())
     _publish(store, *planned_sweep().trials)
-    refresh_tables(store)
+    refresh(store)
     return store
 
 
@@ -65,10 +75,10 @@ def _assert_heads_are_those_of_the_records(store: Store) -> None:
 
 def _assert_tables_are_as_if_built_anew(store: Store) -> None:
     refreshed = {name: (store.table(name) / FILE_NAME).read_bytes() for name in ROW_TYPES}
-    for name, table in build_tables(store).items():
+    for name, table in build_tables(store, read_plan(store)).items():
         assert read_table(store, name).equals(table)
     store.record_index.unlink()
-    refresh_tables(store)
+    refresh(store)
     anew = {name: (store.table(name) / FILE_NAME).read_bytes() for name in ROW_TYPES}
     assert refreshed == anew
 
@@ -98,9 +108,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
         json.dumps(
             {
                 "version": INDEX_VERSION,
-                "labels": "",
-                "failures": "",
-                "tables": {},
+                "basis": "",
                 "stamps": {},
                 "heads": [1],
             }
@@ -115,7 +123,7 @@ def test_damaged_index_is_no_index_and_is_renewed(indexed: Store, damage: str) -
     DAMAGES[damage](_file(indexed.record_index))
     assert read_index(indexed) == RecordIndex()
     _assert_heads_are_those_of_the_records(indexed)
-    refresh_tables(indexed)
+    refresh(indexed)
     # The tables are written anew, and so have other times.
     assert read_index(indexed).heads == before.heads
     assert read_index(indexed).stamps == before.stamps
@@ -127,7 +135,7 @@ def test_deleted_record_is_missing_at_once_and_trained_anew(indexed: Store) -> N
     assert len(published(indexed)) == 5
     (remaining,) = missing(read_plan(indexed).trials, published(indexed))
     assert remaining.trial_id == gone.stem
-    refresh_tables(indexed)
+    refresh(indexed)
     assert gone.stem not in read_index(indexed).heads
     _assert_tables_are_as_if_built_anew(indexed)
 
@@ -136,7 +144,7 @@ def test_replaced_record_is_read_again(indexed: Store) -> None:
     _edit(_first(indexed), '"attempt": 1', '"attempt": 12')
     assert published(indexed)[0].attempt == 12
     _edit(_first(indexed), '"eval_time_s": 0.5', '"eval_time_s": 9.5')
-    refresh_tables(indexed)
+    refresh(indexed)
     _assert_tables_are_as_if_built_anew(indexed)
     assert 9.5 in read_table(indexed, "trials")["eval_time_s"].to_pylist()
 
@@ -152,7 +160,7 @@ def test_torn_record_is_an_error_although_it_is_in_the_index(indexed: Store) -> 
     with pytest.raises(StoreError, match="delete it"):
         published(indexed)
     with pytest.raises(StoreError, match="delete it"):
-        refresh_tables(indexed)
+        refresh(indexed)
 
 
 def test_temporary_and_foreign_names_are_no_records(indexed: Store) -> None:
@@ -165,16 +173,16 @@ def test_index_serves_a_store_below_a_prefix(tmp_path: Path) -> None:
     plan = planned_sweep(("masked",))
     store = submitted_store(ObjectPath(f"bucket://{tmp_path}") / "planted", plan)
     _publish(store, *plan.trials[:2])
-    refresh_tables(store)
+    refresh(store)
     assert read_index(store).unchanged(record_stamps(store)).keys() == record_stamps(store).keys()
     _publish(store, *plan.trials[2:])
-    refresh_tables(store)
+    refresh(store)
     record_paths(store)[0].unlink()
     assert len(published(store)) == 2
     path = record_paths(store)[0]
     files.replace(path, path.read_bytes().replace(b'"attempt": 1', b'"attempt": 3'))
     assert sorted(head.attempt for head in published(store)) == [1, 3]
-    refresh_tables(store)
+    refresh(store)
     _assert_tables_are_as_if_built_anew(store)
 
 
@@ -183,21 +191,21 @@ class TestRefreshing:
         *others, last = planned_sweep().trials
         store = submitted_store(tmp_path / "planted", planned_sweep())
         _publish(store, *others)
-        refresh_tables(store)
+        refresh(store)
         # With the time and size it had, an unreadable record goes unnoticed: it is not opened.
         path = _file(store.record(others[0].trial_id))
         status = path.stat()
         path.write_bytes(b"x" * status.st_size)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         _publish(store, last)
-        refresh_tables(store)
+        refresh(store)
         assert read_table(store, "trials").num_rows == 6
 
     def test_one_by_one_gives_the_bytes_of_building_anew(self, tmp_path: Path) -> None:
         store = submitted_store(tmp_path / "planted", planned_sweep())
         for planned in reversed(planned_sweep().trials):
             _publish(store, planned)
-            refresh_tables(store)
+            refresh(store)
         _assert_tables_are_as_if_built_anew(store)
 
     def test_relabelled_plan_relabels_all_rows(self, indexed: Store) -> None:
@@ -206,7 +214,7 @@ class TestRefreshing:
             for planned in planned_sweep().trials
         )
         submit(indexed, StoredPlan("planted", relabelled), "name: planted\n# 2\n")
-        refresh_tables(indexed)
+        refresh(indexed)
         assert set(read_table(indexed, "losses")["series"].to_pylist()) == {
             "new-masked",
             "new-uniform",
@@ -214,7 +222,7 @@ class TestRefreshing:
         _assert_tables_are_as_if_built_anew(indexed)
         # Trials that leave the plan get back the labels they were trained under.
         submit(indexed, planned_sweep(("masked",)), "name: planted\n# 3\n")
-        refresh_tables(indexed)
+        refresh(indexed)
         assert set(read_table(indexed, "losses")["series"].to_pylist()) == {"masked", "uniform"}
         _assert_tables_are_as_if_built_anew(indexed)
 
@@ -222,15 +230,15 @@ class TestRefreshing:
         short, long = planned_trial(steps=(10, 20)), planned_trial(steps=(20, 40))
         store = submitted_store(tmp_path / "planted", StoredPlan("planted", (short,)))
         _publish(store, short)
-        refresh_tables(store)
+        refresh(store)
         _publish(store, long)
-        refresh_tables(store)
+        refresh(store)
         _assert_tables_are_as_if_built_anew(store)
         for gone in (short, long):
             _publish(store, short, long)
-            refresh_tables(store)
+            refresh(store)
             store.record(gone.trial_id).unlink()
-            refresh_tables(store)
+            refresh(store)
             assert 20 in read_table(store, "observations")["step"].to_pylist()
             _assert_tables_are_as_if_built_anew(store)
 
@@ -240,11 +248,11 @@ class TestRefreshing:
         path.unlink()
         begin_attempt(indexed, path.stem, executor="inline", device="cpu", n_threads=1)
         end_attempt(indexed, path.stem, 1, "error", error=("E", "planted", "Traceback"))
-        refresh_tables(indexed)
+        refresh(indexed)
         assert read_table(indexed, "trials")["status"].to_pylist().count("failed") == 1
         _assert_tables_are_as_if_built_anew(indexed)
         path.write_bytes(record)
-        refresh_tables(indexed)
+        refresh(indexed)
         assert "failed" not in read_table(indexed, "trials")["status"].to_pylist()
         _assert_tables_are_as_if_built_anew(indexed)
 
@@ -253,14 +261,14 @@ class TestRefreshing:
         path = _file(indexed.folder / name / FILE_NAME)
         before = path.read_bytes()
         path.unlink()
-        refresh_tables(indexed)
+        refresh(indexed)
         assert path.read_bytes() == before
         path.write_bytes(before[:-20])
-        refresh_tables(indexed)
+        refresh(indexed)
         assert path.read_bytes() == before
 
     def test_nothing_new_writes_nothing(self, indexed: Store) -> None:
         paths = [indexed.record_index, *(indexed.table(name) / FILE_NAME for name in ROW_TYPES)]
         before = [_file(path).stat().st_mtime_ns for path in paths]
-        refresh_tables(indexed)
+        refresh(indexed)
         assert [_file(path).stat().st_mtime_ns for path in paths] == before
