@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sweeper.executors.stop import StopReason
-from sweeper.store.pending import Settled, missing
-from sweeper.store.plan_file import StoredPlan
+from sweeper.store.pending import DonePoints, pending_trials
 from sweeper.store.results import Published
+from sweeper.trials.plan import Plan
 
 EndReason = Literal["complete", "interrupted", "limit", "same_error", "disk_full", "superseded"]
 """Nothing is left to start; somebody stopped the driver; a limit forbids what is left; many trials
@@ -51,16 +51,16 @@ class SweepOutcome:
 
 
 def count_outcome(
-    plan: StoredPlan, records: tuple[Published, ...], given_up: Set[str], reason: EndReason
+    plan: Plan, records: tuple[Published, ...], failed: Set[str], reason: EndReason
 ) -> SweepOutcome:
     """What the planned trials have come to."""
-    settled = Settled.by(records)
-    n_failed = sum(each.trial_id in given_up for each in missing(plan.trials, records))
-    n_done = sum(settled.has_all(planned) for planned in plan.trials)
+    done = DonePoints.of(records)
+    n_failed = sum(each.trial_id in failed for each in pending_trials(plan.trials, records))
+    n_done = sum(done.cover(planned) for planned in plan.trials)
     return SweepOutcome(
         reason=reason,
         n_done=n_done,
-        n_diverged=sum(planned.trajectory_id in settled.diverged_at for planned in plan.trials),
+        n_diverged=sum(planned.trajectory_id in done.diverged_at for planned in plan.trials),
         n_failed=n_failed,
         n_left=len(plan.trials) - n_done - n_failed,
     )

@@ -17,12 +17,13 @@ from sweeper.store import files
 from sweeper.store.attempt_archive import torn_lines
 from sweeper.store.attempts import torn_attempts
 from sweeper.store.layout import Store, open_store
-from sweeper.store.pending import missing
-from sweeper.store.plan_file import StoredPlan, read_plan
+from sweeper.store.pending import pending_trials
+from sweeper.store.plan_file import read_plan
 from sweeper.store.record_index import read_index, record_stamps
 from sweeper.store.results import flaws, head_of, published, record_paths
 from sweeper.store.storage import TEMPORARY_PREFIX, StorePath
 from sweeper.store.tables import FILE_NAME, build_tables
+from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TableName, schema
 
 
@@ -121,13 +122,13 @@ def _check_records(store: Store) -> Iterator[Finding]:
                 )
 
 
-def _check_missing(store: Store, plan: StoredPlan) -> Iterator[Finding]:
-    for remaining in missing(plan.trials, published(store)):
-        steps = ", ".join(str(cell.step) for cell in remaining.cells)
+def _check_missing(store: Store, plan: Plan) -> Iterator[Finding]:
+    for planned in pending_trials(plan.trials, published(store)):
+        steps = ", ".join(str(cell.step) for cell in planned.cells)
         yield Finding(
             "missing-trial",
-            store.record(remaining.trial_id),
-            f"{remaining.planned.series}, {remaining.planned.params.trunk:,} parameters: planned "
+            store.record(planned.trial_id),
+            f"{planned.series}, {planned.params.trunk:,} parameters: planned "
             f"and not published at step {steps}; run the sweep again",
         )
 

@@ -2,37 +2,36 @@
 
 from collections.abc import Iterable
 
+from sweeper.store.assignment import Assignment, Attempt
 from sweeper.store.attempt_archive import begun_trials
-from sweeper.store.attempts import Attempt, attempts, read_progress
+from sweeper.store.attempts import attempts, read_progress
 from sweeper.store.files import read_json
 from sweeper.store.layout import Store
-from sweeper.store.pending import Remaining, assignment, missing
-from sweeper.store.plan_file import StoredPlan
+from sweeper.store.pending import pending_trials
 from sweeper.store.results import Published
 from sweeper.store.rows import Ending, trial_row
+from sweeper.trials.plan import Plan, PlannedTrial
 from sweeper.trials.records import TrialRow
 
 
-def failed_rows(
-    store: Store, plan: StoredPlan, published: Iterable[Published]
-) -> tuple[TrialRow, ...]:
+def failed_rows(store: Store, plan: Plan, published: Iterable[Published]) -> tuple[TrialRow, ...]:
     """One row per planned trial without a result whose latest attempt failed."""
     rows = []
     begun = begun_trials(store)
-    for remaining in missing(plan.trials, published):
-        if remaining.trial_id not in begun:
+    for planned in pending_trials(plan.trials, published):
+        if planned.trial_id not in begun:
             continue
-        history = attempts(store, remaining.trial_id)
+        history = attempts(store, planned.trial_id)
         if history and history[-1].has_failed:
-            rows.append(_failed_row(store, plan, remaining, history))
+            rows.append(_failed_row(store, plan, planned, history))
     return tuple(rows)
 
 
 def _failed_row(
-    store: Store, plan: StoredPlan, remaining: Remaining, history: tuple[Attempt, ...]
+    store: Store, plan: Plan, planned: PlannedTrial, history: tuple[Attempt, ...]
 ) -> TrialRow:
     last = history[-1]
-    reported = read_progress(store, remaining.trial_id)
+    reported = read_progress(store, planned.trial_id)
     ending = Ending(
         status="failed",
         steps=reported.progress.step if reported else 0,
@@ -44,4 +43,4 @@ def _failed_row(
         error_class=last.error_class,
         error_message=last.error_message,
     )
-    return trial_row(assignment(store, plan, remaining, last), ending)
+    return trial_row(Assignment(store.folder, plan.name, planned, last), ending)

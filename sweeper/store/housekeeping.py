@@ -5,18 +5,16 @@ from collections.abc import Container, Iterable
 from sweeper.store import files
 from sweeper.store.attempt_archive import archive_attempts
 from sweeper.store.layout import Store
-from sweeper.store.pending import missing
-from sweeper.store.plan_file import StoredPlan
+from sweeper.store.pending import pending_trials
 from sweeper.store.record_index import record_stamps
 from sweeper.store.results import Published
+from sweeper.trials.plan import Plan
 
 MANY = 500
 """Attempts at so many published trials are worth archiving while a sweep runs."""
 
 
-def tidy(
-    store: Store, plan: StoredPlan, published: Iterable[Published], *, before_s: float
-) -> None:
+def tidy(store: Store, plan: Plan, published: Iterable[Published], *, before_s: float) -> None:
     """Remove temporary files older than `before_s`, checkpoints that nothing resumes from, and
     attempts that can be archived.
 
@@ -25,7 +23,7 @@ def tidy(
     """
     records = tuple(published)
     files.remove_temporaries(store.folder, before_s)
-    wanted = {each.planned.trajectory_id for each in missing(plan.trials, records)}
+    wanted = {each.trajectory_id for each in pending_trials(plan.trials, records)}
     settled = {record.trajectory_id for record in records} - wanted
     checkpoints = store.folder / "checkpoints"
     for trajectory_id in settled.intersection(path.name for path in checkpoints.glob("*")):

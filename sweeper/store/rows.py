@@ -72,7 +72,7 @@ def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
         trial_id=trial.trial_id,
         trajectory_id=trial.trajectory_id,
         sweep=assignment.sweep,
-        series=assignment.series,
+        series=assignment.planned.series,
         family=trial.family,
         family_options=json.dumps(dict(trial.family_options)),
         status=ending.status,
@@ -88,18 +88,18 @@ def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
         precision=trial.precision,
         steps=ending.steps,
         tokens=tokens,
-        train_flops=tokens * assignment.flops_per_token.total,
-        data_source=assignment.source,
+        train_flops=tokens * assignment.planned.flops_per_token.total,
+        data_source=assignment.planned.source,
         data_fingerprint=trial.data.fingerprint,
         eval_sequences=trial.evaluation.n_sequences,
         trainer_version=trial.trainer_version,
-        n_attempts=assignment.attempt,
+        n_attempts=assignment.attempt.number,
         train_time_s=ending.train_time_s,
         eval_time_s=ending.eval_time_s,
         started_at=ending.started_at,
         finished_at=ending.finished_at,
-        device=assignment.device,
-        n_threads=assignment.n_threads,
+        device=assignment.attempt.device,
+        n_threads=assignment.attempt.n_threads,
         torch_version=ending.torch_version,
     )
 
@@ -109,7 +109,7 @@ def observation_row(
 ) -> ObservationRow:
     """One row of `observations`; raises ValueError for a step that is not assigned."""
     trial = assignment.trial
-    cells = {cell.step: cell for cell in assignment.cells}
+    cells = {cell.step: cell for cell in assignment.planned.cells}
     if measurement.step not in cells:
         raise ValueError(f"step {measurement.step} of trial {trial.trial_id} is not to be observed")
     tokens = measurement.step * trial.tokens_per_step
@@ -117,13 +117,13 @@ def observation_row(
         trial_id=trial.trial_id,
         trajectory_id=trial.trajectory_id,
         sweep=assignment.sweep,
-        series=assignment.series,
+        series=assignment.planned.series,
         family=trial.family,
         seed=trial.seed,
         budget_flops=cells[measurement.step].budget_flops,
         step=measurement.step,
         tokens=tokens,
-        flops=tokens * assignment.flops_per_token.total,
+        flops=tokens * assignment.planned.flops_per_token.total,
         bound_nats_per_token=measurement.bound_nats_per_token,
         bound_stderr_nats_per_token=measurement.bound_stderr_nats_per_token,
         bound_bits_per_byte=measurement.bound_bits_per_byte,
@@ -145,10 +145,10 @@ def loss_row(
     tokens = step * assignment.trial.tokens_per_step
     return LossRow(
         trial_id=assignment.trial.trial_id,
-        series=assignment.series,
+        series=assignment.planned.series,
         step=step,
         tokens=tokens,
-        flops=tokens * assignment.flops_per_token.total,
+        flops=tokens * assignment.planned.flops_per_token.total,
         loss_nats_per_token=loss,
         learning_rate=learning_rate,
         grad_norm=grad_norm,
@@ -156,7 +156,8 @@ def loss_row(
 
 
 def _ingredients(assignment: Assignment) -> _Ingredients:
-    trial, params, flops = assignment.trial, assignment.params, assignment.flops_per_token
+    planned, trial = assignment.planned, assignment.trial
+    params, flops = planned.params, planned.flops_per_token
     return {
         "n_layers": trial.rung.n_layers,
         "width": trial.rung.width,

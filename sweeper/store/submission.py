@@ -5,10 +5,11 @@ from pathlib import Path
 from sweeper.store import files
 from sweeper.store.layout import Store
 from sweeper.store.manifest import manifest
-from sweeper.store.plan_file import StoredPlan, write_plan
+from sweeper.store.plan_file import write_plan
+from sweeper.trials.plan import Plan
 
 
-def submit(store: Store, plan: StoredPlan, text: str) -> None:
+def submit(store: Store, plan: Plan, text: str) -> None:
     """Record a sweep file, its plan, and versions and hardware.
 
     `text` is the sweep file as submitted, overrides included. Call it while holding
@@ -20,8 +21,8 @@ def submit(store: Store, plan: StoredPlan, text: str) -> None:
     record_plan(store, plan, text)
 
 
-def record_plan(store: Store, plan: StoredPlan, text: str) -> None:
-    """Record a sweep file and its plan; all that a driver at work is told (`handover.py`)."""
+def record_plan(store: Store, plan: Plan, text: str) -> None:
+    """Record a sweep file and its plan; all that a driver at work needs to know (`replan.py`)."""
     _add_revision(store, text.encode())
     write_plan(store, plan)
 

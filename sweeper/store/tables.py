@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 from sweeper.store import files
 from sweeper.store.failures import failed_rows
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredPlan, read_plan
+from sweeper.store.plan_file import read_plan
 from sweeper.store.record_index import RecordIndex, read_index, record_stamps, write_index
 from sweeper.store.results import LOSS_COLUMNS, Published, head_of, read_records
 from sweeper.store.storage import StorePath
+from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TableName, TrialRow, schema
 
 FILE_NAME = "part-0.parquet"
@@ -50,7 +51,7 @@ class Labels:
     """By trajectory and step."""
 
     @classmethod
-    def of(cls, plan: StoredPlan) -> "Labels":
+    def of(cls, plan: Plan) -> "Labels":
         """The labels of a plan; where two series share a trajectory, the first one's."""
         series: dict[str, str] = {}
         budgets: dict[tuple[str, int], float | None] = {}
@@ -67,7 +68,7 @@ def refresh_tables(store: Store) -> None:
     refresh_for(store, read_plan(store))
 
 
-def refresh_for(store: Store, plan: StoredPlan) -> None:
+def refresh_for(store: Store, plan: Plan) -> None:
     """Bring all four tables, and the index, up to date with plan, records and failed attempts.
 
     Raises StoreError for a torn record.

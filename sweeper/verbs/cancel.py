@@ -38,11 +38,11 @@ def cancel(context: click.Context, /, folder: StorePath, as_json: bool, **option
 
     Example: sweeper cancel results/quick
     """
-    from sweeper.orchestration.lease import give_order
+    from sweeper.orchestration.lease import request_stop
     from sweeper.store.layout import open_store
 
     store = open_store(folder)
-    driver = give_order(store, "stop_now" if options["is_now"] else "stop")
+    driver = request_stop(store, "stop_now" if options["is_now"] else "stop")
     if driver is not None and not as_json:
         how = "stop at once" if options["is_now"] else "let its trials write checkpoints and stop"
         say(f"asked process {driver.pid} on {driver.host} to {how}")

@@ -11,7 +11,7 @@ from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import print_json, say, show
 
 if TYPE_CHECKING:
-    from sweeper.planning.planner import Plan
+    from sweeper.planning.planner import PlannedSweep
     from sweeper.sweepfile.schema import LoadedSweep
 
 
@@ -53,13 +53,13 @@ def planned_sweep(
     sweep_file: Path,
     overrides: tuple[str, ...],
     results: StorePath,
-    planner: "Callable[..., Plan]",
+    planner: "Callable[..., PlannedSweep]",
     *,
     is_on_gpus: bool | None = None,
-) -> "tuple[LoadedSweep, Plan]":
+) -> "tuple[LoadedSweep, PlannedSweep]":
     """A sweep file with its overrides, and its plan for GPUs or not; None: as on this machine."""
     from sweeper.data.corpus import cache_beside
-    from sweeper.planning.precision import bfloat16_from_width
+    from sweeper.planning.recipe import bfloat16_from_width
     from sweeper.sweepfile.schema import load_sweep
 
     loaded = load_sweep(sweep_file, overrides)

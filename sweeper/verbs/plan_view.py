@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.markup import escape
 
-from sweeper.planning.planner import Plan, PlannedTrial
+from sweeper.planning.planner import PlannedSweep
+from sweeper.trials.plan import PlannedTrial
 from sweeper.verbs.plain_text import plain
 from sweeper.verbs.progress import count
 from sweeper.verbs.text_table import TextTable
@@ -15,11 +16,11 @@ GPU_FLOPS_PER_S = 4e14
 """What a well-used H100 sustains in bfloat16: 40 % of its peak of 989 TFLOPs/s."""
 
 
-def plan_view(plan: Plan) -> Iterator[RenderableType]:
+def plan_view(sweep: PlannedSweep) -> Iterator[RenderableType]:
     """The trials, what is left out, warnings and totals, to be printed in this order."""
-    corpus, totals = plan.corpus, plan.totals
+    corpus, totals = sweep.corpus, sweep.totals
     yield (
-        f"[bold]{_safe(plan.name)}[/bold]: {totals.n_trials} trials, {totals.n_cells} "
+        f"[bold]{_safe(sweep.plan.name)}[/bold]: {totals.n_trials} trials, {totals.n_cells} "
         f"observations, {totals.train_flops:.3g} training FLOPs on {count(totals.tokens)} tokens; "
         f"evaluation adds {totals.eval_share:.0%}{_gpu_time(totals.train_flops)}"
     )
@@ -28,10 +29,10 @@ def plan_view(plan: Plan) -> Iterator[RenderableType]:
         f"{count(corpus.validation_tokens)} validation tokens, vocabulary {corpus.vocab_size:,}, "
         + (f"fingerprint {corpus.fingerprint[:12]}" if corpus.fingerprint else "all assumed")
     )
-    yield _trials(plan.trials)
-    if plan.skipped:
-        yield _skipped(plan)
-    for warning in plan.warnings:
+    yield _trials(sweep)
+    if sweep.skipped:
+        yield _skipped(sweep)
+    for warning in sweep.warnings:
         yield f"[yellow]warning[/yellow] {_safe(f'[{warning.code}] {warning.message}')}"
 
 
@@ -48,13 +49,13 @@ def _gpu_time(train_flops: float) -> str:
     return f"; about {count(hours)} GPU hours at {GPU_FLOPS_PER_S:.0e} FLOPs/s each"
 
 
-def _trials(trials: tuple[PlannedTrial, ...]) -> TextTable:
+def _trials(sweep: PlannedSweep) -> TextTable:
     numbers = ("params", "layers × width", "batch", "rate", "steps", "tokens", "FLOPs")
     table = TextTable("trial", "series", *numbers, "observed at", numbers=numbers)
-    for planned in trials:
+    for planned in sweep.trials:
         trial, last = planned.trial, planned.cells[-1]
         table.add(
-            planned.trial_id or "–",
+            planned.trial_id if sweep.corpus.fingerprint else "–",
             plain(planned.series) + (f" seed {trial.seed}" if trial.seed else ""),
             count(planned.params.trunk),
             f"{trial.rung.n_layers} × {trial.rung.width}",
@@ -75,7 +76,7 @@ def _span(planned: PlannedTrial) -> str:
     return points[0] if len(points) == 1 else f"{points[0]} … {points[-1]} ({len(points)})"
 
 
-def _skipped(plan: Plan) -> str:
-    sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in plan.skipped)
+def _skipped(sweep: PlannedSweep) -> str:
+    sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in sweep.skipped)
     reasons = "; ".join(f"{n} {reason}" for reason, n in sides.most_common())
-    return f"left out: {len(plan.skipped)} cells ({_safe(reasons)}); --json lists them"
+    return f"left out: {len(sweep.skipped)} cells ({_safe(reasons)}); --json lists them"

@@ -102,13 +102,14 @@ def describe(event: Event, store: Store) -> str:
     match event:
         case SweepStarted() | ResultsTaken() | PlanChanged() | WaitingForNodes():
             return _describe_work(event)
-        case TrialRefused(remaining, reason):
-            planned = remaining.planned
+        case TrialRefused(planned, reason):
             what = f"{planned.series} {count(planned.params.trunk)}"
-            return f"trial {remaining.trial_id} refused: {what} {reason}"
+            return f"trial {planned.trial_id} refused: {what} {reason}"
         case TrialStarted(assignment):
-            again = f", attempt {assignment.attempt}" if assignment.attempt > 1 else ""
-            cost = f"{assignment.train_flops:.2g} FLOPs"
+            again = (
+                f", attempt {assignment.attempt.number}" if assignment.attempt.number > 1 else ""
+            )
+            cost = f"{assignment.planned.train_flops:.2g} FLOPs"
             return f"{_trial(assignment)} started: {_what(assignment)}, {cost}{again}"
         case TrialPublished():
             return _describe_result(event)
@@ -161,7 +162,7 @@ class Panel:
             case TrialPublished(assignment, published):
                 del self._running[assignment.trial.trial_id]
                 self._n_done += 1
-                self._flops_done += assignment.train_flops
+                self._flops_done += assignment.planned.train_flops
                 if not published.is_diverged:
                     self._time_s += published.work_time_s
                     self._work += _work(assignment)
@@ -279,7 +280,7 @@ def _describe_failure(event: TrialFailed, store: Store) -> str:
     assignment, failure = event.assignment, event.failure
     attempts = store.attempts(assignment.trial.trial_id)
     trace = f"{store.folder.name}/{attempts.parent.name}/{attempts.name}"
-    name = f"{assignment.attempt}.traceback.txt"
+    name = f"{assignment.attempt.number}.traceback.txt"
     then = "trying again" if event.will_retry else f"given up; traceback in {trace}/{name}"
     error = f"{failure.error_class}: {failure.message}".rstrip(": ")
     kind = _KIND_WORDS[failure.kind]
@@ -303,8 +304,8 @@ def _trial(assignment: Assignment) -> str:
 
 
 def _what(assignment: Assignment) -> str:
-    return f"{assignment.series} {count(assignment.params.trunk)}"
+    return f"{assignment.planned.series} {count(assignment.planned.params.trunk)}"
 
 
 def _work(assignment: Assignment) -> float:
-    return expected_work(assignment.trial, assignment.flops_per_token)
+    return expected_work(assignment.planned)

@@ -19,7 +19,7 @@ from planted import KINDS, kind_of_store
 
 from sweeper.errors import StoreError
 from sweeper.orchestration import lease
-from sweeper.orchestration.lease import StopOrder, driver_at_work, give_order, held
+from sweeper.orchestration.lease import StopRequest, driver_at_work, held, request_stop
 from sweeper.store import files
 from sweeper.store.layout import Store
 from sweeper.store.storage import StorePath
@@ -155,7 +155,7 @@ def test_a_driver_that_hangs_is_taken_over_and_learns_of_it_when_it_wakes(
         assert hung.says() == {"order": "superseded"}
         assert hung.says() == {"released": 1}
         assert own.epoch == 2
-        assert own.order() is None
+        assert own.stop_request() is None
         assert (driver := driver_at_work(store)) is not None
         assert driver.pid == os.getpid()
 
@@ -214,15 +214,15 @@ def test_a_driver_learns_within_half_a_second_that_it_should_stop(
     driver = start()
     driver.hold()
     driver.says()
-    orders: tuple[StopOrder, ...] = ("stop", "stop_now")
+    orders: tuple[StopRequest, ...] = ("stop", "stop_now")
     for order in orders:
-        given = give_order(store, order)
+        given = request_stop(store, order)
         start_s = time.monotonic()
         assert given is not None
         assert given.pid == driver.popen.pid
         assert driver.says() == {"order": order}
         assert time.monotonic() - start_s < 0.5
-    give_order(store, "stop")  # takes nothing back
+    request_stop(store, "stop")  # takes nothing back
     time.sleep(2 * lease.LOOK_INTERVAL_S)
     driver.tell(release=True)
     assert driver.says() == {"released": 1}
@@ -230,17 +230,17 @@ def test_a_driver_learns_within_half_a_second_that_it_should_stop(
 
 def test_a_request_to_stop_never_reaches_a_later_driver(store: Store) -> None:
     with held(store) as first:
-        give_order(store, "stop_now")
-        assert first.order() == "stop_now"
+        request_stop(store, "stop_now")
+        assert first.stop_request() == "stop_now"
     with held(store) as second:
-        assert second.order() is None
+        assert second.stop_request() is None
 
 
 def test_nobody_is_asked_to_stop_when_nobody_is_at_work(store: Store) -> None:
-    assert give_order(store, "stop") is None
+    assert request_stop(store, "stop") is None
     with held(store):
         pass
-    assert give_order(store, "stop") is None
+    assert request_stop(store, "stop") is None
     assert not list(store.drivers.glob("*.stop"))
 
 
@@ -308,7 +308,7 @@ def test_few_files_of_past_drivers_are_kept(store: Store) -> None:
     for epoch in range(1, 13):
         with held(store) as own:
             assert own.epoch == epoch
-            give_order(store, "stop")
+            request_stop(store, "stop")
     epochs = {int(path.name.partition(".")[0]) for path in store.drivers.iterdir()}
     assert epochs == set(range(9, 13))
     assert len(list(store.drivers.iterdir())) <= 4 * lease.N_EPOCHS_KEPT
@@ -317,7 +317,7 @@ def test_few_files_of_past_drivers_are_kept(store: Store) -> None:
 def test_a_driver_whose_record_was_pruned_is_superseded(store: Store) -> None:
     with held(store) as own:
         (store.drivers / "1.json").unlink()
-        assert own.order() == "superseded"
+        assert own.stop_request() == "superseded"
     assert not list(store.drivers.glob("*.json"))
 
 

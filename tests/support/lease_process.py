@@ -54,8 +54,8 @@ def until_released(own: Lease) -> None:
     """Wait for a line of input, or to be superseded."""
     order = None
     while not select.select([sys.stdin], [], [], 0.02)[0]:
-        if own.order() != order:
-            order = own.order()
+        if own.stop_request() != order:
+            order = own.stop_request()
             say(order=order)
         if order == "superseded":
             return
