@@ -14,13 +14,10 @@ import sys
 import click
 
 from analysis.errors import FitError
-from sweeper.errors import SweeperError
+from sweeper.errors import ExitCode, SweeperError
 from sweeper.store.files import is_disk_full
 from sweeper.verbs import cancel, draw, fit, plan, run, status, submit
 from sweeper.verbs.output import say
-
-BAD_INPUT = 2
-INTERRUPTED = 3
 
 GARBAGE_THRESHOLD = 50_000
 """New objects between two looks for unreachable cycles; Python's own default is 700."""
@@ -54,19 +51,19 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; run the same command again to go on", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)
     except (SweeperError, FitError) as error:
         say(f"error: {error}", err=True)
-        sys.exit(BAD_INPUT)
-    except BrokenPipeError:  # whoever read our output has had enough, as `head` does
+        sys.exit(ExitCode.BAD_INPUT)
+    except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         if is_disk_full(error):
             say(f"error: {where}the disk is full; free some space, then go on", err=True)
-            sys.exit(INTERRUPTED)
+            sys.exit(ExitCode.INTERRUPTED)
         say(f"error: {where}{error.strerror}; check path, permissions and disk", err=True)
-        sys.exit(BAD_INPUT)
+        sys.exit(ExitCode.BAD_INPUT)
     finally:
         # All is said and done, and the interpreter takes a while to end: Ctrl-C in the meantime
         # would change nothing but the exit code.

@@ -4,6 +4,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
+from sweeper.errors import ExitCode
 from sweeper.executors.stop import StopReason
 from sweeper.store.pending import DonePoints, pending_trials
 from sweeper.store.results import Published
@@ -21,12 +22,12 @@ END_REASONS: dict[StopReason, EndReason] = {
 }
 """What stops a driver, other than a person."""
 
-_EXIT_CODES: dict[EndReason, int] = {
-    "interrupted": 3,
-    "disk_full": 3,
-    "superseded": 3,
-    "limit": 4,
-    "same_error": 1,
+_EXIT_CODES: dict[EndReason, ExitCode] = {
+    "interrupted": ExitCode.INTERRUPTED,
+    "disk_full": ExitCode.INTERRUPTED,
+    "superseded": ExitCode.INTERRUPTED,
+    "limit": ExitCode.LIMIT_REACHED,
+    "same_error": ExitCode.SOME_FAILED,
 }
 
 
@@ -45,9 +46,10 @@ class SweepOutcome:
     """Trials that wait for another run."""
 
     @property
-    def exit_code(self) -> int:
-        """0 done, 1 some trials failed, 3 interrupted and resumable, 4 a limit was reached."""
-        return _EXIT_CODES.get(self.reason, 1 if self.n_failed else 0)
+    def exit_code(self) -> ExitCode:
+        """Of `sweeper run`."""
+        at_end = ExitCode.SOME_FAILED if self.n_failed else ExitCode.DONE
+        return _EXIT_CODES.get(self.reason, at_end)
 
 
 def count_outcome(

@@ -206,12 +206,12 @@ def _trial_to_json(planned: PlannedTrial) -> dict[str, Any]:
 def _runs(sweep: Sweep, vocab_size: int) -> list[Run]:
     window = sweep.design.isoflop.tokens_per_param if sweep.design.isoflop else (0.0, math.inf)
     setting = Setting(sweep.corpus.seq_len, vocab_size, window, sweep.backbone)
-    all_targets = targets_by_variant(sweep.design)
+    shared_targets = targets_by_variant(sweep.design)
     runs: list[Run] = []
     for series in resolve_series(sweep, vocab_size):
         for variant, targets in targets_by_variant(sweep.design, series.label).items():
             own = series.varied(variant)
-            runs += plan_runs(own, variant.rung, targets, all_targets[variant], setting)
+            runs += plan_runs(own, variant.rung, targets, shared_targets[variant], setting)
     return runs
 
 

@@ -1,4 +1,4 @@
-"""One rung of one series as runs: batch, learning rates and schedule, and the cells they pass.
+"""One rung of one series as runs: batch, learning rates and schedule, and where each is observed.
 
 What is `auto` is resolved from the rung and the design alone, never from the series: the runs of
 two series on one rung see the same batches in the same order at the same learning rate.
@@ -80,17 +80,17 @@ def plan_runs(
     series: ResolvedSeries,
     rung: Rung,
     targets: Sequence[Target],
-    all_targets: Sequence[Target],
+    shared_targets: Sequence[Target],
     setting: Setting,
 ) -> list[Run]:
-    """The runs that reach the targets of a rung.
+    """The runs of a series that reach its targets of a rung.
 
-    One that passes them all, with settings that suit `all_targets`, those of every series. Where
+    One that passes them all, with `auto` resolved by the `shared_targets` of every series. Where
     the schedule depends on the length of the run, the points that a run passes are not the ends of
-    shorter ones: then one for each target, with settings of its own.
+    shorter ones: then one for each target, with `auto` resolved by that one.
     """
     if series.train.schedule in ENDLESS_SCHEDULES:
-        optimizer = optimizer_for(series.train, rung, all_targets, setting)
+        optimizer = optimizer_for(series.train, rung, shared_targets, setting)
         return [plan_run(series, rung, targets, optimizer, setting)]
     runs: list[Run] = []
     for target in targets:

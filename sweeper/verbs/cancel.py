@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeper.errors import ExitCode
 from sweeper.store.storage import StorePath, place
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import print_json, say
@@ -20,8 +21,6 @@ WAIT_S = 180.0
 
 SAY_INTERVAL_S = 15.0
 """Time between two lines on what is waited for."""
-
-LIMIT_REACHED = 4
 
 
 @click.command()
@@ -52,7 +51,8 @@ def cancel(context: click.Context, /, folder: StorePath, as_json: bool, **option
         print_json({"driver": asked, "is_stopped": has_gone})
     else:
         _say_what_became(folder, driver, has_gone=has_gone)
-    context.exit(0 if has_gone or options["no_wait"] else LIMIT_REACHED)
+    is_ok = has_gone or options["no_wait"]
+    context.exit(ExitCode.DONE if is_ok else ExitCode.LIMIT_REACHED)
 
 
 def how_to_go_on(folder: StorePath) -> str:

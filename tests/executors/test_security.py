@@ -21,7 +21,7 @@ from sweeper.errors import ConfigError, DataError, StoreError
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.stop import StopSignal
 from sweeper.orchestration.driver import SweepRun, run_sweep
-from sweeper.store import files, manifest
+from sweeper.store import files, submission
 from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
 from sweeper.store.layout import Store, store_at
 from sweeper.sweepfile.schema import load_sweep
@@ -313,8 +313,8 @@ def test_the_manifest_holds_no_credentials_of_git(
         ["commit", "--quiet", "--allow-empty", "-m", "hush-message"],
     ):
         subprocess.run([*git, *command], check=True)
-    monkeypatch.setattr(manifest, "__file__", str(tmp_path / "manifest.py"))
-    text = files.to_json(manifest.manifest()).decode()
+    monkeypatch.setattr(submission, "__file__", str(tmp_path / "submission.py"))
+    text = files.to_json(submission.manifest()).decode()
     assert json.loads(text)["git"]["commit"]
     assert "hush" not in text
     assert str(tmp_path) not in text
