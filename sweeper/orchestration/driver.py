@@ -5,7 +5,6 @@ the published records and the checkpoints, and continues from them.
 """
 
 import contextlib
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,11 +14,11 @@ from sweeper.executors.base import Executor, Failure, Finished
 from sweeper.executors.placement import Node, n_places
 from sweeper.executors.stop import StopReason, StopSignal
 from sweeper.orchestration import events
-from sweeper.orchestration.monitor import Monitor, Patience, SpeedSample
+from sweeper.orchestration.monitor import Monitor, Patience
 from sweeper.orchestration.outcome import END_REASONS, EndReason, SweepOutcome, count_outcome
 from sweeper.orchestration.queue import Queue, Spending
 from sweeper.orchestration.retries import Streak, judged
-from sweeper.orchestration.scheduler import Cluster, Job, Running, Speeds
+from sweeper.orchestration.scheduler import Job, Running
 from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import attempts, begin_attempt, end_attempt, latest_number
 from sweeper.store.files import is_disk_full
@@ -92,7 +91,6 @@ class _Driver:
         spent = Spending.of(run.plan.name, published(run.store))
         self.queue = Queue(run.store, run.plan, spent, run.limits, run.retries)
         self.nodes: tuple[Node, ...] = ()
-        self.speeds = Speeds()
         self.monitor = Monitor(run.store, run.patience, run.clock)
         self.streak = Streak()
         self.is_waiting_for_nodes = False
@@ -196,13 +194,11 @@ class _Driver:
 
     def start_jobs(self) -> None:
         """Fill the free places."""
-        running = self.queue.running
-        n_free = (self.executor.max_running or math.inf) - len(running)
+        n_free = (self.executor.max_running or math.inf) - len(self.queue.running)
         if not self.queue.pending or n_free <= 0:
             return
         self.nodes = self.executor.nodes()
-        cluster = Cluster(self.nodes, running.values(), self.speeds, now_s=self.run.clock())
-        for number, chosen in enumerate(self.queue.starts(cluster), start=1):
+        for number, chosen in enumerate(self.queue.starts(self.nodes, self.run.clock()), start=1):
             if number > n_free:
                 break
             job = chosen.job
@@ -245,7 +241,7 @@ class _Driver:
     def check_running(self) -> None:
         """See how running attempts progress, and end those that are stalled."""
         for sample in self.monitor.look():
-            self.learn(sample)
+            self.queue.learn(sample, self.run.clock())
         for trial_id in self.monitor.stalled():
             doing = self.executor.kill(trial_id)
             failure = Failure("stalled", "Stalled", "it made no progress for too long", doing)
@@ -253,16 +249,6 @@ class _Driver:
             attempt = attempts(self.store, trial_id)[-1]
             assigned = Assignment(self.store.folder, self.queue.plan.name, planned, attempt)
             self.record(Finished(assigned, failure))
-
-    def learn(self, sample: SpeedSample) -> None:
-        """Account for the progress of one attempt."""
-        running = self.queue.running[sample.trial_id]
-        work = sample.share_gained * running.job.work / len(running.placement)
-        for node_id in set(running.placement):
-            self.speeds = self.speeds.after(node_id, work, sample.time_s)
-        left = dataclasses.replace(running.job, share_done=sample.share_done)
-        end_s = self.run.clock() + self.speeds.duration_s(left, running.placement)
-        self.queue.running[sample.trial_id] = dataclasses.replace(running, end_s=end_s)
 
     # What has ended
 

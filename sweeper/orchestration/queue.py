@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from sweeper.executors.base import Failure
 from sweeper.executors.placement import Demand, Node, demand_of, why_infeasible
+from sweeper.orchestration.monitor import SpeedSample
 from sweeper.orchestration.retries import halved, may_retry
-from sweeper.orchestration.scheduler import Cluster, Job, Running, starts
+from sweeper.orchestration.scheduler import Cluster, Job, Running, Speeds, starts
 from sweeper.store.attempt_archive import begun_trials
 from sweeper.store.attempts import attempts, read_progress
 from sweeper.store.layout import Store
@@ -57,6 +58,7 @@ class Queue:
         """Trials that this driver does not start any more."""
         self.demands: set[Demand] = set()
         """Of all that have been pending so far."""
+        self._speeds = Speeds()
         self._held_back: set[str] = set()
         self._micro_batches: dict[tuple[str, int], int] = {}
         """Largest micro-batch that may fit a GPU, by size and number of ranks."""
@@ -124,9 +126,10 @@ class Queue:
         """Whether something is pending that the limits allow."""
         return next(allowed(self.pending, self._spent, self._limits), None) is not None
 
-    def starts(self, cluster: Cluster) -> list[Running]:
+    def starts(self, nodes: Sequence[Node], now_s: float) -> list[Running]:
         """What to start now, and where; it stays pending until `start`."""
         may_start = allowed(self.pending, self._spent, self._limits)
+        cluster = Cluster(nodes, self.running.values(), self._speeds, now_s)
         return starts(may_start, self.demands, cluster)
 
     def start(self, running: Running) -> Job:
@@ -142,6 +145,16 @@ class Queue:
         job = dataclasses.replace(job.with_resources(resources), is_paid=True)
         self.running[job.trial_id] = dataclasses.replace(running, job=job)
         return job
+
+    def learn(self, sample: SpeedSample, now_s: float) -> None:
+        """Expect a running trial to end when its progress says."""
+        running = self.running[sample.trial_id]
+        work = sample.share_gained * running.job.work / len(running.placement)
+        for node_id in set(running.placement):
+            self._speeds = self._speeds.after(node_id, work, sample.time_s)
+        left = dataclasses.replace(running.job, share_done=sample.share_done)
+        end_s = now_s + self._speeds.duration_s(left, running.placement)
+        self.running[sample.trial_id] = dataclasses.replace(running, end_s=end_s)
 
     def drop(self, job: Job) -> None:
         """Remove a pending job whose result has come from elsewhere."""
