@@ -15,13 +15,10 @@ from types import ModuleType
 
 import click
 
-from sweeper.errors import SweeperError
+from sweeper.errors import ExitCode, SweeperError
 from sweeper.store.files import is_disk_full
 from sweeper.verbs import cancel, draw, fit, plan, run, status, submit
 from sweeper.verbs.output import say
-
-BAD_INPUT = 2
-INTERRUPTED = 3
 
 GARBAGE_THRESHOLD = 50_000
 """New objects between two searches for unreachable cycles; Python's default is 700."""
@@ -57,19 +54,19 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; run the same command again to go on", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)
     except (SweeperError, FitError) as error:
         say(f"error: {error}", err=True)
-        sys.exit(BAD_INPUT)
+        sys.exit(ExitCode.BAD_INPUT)
     except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         if is_disk_full(error):
             say(f"error: {where}the disk is full; free some space, then go on", err=True)
-            sys.exit(INTERRUPTED)
+            sys.exit(ExitCode.INTERRUPTED)
         say(f"error: {where}{error.strerror}; check path, permissions and disk", err=True)
-        sys.exit(BAD_INPUT)
+        sys.exit(ExitCode.BAD_INPUT)
     except (ImportError, AttributeError) as error:
         if (file := _stand_in(error)) is None:
             raise
@@ -78,7 +75,7 @@ def main() -> None:
             "remove its folder from the import path (PYTHONPATH)",
             err=True,
         )
-        sys.exit(BAD_INPUT)
+        sys.exit(ExitCode.BAD_INPUT)
     finally:
         # The work is done, but the interpreter takes a while to end: Ctrl-C in the meantime would
         # change nothing but the exit code.

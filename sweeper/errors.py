@@ -1,4 +1,4 @@
-"""Everything a user can get wrong, as one tree of exceptions.
+"""Everything a user can get wrong, as one tree of exceptions, and the exit codes of `sweeper`.
 
     SweeperError                 shown as one message, never as a traceback
     ├── ConfigError              a sweep file, a --set override or a command-line argument
@@ -10,6 +10,20 @@
 
 A message says where, what was found, what was expected and what to do.
 """
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a command of `sweeper` ended."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    BAD_INPUT = 2
+    INTERRUPTED = 3
+    """Running the same command again resumes."""
+    LIMIT_REACHED = 4
+    """Of the sweep file, or of the time to wait."""
 
 
 class SweeperError(Exception):

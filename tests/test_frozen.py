@@ -13,7 +13,7 @@ import pytest
 from planted import assignment_of, planned_sweep, planted_result, submitted_store
 
 from sweeper.planning.planner import preview_sweep
-from sweeper.planning.precision import bfloat16_from_width
+from sweeper.planning.recipe import bfloat16_from_width
 from sweeper.store.results import publish
 from sweeper.sweepfile.schema import load_sweep
 

@@ -337,6 +337,7 @@ def _no_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:  # noq
 def _as_demanded(assignment: Assignment, demand: Demand) -> Assignment:
     """The assignment with what it occupies spelled out."""
     resources = dataclasses.replace(
-        assignment.resources, cpus=demand.cpus, gpus=demand.n_ranks * demand.gpus
+        assignment.planned.resources, cpus=demand.cpus, gpus=demand.n_ranks * demand.gpus
     )
-    return dataclasses.replace(assignment, resources=resources)
+    planned = dataclasses.replace(assignment.planned, resources=resources)
+    return dataclasses.replace(assignment, planned=planned)

@@ -99,8 +99,8 @@ def run_ranks(
 
 def scaling(assignment: Assignment) -> ScalingConfig:
     """The ranks of an attempt, as close to each other as they fit."""
-    resources = assignment.resources
-    has_gpus = assignment.device == "cuda"
+    resources = assignment.planned.resources
+    has_gpus = assignment.attempt.device == "cuda"
     bundle = {"CPU": 1.0 if resources.cpus == "auto" else resources.cpus}
     if has_gpus:
         n_gpus = resources.n_ranks if resources.gpus == "auto" else resources.gpus

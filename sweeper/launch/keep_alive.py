@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from sweeper.errors import ConfigError
+from sweeper.errors import ConfigError, ExitCode
 from sweeper.launch.ray_jobs import JobRequest, JobState
 
 POLL_S = 5.0
@@ -21,11 +21,7 @@ YOUNG_S = 120.0
 MAX_YOUNG_DEATHS = 3
 """So many in a row, and something is wrong that another try will not mend."""
 
-INTERRUPTED = 3
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # of a shell
-_EXIT_CODES = range(5)
-"""Of `sweeper run`, see `outcome.py` and `cli.py`."""
-
 
 START_S = 60.0
 """Longest wait for a driver to begin with its sweep."""
@@ -109,9 +105,9 @@ def keep_alive(watch: Watch, request: JobRequest, job_id: str) -> tuple[str, Job
 def exit_code(state: JobState) -> int | None:
     """The exit code of a sweep whose job has ended for good; None while it goes on, or died."""
     if state.status == "succeeded":
-        return 0
+        return ExitCode.DONE
     if state.status == "stopped":
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     if state.status != "failed":
         return None
     if state.exit_code in (_NOT_FOUND, _NOT_EXECUTABLE):
@@ -119,7 +115,7 @@ def exit_code(state: JobState) -> int | None:
             "the cluster's head node has no command `sweeper` on its path; install this package "
             "there and on all workers, in the environment that Ray was started from"
         )
-    return state.exit_code if state.exit_code in _EXIT_CODES else None
+    return state.exit_code if state.exit_code in [*ExitCode] else None
 
 
 def _again(watch: Watch, request: JobRequest, dead_id: str) -> str:

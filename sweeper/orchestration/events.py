@@ -6,8 +6,8 @@ from sweeper.executors.base import Failure
 from sweeper.executors.stop import StopReason
 from sweeper.orchestration.outcome import SweepOutcome
 from sweeper.store.assignment import Assignment
-from sweeper.store.pending import Remaining
 from sweeper.store.results import Published
+from sweeper.trials.plan import PlannedTrial
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,24 @@ class ResultsTaken:
 
     published: tuple[Published, ...]
     work: float = 0.0
-    """Expected duration, in FLOPs of a worker, of what now waits no longer."""
+    """Expected duration, in FLOPs of a worker, of what need not run any more."""
 
 
 @dataclass(frozen=True)
 class PlanChanged:
-    """The driver goes on with another plan; `SweepStarted` follows."""
+    """The driver continues with another plan; `SweepStarted` follows."""
 
     n_added: int
     """Trials that the plan did not have."""
     n_dropped: int
-    """Trials that it has no more."""
+    """Trials that the new one does not have."""
 
 
 @dataclass(frozen=True)
 class TrialRefused:
     """A trial fits on no node, and is not started."""
 
-    remaining: Remaining
+    planned: PlannedTrial
     reason: str
 
 
@@ -85,7 +85,7 @@ class TrialPublished:
 
 @dataclass(frozen=True)
 class TrialInterrupted:
-    """A trial has stopped behind a checkpoint."""
+    """A trial has written a checkpoint and stopped."""
 
     assignment: Assignment
 

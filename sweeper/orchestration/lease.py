@@ -2,9 +2,9 @@
 
     drivers/<epoch>.json         who: host, process, since when; created once, never replaced
     drivers/<epoch>.lock         locked while that driver lives, on file systems
-    drivers/<epoch>.beat         rewritten every BEAT_INTERVAL_S while it lives
+    drivers/<epoch>.beat         its heartbeat (heartbeat.py)
     drivers/<epoch>.stop         a request to that driver; also `.stop_now`
-    drivers/<epoch>.plan         digest of the plan it works on (handover.py)
+    drivers/<epoch>.plan         digest of the plan it works on (replan.py)
 
 Drivers are fenced by numbers, as attempts are: whoever creates the next epoch's record is the
 driver, and any earlier one is superseded and stops when it next looks. So a mistake about who is
@@ -13,17 +13,14 @@ alive costs work, never results.
 Whether a driver lives is asked of the kernel on the machine it runs on: its lock is gone the
 moment it is, by `kill -9` or a reboot, too. Between machines nobody can ask: an object store has
 no locks, on Lustre they may hold on one node only, and on NFS they outlive a dead client by
-minutes. There the observer watches, by its own monotonic clock, whether the heartbeat changes.
-No clock is compared with another, so neither a clock that jumps nor two that differ do harm.
+minutes. There the heartbeat decides.
 """
 
 import contextlib
-import dataclasses
 import datetime
 import fcntl
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -32,32 +29,25 @@ from pathlib import Path
 from typing import IO, Literal
 
 from sweeper.errors import StoreError
+from sweeper.orchestration.heartbeat import is_beating, read_heartbeat, sending_heartbeats
 from sweeper.store import files
 from sweeper.store.attempts import utc_now
 from sweeper.store.layout import Store
-from sweeper.store.storage import StorePath
 
-StopOrder = Literal["stop", "stop_now"]
+StopRequest = Literal["stop", "stop_now"]
 """Let running trials write checkpoints and stop; or stop without waiting for them."""
 
-Order = Literal["stop", "stop_now", "superseded"]
-"""As `StopOrder`, or: a later driver has taken over; stop at once and write nothing more."""
-
-BEAT_INTERVAL_S = 2.0
-"""Time between two heartbeats."""
-
-WATCH_S = 6.0
-"""Time without a heartbeat after which a driver that cannot be asked about counts as dead: three
-beats, and short enough to resume within 10 s of a driver's death."""
+Superseded = Literal["superseded"]
+"""A later driver has taken over: stop at once and write nothing more."""
 
 TAKEOVER_WAIT_S = 10.0
-"""Longest wait for a driver that was taken over from; one that hangs is left behind, fenced."""
+"""Longest wait for a driver that was taken over from; one that hangs can publish nothing more."""
 
 N_EPOCHS_KEPT = 4
 """Epochs whose files stay, the highest included."""
 
 LOOK_INTERVAL_S = 0.2
-"""Shortest time between two looks of a driver for orders. Each look lists one small folder."""
+"""Shortest time between two looks of a driver for requests. Each look lists one small folder."""
 
 REMOTE_LOOK_INTERVAL_S = 1.0
 """The same on object stores, where a look takes a while and costs money."""
@@ -81,19 +71,6 @@ class DriverAtWork:
     """Random: nobody else's record is equal to this one's."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Beat:
-    """The heartbeat of a driver."""
-
-    number: int
-    up_s: float
-    """Seconds that it has been at work, by its monotonic clock."""
-    at_s: float
-    """By its wall clock. For people only: nothing is decided by it."""
-    is_last: bool
-    """Whether it has let go."""
-
-
 class Lease:
     """The right of one driver to write to a store; what `held` gives."""
 
@@ -103,27 +80,27 @@ class Lease:
         self._store = store
         self._look_interval_s = LOOK_INTERVAL_S if _has_locks(store) else REMOTE_LOOK_INTERVAL_S
         self._looked_s = -self._look_interval_s
-        self._order: Order | None = None
+        self._request: StopRequest | Superseded | None = None
 
-    def order(self) -> Order | None:
+    def stop_request(self) -> StopRequest | Superseded | None:
         """What was asked of this driver; ask several times a second, most calls cost nothing.
 
         A store that cannot be read for a moment leaves the answer as it was.
         """
         now_s = time.monotonic()
-        if self._order != "superseded" and now_s - self._looked_s >= self._look_interval_s:
+        if self._request != "superseded" and now_s - self._looked_s >= self._look_interval_s:
             with contextlib.suppress(OSError):
-                self._order = self._look()
+                self._request = self._look()
             self._looked_s = now_s
-        return self._order
+        return self._request
 
-    def _look(self) -> Order | None:
+    def _look(self) -> StopRequest | Superseded | None:
         found = _files(self._store)
         # Its own record is missing once so many have followed that it was pruned.
         if _highest(found) != self.epoch:
             return "superseded"
-        orders: tuple[StopOrder, ...] = ("stop_now", "stop")
-        return next((order for order in orders if f"{self.epoch}.{order}" in found), None)
+        requests: tuple[StopRequest, ...] = ("stop_now", "stop")
+        return next((each for each in requests if f"{self.epoch}.{each}" in found), None)
 
 
 @contextlib.contextmanager
@@ -131,17 +108,24 @@ def held(store: Store, *, takeover: bool = False) -> Iterator[Lease]:
     """Be the driver of a sweep.
 
     Raises StoreError naming the driver at work when there is one. With `takeover` that one is
-    superseded instead, and gets TAKEOVER_WAIT_S to let go. Of several that start at the same
+    superseded instead, and gets TAKEOVER_WAIT_S to end. Of several that start at the same
     instant one succeeds.
     """
     latest = _latest(store)
     other = latest if latest and _is_at_work(store, latest) else None
     if other and not (takeover and _may_be_taken_over(store, other)):
         raise StoreError(_refusal(store, other, takeover=takeover))
-    driver = _newcomer(latest.epoch + 1 if latest else 1, took_over=other is not None)
+    driver = DriverAtWork(
+        epoch=latest.epoch + 1 if latest else 1,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started_s=float(int(time.time())),
+        took_over=other is not None,
+        token=uuid.uuid4().hex,
+    )
     with _locked(store, driver), _registered(store, driver):
         if other:
-            _wait_until_it_lets_go(store, other)
+            _wait_for_end(store, other)
         yield Lease(store, driver)
 
 
@@ -155,63 +139,40 @@ def driver_at_work(store: Store) -> DriverAtWork | None:
     return latest if latest and _is_at_work(store, latest) else None
 
 
-def give_order(store: Store, order: StopOrder) -> DriverAtWork | None:
+def request_stop(store: Store, request: StopRequest) -> DriverAtWork | None:
     """Ask the driver at work to stop, and return it; None when there is none.
 
     The request names the driver: it never stops a later one.
     """
     driver = driver_at_work(store)
     if driver:
-        files.replace(store.drivers / f"{driver.epoch}.{order}", files.to_json(utc_now()))
+        files.replace(store.drivers / f"{driver.epoch}.{request}", files.to_json(utc_now()))
     return driver
 
 
-def heartbeat_age_s(store: Store, driver: DriverAtWork) -> float | None:
-    """Seconds since a driver's last heartbeat, for people to read; None before its first.
-
-    Between machines it is as wrong as their clocks differ.
-    """
-    beat = _read_beat(store, driver)
-    return max(0.0, time.time() - beat.at_s) if beat else None
-
-
-def _newcomer(epoch: int, *, took_over: bool) -> DriverAtWork:
-    return DriverAtWork(
-        epoch=epoch,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        started_s=float(int(time.time())),
-        took_over=took_over,
-        token=uuid.uuid4().hex,
-    )
-
-
 def _may_be_taken_over(store: Store, driver: DriverAtWork) -> bool:
-    """Whether it is not just taking over itself: of two takeovers at once, one is refused."""
-    beat = _read_beat(store, driver)
-    return not driver.took_over or (beat is not None and beat.up_s > TAKEOVER_WAIT_S)
+    """Whether it does not take over itself just now: of two takeovers at once, one is refused."""
+    heartbeat = read_heartbeat(store, driver.epoch)
+    return not driver.took_over or (heartbeat is not None and heartbeat.up_s > TAKEOVER_WAIT_S)
 
 
 @contextlib.contextmanager
 def _registered(store: Store, driver: DriverAtWork) -> Iterator[None]:
-    """Be the driver of the highest epoch, with a heartbeat. Raises StoreError for second place."""
+    """Be the driver of the highest epoch, with a heartbeat. Raises StoreError for a lost race."""
     path = store.drivers / f"{driver.epoch}.json"
     # Reading back tells who was first, also where the reply to a request that succeeded was lost.
     files.create_exclusively(path, _encoded(driver))
     if _latest(store) != driver:
-        raise _came_second(store)
-    _prune(store, before=driver.epoch + 1 - N_EPOCHS_KEPT)
-    ended = threading.Event()
-    heart = threading.Thread(target=_beat_until, args=(ended, store, driver), daemon=True)
-    heart.start()
-    try:
+        raise _lost_race(store)
+    for name in _files(store):
+        epoch = name.partition(".")[0]
+        if epoch.isdecimal() and int(epoch) <= driver.epoch - N_EPOCHS_KEPT:
+            (store.drivers / name).unlink(missing_ok=True)
+    with sending_heartbeats(store, driver.epoch):
         yield
-    finally:
-        ended.set()
-        heart.join()
 
 
-def _came_second(store: Store) -> StoreError:
+def _lost_race(store: Store) -> StoreError:
     """The error of a driver that started at the same instant as another."""
     latest = _latest(store)
     if latest and _is_at_work(store, latest):
@@ -222,56 +183,21 @@ def _came_second(store: Store) -> StoreError:
     )
 
 
-def _beat_until(ended: threading.Event, store: Store, driver: DriverAtWork) -> None:
-    start_s, number, is_last = time.monotonic(), 0, False
-    while not is_last:
-        # Waits at the end of the loop: the first beat comes at once, the last one without delay.
-        is_last, number = ended.is_set(), number + 1
-        beat = _Beat(
-            number=number, up_s=time.monotonic() - start_s, at_s=time.time(), is_last=is_last
-        )
-        with contextlib.suppress(OSError):  # a full disk or a network that is away: next time
-            if not (store.drivers / f"{driver.epoch}.json").exists():
-                return  # pruned: nobody wants to know any more
-            data = files.to_json(dataclasses.asdict(beat))
-            files.replace_lightly(_beat_path(store, driver), data)
-        if not is_last:
-            ended.wait(BEAT_INTERVAL_S)
-
-
-def _prune(store: Store, *, before: int) -> None:
-    for name in _files(store):
-        epoch = name.partition(".")[0]
-        if epoch.isdecimal() and int(epoch) < before:
-            (store.drivers / name).unlink(missing_ok=True)
-
-
-def _wait_until_it_lets_go(store: Store, other: DriverAtWork) -> None:
+def _wait_for_end(store: Store, other: DriverAtWork) -> None:
     give_up_s = time.monotonic() + TAKEOVER_WAIT_S
     while time.monotonic() < give_up_s:
-        beat = _read_beat(store, other)
-        if (beat and beat.is_last) or _is_locked(store, other) is False:
+        heartbeat = read_heartbeat(store, other.epoch)
+        if (heartbeat and heartbeat.is_last) or _is_locked(store, other) is False:
             return
         time.sleep(_POLL_S)
 
 
 def _is_at_work(store: Store, driver: DriverAtWork) -> bool:
-    beat = _read_beat(store, driver)
-    if beat and beat.is_last:
+    heartbeat = read_heartbeat(store, driver.epoch)
+    if heartbeat and heartbeat.is_last:
         return False
     is_locked = _is_locked(store, driver)
-    return _changes(store, driver, beat) if is_locked is None else is_locked
-
-
-def _changes(store: Store, driver: DriverAtWork, beat: _Beat | None) -> bool:
-    """Whether a heartbeat changes while it is watched, and not to say that it ends."""
-    give_up_s = time.monotonic() + WATCH_S
-    while time.monotonic() < give_up_s:
-        time.sleep(BEAT_INTERVAL_S / 4)
-        latest = _read_beat(store, driver)
-        if latest and latest != beat:
-            return not latest.is_last
-    return False
+    return is_beating(store, driver.epoch, heartbeat) if is_locked is None else is_locked
 
 
 def _has_locks(store: Store) -> bool:
@@ -289,7 +215,7 @@ def _locked(store: Store, driver: DriverAtWork) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         if not _try_to_lock(file):
-            raise _came_second(store)
+            raise _lost_race(store)
         yield
 
 
@@ -366,28 +292,17 @@ def _encoded(driver: DriverAtWork) -> bytes:
     )
 
 
-def _read_beat(store: Store, driver: DriverAtWork) -> _Beat | None:
-    try:
-        return _Beat(**files.read_json(_beat_path(store, driver)))
-    except (OSError, ValueError, TypeError):
-        # Written without waiting for the disk: after a power cut it may be torn, and is worthless.
-        return None
-
-
 def _lock_path(store: Store, driver: DriverAtWork) -> Path:
     path = store.drivers / f"{driver.epoch}.lock"
     assert isinstance(path, Path), "only file systems have locks"
     return path
 
 
-def _beat_path(store: Store, driver: DriverAtWork) -> StorePath:
-    return store.drivers / f"{driver.epoch}.beat"
-
-
 def _refusal(store: Store, other: DriverAtWork, *, takeover: bool) -> str:
     since = datetime.datetime.fromtimestamp(other.started_s, datetime.UTC)
-    age_s = heartbeat_age_s(store, other)
-    heartbeat = "no heartbeat yet" if age_s is None else f"last heartbeat {age_s:.0f} s ago"
+    heartbeat, last = read_heartbeat(store, other.epoch), "no heartbeat yet"
+    if heartbeat:  # between machines the age is as wrong as their clocks differ
+        last = f"last heartbeat {max(0.0, time.time() - heartbeat.at_s):.0f} s ago"
     remedy = (
         "it is just taking over itself; wait for it"
         if takeover
@@ -396,5 +311,5 @@ def _refusal(store: Store, other: DriverAtWork, *, takeover: bool) -> str:
     )
     return (
         f"{store.folder}: a driver is at work on this sweep, process {other.pid} on {other.host} "
-        f"since {since:%Y-%m-%d %H:%M:%S} UTC, {heartbeat}; {remedy}"
+        f"since {since:%Y-%m-%d %H:%M:%S} UTC, {last}; {remedy}"
     )

@@ -1,4 +1,4 @@
-"""Watching running attempts by what they report: how fast they get on, and which have stalled.
+"""Monitoring running attempts by what they report: how fast they are, and which have stalled.
 
 Time is the observer's own monotonic clock, and only whether a report *changes* counts. So neither
 clocks that jump nor clocks of machines that disagree make a trial look dead.
@@ -42,8 +42,8 @@ class _Watched:
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How far an attempt has come between two reports."""
+class SpeedSample:
+    """What an attempt has done between two reports."""
 
     trial_id: str
     share_gained: float
@@ -52,7 +52,7 @@ class Pace:
     share_done: float
 
 
-class Watch:
+class Monitor:
     """All running attempts."""
 
     def __init__(self, store: Store, patience: Patience, clock: Callable[[], float]) -> None:
@@ -61,22 +61,22 @@ class Watch:
         self._next_look_s = -math.inf
 
     def begin(self, trial_id: str, attempt: int) -> None:
-        """Watch an attempt from now on."""
+        """Monitor an attempt from now on."""
         self._watched[trial_id] = _Watched(attempt, self._clock())
 
     def end(self, trial_id: str) -> None:
-        """Watch it no more."""
+        """Stop monitoring it."""
         self._watched.pop(trial_id, None)
 
-    def look(self) -> list[Pace]:
-        """Read reports, if it is time to; the pace of those that have come on."""
+    def look(self) -> list[SpeedSample]:
+        """Read reports, if it is time to; what those with a report before them have gained."""
         start_s = self._clock()
         if start_s < self._next_look_s:
             return []
-        paces = [pace for trial_id in self._watched if (pace := self._look_at(trial_id))]
+        samples = [one for trial_id in self._watched if (one := self._look_at(trial_id))]
         end_s = self._clock()
         self._next_look_s = end_s + max(self._patience.look_every_s, (end_s - start_s) / LOOK_SHARE)
-        return paces
+        return samples
 
     def stalled(self) -> list[str]:
         """Trials whose attempt has been silent for too long."""
@@ -87,7 +87,7 @@ class Watch:
             if now_s - watched.since_s > self._allowed_s(watched)
         ]
 
-    def _look_at(self, trial_id: str) -> Pace | None:
+    def _look_at(self, trial_id: str) -> SpeedSample | None:
         watched, report = self._watched[trial_id], read_progress(self._store, trial_id)
         if report is None or report.attempt != watched.attempt:
             return None
@@ -97,7 +97,7 @@ class Watch:
         if before is None:
             return None
         now, then = report.progress, before.progress
-        return Pace(
+        return SpeedSample(
             trial_id,
             share_gained=(now.step - then.step) / now.n_steps,
             time_s=now.train_time_s + now.eval_time_s - then.train_time_s - then.eval_time_s,

@@ -4,10 +4,11 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
+from sweeper.errors import ExitCode
 from sweeper.executors.stop import StopReason
-from sweeper.store.pending import Settled, missing
-from sweeper.store.plan_file import StoredPlan
+from sweeper.store.pending import DonePoints, pending_trials
 from sweeper.store.results import Published
+from sweeper.trials.plan import Plan
 
 EndReason = Literal["complete", "interrupted", "limit", "same_error", "disk_full", "superseded"]
 """Nothing is left to start; somebody stopped the driver; a limit forbids what is left; many trials
@@ -21,12 +22,12 @@ END_REASONS: dict[StopReason, EndReason] = {
 }
 """What stops a driver, other than a person."""
 
-_EXIT_CODES: dict[EndReason, int] = {
-    "interrupted": 3,
-    "disk_full": 3,
-    "superseded": 3,
-    "limit": 4,
-    "same_error": 1,
+_EXIT_CODES: dict[EndReason, ExitCode] = {
+    "interrupted": ExitCode.INTERRUPTED,
+    "disk_full": ExitCode.INTERRUPTED,
+    "superseded": ExitCode.INTERRUPTED,
+    "limit": ExitCode.LIMIT_REACHED,
+    "same_error": ExitCode.SOME_FAILED,
 }
 
 
@@ -45,22 +46,23 @@ class SweepOutcome:
     """Trials that wait for another run."""
 
     @property
-    def exit_code(self) -> int:
-        """0 done, 1 some trials failed, 3 interrupted and resumable, 4 a limit was reached."""
-        return _EXIT_CODES.get(self.reason, 1 if self.n_failed else 0)
+    def exit_code(self) -> ExitCode:
+        """Of `sweeper run`."""
+        at_end = ExitCode.SOME_FAILED if self.n_failed else ExitCode.DONE
+        return _EXIT_CODES.get(self.reason, at_end)
 
 
 def count_outcome(
-    plan: StoredPlan, records: tuple[Published, ...], given_up: Set[str], reason: EndReason
+    plan: Plan, records: tuple[Published, ...], failed: Set[str], reason: EndReason
 ) -> SweepOutcome:
     """What the planned trials have come to."""
-    settled = Settled.by(records)
-    n_failed = sum(each.trial_id in given_up for each in missing(plan.trials, records))
-    n_done = sum(settled.has_all(planned) for planned in plan.trials)
+    done = DonePoints.of(records)
+    n_failed = sum(each.trial_id in failed for each in pending_trials(plan.trials, records))
+    n_done = sum(done.cover(planned) for planned in plan.trials)
     return SweepOutcome(
         reason=reason,
         n_done=n_done,
-        n_diverged=sum(planned.trajectory_id in settled.diverged_at for planned in plan.trials),
+        n_diverged=sum(planned.trajectory_id in done.diverged_at for planned in plan.trials),
         n_failed=n_failed,
         n_left=len(plan.trials) - n_done - n_failed,
     )

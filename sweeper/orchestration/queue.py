@@ -1,104 +1,176 @@
-"""What waits to be started: its order, its limits, and what becomes of it after a failure.
+"""The trials of a sweep while a driver works: pending, running, done or failed.
 
-No clock and no executor; files only to see how far earlier attempts have come.
+Holds their order, the limits, and what becomes of a trial after a failure. No clock and no
+executor; reads files only to see how far earlier attempts have come.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from sweeper.executors.base import Failure
 from sweeper.executors.placement import Demand, Node, demand_of, why_infeasible
-from sweeper.orchestration.retries import RetryPolicy, halved, may_retry
-from sweeper.orchestration.scheduler import (
-    Cluster,
-    Job,
-    Limits,
-    Running,
-    Spending,
-    allowed,
-    longest_first,
-    starts,
-)
+from sweeper.orchestration.monitor import SpeedSample
+from sweeper.orchestration.retries import halved, may_retry
+from sweeper.orchestration.scheduler import Cluster, Job, Running, Speeds, starts
 from sweeper.store.attempts import attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
-from sweeper.store.pending import Remaining
-from sweeper.trials.resources import Resources
+from sweeper.store.pending import DonePoints, pending_trials
+from sweeper.store.results import Published
+from sweeper.trials.plan import Plan, PlannedTrial
+from sweeper.trials.resources import Limits, Resources, RetryPolicy
 
 
-class Backlog:
-    """The trials that wait, longest first."""
+@dataclass(frozen=True)
+class Spending:
+    """What counts against the limits: published results and trials started since."""
 
-    def __init__(self, store: Store, spent: Spending, limits: Limits, policy: RetryPolicy) -> None:
-        self._store, self._spent, self._limits, self._policy = store, spent, limits, policy
-        self.jobs: list[Job] = []
+    flops: float
+    n_trials: int
+
+    @classmethod
+    def of(cls, sweep: str, records: Iterable[Published]) -> "Spending":
+        """What a sweep's own results have cost; others in its folder were paid for elsewhere."""
+        own = [record.train_flops for record in records if record.sweep == sweep]
+        return cls(sum(own), len(own))
+
+    def plus(self, planned: PlannedTrial) -> "Spending":
+        """Spending once this trial has run, too."""
+        return Spending(self.flops + planned.train_flops, self.n_trials + 1)
+
+    def is_within(self, limits: Limits) -> bool:
+        """Whether no limit is passed."""
+        return self.flops <= limits.flops and self.n_trials <= limits.n_trials
+
+
+class Queue:
+    """All trials of a plan. Those without a result are pending, running or failed."""
+
+    def __init__(
+        self, store: Store, plan: Plan, spent: Spending, limits: Limits, retries: RetryPolicy
+    ) -> None:
+        self._store, self._spent, self._limits, self._retries = store, spent, limits, retries
+        self.pending: list[Job] = []
+        """Longest first."""
+        self.running: dict[str, Running] = {}
+        self.failed: set[str] = set()
+        """Trials that this driver does not start any more."""
         self.demands: set[Demand] = set()
-        """Of all that has waited so far."""
+        """Of all that have been pending so far."""
+        self._speeds = Speeds()
+        self._held_back: set[str] = set()
         self._micro_batches: dict[tuple[str, int], int] = {}
         """Largest micro-batch that may fit a GPU, by size and number of ranks."""
+        self.use(plan)
 
-    def fill(
-        self, remaining: Iterable[Remaining], nodes: Sequence[Node], max_ranks: int | None = None
-    ) -> list[tuple[Remaining, str]]:
-        """Let trials wait; returns those that no node could ever hold, and why."""
+    def use(self, plan: Plan) -> None:
+        """Work on this plan from now on; `refresh` applies it to what is pending."""
+        self.plan = plan
+        self._planned_ids: dict[str, list[str]] = {}
+        for planned in plan.trials:
+            self._planned_ids.setdefault(planned.trajectory_id, []).append(planned.trial_id)
+
+    def done(self, records: Iterable[Published]) -> list[PlannedTrial]:
+        """Planned trials that need no training any more."""
+        points = DonePoints.of(records)
+        return [planned for planned in self.plan.trials if points.cover(planned)]
+
+    def refresh(self, records: Iterable[Published]) -> list[PlannedTrial]:
+        """Drop jobs that are not pending any more; return pending trials that have no job yet.
+
+        A trajectory that is being trained yields no second job: both would write its checkpoints.
+        """
+        busy = {running.job.planned.trajectory_id for running in self.running.values()}
+        left = [
+            planned
+            for planned in pending_trials(self.plan.trials, records)
+            if planned.trial_id not in self.failed
+        ]
+        self._held_back = busy & {planned.trajectory_id for planned in left}
+        new = {each.trial_id: each for each in left if each.trajectory_id not in busy}
+        self.pending = [
+            job.with_plan(new.pop(job.trial_id)) for job in self.pending if job.trial_id in new
+        ]
+        return list(new.values())
+
+    def planned_ids(self, job: Job) -> list[str]:
+        """Ids of the trials of the plan that pass through the trajectory of a job."""
+        return self._planned_ids.get(job.planned.trajectory_id, [])
+
+    def holds_back(self, trajectory_id: str) -> bool:
+        """Whether more of a trajectory may be pending once its running trial has ended."""
+        return trajectory_id in self._held_back
+
+    def add(
+        self, trials: Iterable[PlannedTrial], nodes: Sequence[Node], max_ranks: int | None = None
+    ) -> list[tuple[PlannedTrial, str]]:
+        """Make jobs of trials; those that no node could ever hold fail, and are returned."""
         refused, jobs = [], []
         begun = begun_trials(self._store)  # one listing, where each trial would need three looks
-        for each in remaining:
-            is_new = each.trial_id not in begun
-            resources = each.planned.resources if is_new else self._resources_so_far(each)
-            demand = demand_of(resources, nodes)
+        for planned in trials:
+            share = 0.0
+            if planned.trial_id in begun:
+                planned = dataclasses.replace(planned, resources=self._resources_so_far(planned))
+                share = share_done(self._store, planned)
+            demand = demand_of(planned.resources, nodes)
             if reason := why_infeasible(demand, nodes, max_ranks):
-                refused.append((each, reason))
+                refused.append((planned, reason))
+                self.failed.add(planned.trial_id)
             else:
-                share = 0.0 if is_new else share_done(self._store, each)
-                jobs.append(Job(each, demand, resources, share))
-        self._add(jobs)
+                jobs.append(Job(planned, demand, share))
+        self._push(jobs)
         return refused
 
-    def keep(self, remaining: Iterable[Remaining]) -> list[Remaining]:
-        """Drop every job but these; returns those of them that do not wait yet."""
-        wanted = {each.trial_id: each for each in remaining}
-        self.jobs = [
-            dataclasses.replace(job, remaining=wanted.pop(job.trial_id))
-            for job in self.jobs
-            if job.trial_id in wanted
-        ]
-        return list(wanted.values())
+    def may_start_more(self) -> bool:
+        """Whether something is pending that the limits allow."""
+        return next(allowed(self.pending, self._spent, self._limits), None) is not None
+
+    def starts(self, nodes: Sequence[Node], now_s: float) -> list[Running]:
+        """What to start now, and where; it stays pending until `start`."""
+        may_start = allowed(self.pending, self._spent, self._limits)
+        cluster = Cluster(nodes, self.running.values(), self._speeds, now_s)
+        return starts(may_start, self.demands, cluster)
+
+    def start(self, running: Running) -> Job:
+        """Move a job from pending to running; returns it with the memory it may use."""
+        job = running.job
+        self.pending.remove(job)
+        if not job.is_paid:
+            self._spent = self._spent.plus(job.planned)
+        resources, known = job.planned.resources, self._micro_batches.get(_size(job))
+        if known is not None:
+            micro_batch = min(resources.micro_batch_sequences or _batch(job.planned), known)
+            resources = dataclasses.replace(resources, micro_batch_sequences=micro_batch)
+        job = dataclasses.replace(job.with_resources(resources), is_paid=True)
+        self.running[job.trial_id] = dataclasses.replace(running, job=job)
+        return job
+
+    def learn(self, sample: SpeedSample, now_s: float) -> None:
+        """Expect a running trial to end when its progress says."""
+        running = self.running[sample.trial_id]
+        work = sample.share_gained * running.job.work / len(running.placement)
+        for node_id in set(running.placement):
+            self._speeds = self._speeds.after(node_id, work, sample.time_s)
+        left = dataclasses.replace(running.job, share_done=sample.share_done)
+        end_s = now_s + self._speeds.duration_s(left, running.placement)
+        self.running[sample.trial_id] = dataclasses.replace(running, end_s=end_s)
 
     def drop(self, job: Job) -> None:
-        """Let a job wait no more: its result has come from elsewhere."""
-        self.jobs.remove(job)
-
-    def may_start_more(self) -> bool:
-        """Whether something waits that the limits allow."""
-        return next(allowed(self.jobs, self._spent, self._limits), None) is not None
-
-    def starts(self, cluster: Cluster) -> list[Running]:
-        """What to start now, and where; it waits until it is taken by `begin`."""
-        waiting = allowed(self.jobs, self._spent, self._limits)
-        return starts(waiting, self.demands, cluster)
-
-    def begin(self, running: Running) -> Running:
-        """Take a job that is being started; it comes back with the memory it may use."""
-        job = running.job
-        self.jobs.remove(job)
-        if not job.is_paid:
-            self._spent = self._spent.plus(job.remaining)
-        resources, known = job.resources, self._micro_batches.get(_size(job))
-        if known is not None:
-            micro_batch = min(resources.micro_batch_sequences or _batch(job), known)
-            resources = dataclasses.replace(resources, micro_batch_sequences=micro_batch)
-        job = dataclasses.replace(job, resources=resources, is_paid=True)
-        return dataclasses.replace(running, job=job)
+        """Remove a pending job whose result has come from elsewhere."""
+        self.pending.remove(job)
 
     def resume(self, job: Job) -> None:
-        """Let a job that was interrupted wait again."""
-        share = share_done(self._store, job.remaining)
-        self._add([dataclasses.replace(job, share_done=share)])
+        """Make a job that was interrupted pending again."""
+        share = share_done(self._store, job.planned)
+        self._push([dataclasses.replace(job, share_done=share)])
 
     def retry(self, job: Job, failure: Failure, nodes: Sequence[Node]) -> bool:
-        """Let a job that has failed wait again, if that may help; returns whether it does."""
-        resources, failures = _with_micro_batch(job), (*job.failures, failure)
-        if not may_retry(failures, self._policy, resources):
+        """Make a job that has failed pending again, if that may help; returns whether it does."""
+        micro_batch = job.planned.resources.micro_batch_sequences or _batch(job.planned)
+        resources = dataclasses.replace(job.planned.resources, micro_batch_sequences=micro_batch)
+        failures = (*job.failures, failure)
+        if not may_retry(failures, self._retries, resources):
+            self.failed.add(job.trial_id)
             return False
         demand = job.demand
         if failure.kind == "host_oom":
@@ -106,44 +178,56 @@ class Backlog:
         if failure.kind == "gpu_oom":
             resources = halved(resources)
             # Others of its size start with what is left for it.
-            left = resources.micro_batch_sequences or _batch(job)
+            left = resources.micro_batch_sequences or _batch(job.planned)
             known = self._micro_batches.get(_size(job), left)
             self._micro_batches[_size(job)] = min(known, left)
             demand = demand_of(resources, nodes)
-        self.resume(dataclasses.replace(job, failures=failures, resources=resources, demand=demand))
+        job = dataclasses.replace(job, failures=failures, demand=demand)
+        self.resume(job.with_resources(resources))
         return True
 
-    def _add(self, jobs: list[Job]) -> None:
-        self.jobs = longest_first([*self.jobs, *jobs])
+    def _push(self, jobs: list[Job]) -> None:
+        self.pending = longest_first([*self.pending, *jobs])
         self.demands |= {job.demand for job in jobs}
 
-    def _resources_so_far(self, remaining: Remaining) -> Resources:
+    def _resources_so_far(self, planned: PlannedTrial) -> Resources:
         """What a trial takes after what earlier drivers learnt about its memory."""
-        resources = remaining.planned.resources
-        for attempt in attempts(self._store, remaining.trial_id):
+        resources = planned.resources
+        for attempt in attempts(self._store, planned.trial_id):
             if attempt.outcome == "gpu_oom":
-                tried = attempt.micro_batch_sequences or remaining.trial.optimizer.batch_sequences
+                tried = attempt.micro_batch_sequences or _batch(planned)
                 resources = halved(dataclasses.replace(resources, micro_batch_sequences=tried))
         return resources
 
 
-def share_done(store: Store, remaining: Remaining) -> float:
+def longest_first(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs in the order in which to start them; ties by trial, so that the order is the plan's."""
+    return sorted(jobs, key=lambda job: (-job.work_left, job.trial_id))
+
+
+def allowed(pending: Iterable[Job], spent: Spending, limits: Limits) -> Iterator[Job]:
+    """The pending jobs that the limits allow together, first come, first served.
+
+    One that was started before has been paid for.
+    """
+    for job in pending:
+        after = spent if job.is_paid else spent.plus(job.planned)
+        if job.is_paid or after.is_within(limits):
+            yield job
+            spent = after
+
+
+def share_done(store: Store, planned: PlannedTrial) -> float:
     """Share of a trial's steps that its checkpoint has behind it, by its last report."""
-    reported = read_progress(store, remaining.trial_id)
-    if reported is None or not store.checkpoints(remaining.trial).exists():
+    reported = read_progress(store, planned.trial_id)
+    if reported is None or not store.checkpoints(planned.trial).exists():
         return 0.0
-    return min(1.0, reported.progress.step / remaining.trial.n_steps)
-
-
-def _with_micro_batch(job: Job) -> Resources:
-    """The resources of a job, its micro-batch as a number."""
-    micro_batch = job.resources.micro_batch_sequences or _batch(job)
-    return dataclasses.replace(job.resources, micro_batch_sequences=micro_batch)
+    return min(1.0, reported.progress.step / planned.trial.n_steps)
 
 
 def _size(job: Job) -> tuple[str, int]:
-    return str(job.remaining.trial.rung), job.demand.n_ranks
+    return str(job.planned.trial.rung), job.demand.n_ranks
 
 
-def _batch(job: Job) -> int:
-    return job.remaining.trial.optimizer.batch_sequences
+def _batch(planned: PlannedTrial) -> int:
+    return planned.trial.optimizer.batch_sequences

@@ -14,13 +14,14 @@ from sweeper.errors import StoreError
 from sweeper.orchestration.lease import DriverAtWork, Lease, driver_at_work
 from sweeper.store import files
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredPlan, read_plan
+from sweeper.store.plan_file import read_plan
 from sweeper.store.storage import StorePath
 from sweeper.store.submission import record_plan
+from sweeper.trials.plan import Plan
 
 logger = logging.getLogger(__name__)
 
-HANDOVER_WAIT_S = 20.0
+REPLAN_WAIT_S = 20.0
 """Longest wait for the driver. It looks every few seconds, unless it rebuilds large tables or
 trains by itself; then it looks after the trial."""
 
@@ -28,7 +29,7 @@ _POLL_S = 0.2
 
 
 @dataclass(frozen=True)
-class Handover:
+class Replanned:
     """A plan that lies ready for a driver at work."""
 
     driver: DriverAtWork
@@ -36,7 +37,7 @@ class Handover:
     """Whether that driver goes on with it already; else it does when it next looks."""
 
 
-def hand_over(store: Store, plan: StoredPlan, text: str) -> Handover | None:
+def replan(store: Store, plan: Plan, text: str) -> Replanned | None:
     """Let the driver at work go on with another plan; `text` is the sweep file, as in `submit`.
 
     None when there is no driver to take it, not any more, or when the plan is no other than the
@@ -46,17 +47,17 @@ def hand_over(store: Store, plan: StoredPlan, text: str) -> Handover | None:
         return None
     record_plan(store, plan, text)
     digest = _digest(store)
-    give_up_s = time.monotonic() + HANDOVER_WAIT_S
+    give_up_s = time.monotonic() + REPLAN_WAIT_S
     while time.monotonic() < give_up_s:
         if _taken(store, driver.epoch) == digest:
-            return Handover(driver, is_taken=True)
+            return Replanned(driver, is_taken=True)
         if driver_at_work(store) != driver:
             return None
         time.sleep(_POLL_S)
-    return Handover(driver, is_taken=False)
+    return Replanned(driver, is_taken=False)
 
 
-class PlanWatch:
+class PlanMonitor:
     """Tells a driver when another plan was submitted than the one it works on."""
 
     def __init__(self, store: Store, lease: Lease) -> None:
@@ -65,7 +66,7 @@ class PlanWatch:
         self._stamp = self._read_stamp()
         self._note(_digest(store))
 
-    def new_plan(self) -> StoredPlan | None:
+    def new_plan(self) -> Plan | None:
         """The plan, when it has changed since the last call; ask every few seconds.
 
         A plan that cannot be read changes nothing: a submission replaces it as a whole.
@@ -90,7 +91,7 @@ class PlanWatch:
         files.replace_lightly(_note_path(self._store, self._epoch), files.to_json(digest))
 
 
-def _is_submitted(store: Store, plan: StoredPlan) -> bool:
+def _is_submitted(store: Store, plan: Plan) -> bool:
     try:
         return read_plan(store) == plan
     except StoreError:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from sweeper.executors.base import Failure
 from sweeper.store.assignment import FailureKind, Outcome
-from sweeper.trials.resources import Resources
+from sweeper.trials.resources import Resources, RetryPolicy
 
 CHARGED: tuple[FailureKind, ...] = ("error", "crashed", "stalled")
 """Kinds of failures that count against the budget of failures."""
@@ -31,16 +31,6 @@ LOST: tuple[FailureKind, ...] = ("crashed", "preempted")
 """Kinds of failures in which the process is gone."""
 
 MAX_HOST_OOM = 1
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How often to try again."""
-
-    failures: int = 2
-    preemptions: int = 100
-    same_error: int = 3
-    """Trials in a row that end in one and the same error, upon which the sweep stops."""
 
 
 def judged(result: Outcome | Failure, *, has_record: bool, is_stopping: bool) -> Outcome | Failure:

@@ -5,20 +5,19 @@ Longest first: with m equal workers a sweep then takes at most 4/3 of the shorte
 
 A trial that does not fit now, say one of several ranks, gets a reservation at the earliest time
 at which running trials leave it room; later ones start only where they do not delay it
-(backfilling, Lifka 1995). One that would end sooner by waiting for a faster node waits for it.
+(backfilling, Lifka 1995). One that ends sooner on a faster node that is busy waits for that node.
 """
 
 import bisect
+import dataclasses
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.executors.base import Failure
 from sweeper.executors.placement import Demand, Node, Placement, Room, occupied, place
-from sweeper.store.pending import Remaining
-from sweeper.trials.flops import FlopsPerToken
+from sweeper.trials.plan import PlannedTrial
 from sweeper.trials.resources import Resources
-from sweeper.trials.trial import Trial
 
 OVERHEAD_FLOPS_PER_TOKEN = 6e5
 """Time that a token costs beside its matrix products, in FLOPs of the same worker.
@@ -39,41 +38,12 @@ NEWS_WEIGHT = 0.3
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Hard stops of a sweep."""
-
-    flops: float = math.inf
-    """Training FLOPs of the whole sweep, published results included."""
-    wall_s: float = math.inf
-    """Seconds of one run of the driver."""
-    n_trials: float = math.inf
-    """Trials of the whole sweep, published results included."""
-
-
-@dataclass(frozen=True)
-class Spending:
-    """What counts against the limits: published results and trials started since."""
-
-    flops: float
-    n_trials: int
-
-    def plus(self, remaining: Remaining) -> "Spending":
-        """Spending once this trial has run, too."""
-        return Spending(self.flops + remaining.train_flops, self.n_trials + 1)
-
-    def is_within(self, limits: Limits) -> bool:
-        """Whether no limit is passed."""
-        return self.flops <= limits.flops and self.n_trials <= limits.n_trials
-
-
-@dataclass(frozen=True)
 class Job:
-    """A trial that waits for a place."""
+    """A trial that is pending or running, as its next attempt runs it."""
 
-    remaining: Remaining
+    planned: PlannedTrial
+    """With the resources of that attempt: as planned, or less after its GPU ran out of memory."""
     demand: Demand
-    resources: Resources
-    """Of its next attempt: as planned, or less after its GPU ran out of memory."""
     share_done: float = 0.0
     """Share of its steps that a checkpoint has behind it."""
     failures: tuple[Failure, ...] = ()
@@ -83,18 +53,27 @@ class Job:
 
     @property
     def trial_id(self) -> str:
-        """Of the trial that yields what is missing."""
-        return self.remaining.trial_id
+        """Hash of the trial."""
+        return self.planned.trial_id
 
     @property
-    def whole_work(self) -> float:
+    def work(self) -> float:
         """Expected duration from the start, in FLOPs of a worker."""
-        return expected_work(self.remaining.trial, self.remaining.planned.flops_per_token)
+        return expected_work(self.planned)
 
     @property
     def work_left(self) -> float:
         """Expected duration from the checkpoint on, in FLOPs of a worker."""
-        return (1 - self.share_done) * self.whole_work
+        return (1 - self.share_done) * self.work
+
+    def with_plan(self, planned: PlannedTrial) -> "Job":
+        """The job after its sweep was planned again."""
+        return dataclasses.replace(self, planned=planned).with_resources(self.planned.resources)
+
+    def with_resources(self, resources: Resources) -> "Job":
+        """The job with other resources for its next attempt."""
+        planned = dataclasses.replace(self.planned, resources=resources)
+        return dataclasses.replace(self, planned=planned)
 
 
 @dataclass(frozen=True)
@@ -142,32 +121,32 @@ class Cluster:
     now_s: float
 
 
-def starts(waiting: Iterable[Job], demands: Collection[Demand], cluster: Cluster) -> list[Running]:
+def starts(pending: Iterable[Job], demands: Collection[Demand], cluster: Cluster) -> list[Running]:
     """What to start now, of jobs in the order in which they should run.
 
-    `demands` are those of all that wait, so that a full cluster is left alone at once.
+    `demands` are those of all pending jobs, so that a full cluster costs no search.
     """
-    books = _Books(cluster)
+    free = _FreeResources(cluster)
     found: list[Running] = []
     n_reserved = 0
-    for job in waiting:
-        if n_reserved >= MAX_RESERVATIONS or not books.have_room_for_any(demands):
+    for job in pending:
+        if n_reserved >= MAX_RESERVATIONS or not free.fit_any_now(demands):
             break
-        start_s, planned = books.best(job)
-        if planned is None:
+        option = free.best_option(job)
+        if option is None:
             continue
-        books.enter(start_s, planned)
-        if start_s <= cluster.now_s:
-            found.append(planned)
+        free.reserve(option.start_s, option.running)
+        if option.start_s <= cluster.now_s:
+            found.append(option.running)
         else:
             n_reserved += 1
     return found
 
 
-def expected_work(trial: Trial, flops_per_token: FlopsPerToken) -> float:
+def expected_work(planned: PlannedTrial) -> float:
     """Expected duration of a whole trial, in FLOPs of a worker."""
-    tokens = trial.n_steps * trial.tokens_per_step
-    return tokens * (flops_per_token.total + OVERHEAD_FLOPS_PER_TOKEN)
+    tokens = planned.trial.n_steps * planned.trial.tokens_per_step
+    return tokens * (planned.flops_per_token.total + OVERHEAD_FLOPS_PER_TOKEN)
 
 
 def expected_time_left(
@@ -182,97 +161,87 @@ def expected_time_left(
     return time_per_work_s * max(shared, *running, 0.0)
 
 
-def longest_first(jobs: Iterable[Job]) -> list[Job]:
-    """Jobs in the order in which to start them; ties by trial, so that the order is the plan's."""
-    return sorted(jobs, key=lambda job: (-job.work_left, job.trial_id))
+@dataclass(frozen=True, order=True)
+class _Option:
+    """One way to run a job; the smaller, the better."""
+
+    end_s: float
+    rank: tuple[float, ...]
+    """Decides between equal ends."""
+    start_s: float = field(compare=False)
+    running: Running = field(compare=False)
 
 
-def allowed(waiting: Iterable[Job], spent: Spending, limits: Limits) -> Iterator[Job]:
-    """The waiting jobs that the limits allow together, first come, first served.
-
-    One that was started before has been paid for.
-    """
-    for job in waiting:
-        after = spent if job.is_paid else spent.plus(job.remaining)
-        if job.is_paid or after.is_within(limits):
-            yield job
-            spent = after
-
-
-class _Books:
-    """What is free when, as far as it is known."""
+class _FreeResources:
+    """What is free on every node from now on, as far as it is known."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.nodes, self.speeds, self.now_s = cluster.nodes, cluster.speeds, cluster.now_s
-        self.calendars = {node.node_id: _Calendar(node, self.now_s) for node in self.nodes}
-        for each in cluster.running:
-            self.enter(self.now_s, each)
+        self.timelines = {node.node_id: _Timeline(node, self.now_s) for node in self.nodes}
+        for running in cluster.running:
+            self.reserve(self.now_s, running)
 
-    def enter(self, start_s: float, running: Running) -> None:
-        """Book an attempt from `start_s` to its expected end."""
+    def reserve(self, start_s: float, running: Running) -> None:
+        """Take the resources of an attempt from `start_s` to its expected end."""
         # What should have ended by now still runs, and may end at any moment.
         end_s = max(running.end_s, math.nextafter(self.now_s, math.inf))
-        for node_id in set(running.placement) & set(self.calendars):
-            self.calendars[node_id].enter(start_s, end_s, running)
+        for node_id in set(running.placement) & set(self.timelines):
+            self.timelines[node_id].reserve(start_s, end_s, running)
 
-    def have_room_for_any(self, demands: Collection[Demand]) -> bool:
+    def fit_any_now(self, demands: Collection[Demand]) -> bool:
         """Whether a rank of any of these fits now."""
-        rooms = [calendar.rooms[0] for calendar in self.calendars.values()]
-        return any(room.holds(demand) for room in rooms for demand in demands)
+        now = [timeline.free[0] for timeline in self.timelines.values()]
+        return any(room.holds(demand) for room in now for demand in demands)
 
-    def best(self, job: Job) -> tuple[float, Running | None]:
-        """When and where to start a job so that it ends first; nowhere if it is too large."""
+    def best_option(self, job: Job) -> _Option | None:
+        """Where and when to start a job so that it ends first; None if it is too large."""
         if job.demand.n_ranks > 1:
-            return self._together(job)
-        options = (self._alone(job, node) for node in self.nodes)
-        first = min(filter(None, options), key=lambda option: option[:2], default=None)
-        return (math.inf, None) if first is None else first[2:]
+            return self._several_ranks(job)
+        options = (self._one_rank(job, node) for node in self.nodes)
+        return min(filter(None, options), default=None)
 
-    def _alone(
-        self, job: Job, node: Node
-    ) -> tuple[float, tuple[float, ...], float, Running] | None:
-        """End, rank among equal ends, start and placement of a job of one rank on a node."""
+    def _one_rank(self, job: Job, node: Node) -> _Option | None:
         duration_s = self.speeds.duration_s(job, (node.node_id,))
-        calendar = self.calendars[node.node_id]
-        start_s = calendar.first_fit(job.demand, duration_s)
+        timeline = self.timelines[node.node_id]
+        start_s = timeline.first_fit(job.demand, duration_s)
         if start_s is None:
             return None
         end_s = start_s + duration_s
         # At equal ends take a node without GPUs, and one that is used already.
-        room = calendar.tightest(job.demand, start_s, duration_s)
+        room = timeline.least_free(job.demand, start_s, duration_s)
         rank = (float(node.gpus), sum(room.gpus), room.cpus)
-        return end_s, rank, start_s, Running(job, (node.node_id,), end_s)
+        return _Option(end_s, rank, start_s, Running(job, (node.node_id,), end_s))
 
-    def _together(self, job: Job) -> tuple[float, Running | None]:
-        everywhere = tuple(self.calendars)
+    def _several_ranks(self, job: Job) -> _Option | None:
+        everywhere = tuple(self.timelines)
         # Ranks wait for the slowest of them, so this is the longest it may take.
         longest_s = self.speeds.duration_s(job, everywhere) * len(everywhere) / job.demand.n_ranks
-        calendars = self.calendars.values()
-        for start_s in sorted({time_s for calendar in calendars for time_s in calendar.times_s}):
-            rooms = [calendar.tightest(job.demand, start_s, longest_s) for calendar in calendars]
+        timelines = self.timelines.values()
+        for start_s in sorted({time_s for timeline in timelines for time_s in timeline.times_s}):
+            rooms = [timeline.least_free(job.demand, start_s, longest_s) for timeline in timelines]
             placement = place(job.demand, rooms)
             if placement is not None:
                 end_s = start_s + self.speeds.duration_s(job, placement)
-                return start_s, Running(job, placement, end_s)
-        return math.inf, None
+                return _Option(end_s, (), start_s, Running(job, placement, end_s))
+        return None
 
 
-class _Calendar:
-    """What is free on one node from now on, between times at which that changes."""
+class _Timeline:
+    """What is free on one node from now on: `free[i]` from `times_s[i]` to the next time."""
 
     def __init__(self, node: Node, now_s: float) -> None:
-        self.times_s, self.rooms = [now_s], [Room.of(node)]
+        self.times_s, self.free = [now_s], [Room.of(node)]
 
-    def enter(self, start_s: float, end_s: float, running: Running) -> None:
-        """Take the room of an attempt for a time."""
+    def reserve(self, start_s: float, end_s: float, running: Running) -> None:
+        """Take the resources of an attempt for a time."""
         first, last = self._split(start_s), self._split(end_s)
         demand, placement = running.job.demand, running.placement
-        self.rooms[first:last] = occupied(self.rooms[first:last], demand, placement)
+        self.free[first:last] = occupied(self.free[first:last], demand, placement)
 
     def first_fit(self, demand: Demand, duration_s: float) -> float | None:
-        """The first time at which a rank has room for so long; None if it never has."""
+        """The first time from which a rank fits for so long; None if it never does."""
         start_s = None
-        for time_s, room in zip(self.times_s, self.rooms, strict=True):
+        for time_s, room in zip(self.times_s, self.free, strict=True):
             if start_s is not None and time_s >= start_s + duration_s:
                 break
             if not room.holds(demand):
@@ -281,17 +250,17 @@ class _Calendar:
                 start_s = time_s
         return start_s
 
-    def tightest(self, demand: Demand, start_s: float, duration_s: float) -> Room:
-        """The least room for a demand during a time."""
+    def least_free(self, demand: Demand, start_s: float, duration_s: float) -> Room:
+        """The least that is free for a demand during a time."""
         first = bisect.bisect_right(self.times_s, start_s) - 1
         last = bisect.bisect_left(self.times_s, start_s + duration_s)
-        rooms = self.rooms[first : max(last, first + 1)]
+        rooms = self.free[first : max(last, first + 1)]
         return min(rooms, key=lambda room: (room.n_ranks(demand), sum(room.gpus), room.cpus))
 
     def _split(self, time_s: float) -> int:
-        """Index of a time, which is made one at which something may change."""
+        """Index of a time, after which something else may be free than before."""
         i = bisect.bisect_left(self.times_s, time_s)
         if i == len(self.times_s) or self.times_s[i] != time_s:
             self.times_s.insert(i, time_s)
-            self.rooms.insert(i, self.rooms[i - 1])
+            self.free.insert(i, self.free[i - 1])
         return i

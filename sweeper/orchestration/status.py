@@ -11,17 +11,13 @@ from typing import Any, Literal
 
 from sweeper.orchestration.lease import DriverAtWork, driver_at_work
 from sweeper.orchestration.scheduler import expected_time_left, expected_work
-from sweeper.store.attempts import (
-    Attempt,
-    ReportedProgress,
-    attempts,
-    begun_trials,
-    read_progress,
-)
+from sweeper.store.assignment import Attempt
+from sweeper.store.attempts import ReportedProgress, attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
-from sweeper.store.pending import Remaining, Settled, missing
-from sweeper.store.plan_file import StoredPlan, StoredTrial, read_plan
+from sweeper.store.pending import DonePoints, pending_trials
+from sweeper.store.plan_file import read_plan
 from sweeper.store.results import Published, published
+from sweeper.trials.plan import Plan, PlannedTrial
 
 State = Literal["done", "diverged", "failed", "running", "interrupted", "pending"]
 """`interrupted`: begun and not running now; the next run resumes it from its checkpoint."""
@@ -78,20 +74,20 @@ class SweepStatus:
 def status(store: Store) -> SweepStatus:
     """How the sweep in `store` stands now. Raises StoreError for a damaged plan or record."""
     plan, records, driver = read_plan(store), published(store), driver_at_work(store)
-    with_attempts = begun_trials(store)
-    begun = {
-        remaining.planned.trajectory_id: _look(store, remaining, driver)
-        if remaining.trial_id in with_attempts
-        else _Begun(remaining, (), None, "pending")
-        for remaining in missing(plan.trials, records)
+    begun = begun_trials(store)
+    pending = {
+        planned.trajectory_id: _begun(store, planned, driver)
+        if planned.trial_id in begun
+        else _Pending(planned)
+        for planned in pending_trials(plan.trials, records)
     }
     longest_last = sorted(records, key=lambda record: record.steps)
     by_trajectory = {record.trajectory_id: record for record in longest_last}
-    settled = Settled.by(records)
+    done = DonePoints.of(records)
     trials = tuple(
-        _settled(planned, by_trajectory[planned.trajectory_id])
-        if settled.has_all(planned)
-        else _unsettled(planned, begun[planned.trajectory_id])
+        _done_status(planned, by_trajectory[planned.trajectory_id])
+        if done.cover(planned)
+        else _pending_status(planned, pending[planned.trajectory_id])
         for planned in plan.trials
     )
     once = {trial.trial_id: trial for trial in trials}.values()
@@ -100,7 +96,7 @@ def status(store: Store) -> SweepStatus:
         driver=driver,
         flops_planned=plan.train_flops,
         flops_done=sum(trial.share_done * trial.train_flops for trial in once),
-        time_left_s=_time_left(plan, list(begun.values()), by_trajectory),
+        time_left_s=_time_left(plan, list(pending.values()), by_trajectory),
         trials=trials,
     )
 
@@ -112,53 +108,27 @@ def to_json(status: SweepStatus) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Begun:
+class _Pending:
     """A trial without its results, and how far it is."""
 
-    remaining: Remaining
-    history: tuple[Attempt, ...]
-    reported: ReportedProgress | None
-    state: State
+    planned: PlannedTrial
+    history: tuple[Attempt, ...] = ()
+    reported: ReportedProgress | None = None
+    state: State = "pending"
 
     @property
     def share_done(self) -> float:
-        return self.reported.progress.step / self.remaining.trial.n_steps if self.reported else 0.0
+        return self.reported.progress.step / self.planned.trial.n_steps if self.reported else 0.0
 
     @property
-    def work(self) -> float:
-        return expected_work(self.remaining.trial, self.remaining.planned.flops_per_token)
+    def work_left(self) -> float:
+        return (1 - self.share_done) * expected_work(self.planned)
 
 
-def _time_left(
-    plan: StoredPlan, begun: Sequence[_Begun], records: dict[str, Published]
-) -> float | None:
-    """Seconds until all is done at the speed so far, by as many workers as run now."""
-    running = [each for each in begun if each.state == "running"]
-    time_s, work = 0.0, 0.0
-    for planned in plan.trials:
-        record = records.get(planned.trajectory_id)
-        if record and record.trial_id == planned.trial_id and not record.is_diverged:
-            time_s += record.work_time_s
-            work += expected_work(planned.trial, planned.flops_per_token)
-    for each in running:
-        if each.reported:
-            time_s += each.reported.progress.train_time_s + each.reported.progress.eval_time_s
-            work += each.share_done * each.work
-    if not running or not work:
-        return None
-    waiting = sum(
-        (1 - each.share_done) * each.work
-        for each in begun
-        if each.state in ("pending", "interrupted")
-    )
-    left = [(1 - each.share_done) * each.work for each in running]
-    return expected_time_left(left, waiting, len(running), time_s / work)
-
-
-def _look(store: Store, remaining: Remaining, driver: DriverAtWork | None) -> _Begun:
-    history = attempts(store, remaining.trial_id)
-    reported = read_progress(store, remaining.trial_id)
-    return _Begun(remaining, history, reported, _state(history, reported, driver))
+def _begun(store: Store, planned: PlannedTrial, driver: DriverAtWork | None) -> _Pending:
+    history = attempts(store, planned.trial_id)
+    reported = read_progress(store, planned.trial_id)
+    return _Pending(planned, history, reported, _state(history, reported, driver))
 
 
 def _state(
@@ -180,44 +150,53 @@ def _state(
     return "running" if is_attended else "interrupted"
 
 
-def _settled(planned: StoredTrial, record: Published) -> TrialStatus:
-    return _trial_status(
-        planned,
-        state="diverged" if record.is_diverged else "done",
-        share_done=1.0,
-        bound_nats_per_token=record.last_bound_nats_per_token,
-        n_attempts=record.attempt,
+def _time_left(
+    plan: Plan, pending: Sequence[_Pending], records: dict[str, Published]
+) -> float | None:
+    """Seconds until all is done at the speed so far, by as many workers as run now."""
+    running = [each for each in pending if each.state == "running"]
+    time_s, work = 0.0, 0.0
+    for planned in plan.trials:
+        record = records.get(planned.trajectory_id)
+        if record and record.trial_id == planned.trial_id and not record.is_diverged:
+            time_s += record.work_time_s
+            work += expected_work(planned)
+    for each in running:
+        if each.reported:
+            time_s += each.reported.progress.train_time_s + each.reported.progress.eval_time_s
+            work += each.share_done * expected_work(each.planned)
+    if not running or not work:
+        return None
+    waiting = sum(each.work_left for each in pending if each.state in ("pending", "interrupted"))
+    return expected_time_left(
+        [each.work_left for each in running], waiting, len(running), time_s / work
     )
 
 
-def _unsettled(planned: StoredTrial, begun: _Begun) -> TrialStatus:
-    last = begun.history[-1] if begun.history else None
-    return _trial_status(
-        planned,
-        state=begun.state,
-        share_done=begun.share_done,
-        n_attempts=len(begun.history),
-        error=f"{last.error_class}: {last.error_message}" if last and last.has_failed else None,
-    )
-
-
-def _trial_status(
-    planned: StoredTrial,
-    *,
-    state: State,
-    share_done: float,
-    n_attempts: int,
-    bound_nats_per_token: float | None = None,
-    error: str | None = None,
-) -> TrialStatus:
+def _done_status(planned: PlannedTrial, record: Published) -> TrialStatus:
     return TrialStatus(
         trial_id=planned.trial_id,
         series=planned.series,
         params_trunk=planned.params.trunk,
-        train_flops=planned.cells[-1].flops,
-        state=state,
-        share_done=share_done,
-        bound_nats_per_token=bound_nats_per_token,
-        n_attempts=n_attempts,
-        error=error,
+        train_flops=planned.train_flops,
+        state="diverged" if record.is_diverged else "done",
+        share_done=1.0,
+        bound_nats_per_token=record.last_bound_nats_per_token,
+        n_attempts=record.attempt,
+        error=None,
+    )
+
+
+def _pending_status(planned: PlannedTrial, pending: _Pending) -> TrialStatus:
+    last = pending.history[-1] if pending.history else None
+    return TrialStatus(
+        trial_id=planned.trial_id,
+        series=planned.series,
+        params_trunk=planned.params.trunk,
+        train_flops=planned.train_flops,
+        state=pending.state,
+        share_done=pending.share_done,
+        bound_nats_per_token=None,
+        n_attempts=len(pending.history),
+        error=f"{last.error_class}: {last.error_message}" if last and last.has_failed else None,
     )

@@ -16,8 +16,8 @@ from sweeper.orchestration.lease import driver_at_work
 from sweeper.store import files
 from sweeper.store.attempts import torn_attempts, torn_lines
 from sweeper.store.layout import Store, open_store
-from sweeper.store.pending import missing
-from sweeper.store.plan_file import StoredPlan, read_plan
+from sweeper.store.pending import pending_trials
+from sweeper.store.plan_file import read_plan
 from sweeper.store.results import (
     flaws,
     head_of,
@@ -28,6 +28,7 @@ from sweeper.store.results import (
 )
 from sweeper.store.storage import TEMPORARY_PREFIX, StorePath
 from sweeper.store.tables import FILE_NAME, build_tables
+from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TableName, schema
 
 
@@ -126,18 +127,18 @@ def _check_records(store: Store) -> Iterator[Finding]:
                 )
 
 
-def _check_missing(store: Store, plan: StoredPlan) -> Iterator[Finding]:
-    for remaining in missing(plan.trials, published(store)):
-        steps = ", ".join(str(cell.step) for cell in remaining.cells)
+def _check_missing(store: Store, plan: Plan) -> Iterator[Finding]:
+    for planned in pending_trials(plan.trials, published(store)):
+        steps = ", ".join(str(cell.step) for cell in planned.cells)
         yield Finding(
             "missing-trial",
-            store.record(remaining.trial_id),
-            f"{remaining.planned.series}, {remaining.planned.params.trunk:,} parameters: planned "
+            store.record(planned.trial_id),
+            f"{planned.series}, {planned.params.trunk:,} parameters: planned "
             f"and not published at step {steps}; run the sweep again",
         )
 
 
-def _check_tables(store: Store, plan: StoredPlan) -> Iterator[Finding]:
+def _check_tables(store: Store, plan: Plan) -> Iterator[Finding]:
     expected = build_tables(store, plan)
     for name in ROW_TYPES:
         yield from _check_table(store.table(name), name, expected[name])

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from sweeper.planning.design import n_targets
-from sweeper.planning.runs import Cell, Run, schedule_problem
+from sweeper.planning.runs import Run, schedule_problem
 from sweeper.sweepfile.document import Problem
 from sweeper.sweepfile.fields import AUTO
 from sweeper.sweepfile.schema import Sweep
 from sweeper.trials.ladder import Rung, trunk_params
+from sweeper.trials.plan import Observation
 from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO, Schedule
 
 MAX_CELLS = 1_000_000
@@ -164,7 +165,7 @@ def limit_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
     """A plan that costs more than its own limits allow."""
     limits = sweep.limits
     n_trials = sum(len(run.series.train.seeds) for run in runs if run.cells)
-    if limits.trials is not None and n_trials > limits.trials:
+    if n_trials > limits.n_trials:
         yield Problem(("limits", "trials"), f"the plan has {n_trials:,}: raise it or plan fewer")
     cost = _cost_up_to(runs, math.inf)
     if cost > limits.flops:
@@ -191,7 +192,7 @@ def _prefix(sweep: Sweep, runs: Sequence[Run]) -> str:
     return f"keep {unit} up to {largest:.4g}, which cost {cost(largest):.3g}"
 
 
-def _amount(cell: Cell) -> float:
+def _amount(cell: Observation) -> float:
     return cell.tokens if cell.budget_flops is None else cell.budget_flops
 
 

@@ -1,7 +1,6 @@
-"""From a sweep to the trials that realise it: which runs, observed where, at what cost.
+"""From a sweep to its plan: which trials, observed where, at what cost.
 
-Pure apart from `plan_sweep` and `preview_sweep`, which also load the corpus. Everything derived
-(batch, learning rate, warmup, steps) is resolved before a trial gets its identity.
+Pure apart from `plan_sweep` and `preview_sweep`, which also load the corpus.
 """
 
 import contextlib
@@ -17,37 +16,14 @@ from sweeper.errors import ConfigError, DataError, MissingPackage, UnavailableDa
 from sweeper.planning import checks
 from sweeper.planning.checks import CorpusFacts, PlanWarning
 from sweeper.planning.design import targets_by_variant
-from sweeper.planning.runs import Cell as Cell  # a word of plans, for whoever reads them
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.series import misfit_batches, resolve_series
-from sweeper.store.plan_file import StoredCell, StoredPlan, StoredTrial
 from sweeper.sweepfile.document import Document, InvalidSweep, Problem
-from sweeper.sweepfile.schema import AssumedCorpus, CorpusChoice, LoadedSweep, Sweep
-from sweeper.trials.flops import BACKWARD_FACTOR, FlopsPerToken
-from sweeper.trials.ladder import ParameterGroups, parameter_groups, trunk_params
-from sweeper.trials.resources import Resources
-from sweeper.trials.text_options import Reading
-from sweeper.trials.trial import Data, Evaluation, Precision, Trial
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """One trial and the cells it fills, in the order of its observed steps."""
-
-    series: str
-    trial: Trial
-    cells: tuple[Cell, ...]
-    params: ParameterGroups
-    flops_per_token: FlopsPerToken
-    source: str
-    """Corpus as named in the sweep file."""
-    reading: Reading
-    resources: Resources
-
-    @property
-    def trial_id(self) -> str | None:
-        """The trial's id; None where the corpus is assumed, as it depends on the tokens."""
-        return self.trial.trial_id if self.trial.data.fingerprint else None
+from sweeper.sweepfile.schema import LoadedSweep, Sweep
+from sweeper.trials.flops import BACKWARD_FACTOR
+from sweeper.trials.ladder import parameter_groups, trunk_params
+from sweeper.trials.plan import Plan, PlannedTrial
+from sweeper.trials.trial import Data, Evaluation, Trial
 
 
 @dataclass(frozen=True)
@@ -69,20 +45,34 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All trials of a sweep."""
+class PlannedSweep:
+    """A plan, with what its owner should know before it runs."""
 
-    name: str
-    trials: tuple[PlannedTrial, ...]
+    plan: Plan
     skipped: tuple[SkippedCell, ...]
-    totals: Totals
     corpus: CorpusFacts
     warnings: tuple[PlanWarning, ...]
+
+    @property
+    def trials(self) -> tuple[PlannedTrial, ...]:
+        """The trials of the plan."""
+        return self.plan.trials
+
+    @property
+    def totals(self) -> Totals:
+        """Size and cost of the plan."""
+        return Totals(
+            n_trials=len(self.trials),
+            n_cells=sum(len(planned.cells) for planned in self.trials),
+            tokens=sum(planned.cells[-1].tokens for planned in self.trials),
+            train_flops=math.fsum(planned.train_flops for planned in self.trials),
+            eval_flops=math.fsum(map(_eval_flops, self.trials)),
+        )
 
 
 def plan_sweep(
     loaded: LoadedSweep, *, bfloat16_from_width: float, cache_folder: Path | None = None
-) -> Plan:
+) -> PlannedSweep:
     """Load the corpus and plan; every error names its place in the sweep file."""
     try:
         choice = loaded.sweep.corpus
@@ -91,39 +81,48 @@ def plan_sweep(
         hint = "; corpus.assume serves `sweeper plan` alone" if loaded.sweep.corpus.assume else ""
         problem = Problem(("corpus", "source"), f"{error}{hint}")
         raise type(error)(loaded.document.describe([problem])) from error
-    with _placed(loaded.document):
+    with _positions(loaded.document):
         return make_plan(loaded.sweep, corpus, bfloat16_from_width=bfloat16_from_width)
 
 
 def preview_sweep(
     loaded: LoadedSweep, *, bfloat16_from_width: float, cache_folder: Path | None = None
-) -> Plan:
-    """Like `plan_sweep`, but a corpus that is not at hand is what `corpus.assume` says of it."""
+) -> PlannedSweep:
+    """Like `plan_sweep`, but `corpus.assume` stands in for a corpus that is not available."""
     try:
         return plan_sweep(
             loaded, bfloat16_from_width=bfloat16_from_width, cache_folder=cache_folder
         )
     except (UnavailableData, MissingPackage) as error:
-        if loaded.sweep.corpus.assume is None:
+        choice = loaded.sweep.corpus
+        if choice.assume is None:
             raise
-        facts = _assumed_facts(loaded.sweep.corpus, loaded.sweep.corpus.assume)
+        facts = CorpusFacts(choice.source, None, seq_len=choice.seq_len, **dict(choice.assume))
         warning = checks.assumed_corpus(facts, str(error.__cause__))
-    with _placed(loaded.document):
-        plan = _plan_on(loaded.sweep, facts, bfloat16_from_width)
-    return dataclasses.replace(plan, warnings=(warning, *plan.warnings))
+    with _positions(loaded.document):
+        planned = _plan_on(loaded.sweep, facts, bfloat16_from_width)
+    return dataclasses.replace(planned, warnings=(warning, *planned.warnings))
 
 
-def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> Plan:
+def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> PlannedSweep:
     """The plan of a sweep on a corpus; raises InvalidSweep with every problem found.
 
-    `precision: auto` is bfloat16 for rungs at least `bfloat16_from_width` wide (`precision.py`).
+    `precision: auto` is bfloat16 for rungs at least `bfloat16_from_width` wide (`recipe.py`).
     """
-    facts = _facts(sweep, corpus)
+    facts = CorpusFacts(
+        source=sweep.corpus.source,
+        fingerprint=corpus.fingerprint,
+        vocab_size=corpus.vocab_size,
+        seq_len=sweep.corpus.seq_len,
+        train_tokens=len(corpus.train_tokens),
+        validation_tokens=len(corpus.validation_tokens),
+        bytes_per_token=corpus.bytes_per_token,
+    )
     _refuse(checks.assumption_problems(sweep, facts))
     return _plan_on(sweep, facts, bfloat16_from_width)
 
 
-def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Plan:
+def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> PlannedSweep:
     _refuse(checks.size_problems(sweep))
     _refuse(checks.corpus_problems(sweep, facts))
     runs = _runs(sweep, facts.vocab_size)
@@ -134,23 +133,29 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
         trial for run in runs for trial in _trials(sweep, facts, run, bfloat16_from_width)
     )
     _refuse(_twin_problems(trials))
-    return Plan(
-        name=sweep.name,
-        trials=trials,
+    return PlannedSweep(
+        plan=Plan(sweep.name, trials),
         skipped=tuple(cell for run in runs for cell in run.skipped),
-        totals=_totals(trials),
         corpus=facts,
         warnings=tuple(checks.warnings(sweep, facts, runs)),
     )
 
 
-def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """The plan as one JSON object."""
+def plan_to_json(sweep: PlannedSweep) -> dict[str, Any]:
+    """What `sweeper plan --json` prints."""
+    totals = sweep.totals
     return {
-        "name": plan.name,
-        "corpus": dataclasses.asdict(plan.corpus),
-        "totals": {**dataclasses.asdict(plan.totals), "eval_share": plan.totals.eval_share},
-        "trials": [_trial_to_json(planned) for planned in plan.trials],
+        "name": sweep.plan.name,
+        "corpus": dataclasses.asdict(sweep.corpus),
+        "totals": {**dataclasses.asdict(totals), "eval_share": totals.eval_share},
+        "trials": [
+            {
+                # The id depends on the tokens, which nobody knows where the corpus is assumed.
+                "trial_id": planned.trial_id if sweep.corpus.fingerprint else None,
+                **_trial_to_json(planned),
+            }
+            for planned in sweep.trials
+        ],
         "skipped": [
             {
                 "series": cell.series,
@@ -160,15 +165,15 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
                 "tokens": round(cell.tokens),
                 "reason": cell.reason,
             }
-            for cell in plan.skipped
+            for cell in sweep.skipped
         ],
-        "warnings": [dataclasses.asdict(warning) for warning in plan.warnings],
+        "warnings": [dataclasses.asdict(warning) for warning in sweep.warnings],
     }
 
 
 @contextlib.contextmanager
-def _placed(document: Document) -> Iterator[None]:
-    """Give every problem of a plan its place in the sweep file."""
+def _positions(document: Document) -> Iterator[None]:
+    """Give every problem of a plan its position in the sweep file."""
     try:
         yield
     except InvalidSweep as error:
@@ -178,7 +183,6 @@ def _placed(document: Document) -> Iterator[None]:
 def _trial_to_json(planned: PlannedTrial) -> dict[str, Any]:
     trial, params = planned.trial, planned.params
     return {
-        "trial_id": planned.trial_id,
         "series": planned.series,
         "family": trial.family,
         "family_options": dict(trial.family_options),
@@ -199,39 +203,15 @@ def _trial_to_json(planned: PlannedTrial) -> dict[str, Any]:
     }
 
 
-def _facts(sweep: Sweep, corpus: Corpus) -> CorpusFacts:
-    return CorpusFacts(
-        source=sweep.corpus.source,
-        fingerprint=corpus.fingerprint,
-        vocab_size=corpus.vocab_size,
-        seq_len=sweep.corpus.seq_len,
-        train_tokens=len(corpus.train_tokens),
-        validation_tokens=len(corpus.validation_tokens),
-        bytes_per_token=corpus.bytes_per_token,
-    )
-
-
-def _assumed_facts(choice: CorpusChoice, assumed: AssumedCorpus) -> CorpusFacts:
-    return CorpusFacts(
-        source=choice.source,
-        fingerprint=None,
-        vocab_size=assumed.vocab_size,
-        seq_len=choice.seq_len,
-        train_tokens=assumed.train_tokens,
-        validation_tokens=assumed.validation_tokens,
-        bytes_per_token=assumed.bytes_per_token,
-    )
-
-
 def _runs(sweep: Sweep, vocab_size: int) -> list[Run]:
     window = sweep.design.isoflop.tokens_per_param if sweep.design.isoflop else (0.0, math.inf)
     setting = Setting(sweep.corpus.seq_len, vocab_size, window, sweep.backbone)
-    all_targets = targets_by_variant(sweep.design)
+    shared_targets = targets_by_variant(sweep.design)
     runs: list[Run] = []
     for series in resolve_series(sweep, vocab_size):
         for variant, targets in targets_by_variant(sweep.design, series.label).items():
             own = series.varied(variant)
-            runs += plan_runs(own, variant.rung, targets, all_targets[variant], setting)
+            runs += plan_runs(own, variant.rung, targets, shared_targets[variant], setting)
     return runs
 
 
@@ -241,7 +221,9 @@ def _trials(
     """The trials of one run, one for each seed; none where the window leaves it no cell."""
     if not run.cells:
         return
-    train = run.series.train
+    train, precision = run.series.train, run.series.train.precision
+    if precision == "auto":
+        precision = "bfloat16" if run.rung.width >= bfloat16_from_width else "float32"
     extra_input_ids = run.series.needs.extra_input_ids
     params = parameter_groups(run.rung, facts.vocab_size, extra_input_ids, sweep.backbone)
     first = Trial(
@@ -253,7 +235,7 @@ def _trials(
         evaluation=Evaluation(sweep.evaluation.sequences, sweep.evaluation.seed),
         observe_at_steps=tuple(cell.step for cell in run.cells),
         seed=train.seeds[0],
-        precision=_precision(run, bfloat16_from_width),
+        precision=precision,
         backbone=sweep.backbone,
         prefix_share=train.prefix_share,
     )
@@ -282,23 +264,6 @@ def _twin_problems(trials: Iterable[PlannedTrial]) -> Iterator[Problem]:
             yield Problem(path, expected, f"the series {planned.series!r}", at_key=True)
 
 
-def _precision(run: Run, bfloat16_from_width: float) -> Precision:
-    asked = run.series.train.precision
-    if asked == "auto":
-        return "bfloat16" if run.rung.width >= bfloat16_from_width else "float32"
-    return asked
-
-
-def _totals(trials: tuple[PlannedTrial, ...]) -> Totals:
-    return Totals(
-        n_trials=len(trials),
-        n_cells=sum(len(planned.cells) for planned in trials),
-        tokens=sum(planned.cells[-1].tokens for planned in trials),
-        train_flops=math.fsum(planned.cells[-1].flops for planned in trials),
-        eval_flops=math.fsum(map(_eval_flops, trials)),
-    )
-
-
 def _eval_flops(planned: PlannedTrial) -> float:
     trial = planned.trial
     tokens = len(planned.cells) * trial.evaluation.n_sequences * trial.data.seq_len
@@ -309,26 +274,3 @@ def _refuse(problems: Iterable[Problem]) -> None:
     found = dict.fromkeys(problems)  # series share most problems of a rung
     if found:
         raise InvalidSweep(found)
-
-
-def stored_plan(plan: Plan) -> StoredPlan:
-    """A plan as the store keeps it."""
-    return StoredPlan(plan.name, tuple(_stored(planned) for planned in plan.trials))
-
-
-def _stored(planned: PlannedTrial) -> StoredTrial:
-    return StoredTrial(
-        series=planned.series,
-        trial_id=planned.trial.trial_id,
-        trajectory_id=planned.trial.trajectory_id,
-        source=planned.source,
-        reading=planned.reading,
-        resources=planned.resources,
-        trial=planned.trial,
-        cells=tuple(
-            StoredCell(cell.budget_flops, cell.step, cell.tokens, cell.flops)
-            for cell in planned.cells
-        ),
-        params=planned.params,
-        flops_per_token=planned.flops_per_token,
-    )

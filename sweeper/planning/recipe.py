@@ -1,10 +1,14 @@
-"""What `auto` means for batch size, learning rates, warmup and the end of a schedule.
+"""What `auto` means for batch size, learning rates, warmup, the end of a schedule and precision.
 
 The laws are the pooled ones of arXiv 2512.10858 (§5.6 and §5.7 of our specification), fitted over
 10^9 to 10^11 tokens with batches of 16 thousand to 2 million. Below that range they extrapolate;
 a sweep that matters should tune and name its own values. `analysis/tables/published_laws.csv` lists
 them too, beside those of single noise types; a test holds the two together.
 """
+
+import contextlib
+import math
+from pathlib import Path
 
 from sweeper.trials.ladder import BackboneName
 
@@ -34,6 +38,13 @@ COOLDOWN_SHARE = 0.2
 MIN_LEARNING_RATE_RATIO = 0.1
 """End of the cosine of arXiv 2602.15014, in units of its peak."""
 
+BFLOAT16_CPU_WIDTH = 24
+"""On one core of a CPU with bfloat16 instructions, a training step of 16 × 64 tokens takes 1.0,
+0.9, 0.8, 0.7 and 0.5 of its float32 time at widths 16, 24, 48, 64 and 128."""
+
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""As `/proc/cpuinfo` calls the instructions on x86 and Arm."""
+
 
 def batch_sequences(tokens: float, seq_len: int) -> int:
     """Sequences per step for a run of `tokens` tokens: B* = 10^-2.4 · D^0.8225 tokens."""
@@ -54,3 +65,24 @@ def learning_rate(batch_tokens: float, backbone: BackboneName = "gidd") -> float
 def warmup_steps(first_observation_step: int) -> int:
     """Warmup for a run first observed after a number of steps."""
     return max(1, min(WARMUP_STEPS, round(WARMUP_SHARE * first_observation_step)))
+
+
+def bfloat16_from_width(*, has_gpu: bool) -> float:
+    """The width from which bfloat16 autocast is faster; infinite where it never is.
+
+    It decides `precision`, a part of a trial's identity, by the machine that plans: a CPU without
+    bfloat16 arithmetic would emulate it slowly.
+    """
+    if has_gpu:
+        return 0
+    return BFLOAT16_CPU_WIDTH if BFLOAT16_FLAGS & cpu_flags() else math.inf
+
+
+def cpu_flags() -> set[str]:
+    """Instruction sets of this machine's CPU; empty where the kernel does not tell."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                return set(value.split())
+    return set()

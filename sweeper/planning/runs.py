@@ -1,4 +1,4 @@
-"""One rung of one series as runs: batch, learning rates and schedule, and the cells they pass.
+"""One rung of one series as runs: batch, learning rates and schedule, and where each is observed.
 
 What is `auto` is resolved from the rung and the design alone, never from the series: the runs of
 two series on one rung see the same batches in the same order at the same learning rate.
@@ -17,6 +17,7 @@ from sweeper.sweepfile.fields import WarmupShare
 from sweeper.sweepfile.schema import Train
 from sweeper.trials.flops import FlopsPerToken, flops_per_token
 from sweeper.trials.ladder import BackboneName, Rung, trunk_params
+from sweeper.trials.plan import Observation
 from sweeper.trials.trial import ENDLESS_SCHEDULES, Optimizer
 
 MIN_STEPS = 50
@@ -25,18 +26,6 @@ warmup (a tenth of them) and AdamW's averages have time to settle."""
 
 MAX_TOKENS = 1e18
 """More tokens come from a typing error, and would not fit the 64-bit counts of the tables."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One observation to be."""
-
-    budget_flops: float | None
-    """Budget it stands for; None outside isoFLOP designs."""
-    step: int
-    tokens: int
-    flops: float
-    """Training FLOPs until this step, convention `full`."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,7 @@ class Run:
     rung: Rung
     optimizer: Optimizer
     flops_per_token: FlopsPerToken
-    cells: tuple[Cell, ...]
+    cells: tuple[Observation, ...]
     skipped: tuple[SkippedCell, ...]
     problems: tuple[Problem, ...]
 
@@ -91,17 +80,17 @@ def plan_runs(
     series: ResolvedSeries,
     rung: Rung,
     targets: Sequence[Target],
-    all_targets: Sequence[Target],
+    shared_targets: Sequence[Target],
     setting: Setting,
 ) -> list[Run]:
-    """The runs that reach the targets of a rung.
+    """The runs of a series that reach its targets of a rung.
 
-    One that passes them all, with settings that suit `all_targets`, those of every series. Where
+    One that passes them all, with `auto` resolved by the `shared_targets` of every series. Where
     the schedule depends on the length of the run, the points that a run passes are not the ends of
-    shorter ones: then one for each target, with settings of its own.
+    shorter ones: then one for each target, with `auto` resolved by that one.
     """
     if series.train.schedule in ENDLESS_SCHEDULES:
-        optimizer = optimizer_for(series.train, rung, all_targets, setting)
+        optimizer = optimizer_for(series.train, rung, shared_targets, setting)
         return [plan_run(series, rung, targets, optimizer, setting)]
     runs: list[Run] = []
     for target in targets:
@@ -124,7 +113,7 @@ def plan_run(
     """The run that passes all targets of a rung which lie in the window."""
     flops = setting.flops_per_token(rung, series.needs.doubled_share)
     tokens_per_step = optimizer.batch_sequences * setting.seq_len
-    cells: dict[int, Cell] = {}
+    cells: dict[int, Observation] = {}
     skipped: list[SkippedCell] = []
     problems: list[Problem] = []
     for target in targets:
@@ -146,7 +135,7 @@ def plan_run(
         elif step in cells:
             problems.append(Problem(target.path, _repeated(step, rung)))
         n_tokens = step * tokens_per_step
-        cells[step] = Cell(budget, step, n_tokens, n_tokens * flops.total)
+        cells[step] = Observation(budget, step, n_tokens, n_tokens * flops.total)
     optimizer = _over_its_length(optimizer, series.train, max(cells, default=0))
     return Run(series, rung, optimizer, flops, (*cells.values(),), (*skipped,), (*problems,))
 

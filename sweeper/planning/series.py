@@ -3,6 +3,7 @@
 Asks each family for its options and needs, so it loads torch; the schema does not.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -72,39 +73,32 @@ def _resolve(label: str, series: Series, train: Train, vocab_size: int) -> Resol
         family = load_family(series.family, vocab_size=vocab_size, **options)
         encoded = encoded_options(family)
     except ConfigError as error:
-        raise InvalidSweep(_blamed(label, series.family, options, vocab_size, error)) from error
+        found = _option_problems(label, series.family, options, vocab_size, error)
+        raise InvalidSweep(found) from error
     merged = train.overridden_by(series.train)
     return ResolvedSeries(label, series.family, encoded, family.needs, merged)
 
 
-def _blamed(
+def _option_problems(
     label: str, family: str, options: Mapping[str, Any], vocab_size: int, error: ConfigError
-) -> Iterator[Problem]:
+) -> list[Problem]:
     """The options that the family refuses on their own, or the whole series where none is."""
-    known = _option_names(family, vocab_size)
-    n_blamed = 0
+    known: list[str] = []
+    with contextlib.suppress(ConfigError):  # of a family that cannot be loaded without options
+        known = [name for name, _ in encoded_options(load_family(family, vocab_size=vocab_size))]
+    found: list[Problem] = []
     for name, value in options.items():
+        path = ("series", label, name)
+        if known and name not in known:
+            hint = did_you_mean(name, [*known, "train"])
+            expected = f"family {family} has no option {name!r}; {hint}"
+            found.append(Problem(path, expected, f"unknown key {name!r}", at_key=True))
+            continue
         try:
             encoded_options(load_family(family, vocab_size=vocab_size, **{name: value}))
         except ConfigError as refusal:
-            n_blamed += 1
-            path = ("series", label, name)
-            if known is None or name in known:
-                yield Problem(path, str(refusal))
-                continue
-            hint = did_you_mean(name, [*known, "train"])
-            expected = f"family {family} has no option {name!r}; {hint}"
-            yield Problem(path, expected, f"unknown key {name!r}", at_key=True)
-    if not n_blamed:
-        yield Problem(("series", label), str(error))
-
-
-def _option_names(family: str, vocab_size: int) -> list[str] | None:
-    """Names of a family's options; None for a family that has no defaults to load it with."""
-    try:
-        return [name for name, _ in encoded_options(load_family(family, vocab_size=vocab_size))]
-    except ConfigError:
-        return None
+            found.append(Problem(path, str(refusal)))
+    return found or [Problem(("series", label), str(error))]
 
 
 def misfit_batches(sweep: Sweep, series: Iterable[ResolvedSeries]) -> Iterator[Problem]:

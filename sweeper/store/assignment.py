@@ -5,16 +5,13 @@ and, when that turns true, writes a checkpoint and returns `"interrupted"`. It p
 `sweeper.store.layout`; an exception means that this attempt failed.
 """
 
+import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from sweeper.store.plan_file import StoredCell
 from sweeper.store.storage import StorePath
-from sweeper.trials.flops import FlopsPerToken
-from sweeper.trials.ladder import ParameterGroups
-from sweeper.trials.resources import BY_DEFAULT, Resources
-from sweeper.trials.text_options import AS_BYTES, Reading
+from sweeper.trials.plan import PlannedTrial
 from sweeper.trials.trial import Trial
 
 Outcome = Literal["published", "diverged", "interrupted"]
@@ -23,7 +20,7 @@ Outcome = Literal["published", "diverged", "interrupted"]
 FailureKind = Literal[
     "error", "gpu_oom", "host_oom", "disk_full", "preempted", "crashed", "stalled"
 ]
-"""What ended an attempt without an outcome; each kind has its policy (`policy.py`).
+"""What ended an attempt without an outcome; `retries.py` says what follows from each.
 
 `error`: the worker raised an exception · `gpu_oom`, `host_oom`: the memory of the GPU or of the
 machine did not suffice · `disk_full`: a result could not be written · `preempted`: its machine was
@@ -33,6 +30,41 @@ taken away, or asked it to stop · `crashed`: its process died · `stalled`: it 
 Device = Literal["cpu", "cuda"]
 
 
+AttemptOutcome = Outcome | FailureKind
+"""How an attempt ended."""
+
+_NOT_FAILED = ("published", "diverged", "interrupted", "preempted", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt as recorded; without an outcome it runs, or its driver died."""
+
+    number: int
+    """Counted from 1. Publishing fails once a later attempt has started."""
+    executor: str
+    device: Device
+    n_threads: int
+    """CPU threads of the worker. Sums differ in the last bit with their number."""
+    started_at: str
+    ended_at: str | None = None
+    micro_batch_sequences: int | None = None
+    outcome: AttemptOutcome | None = None
+    error_class: str | None = None
+    error_message: str | None = None
+    """One line; the traceback is in `<n>.traceback.txt`."""
+
+    @property
+    def started_s(self) -> float:
+        """Start as seconds since the epoch, to the second."""
+        return datetime.datetime.fromisoformat(self.started_at).timestamp()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without a result and without being asked to."""
+        return self.outcome not in _NOT_FAILED
+
+
 @dataclass(frozen=True)
 class Assignment:
     """One attempt at one trial."""
@@ -40,27 +72,14 @@ class Assignment:
     store_folder: StorePath
     """The sweep's results folder, absolute."""
     sweep: str
-    series: str
-    """Label of the series; not part of the trial's identity."""
-    source: str
-    """Corpus as named in the sweep file."""
-    trial: Trial
-    cells: tuple[StoredCell, ...]
-    """One cell per observed step of `trial`, in that order."""
-    params: ParameterGroups
-    flops_per_token: FlopsPerToken
-    attempt: int
-    """Counted from 1. Publishing fails once a later attempt has started."""
-    n_threads: int
-    """CPU threads of the worker. Sums differ in the last bit with their number."""
-    device: Device
-    reading: Reading = AS_BYTES
-    resources: Resources = BY_DEFAULT
+    planned: PlannedTrial
+    """Observed only where results are missing, with the resources of this attempt."""
+    attempt: Attempt
 
     @property
-    def train_flops(self) -> float:
-        """Training FLOPs of the whole trial."""
-        return self.trial.n_steps * self.trial.tokens_per_step * self.flops_per_token.total
+    def trial(self) -> Trial:
+        """The trial to run."""
+        return self.planned.trial
 
 
 StopRequested = Callable[[], bool]

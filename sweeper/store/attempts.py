@@ -18,14 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.store import files
-from sweeper.store.assignment import Assignment, Device, FailureKind, Outcome
+from sweeper.store.assignment import Assignment, Attempt, AttemptOutcome, Device
 from sweeper.store.layout import Store
 from sweeper.store.storage import StorePath, read_many
-
-AttemptOutcome = Outcome | FailureKind
-"""How an attempt ended."""
-
-_NOT_FAILED = ("published", "diverged", "interrupted", "preempted", None)
 
 TRACEBACK_SUFFIX = ".traceback.txt"
 """Of the file beside a failed attempt; in the archive it is the attempt's field `traceback`."""
@@ -38,33 +33,6 @@ PROGRESS_INTERVAL_S = 2.0
 
 REMOTE_PROGRESS_INTERVAL_S = 8.0
 """The same in an object store, where each keeps training waiting for a moment and costs money."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One attempt as recorded; without an outcome it runs, or its driver died."""
-
-    number: int
-    executor: str
-    device: Device
-    n_threads: int
-    started_at: str
-    ended_at: str | None = None
-    micro_batch_sequences: int | None = None
-    outcome: AttemptOutcome | None = None
-    error_class: str | None = None
-    error_message: str | None = None
-    """One line; the traceback lies beside in `<n>.traceback.txt`."""
-
-    @property
-    def started_s(self) -> float:
-        """Start as seconds since the epoch, to the second."""
-        return _seconds(self.started_at)
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it ended without a result and without being asked to."""
-        return self.outcome not in _NOT_FAILED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +165,7 @@ def progress_reporter(assignment: Assignment) -> Callable[[Progress], None]:
         now_s = time.monotonic()
         if now_s - last_written_s >= interval_s:
             last_written_s = now_s
-            fields: dict[str, Any] = {"attempt": assignment.attempt, "updated_at": utc_now()}
+            fields: dict[str, Any] = {"attempt": assignment.attempt.number, "updated_at": utc_now()}
             fields |= dataclasses.asdict(progress)
             if not math.isfinite(progress.loss_nats_per_token or 0.0):
                 fields["loss_nats_per_token"] = None

@@ -8,99 +8,50 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sweeper.store.assignment import Assignment
-from sweeper.store.attempts import Attempt
-from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredCell, StoredPlan, StoredTrial
 from sweeper.store.results import Published
-from sweeper.trials.trial import Trial
+from sweeper.trials.plan import PlannedTrial
 
 
-@dataclass(frozen=True)
-class Remaining:
-    """A trajectory with cells that are not published, and the trial that yields them."""
-
-    planned: StoredTrial
-    trial: Trial
-    """The planned trial, or the same run observed at its missing steps only."""
-    trial_id: str
-    cells: tuple[StoredCell, ...]
-    """The missing cells, one per observed step of `trial`."""
-
-    @property
-    def train_flops(self) -> float:
-        """Training FLOPs of the trial from its start."""
-        return self.cells[-1].flops
-
-
-def missing(
-    planned_trials: Iterable[StoredTrial], published: Iterable[Published]
-) -> tuple[Remaining, ...]:
+def pending_trials(
+    planned_trials: Iterable[PlannedTrial], published: Iterable[Published]
+) -> tuple[PlannedTrial, ...]:
     """What to run so that every planned cell is published, in the order of the plan.
 
-    A cell is settled by any record of its trajectory that observed its step, or that diverged
-    before it. A trial is settled by its own record, whatever that holds. What several planned
-    trials want of one trajectory is trained once.
+    A trial that is done in part is observed at its missing steps only. Several planned trials of
+    one trajectory are trained together, once.
     """
-    settled = Settled.by(published)
-    by_trajectory: dict[str, list[StoredTrial]] = {}
+    done = DonePoints.of(published)
+    by_trajectory: dict[str, list[PlannedTrial]] = {}
     for planned in planned_trials:
-        if not settled.has_all(planned):
+        if not done.cover(planned):
             by_trajectory.setdefault(planned.trajectory_id, []).append(planned)
-    candidates = (_remaining(group, settled) for group in by_trajectory.values())
-    return tuple(
-        each for each in candidates if each.cells and each.trial_id not in settled.trial_ids
-    )
-
-
-def _remaining(group: list[StoredTrial], settled: "Settled") -> Remaining:
-    """What the planned trials of one trajectory still want of it."""
-    planned = group[0]
-    wanted = {cell.step: cell for other in reversed(group) for cell in other.cells}
-    cells = tuple(
-        wanted[step] for step in sorted(wanted) if not settled.has(planned.trajectory_id, step)
-    )
-    steps = tuple(cell.step for cell in cells)
-    if not steps or steps == planned.trial.observe_at_steps:
-        return Remaining(planned, planned.trial, planned.trial_id, cells)
-    trial = dataclasses.replace(planned.trial, observe_at_steps=steps)
-    return Remaining(planned, trial, trial.trial_id, cells)
-
-
-def assignment(
-    store: Store, plan: StoredPlan, remaining: Remaining, attempt: Attempt
-) -> Assignment:
-    """The assignment of an attempt at a trial."""
-    return Assignment(
-        store_folder=store.folder,
-        sweep=plan.name,
-        series=remaining.planned.series,
-        source=remaining.planned.source,
-        reading=remaining.planned.reading,
-        resources=remaining.planned.resources,
-        trial=remaining.trial,
-        cells=remaining.cells,
-        params=remaining.planned.params,
-        flops_per_token=remaining.planned.flops_per_token,
-        attempt=attempt.number,
-        n_threads=attempt.n_threads,
-        device=attempt.device,
-    )
+    pending: list[PlannedTrial] = []
+    for first, *others in by_trajectory.values():
+        cells = {cell.step: cell for each in (*reversed(others), first) for cell in each.cells}
+        steps = tuple(s for s in sorted(cells) if not done.include(first.trajectory_id, s))
+        if steps and steps != first.trial.observe_at_steps:
+            trial = dataclasses.replace(first.trial, observe_at_steps=steps)
+            left = tuple(cells[step] for step in steps)
+            first = dataclasses.replace(first, trial=trial, cells=left)
+        if steps and first.trial_id not in done.trial_ids:
+            pending.append(first)
+    return tuple(pending)
 
 
 @dataclass(frozen=True)
-class Settled:
-    """Which points of which trajectories have a result."""
+class DonePoints:
+    """The steps of trajectories that have a result."""
 
     trial_ids: frozenset[str]
+    """A trial is done by its own record, whatever that holds."""
     observed: frozenset[tuple[str, int]]
-    """Trajectory and step."""
+    """Trajectory and step: done by any record that observed it."""
     diverged_at: dict[str, int]
-    """Steps taken until divergence, by trajectory."""
+    """Steps taken until divergence, by trajectory; every later step is done, too."""
 
     @classmethod
-    def by(cls, published: Iterable[Published]) -> "Settled":
-        """What a set of records settles."""
+    def of(cls, published: Iterable[Published]) -> "DonePoints":
+        """What a set of records holds."""
         records = tuple(published)
         return cls(
             trial_ids=frozenset(record.trial_id for record in records),
@@ -112,14 +63,14 @@ class Settled:
             },
         )
 
-    def has(self, trajectory_id: str, step: int) -> bool:
-        """Whether this point needs no training any more."""
+    def include(self, trajectory_id: str, step: int) -> bool:
+        """Whether a point needs no training any more."""
         return (trajectory_id, step) in self.observed or step >= self.diverged_at.get(
             trajectory_id, step + 1
         )
 
-    def has_all(self, planned: StoredTrial) -> bool:
-        """Whether this planned trial needs no training any more."""
+    def cover(self, planned: PlannedTrial) -> bool:
+        """Whether a planned trial needs no training any more."""
         return planned.trial_id in self.trial_ids or all(
-            self.has(planned.trajectory_id, cell.step) for cell in planned.cells
+            self.include(planned.trajectory_id, cell.step) for cell in planned.cells
         )

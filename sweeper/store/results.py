@@ -93,7 +93,7 @@ def publish(assignment: Assignment, result: Result) -> bool:
     _check(assignment, result)
     store, trial = Store(assignment.store_folder), assignment.trial
     record = store.record(trial.trial_id)
-    is_superseded = attempts.latest_number(store, trial.trial_id) > assignment.attempt
+    is_superseded = attempts.latest_number(store, trial.trial_id) > assignment.attempt.number
     is_first = not is_superseded and files.create_exclusively(record, _encode(assignment, result))
     if not is_superseded or record.exists():  # else the later attempt resumes from them
         files.remove_folder(store.checkpoints(trial))
@@ -198,7 +198,7 @@ def _parsed_head(path: StorePath, data: bytes) -> Published:
 def _encode(assignment: Assignment, result: Result) -> bytes:
     # Rows hold plain values only, which dataclasses.asdict would copy one by one.
     parts: dict[str, Any] = {
-        "attempt": assignment.attempt,
+        "attempt": assignment.attempt.number,
         "identity": canonical(assignment.trial),
         "trial": vars(result.trial),
         "observations": [vars(row) for row in result.observations],

@@ -55,7 +55,7 @@ def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
         trial_id=trial.trial_id,
         trajectory_id=trial.trajectory_id,
         sweep=assignment.sweep,
-        series=assignment.series,
+        series=assignment.planned.series,
         family=trial.family,
         family_options=json.dumps(dict(trial.family_options)),
         seed=trial.seed,
@@ -67,14 +67,14 @@ def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
         optimizer=json.dumps(dataclasses.asdict(trial.optimizer)),
         precision=trial.precision,
         tokens=tokens,
-        train_flops=tokens * assignment.flops_per_token.total,
-        data_source=assignment.source,
+        train_flops=tokens * assignment.planned.flops_per_token.total,
+        data_source=assignment.planned.source,
         data_fingerprint=trial.data.fingerprint,
         eval_sequences=trial.evaluation.n_sequences,
         trainer_version=trial.trainer_version,
-        n_attempts=assignment.attempt,
-        device=assignment.device,
-        n_threads=assignment.n_threads,
+        n_attempts=assignment.attempt.number,
+        device=assignment.attempt.device,
+        n_threads=assignment.attempt.n_threads,
         **vars(ending),
     )
 
@@ -84,7 +84,7 @@ def observation_row(
 ) -> ObservationRow:
     """One row of `observations`; raises ValueError for a step that is not assigned."""
     trial = assignment.trial
-    cells = {cell.step: cell for cell in assignment.cells}
+    cells = {cell.step: cell for cell in assignment.planned.cells}
     if measurement.step not in cells:
         raise ValueError(f"step {measurement.step} of trial {trial.trial_id} is not to be observed")
     tokens = measurement.step * trial.tokens_per_step
@@ -92,12 +92,12 @@ def observation_row(
         trial_id=trial.trial_id,
         trajectory_id=trial.trajectory_id,
         sweep=assignment.sweep,
-        series=assignment.series,
+        series=assignment.planned.series,
         family=trial.family,
         seed=trial.seed,
         budget_flops=cells[measurement.step].budget_flops,
         tokens=tokens,
-        flops=tokens * assignment.flops_per_token.total,
+        flops=tokens * assignment.planned.flops_per_token.total,
         status=status,
         **vars(measurement),
         **_ingredients(assignment),
@@ -111,10 +111,10 @@ def loss_row(
     tokens = step * assignment.trial.tokens_per_step
     return LossRow(
         trial_id=assignment.trial.trial_id,
-        series=assignment.series,
+        series=assignment.planned.series,
         step=step,
         tokens=tokens,
-        flops=tokens * assignment.flops_per_token.total,
+        flops=tokens * assignment.planned.flops_per_token.total,
         loss_nats_per_token=loss,
         learning_rate=learning_rate,
         grad_norm=grad_norm,
@@ -123,7 +123,8 @@ def loss_row(
 
 def _ingredients(assignment: Assignment) -> dict[str, Any]:
     """Columns that trials and observations share: what every convention is computed from."""
-    trial, params, flops = assignment.trial, assignment.params, assignment.flops_per_token
+    planned, trial = assignment.planned, assignment.trial
+    params, flops = planned.params, planned.flops_per_token
     return {
         "n_layers": trial.rung.n_layers,
         "width": trial.rung.width,

@@ -10,17 +10,17 @@ their own `verify` names it. Links are not followed, so nothing outside the fold
 
 import json
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.errors import StoreError
 from sweeper.store import files
 from sweeper.store.layout import Store
-from sweeper.store.pending import Remaining, Settled, missing
-from sweeper.store.plan_file import StoredPlan
+from sweeper.store.pending import DonePoints, pending_trials
 from sweeper.store.results import Published, flaws, published, read_head, record_paths
 from sweeper.store.storage import StorePath
+from sweeper.trials.plan import Plan, PlannedTrial
 
 logger = logging.getLogger(__name__)
 
@@ -37,35 +37,36 @@ class _Offer:
 
     def settles(self, steps: Collection[int]) -> set[int]:
         """Those of some steps of its trajectory that need no training if it is taken."""
-        settled = Settled.by([self.head])
-        return {step for step in steps if settled.has(self.head.trajectory_id, step)}
+        done = DonePoints.of([self.head])
+        return {step for step in steps if done.include(self.head.trajectory_id, step)}
 
 
-def adopt(store: Store, plan: StoredPlan) -> tuple[Published, ...]:
+def adopt(store: Store, plan: Plan) -> tuple[Published, ...]:
     """Take over all results of siblings that settle missing cells; returns what was taken.
 
     Call it while holding the sweep. Looks at no sibling when no cell is missing.
     """
-    left = missing(plan.trials, published(store))
-    offers: dict[str, list[_Offer]] = {each.planned.trajectory_id: [] for each in left}
+    left = pending_trials(plan.trials, published(store))
+    offers: dict[str, list[_Offer]] = {each.trajectory_id: [] for each in left}
     for sibling in _siblings(store) if left else ():
         for offer in _offers_of(sibling):
             if offer.head.trajectory_id in offers:
                 offers[offer.head.trajectory_id].append(offer)
     return tuple(
-        head
-        for remaining in left
-        for head in _take(store, remaining, offers[remaining.planned.trajectory_id])
+        head for pending in left for head in _take(store, pending, offers[pending.trajectory_id])
     )
 
 
-def adopt_one(store: Store, remaining: Remaining) -> Published | None:
+def adopt_one(
+    store: Store, pending: PlannedTrial, planned_ids: Iterable[str] = ()
+) -> Published | None:
     """Take over one trial from a sibling that has published it meanwhile, whole or not at all.
 
-    Cheap enough to call before every attempt: looks for two files in each sibling.
+    `planned_ids` are those of its trajectory in the plan. Cheap enough to call before every
+    attempt: looks for few files in each sibling.
     """
-    steps = {cell.step for cell in remaining.cells}
-    trial_ids = dict.fromkeys((remaining.trial_id, remaining.planned.trial_id))
+    steps = {cell.step for cell in pending.cells}
+    trial_ids = dict.fromkeys((pending.trial_id, *planned_ids))
     for sibling in _siblings(store):
         for trial_id in trial_ids:
             offer = _offer(sibling.record(trial_id))
@@ -74,9 +75,9 @@ def adopt_one(store: Store, remaining: Remaining) -> Published | None:
     return None
 
 
-def _take(store: Store, remaining: Remaining, offers: list[_Offer]) -> Iterator[Published]:
+def _take(store: Store, pending: PlannedTrial, offers: list[_Offer]) -> Iterator[Published]:
     """Copy as few records as settle what can be settled."""
-    steps = {cell.step for cell in remaining.cells}
+    steps = {cell.step for cell in pending.cells}
     while offers and steps:
         # Of equals the one that observed least beside: its points may be here already.
         best = max(offers, key=lambda o: (len(o.settles(steps)), -len(o.head.observed_steps)))

@@ -1,14 +1,23 @@
 """Submitting: what a user asked for, the plan that follows, and where it is about to run."""
 
+import contextlib
+import importlib.metadata
+import os
+import platform
+import subprocess
 from pathlib import Path
+from typing import Any
 
 from sweeper.store import files
 from sweeper.store.layout import Store
-from sweeper.store.manifest import manifest
-from sweeper.store.plan_file import StoredPlan, write_plan
+from sweeper.store.plan_file import write_plan
+from sweeper.trials.plan import Plan
+
+PACKAGES = ("sweeper", "torch", "ray", "numpy", "pyarrow", "pandas", "scipy")
+"""Distributions whose versions can matter for a result."""
 
 
-def submit(store: Store, plan: StoredPlan, text: str) -> None:
+def submit(store: Store, plan: Plan, text: str) -> None:
     """Record a sweep file, its plan, and versions and hardware.
 
     `text` is the sweep file as submitted, overrides included. Call it while holding
@@ -20,18 +29,67 @@ def submit(store: Store, plan: StoredPlan, text: str) -> None:
     record_plan(store, plan, text)
 
 
-def record_plan(store: Store, plan: StoredPlan, text: str) -> None:
-    """Record a sweep file and its plan; all that a driver at work is told (`handover.py`)."""
-    _add_revision(store, text.encode())
+def record_plan(store: Store, plan: Plan, text: str) -> None:
+    """Record a sweep file and its plan; all that a driver at work needs to know (`replan.py`)."""
+    current, data = store.folder / "sweep.yaml", text.encode()
+    if not current.exists() or current.read_bytes() != data:
+        revisions = store.folder / "revisions"
+        number = 1 + len(list(revisions.glob("[0-9]*.yaml")))
+        while not files.create_exclusively(revisions / f"{number:04d}.yaml", data):
+            number += 1  # somebody else submits at the same time
+        files.replace(current, data)
     write_plan(store, plan)
 
 
-def _add_revision(store: Store, data: bytes) -> None:
-    current = store.folder / "sweep.yaml"
-    if current.exists() and current.read_bytes() == data:
-        return
-    revisions = store.folder / "revisions"
-    number = 1 + len(list(revisions.glob("[0-9]*.yaml")))
-    while not files.create_exclusively(revisions / f"{number:04d}.yaml", data):
-        number += 1  # somebody else submits at the same time
-    files.replace(current, data)
+def manifest() -> dict[str, Any]:
+    """Versions, git commit and hardware as plain JSON values: where and with what a sweep ran.
+
+    Nothing in it identifies a user, a host or a path, and no environment variable is read.
+    """
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "git": _git(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu_model(),
+        "cpu_cores": os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "gpus": _command("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"),
+    }
+
+
+def version(package: str) -> str | None:
+    """Installed version of a package, without importing it."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
+
+
+def _git() -> dict[str, Any] | None:
+    here = str(Path(__file__).parent)
+    commit = _command("git", "-C", here, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    changes = _command("git", "-C", here, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit[0], "has_uncommitted_changes": bool(changes)}
+
+
+def _command(*words: str) -> list[str]:
+    """Output lines of a program; none when it is absent, fails or hangs."""
+    try:
+        run = subprocess.run(words, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return run.stdout.splitlines()
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _memory_gib() -> float:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)

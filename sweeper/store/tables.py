@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweeper.store import files
-from sweeper.store.attempts import Attempt, archive_attempts, attempts, begun_trials, read_progress
+from sweeper.store.assignment import Assignment, Attempt
+from sweeper.store.attempts import archive_attempts, attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
-from sweeper.store.pending import Remaining, assignment, missing
-from sweeper.store.plan_file import StoredPlan
+from sweeper.store.pending import pending_trials
 from sweeper.store.results import (
     LOSS_COLUMNS,
     Published,
@@ -32,6 +32,7 @@ from sweeper.store.results import (
     write_index,
 )
 from sweeper.store.rows import Ending, trial_row
+from sweeper.trials.plan import Plan, PlannedTrial
 from sweeper.trials.records import ROW_TYPES, TableName, TrialRow, schema
 
 FILE_NAME = "part-0.parquet"
@@ -58,7 +59,7 @@ class Labels:
     """By trajectory and step."""
 
     @classmethod
-    def of(cls, plan: StoredPlan) -> "Labels":
+    def of(cls, plan: Plan) -> "Labels":
         """The labels of a plan; where two series share a trajectory, the first one's."""
         series: dict[str, str] = {}
         budgets: dict[tuple[str, int], float | None] = {}
@@ -70,7 +71,7 @@ class Labels:
         return cls(plan.name, series, budgets)
 
 
-def refresh_tables(store: Store, plan: StoredPlan) -> None:
+def refresh_tables(store: Store, plan: Plan) -> None:
     """Bring all four tables, and the index, up to date with plan, records and failed attempts.
 
     Only records that have changed are read: at ten thousand, reading all takes several seconds.
@@ -98,7 +99,7 @@ def refresh_tables(store: Store, plan: StoredPlan) -> None:
     write_index(store, RecordIndex(stamps, heads, _basis(store, labels, failed)))
 
 
-def build_tables(store: Store, plan: StoredPlan) -> Tables:
+def build_tables(store: Store, plan: Plan) -> Tables:
     """The four tables as they should be, from the records alone.
 
     Raises StoreError for a torn record.
@@ -116,9 +117,7 @@ def read_table(store: Store, name: TableName) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema(name))
 
 
-def tidy(
-    store: Store, plan: StoredPlan, published: Iterable[Published], *, before_s: float
-) -> None:
+def tidy(store: Store, plan: Plan, published: Iterable[Published], *, before_s: float) -> None:
     """Remove temporary files older than `before_s` and checkpoints that nothing resumes from, and
     archive attempts at published trials.
 
@@ -127,7 +126,7 @@ def tidy(
     """
     records = tuple(published)
     files.remove_temporaries(store.folder, before_s)
-    pending = {each.planned.trajectory_id for each in missing(plan.trials, records)}
+    pending = {each.trajectory_id for each in pending_trials(plan.trials, records)}
     settled = {record.trajectory_id for record in records} - pending
     checkpoints = store.folder / "checkpoints"
     for trajectory_id in settled.intersection(path.name for path in checkpoints.glob("*")):
@@ -153,23 +152,23 @@ def _share_points(heads: Iterable[Published]) -> bool:
     return len({point[:2] for point in observed}) < len(observed)
 
 
-def _failed_rows(store: Store, plan: StoredPlan, published: Iterable[Published]) -> list[TrialRow]:
+def _failed_rows(store: Store, plan: Plan, published: Iterable[Published]) -> list[TrialRow]:
     """One row per planned trial without a result whose latest attempt failed."""
     rows = []
     begun = begun_trials(store)
-    for remaining in missing(plan.trials, published):
-        if remaining.trial_id in begun:
-            history = attempts(store, remaining.trial_id)
+    for planned in pending_trials(plan.trials, published):
+        if planned.trial_id in begun:
+            history = attempts(store, planned.trial_id)
             if history and history[-1].has_failed:
-                rows.append(_failed_row(store, plan, remaining, history))
+                rows.append(_failed_row(store, plan, planned, history))
     return rows
 
 
 def _failed_row(
-    store: Store, plan: StoredPlan, remaining: Remaining, history: tuple[Attempt, ...]
+    store: Store, plan: Plan, planned: PlannedTrial, history: tuple[Attempt, ...]
 ) -> TrialRow:
     last = history[-1]
-    reported = read_progress(store, remaining.trial_id)
+    reported = read_progress(store, planned.trial_id)
     ending = Ending(
         status="failed",
         steps=reported.progress.step if reported else 0,
@@ -181,7 +180,7 @@ def _failed_row(
         error_class=last.error_class,
         error_message=last.error_message,
     )
-    return trial_row(assignment(store, plan, remaining, last), ending)
+    return trial_row(Assignment(store.folder, plan.name, planned, last), ending)
 
 
 def _tables_of(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import pydantic
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sweeper.sweepfile.document import KeyPath, Problem, closest, did_you_mean
@@ -16,7 +17,7 @@ Model = type[pydantic.BaseModel]
 def problems(error: pydantic.ValidationError, schema: Model) -> list[Problem]:
     """Every problem that validating a file against a schema found."""
     details = error.errors(include_url=False, include_input=False)
-    unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
+    unknown = [detail["loc"] for detail in details if detail["type"] in _UNKNOWN_KEY]
     return [_problem(detail, schema) for detail in details if not _is_misspelt(detail, unknown)]
 
 
@@ -37,7 +38,7 @@ def _problem(detail: ErrorDetails, schema: Model) -> Problem:
         is_key = is_key or context["at_key"]
         found = f"the key {path[-1]!r}" if is_key else ""
         return Problem(path, context["expected"], found, at_key=is_key)
-    if kind == "extra_forbidden":
+    if kind in _UNKNOWN_KEY:
         expected = did_you_mean(str(path[-1]), _keys(schema, path[:-1]))
         return Problem(path, expected, found=f"unknown key {path[-1]!r}", at_key=True)
     if kind == "missing":
@@ -55,12 +56,15 @@ def _expected(kind: str, context: Mapping[str, Any], keys: list[str]) -> str:
     if kind in _BOUNDS:
         word, name = _BOUNDS[kind]
         return f"expected {word} {context[name]:,}"
-    if kind in ("model_type", "dict_type", "model_attributes_type"):
+    if kind in ("model_type", "dict_type", "model_attributes_type", "dataclass_type"):
         return (
             f"expected a mapping{f' with the keys {names}' if (names := ', '.join(keys)) else ''}"
         )
     return _KINDS.get(kind, "")
 
+
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+"""Of a model and of a dataclass."""
 
 _BOUNDS = {
     "greater_than": ("more than", "gt"),
@@ -80,16 +84,21 @@ def _keys(schema: Model, path: KeyPath) -> list[str]:
     for part in path:
         annotation = _inner(annotation, part)
     annotation = _unwrapped(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        return [field.alias or name for name, field in annotation.model_fields.items()]
-    return []
+    return [*_fields(annotation)]
+
+
+def _fields(annotation: Any) -> dict[str, FieldInfo]:
+    """The fields of a model or a pydantic dataclass by their keys; none for other annotations."""
+    if not isinstance(annotation, type):
+        return {}
+    fields: dict[str, FieldInfo] = getattr(annotation, "__pydantic_fields__", {})
+    return {field.alias or name: field for name, field in fields.items()}
 
 
 def _inner(annotation: Any, part: str | int) -> Any:
     """The annotation of the value under one more key or list position."""
     annotation = _unwrapped(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        fields = {field.alias or name: field for name, field in annotation.model_fields.items()}
+    if fields := _fields(annotation):
         return fields[str(part)].annotation if part in fields else None
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is dict:

@@ -5,7 +5,8 @@ import itertools
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+import pydantic.dataclasses
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from sweeper.sweepfile.fields import (
     AutoCount,
@@ -20,7 +21,7 @@ from sweeper.sweepfile.fields import (
 )
 from sweeper.sweepfile.quantities import parse_seconds
 from sweeper.trials.ladder import Rung, trunk_params
-from sweeper.trials.resources import Resources
+from sweeper.trials.resources import Resources, RetryPolicy
 
 
 def _positive_seconds(value: object) -> float:
@@ -31,6 +32,12 @@ def _positive_seconds(value: object) -> float:
 
 
 AutoSeconds = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_positive_seconds))]
+
+
+checked = pydantic.dataclasses.dataclass(
+    frozen=True, kw_only=True, config=ConfigDict(extra="forbid")
+)
+"""Makes a subclass of a plain dataclass a mapping of the sweep file; unknown keys are refused."""
 
 
 class TrialResources(Part):
@@ -100,15 +107,13 @@ class ResourceChoice(TrialResources):
         return TrialResources.model_construct(**chosen)
 
 
-class RetryChoice(Part):
-    """How often a trial is tried again before it is given up."""
+@checked
+class RetryChoice(RetryPolicy):
+    """`retry` in a sweep file."""
 
-    failures: Annotated[Count, Field(ge=0)] = 2
-    """After errors, crashes and stalls of its own."""
-    preemptions: Annotated[Count, Field(ge=0)] = 100
-    """After its machine was taken away."""
-    same_error: Annotated[Count, Field(ge=2)] = 3
-    """Trials in a row that end in one and the same error, upon which the sweep stops."""
+    failures: Annotated[Count, Field(ge=0)] = RetryPolicy.failures
+    preemptions: Annotated[Count, Field(ge=0)] = RetryPolicy.preemptions
+    same_error: Annotated[Count, Field(ge=2)] = RetryPolicy.same_error
 
 
 def _n_ranks(chosen: TrialResources) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from sweeper.errors import ConfigError
 from sweeper.families import family_names
@@ -44,8 +44,10 @@ from sweeper.sweepfile.fields import (
     wrong,
 )
 from sweeper.sweepfile.messages import problems
-from sweeper.sweepfile.resources import ResourceChoice, RetryChoice
+from sweeper.sweepfile.quantities import parse_count
+from sweeper.sweepfile.resources import ResourceChoice, RetryChoice, checked
 from sweeper.trials.ladder import BackboneName, Rung
+from sweeper.trials.resources import Limits
 from sweeper.trials.text_options import AS_BYTES, KEYS, READING_KEYS, Reading
 from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO, MAX_VOCAB_SIZE, Schedule
 
@@ -130,7 +132,7 @@ class Train(Part):
     prefix_share: ShareOrAll = 0.0
     """Share of the sequences that keep a clean prefix, see `prefixes.py`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 autocast where it is faster, see `precision.py`."""
+    """`auto`: bfloat16 autocast where it is faster, see `recipe.py`."""
 
     @model_validator(mode="after")
     def _distinct_seeds(self) -> "Train":
@@ -296,14 +298,19 @@ class EvaluationChoice(Part):
     """Seed of noise levels and noise, shared by all trials."""
 
 
-class Limits(Part):
-    """Hard stops; absent means none."""
+def _count_or_null(value: object) -> float:
+    return math.inf if value is None else parse_count(value)
 
-    flops: Annotated[Number, Field(gt=0)] = math.inf
-    """Training FLOPs of the whole plan."""
-    wall_s: Annotated[Seconds, Field(gt=0)] = Field(default=math.inf, alias="wall")
-    """Seconds since the start."""
-    trials: Annotated[Count, Field(ge=1)] | None = None
+
+@checked
+class LimitsChoice(Limits):
+    """`limits` in a sweep file, whose limit on FLOPs is one on the whole plan."""
+
+    flops: Annotated[Number, Field(gt=0)] = Limits.flops
+    wall_s: Annotated[Seconds, Field(gt=0)] = Field(default=Limits.wall_s, alias="wall")
+    n_trials: Annotated[float, BeforeValidator(_count_or_null), Field(ge=1)] = Field(
+        default=Limits.n_trials, alias="trials"
+    )
 
 
 class Sweep(Part):
@@ -320,7 +327,7 @@ class Sweep(Part):
     train: Train = Train()
     evaluation: EvaluationChoice = EvaluationChoice()
     resources: ResourceChoice = ResourceChoice()
-    limits: Limits = Limits()
+    limits: LimitsChoice = LimitsChoice()
     retry: RetryChoice = RetryChoice()
 
     @model_validator(mode="after")

@@ -74,7 +74,7 @@ def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     device of a rank is the current one. Raises DataError when the corpus is not the one that was
     planned.
     """
-    _prepare_process(assignment.n_threads)
+    _prepare_process(assignment.attempt.n_threads)
     corpus = _planned_corpus(assignment)
     run = _Run(assignment, corpus, stop, distributed.current())
     try:
@@ -102,11 +102,11 @@ class _Run:
         self.stop, self.ranks = stop, ranks
         self.report: Callable[[Progress], None] = progress_reporter(assignment)
         self.checkpoints = Checkpoints(Store(assignment.store_folder), self.trial)
-        self.pace = Pace(assignment.resources.checkpoint_every_s)
+        self.pace = Pace(assignment.planned.resources.checkpoint_every_s)
         self.measured = Measured()
-        device = torch.device(assignment.device)
+        device = torch.device(assignment.attempt.device)
         self.trainer = Trainer(
-            self.trial, family_of(self.trial), corpus, device, assignment.resources, ranks
+            self.trial, family_of(self.trial), corpus, device, assignment.planned.resources, ranks
         )
         self.validation = validation_set(
             corpus,
@@ -263,7 +263,7 @@ class _Run:
             n_steps=self.trial.n_steps,
             flops_done=trainer.step
             * self.trial.tokens_per_step
-            * self.assignment.flops_per_token.total,
+            * self.assignment.planned.flops_per_token.total,
             loss_nats_per_token=measured.log[-1].loss_nats_per_token if measured.log else None,
             train_time_s=measured.train_time_s,
             eval_time_s=measured.eval_time_s,
@@ -289,13 +289,13 @@ def _measured_from(fields: dict[str, Any]) -> Measured:
 
 
 def _planned_corpus(assignment: Assignment) -> Corpus:
-    cache = cache_beside(assignment.store_folder.parent)
-    corpus = _load_corpus_once(assignment.source, cache, assignment.reading)
-    planned = assignment.trial.data.fingerprint
-    if corpus.fingerprint != planned:
+    planned, cache = assignment.planned, cache_beside(assignment.store_folder.parent)
+    corpus = _load_corpus_once(planned.source, cache, planned.reading)
+    expected = planned.trial.data.fingerprint
+    if corpus.fingerprint != expected:
         raise DataError(
-            f"corpus {assignment.source!r} has fingerprint {corpus.fingerprint}, but the plan was "
-            f"made for {planned}: its files changed, or this worker sees others; restore them or "
+            f"corpus {planned.source!r} has fingerprint {corpus.fingerprint}, but the plan was "
+            f"made for {expected}: its files changed, or this worker sees others; restore them or "
             "run the sweep again to plan anew"
         )
     return corpus

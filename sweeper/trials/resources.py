@@ -1,5 +1,9 @@
-"""What a trial runs on. None of it is part of the trial's identity."""
+"""What a trial runs on, how often it is retried, and what a sweep may cost.
 
+None of it is part of a trial's identity.
+"""
+
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,3 +32,27 @@ class Resources:
 
 BY_DEFAULT = Resources()
 """One rank, on a GPU where there is any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How often a trial is tried again before it is given up."""
+
+    failures: int = 2
+    """After errors, crashes and stalls of its own."""
+    preemptions: int = 100
+    """After its machine was taken away."""
+    same_error: int = 3
+    """Trials in a row that end in one and the same error, upon which the sweep stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Hard stops of a sweep; infinite means none."""
+
+    flops: float = math.inf
+    """Training FLOPs of the whole sweep, published results included."""
+    wall_s: float = math.inf
+    """Seconds of one run of the driver."""
+    n_trials: float = math.inf
+    """Trials of the whole sweep, published results included."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeper.errors import ExitCode
 from sweeper.store.storage import StorePath, place
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import print_json, say
@@ -20,8 +21,6 @@ WAIT_S = 180.0
 
 SAY_INTERVAL_S = 15.0
 """Time between two messages while waiting."""
-
-LIMIT_REACHED = 4
 
 
 @click.command()
@@ -40,11 +39,11 @@ def cancel(context: click.Context, /, folder: StorePath, as_json: bool, **option
 
     Example: sweeper cancel results/quick
     """
-    from sweeper.orchestration.lease import give_order
+    from sweeper.orchestration.lease import request_stop
     from sweeper.store.layout import open_store
 
     store = open_store(folder)
-    driver = give_order(store, "stop_now" if options["is_now"] else "stop")
+    driver = request_stop(store, "stop_now" if options["is_now"] else "stop")
     if driver is not None and not as_json:
         how = "stop at once" if options["is_now"] else "let its trials write checkpoints and stop"
         say(f"asked process {driver.pid} on {driver.host} to {how}")
@@ -57,7 +56,8 @@ def cancel(context: click.Context, /, folder: StorePath, as_json: bool, **option
         say(how_to_resume(folder))
     else:
         say(f"it is still at work; see `sweeper status {folder}`, or cancel with --now")
-    context.exit(0 if has_stopped or options["no_wait"] else LIMIT_REACHED)
+    is_ok = has_stopped or options["no_wait"]
+    context.exit(ExitCode.DONE if is_ok else ExitCode.LIMIT_REACHED)
 
 
 def how_to_resume(folder: StorePath) -> str:

@@ -12,7 +12,7 @@ from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
 
 if TYPE_CHECKING:
-    from sweeper.planning.planner import Plan, PlannedTrial
+    from sweeper.planning.planner import PlannedSweep
     from sweeper.sweepfile.schema import LoadedSweep
 
 GPU_FLOPS_PER_S = 4e14
@@ -56,13 +56,13 @@ def planned_sweep(
     sweep_file: Path,
     overrides: tuple[str, ...],
     results: StorePath,
-    planner: "Callable[..., Plan]",
+    planner: "Callable[..., PlannedSweep]",
     *,
     is_on_gpus: bool | None = None,
-) -> "tuple[LoadedSweep, Plan]":
+) -> "tuple[LoadedSweep, PlannedSweep]":
     """A sweep file with its overrides, and its plan for GPUs or not; None: as on this machine."""
     from sweeper.data.corpus import cache_beside
-    from sweeper.planning.precision import bfloat16_from_width
+    from sweeper.planning.recipe import bfloat16_from_width
     from sweeper.sweepfile.schema import load_sweep
 
     loaded = load_sweep(sweep_file, overrides)
@@ -89,15 +89,15 @@ def has_gpus_at(address: str) -> bool:
     return any(node.gpus for node in nodes_at(address))
 
 
-def plan_view(plan: "Plan") -> Iterator[str | TextTable]:
+def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
     """The trials, what is left out, warnings and totals, to be printed in this order."""
     from sweeper.verbs.progress import count
 
-    corpus, totals = plan.corpus, plan.totals
+    corpus, totals = sweep.corpus, sweep.totals
     gpu_hours = totals.train_flops / GPU_FLOPS_PER_S / 3600
     gpu_time = f"; about {count(gpu_hours)} GPU hours at {GPU_FLOPS_PER_S:.0e} FLOPs/s each"
     yield (
-        f"[bold]{_escaped(plan.name)}[/bold]: {totals.n_trials} trials, {totals.n_cells} "
+        f"[bold]{_escaped(sweep.plan.name)}[/bold]: {totals.n_trials} trials, {totals.n_cells} "
         f"observations, {totals.train_flops:.3g} training FLOPs on {count(totals.tokens)} tokens; "
         f"evaluation adds {totals.eval_share:.0%}{gpu_time if gpu_hours >= 1 else ''}"
     )
@@ -106,13 +106,13 @@ def plan_view(plan: "Plan") -> Iterator[str | TextTable]:
         f"{count(corpus.validation_tokens)} validation tokens, vocabulary {corpus.vocab_size:,}, "
         + (f"fingerprint {corpus.fingerprint[:12]}" if corpus.fingerprint else "all assumed")
     )
-    yield _trials(plan.trials)
-    if plan.skipped:
+    yield _trials(sweep)
+    if sweep.skipped:
         # The part before the comma is a number that differs from cell to cell.
-        sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in plan.skipped)
+        sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in sweep.skipped)
         reasons = "; ".join(f"{n} {reason}" for reason, n in sides.most_common())
-        yield f"left out: {len(plan.skipped)} cells ({_escaped(reasons)}); --json lists them"
-    for warning in plan.warnings:
+        yield f"left out: {len(sweep.skipped)} cells ({_escaped(reasons)}); --json lists them"
+    for warning in sweep.warnings:
         yield f"[yellow]warning[/yellow] {_escaped(f'[{warning.code}] {warning.message}')}"
 
 
@@ -123,18 +123,18 @@ def _escaped(text: str) -> str:
     return escape(plain(text))
 
 
-def _trials(trials: "tuple[PlannedTrial, ...]") -> TextTable:
+def _trials(sweep: "PlannedSweep") -> TextTable:
     from sweeper.verbs.progress import count
 
     numbers = ("params", "layers × width", "batch", "rate", "steps", "tokens", "FLOPs")
     table = TextTable("trial", "series", *numbers, "observed at", numbers=numbers)
-    for planned in trials:
+    for planned in sweep.trials:
         trial, cells = planned.trial, planned.cells
         # The budgets of a trial, or else its tokens: the first and the last.
         points = [f"{c.budget_flops:.3g}" if c.budget_flops else count(c.tokens) for c in cells]
         span = f"{points[0]} … {points[-1]} ({len(points)})" if len(points) > 1 else points[0]
         table.add(
-            planned.trial_id or "–",
+            planned.trial_id if sweep.corpus.fingerprint else "–",
             plain(planned.series) + (f" seed {trial.seed}" if trial.seed else ""),
             count(planned.params.trunk),
             f"{trial.rung.n_layers} × {trial.rung.width}",

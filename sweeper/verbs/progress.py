@@ -122,10 +122,9 @@ def describe(event: Event, store: Store) -> str:
                 f"of these {outcome.n_diverged} diverged; {outcome.n_failed} failed, "
                 f"{outcome.n_left} left"
             )
-        case TrialRefused(remaining, reason):
-            planned = remaining.planned
+        case TrialRefused(planned, reason):
             what = f"{planned.series} {count(planned.params.trunk)}"
-            return f"trial {remaining.trial_id} refused: {what} {reason}"
+            return f"trial {planned.trial_id} refused: {what} {reason}"
         case _:
             return f"trial {event.assignment.trial.trial_id} {_describe_attempt(event, store)}"
 
@@ -137,8 +136,9 @@ def _describe_attempt(
     assignment, what = event.assignment, _what(event.assignment)
     match event:
         case TrialStarted():
-            again = f", attempt {assignment.attempt}" if assignment.attempt > 1 else ""
-            return f"started: {what}, {assignment.train_flops:.2g} FLOPs{again}"
+            number, flops = assignment.attempt.number, assignment.planned.train_flops
+            again = f", attempt {number}" if number > 1 else ""
+            return f"started: {what}, {flops:.2g} FLOPs{again}"
         case TrialPublished(_, published):
             time = duration(published.work_time_s)
             if published.is_diverged:
@@ -150,7 +150,7 @@ def _describe_attempt(
         case TrialFailed(_, failure, will_retry):
             attempts = store.attempts(assignment.trial.trial_id)
             folder = f"{store.folder.name}/{attempts.parent.name}/{attempts.name}"
-            trace = f"{folder}/{assignment.attempt}.traceback.txt"
+            trace = f"{folder}/{assignment.attempt.number}.traceback.txt"
             then = "trying again" if will_retry else f"given up; traceback in {trace}"
             error = f"{failure.error_class}: {failure.message}".rstrip(": ")
             return f"{_KIND_WORDS[failure.kind]}: {what}, {error}; {then}"
@@ -189,7 +189,7 @@ class Panel:
             case TrialPublished(assignment, published):
                 del self._running[assignment.trial.trial_id]
                 self._n_done += 1
-                self._flops_done += assignment.train_flops
+                self._flops_done += assignment.planned.train_flops
                 if not published.is_diverged:
                     self._time_s += published.work_time_s
                     self._work += _work(assignment)
@@ -273,8 +273,8 @@ def _trial_line(assignment: Assignment, report: Progress | None) -> tuple[Render
 
 
 def _what(assignment: Assignment) -> str:
-    return f"{assignment.series} {count(assignment.params.trunk)}"
+    return f"{assignment.planned.series} {count(assignment.planned.params.trunk)}"
 
 
 def _work(assignment: Assignment) -> float:
-    return expected_work(assignment.trial, assignment.flops_per_token)
+    return expected_work(assignment.planned)

@@ -1,6 +1,5 @@
 """The verb that trains: `run`."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ from sweeper.verbs.plan import has_gpu, has_gpus_at, planned_sweep
 
 if TYPE_CHECKING:
     from sweeper.executors.base import Executor
-    from sweeper.orchestration.retries import RetryPolicy
-    from sweeper.orchestration.scheduler import Limits
+    from sweeper.orchestration.outcome import SweepOutcome
+    from sweeper.orchestration.replan import Replanned
     from sweeper.sweepfile.schema import LoadedSweep
 
 
@@ -39,10 +38,10 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
     from rich.console import Console
 
     from sweeper.executors.stop import StopSignal
-    from sweeper.orchestration.driver import Run, run_sweep
+    from sweeper.orchestration.driver import SweepRun, run_sweep
     from sweeper.orchestration.lease import held
-    from sweeper.orchestration.replan import PlanWatch, hand_over
-    from sweeper.planning.planner import plan_sweep, stored_plan
+    from sweeper.orchestration.replan import PlanMonitor, replan
+    from sweeper.planning.planner import plan_sweep
     from sweeper.store.layout import store_at
     from sweeper.store.submission import submit
     from sweeper.verbs.progress import shown
@@ -56,35 +55,30 @@ def run(context: click.Context, /, sweep_file: Path, results: StorePath, **optio
     for warning in planned.warnings:
         say(f"warning: {warning.message} [{warning.code}]", err=True)
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
-    stored, text = stored_plan(planned), loaded.document.as_submitted()
-    if not options["takeover"] and (handover := hand_over(store, stored, text)):
-        driver = handover.driver
-        when = "goes on" if handover.is_taken else "has not looked yet, and will go on"
-        say(
-            f"the driver at work, process {driver.pid} on {driver.host}, {when} with the new plan, "
-            f"within the limits it was started with; next: sweeper status {store.folder}"
-        )
+    plan, text = planned.plan, loaded.document.as_submitted()
+    if not options["takeover"] and (replanned := replan(store, plan, text)):
+        _say_who_goes_on(store.folder, replanned)
         return
     with held(store, takeover=options["takeover"]) as lease, shown(Console(), store) as on_event:
 
         def is_stopped() -> bool:
-            if order := lease.order():
-                stop.request(order)
+            if request := lease.stop_request():
+                stop.request(request)
             return stop.is_requested()
 
         executor = _executor(options["executor"], options["address"], is_stopped, loaded)
-        submit(store, stored, text)
+        submit(store, plan, text)
         outcome = run_sweep(
-            Run(
+            SweepRun(
                 store=store,
-                plan=stored,
+                plan=plan,
                 executor=executor,
                 stop=stop,
                 on_event=on_event,
-                limits=_limits(loaded),
-                policy=_policy(loaded),
-                order=lease.order,
-                new_plan=PlanWatch(store, lease).new_plan,
+                limits=loaded.sweep.limits,
+                retries=loaded.sweep.retry,
+                stop_request=lease.stop_request,
+                new_plan=PlanMonitor(store, lease).new_plan,
             )
         )
     folder = results / loaded.sweep.name
@@ -113,16 +107,19 @@ def _executor(
     return RayExecutor(run_trial, address=address)
 
 
-def _limits(loaded: "LoadedSweep") -> "Limits":
-    from sweeper.orchestration.scheduler import Limits
+def _say_who_goes_on(folder: StorePath, replanned: "Replanned") -> None:
+    driver = replanned.driver
+    when = "goes on" if replanned.is_taken else "has not looked yet, and will go on"
+    say(
+        f"the driver at work, process {driver.pid} on {driver.host}, {when} with the new plan, "
+        f"within the limits it was started with; next: sweeper status {folder}"
+    )
 
-    limits = loaded.sweep.limits
-    n_trials = math.inf if limits.trials is None else limits.trials
-    return Limits(flops=limits.flops, wall_s=limits.wall_s, n_trials=n_trials)
 
-
-def _policy(loaded: "LoadedSweep") -> "RetryPolicy":
-    from sweeper.orchestration.retries import RetryPolicy
-
-    retry = loaded.sweep.retry
-    return RetryPolicy(retry.failures, retry.preemptions, retry.same_error)
+def _say_what_next(folder: StorePath, outcome: "SweepOutcome") -> None:
+    if outcome.n_left:
+        say("run the same command again to finish what is missing")
+    elif outcome.n_failed:
+        say(f"{outcome.n_failed} trials failed, see above; next: sweeper status {folder}")
+    else:
+        say(f"results in {folder}; next: sweeper fit {folder}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeper.errors import MissingPackage, SweeperError, UnavailableData
+from sweeper.errors import ExitCode, MissingPackage, SweeperError, UnavailableData
 from sweeper.store.storage import place
 from sweeper.verbs.options import json_option, sweep_arguments, takeover_option
 from sweeper.verbs.output import print_json, say
@@ -113,12 +113,12 @@ def _stay(
         if options["is_kept_alive"]:
             job_id, state = keep_alive.keep_alive(watch, request, job_id)
         elif options["no_wait"]:
-            return 0
+            return ExitCode.DONE
         else:
             state = keep_alive.watch_start(watch, request, job_id)
     except KeyboardInterrupt:
         say(f"job {job_id} goes on; it is only not watched any more", err=True)
-        return keep_alive.INTERRUPTED
+        return ExitCode.INTERRUPTED
     how = f"has ended, {state.status}: {state.message}" if state.has_ended else f"is {state.status}"
     say(f"job {job_id} {how}", err=True)
     log = server.log(job_id)
@@ -127,6 +127,6 @@ def _stay(
     for line in lines[-LOG_LINES_SHOWN:]:
         say(f"  {line}", err=True)
     if not state.has_ended:
-        return 0
+        return ExitCode.DONE
     code = keep_alive.exit_code(state)
-    return keep_alive.INTERRUPTED if code is None else code
+    return ExitCode.INTERRUPTED if code is None else code

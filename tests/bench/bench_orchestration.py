@@ -36,10 +36,11 @@ from sweeper.executors.machine import available_cores
 from sweeper.executors.ray_executor import RayExecutor
 from sweeper.orchestration.events import Event, TrialStarted
 from sweeper.store.layout import Store, store_at
-from sweeper.store.plan_file import StoredPlan, read_plan
+from sweeper.store.plan_file import read_plan
 from sweeper.store.submission import submit
 from sweeper.store.tables import refresh_tables
 from sweeper.sweepfile.schema import Sweep
+from sweeper.trials.plan import Plan
 
 N_NOOP = 200
 N_MANY = 10_000
@@ -102,21 +103,21 @@ class TimedRay(RayExecutor):
         self.away_s += time.perf_counter() - started
 
 
-def drive(store: Store, plan: StoredPlan, executor: Any, on_event: Callable[[Event], None]) -> None:
+def drive(store: Store, plan: Plan, executor: Any, on_event: Callable[[Event], None]) -> None:
     """One run of the driver."""
     from sweeper.executors.stop import StopSignal
-    from sweeper.orchestration.driver import Run, run_sweep
+    from sweeper.orchestration.driver import SweepRun, run_sweep
     from sweeper.orchestration.lease import held
 
     with held(store) as lease:
         outcome = run_sweep(
-            Run(
+            SweepRun(
                 store=store,
                 plan=plan,
                 executor=executor,
                 stop=StopSignal(),
                 on_event=on_event,
-                order=lease.order,
+                stop_request=lease.stop_request,
             )
         )
     assert outcome.n_left == outcome.n_failed == 0
@@ -137,7 +138,7 @@ def sweep_file(folder: Path, n_trials: int) -> Path:
     return path
 
 
-def planned(folder: Path, n_trials: int) -> StoredPlan:
+def planned(folder: Path, n_trials: int) -> Plan:
     """Its plan as a store keeps it, every identity computed."""
     from sweeper.data.corpus import load_corpus
     from sweeper.sweepfile.schema import load_sweep
@@ -146,10 +147,10 @@ def planned(folder: Path, n_trials: int) -> StoredPlan:
     return _plan(sweep, load_corpus(sweep.corpus.source, None, sweep.corpus.reading))
 
 
-def _plan(sweep: Sweep, corpus: Corpus) -> StoredPlan:
-    from sweeper.planning.planner import make_plan, stored_plan
+def _plan(sweep: Sweep, corpus: Corpus) -> Plan:
+    from sweeper.planning.planner import make_plan
 
-    return stored_plan(make_plan(sweep, corpus, bfloat16_from_width=math.inf))
+    return make_plan(sweep, corpus, bfloat16_from_width=math.inf).plan
 
 
 def command_seconds(*words: object) -> float:
@@ -262,7 +263,7 @@ def watching(folder: Path) -> list[Line]:
 
 def _noop_seconds(folder: Path, n_trials: int, *, reuse_workers: bool) -> float:
     """No-op trials through the real driver and Ray, while Ray is up."""
-    plan = StoredPlan(
+    plan = Plan(
         f"noop-{n_trials}",
         tuple(planted.planned_trial(seed=seed, steps=(50, 100)) for seed in range(n_trials)),
     )

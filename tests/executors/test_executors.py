@@ -22,15 +22,15 @@ from sweeper.errors import ConfigError
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.ray_session import joined
 from sweeper.executors.stop import StopSignal
-from sweeper.orchestration.driver import Run, run_sweep
+from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.events import Event, TrialFailed, TrialPublished, TrialStarted
 from sweeper.orchestration.outcome import SweepOutcome
-from sweeper.orchestration.scheduler import Limits
 from sweeper.orchestration.verify import verify
 from sweeper.store.assignment import RunTrial
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredPlan
 from sweeper.store.results import published
+from sweeper.trials.plan import Plan
+from sweeper.trials.resources import Limits
 
 SUPPORT = Path(planted.__file__).parent
 
@@ -40,13 +40,13 @@ VOLATILE = ["n_attempts", "started_at", "finished_at"]
 
 def _run_inline(
     store: Store,
-    plan: StoredPlan,
+    plan: Plan,
     run_trial: RunTrial = planted.run_planted,
     limits: Limits | None = None,
 ) -> tuple[SweepOutcome, list[Event]]:
     stop, events = StopSignal(), list[Event]()
     executor = InlineExecutor(run_trial, stop.is_requested)
-    run = Run(
+    run = SweepRun(
         store=store,
         plan=plan,
         executor=executor,

@@ -16,10 +16,10 @@ from planted import planned_trial, submitted_store
 from sweeper.executors.machine import available_cores
 from sweeper.executors.ray_executor import RayExecutor
 from sweeper.executors.stop import StopSignal
-from sweeper.orchestration.driver import Run, run_sweep
+from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.events import Event, TrialFailed, TrialStarted
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredPlan
+from sweeper.trials.plan import Plan
 from sweeper.trials.resources import Resources
 
 
@@ -55,10 +55,10 @@ def test_a_killed_gang_is_tried_again_on_all_cores(tmp_path: Path) -> None:
     # On all cores, so that the second attempt starts only if the first has left them.
     resources = Resources(gpus=0, n_ranks=available_cores())
     trial = dataclasses.replace(planned_trial(steps=(10, 300)), resources=resources)
-    plan = StoredPlan("planted", (trial,))
+    plan = Plan("planted", (trial,))
     store = submitted_store(tmp_path / "planted", plan)
     events: list[Event] = []
-    run = Run(
+    run = SweepRun(
         store=store,
         plan=plan,
         executor=RayExecutor(planted.run_planted_slowly),

@@ -20,12 +20,12 @@ from sweeper.data.corpus import load_corpus
 from sweeper.errors import ConfigError, DataError, StoreError
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.stop import StopSignal
-from sweeper.orchestration.driver import Run, run_sweep
-from sweeper.store import files, manifest
+from sweeper.orchestration.driver import SweepRun, run_sweep
+from sweeper.store import files, submission
 from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
 from sweeper.store.layout import Store, store_at
-from sweeper.store.plan_file import StoredPlan
 from sweeper.sweepfile.schema import load_sweep
+from sweeper.trials.plan import Plan
 from sweeper.verbs.output import plain, plain_lines
 from sweeper.verbs.progress import shown
 
@@ -193,17 +193,17 @@ def _tidy_table(file: Path, label: str) -> None:
     pd.DataFrame(rows).to_csv(file, index=False)
 
 
-def _sweep_with(label: str) -> StoredPlan:
+def _sweep_with(label: str) -> Plan:
     (trial,) = planned_sweep(("masked",), widths=(8,)).trials
-    return StoredPlan("planted", (dataclasses.replace(trial, series=label),))
+    return Plan("planted", (dataclasses.replace(trial, series=label),))
 
 
-def _run(store: Store, plan: StoredPlan, run_trial: RunTrial = planted.run_planted) -> str:
+def _run(store: Store, plan: Plan, run_trial: RunTrial = planted.run_planted) -> str:
     """Run a planted sweep here; what it printed."""
     stop, output = StopSignal(), io.StringIO()
     executor = InlineExecutor(run_trial, stop.is_requested)
     with shown(Console(file=output, width=300), store) as on_event:
-        run_sweep(Run(store=store, plan=plan, executor=executor, stop=stop, on_event=on_event))
+        run_sweep(SweepRun(store=store, plan=plan, executor=executor, stop=stop, on_event=on_event))
     return output.getvalue()
 
 
@@ -313,8 +313,8 @@ def test_the_manifest_holds_no_credentials_of_git(
         ["commit", "--quiet", "--allow-empty", "-m", "hush-message"],
     ):
         subprocess.run([*git, *command], check=True)
-    monkeypatch.setattr(manifest, "__file__", str(tmp_path / "manifest.py"))
-    text = files.to_json(manifest.manifest()).decode()
+    monkeypatch.setattr(submission, "__file__", str(tmp_path / "submission.py"))
+    text = files.to_json(submission.manifest()).decode()
     assert json.loads(text)["git"]["commit"]
     assert "hush" not in text
     assert str(tmp_path) not in text

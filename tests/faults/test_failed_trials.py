@@ -10,7 +10,8 @@ from disturbed import Sweep, Tables
 from noted import run_and_diverge, run_noting_quick_steps, run_with_little_gpu_memory
 
 from sweeper.orchestration.events import TrialFailed, TrialStarted
-from sweeper.store.attempts import Attempt, attempts
+from sweeper.store.assignment import Attempt
+from sweeper.store.attempts import attempts
 
 pytestmark = pytest.mark.slow
 

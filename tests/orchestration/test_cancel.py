@@ -13,7 +13,7 @@ from planted import planned_sweep, submitted_store
 
 from sweeper.cli import cli
 from sweeper.errors import StoreError
-from sweeper.orchestration.lease import Order, driver_at_work, held
+from sweeper.orchestration.lease import StopRequest, Superseded, driver_at_work, held
 from sweeper.store.layout import Store, store_at
 from sweeper.verbs import cancel
 
@@ -27,9 +27,9 @@ def store(tmp_path: Path) -> Store:
 
 
 @contextlib.contextmanager
-def driver(store: Store, *heeds: Order) -> Iterator[list[Order]]:
+def driver(store: Store, *heeds: StopRequest | Superseded) -> Iterator[list[str]]:
     """A driver in a thread, which ends at one of some orders; gives the orders it took."""
-    taken: list[Order] = []
+    taken: list[str] = []
     started, released = threading.Event(), threading.Event()
 
     def drive() -> None:
@@ -37,7 +37,7 @@ def driver(store: Store, *heeds: Order) -> Iterator[list[Order]]:
             started.set()
             give_up_s = time.monotonic() + DEADLINE_S
             while time.monotonic() < give_up_s and not released.is_set():
-                order = lease.order()
+                order = lease.stop_request()
                 if order in heeds:
                     taken.append(order)
                     return
@@ -132,4 +132,4 @@ def test_an_order_does_not_stop_the_next_driver(store: Store) -> None:
     with driver(store, "stop"):
         _cancel(store)
     with held(store) as lease:
-        assert lease.order() is None
+        assert lease.stop_request() is None

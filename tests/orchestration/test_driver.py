@@ -9,7 +9,7 @@ from planted import planned_sweep, planned_trial, submitted_store
 
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.stop import StopSignal
-from sweeper.orchestration.driver import Run, run_sweep
+from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.events import (
     Event,
     SweepStarted,
@@ -23,17 +23,17 @@ from sweeper.orchestration.verify import verify
 from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
 from sweeper.store.attempts import attempts
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredPlan
+from sweeper.trials.plan import Plan
 from sweeper.trials.resources import Resources
 
 
 def _run(
     store: Store,
-    plan: StoredPlan,
+    plan: Plan,
     run_trial: RunTrial = planted.run_planted,
 ) -> tuple[SweepOutcome, list[Event]]:
     stop, events = StopSignal(), list[Event]()
-    run = Run(
+    run = SweepRun(
         store=store,
         plan=plan,
         executor=InlineExecutor(run_trial, stop.is_requested),
@@ -53,7 +53,7 @@ class OutOfMemoryError(RuntimeError):
 
 def _fits_two(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     """Run out of memory unless at most two sequences are trained on at a time."""
-    if (assignment.resources.micro_batch_sequences or planted.BATCH_SEQUENCES) > 2:
+    if (assignment.planned.resources.micro_batch_sequences or planted.BATCH_SEQUENCES) > 2:
         raise OutOfMemoryError("CUDA out of memory")
     return planted.run_planted(assignment, stop=stop)
 
@@ -63,7 +63,7 @@ def _fits_nothing(assignment: Assignment, *, stop: StopRequested) -> Outcome:
 
 
 class TestGpuMemory:
-    PLAN = StoredPlan("planted", tuple(planned_trial(seed=seed) for seed in range(2)))
+    PLAN = Plan("planted", tuple(planned_trial(seed=seed) for seed in range(2)))
 
     def test_micro_batch_is_halved_and_others_of_the_size_start_with_it(
         self, tmp_path: Path
@@ -72,7 +72,8 @@ class TestGpuMemory:
         outcome, events = _run(store, self.PLAN, _fits_two)
         assert outcome.exit_code == 0
         tried = [
-            (each.trial.trial_id, each.resources.micro_batch_sequences) for each in _started(events)
+            (each.trial.trial_id, each.planned.resources.micro_batch_sequences)
+            for each in _started(events)
         ]
         one, other = tried[0][0], tried[-1][0]
         assert tried == [(one, None), (one, 4), (one, 2), (other, 2)]
@@ -83,7 +84,7 @@ class TestGpuMemory:
         outcome, _ = _run(store, self.PLAN, _fits_nothing)
         assert outcome.exit_code == 1
         _, events = _run(store, self.PLAN, _fits_two)
-        assert {each.resources.micro_batch_sequences for each in _started(events)} == {1}
+        assert {each.planned.resources.micro_batch_sequences for each in _started(events)} == {1}
 
     def test_trial_that_never_fits_is_given_up(self, tmp_path: Path) -> None:
         store = submitted_store(tmp_path / "planted", self.PLAN)
@@ -102,11 +103,11 @@ class TestGpuMemory:
 def test_several_ranks_are_refused_where_there_is_one(tmp_path: Path) -> None:
     single = planned_trial()
     pair = dataclasses.replace(planned_trial(width=32), resources=Resources(gpus=0, n_ranks=2))
-    plan = StoredPlan("planted", (single, pair))
+    plan = Plan("planted", (single, pair))
     outcome, events = _run(submitted_store(tmp_path / "planted", plan), plan)
     assert (outcome.exit_code, outcome.n_done, outcome.n_failed) == (1, 1, 1)
     (refused,) = [event for event in events if isinstance(event, TrialRefused)]
-    assert refused.remaining.trial_id == pair.trial_id
+    assert refused.planned.trial_id == pair.trial_id
     assert "--executor ray" in refused.reason
 
 
@@ -142,7 +143,7 @@ def test_one_error_in_trial_after_trial_stops_the_sweep(tmp_path: Path) -> None:
 
 def test_a_sweep_whose_trials_are_all_refused_says_that_none_is_done(tmp_path: Path) -> None:
     pair = dataclasses.replace(planned_trial(), resources=Resources(gpus=0, n_ranks=2))
-    plan = StoredPlan("planted", (pair,))
+    plan = Plan("planted", (pair,))
     outcome, events = _run(submitted_store(tmp_path / "planted", plan), plan)
     (start,) = [event for event in events if isinstance(event, SweepStarted)]
     assert (start.n_planned, start.n_done, start.n_waiting) == (1, 0, 0)

@@ -15,19 +15,19 @@ from sweeper.executors.base import Executor, Failure, Finished
 from sweeper.executors.placement import Demand, Node, Placement
 from sweeper.executors.stop import StopSignal
 from sweeper.orchestration import driver
-from sweeper.orchestration.driver import Run, run_sweep
+from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.events import Event, PlanChanged, ResultsTaken, TrialStarted
 from sweeper.orchestration.lease import held
 from sweeper.orchestration.outcome import SweepOutcome
-from sweeper.orchestration.replan import PlanWatch, hand_over
-from sweeper.orchestration.scheduler import Limits
+from sweeper.orchestration.replan import PlanMonitor, replan
 from sweeper.orchestration.verify import verify
 from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredPlan
 from sweeper.store.results import publish, published
 from sweeper.store.submission import submit
 from sweeper.store.tables import read_table
+from sweeper.trials.plan import Plan
+from sweeper.trials.resources import Limits
 
 
 class SlowExecutor(Executor):
@@ -80,7 +80,7 @@ class SlowExecutor(Executor):
 class Sweep:
     """A sweep that is run once, with what it did."""
 
-    def __init__(self, results: Path, plan: StoredPlan) -> None:
+    def __init__(self, results: Path, plan: Plan) -> None:
         self.plan, self.events = plan, list[Event]()
         self.store = submitted_store(results / plan.name, plan)
 
@@ -90,10 +90,10 @@ class Sweep:
         *,
         n_slots: int = 1,
         limits: Limits | None = None,
-        new_plan: Callable[[], StoredPlan | None] = lambda: None,
+        new_plan: Callable[[], Plan | None] = lambda: None,
     ) -> SweepOutcome:
         return run_sweep(
-            Run(
+            SweepRun(
                 store=self.store,
                 plan=self.plan,
                 executor=SlowExecutor(run_trial, n_slots),
@@ -124,11 +124,11 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "PLAN_LOOK_INTERVAL_S", 0.0)
 
 
-def once(store: Store, plan: StoredPlan) -> Callable[[], StoredPlan | None]:
+def once(store: Store, plan: Plan) -> Callable[[], Plan | None]:
     """Submit a plan, and tell it to a driver when it first asks."""
     plans = [plan]
 
-    def new_plan() -> StoredPlan | None:
+    def new_plan() -> Plan | None:
         if plans:
             submit(store, plan, "name: own\n")
             return plans.pop()
@@ -137,11 +137,11 @@ def once(store: Store, plan: StoredPlan) -> Callable[[], StoredPlan | None]:
     return new_plan
 
 
-def named(name: str, plan: StoredPlan) -> StoredPlan:
+def named(name: str, plan: Plan) -> Plan:
     return dataclasses.replace(plan, name=name)
 
 
-def trained(results: Path, plan: StoredPlan) -> Store:
+def trained(results: Path, plan: Plan) -> Store:
     store = submitted_store(results / plan.name, plan)
     for planned in plan.trials:
         assignment = dataclasses.replace(assignment_of(store, planned), sweep=plan.name)
@@ -164,7 +164,7 @@ def test_added_budgets_of_what_has_ended_are_trained_for_their_steps_alone(tmp_p
     longer = planned_sweep(("masked",), widths=(8, 16), steps=(10, 20, 40))
     plans = [longer]
 
-    def new_plan() -> StoredPlan | None:
+    def new_plan() -> Plan | None:
         return plans.pop() if len(published(sweep.store)) == 1 and plans else None
 
     submit(sweep.store, longer, "name: planted\n")
@@ -188,7 +188,7 @@ def test_more_steps_of_a_run_wait_until_it_has_ended(tmp_path: Path) -> None:
 def test_trials_that_are_taken_away_are_not_started(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, planned_sweep(("masked",)))
     (longest, *_) = sorted(sweep.plan.trials, key=lambda each: -each.params.trunk)
-    shorter = StoredPlan("planted", (longest,))
+    shorter = Plan("planted", (longest,))
     outcome = sweep.run(new_plan=once(sweep.store, shorter))
     assert [each.trial.trial_id for each in sweep.started] == [longest.trial_id]
     assert (outcome.exit_code, outcome.n_done, outcome.n_left) == (0, 1, 0)
@@ -200,7 +200,7 @@ def test_a_trial_that_was_given_up_is_not_begun_again_by_a_new_plan(tmp_path: Pa
     extended = planned_sweep(("broken", "masked"), widths=(8,))
     plans = [extended]
 
-    def new_plan() -> StoredPlan | None:
+    def new_plan() -> Plan | None:
         # Once the broken one has had its last attempt, while the event loop still turns.
         return plans.pop() if len(sweep.started) == 2 and plans else None
 
@@ -208,7 +208,7 @@ def test_a_trial_that_was_given_up_is_not_begun_again_by_a_new_plan(tmp_path: Pa
     outcome = sweep.run(planted.run_or_raise, new_plan=new_plan)
     assert outcome.exit_code == 1
     assert (outcome.n_done, outcome.n_failed, outcome.n_left) == (1, 1, 0)
-    assert [each.series for each in sweep.started] == ["broken", "broken", "masked"]
+    assert [each.planned.series for each in sweep.started] == ["broken", "broken", "masked"]
 
 
 def test_a_plan_is_handed_to_a_driver_that_really_works(tmp_path: Path) -> None:
@@ -224,13 +224,13 @@ def test_a_plan_is_handed_to_a_driver_that_really_works(tmp_path: Path) -> None:
 
     def work() -> None:
         with held(sweep.store) as lease:
-            outcomes.append(sweep.run(train, new_plan=PlanWatch(sweep.store, lease).new_plan))
+            outcomes.append(sweep.run(train, new_plan=PlanMonitor(sweep.store, lease).new_plan))
 
     thread = threading.Thread(target=work)
     thread.start()
     is_training.wait()
     threading.Timer(0.2, may_go_on.set).start()
-    assert hand_over(sweep.store, longer, "name: planted\n# longer\n") is not None
+    assert replan(sweep.store, longer, "name: planted\n# longer\n") is not None
     thread.join()
     assert [(each.exit_code, each.n_done) for each in outcomes] == [(0, 2)]
 
@@ -246,7 +246,7 @@ def test_a_driver_takes_over_what_others_have_trained_and_spends_nothing_on_it(
     # Enough for what is left to train, and not for what was taken over beside.
     outcome = sweep.run(limits=Limits(flops=1.01 * own_flops))
     assert (outcome.exit_code, outcome.n_done) == (0, 6)
-    assert {each.series for each in sweep.started} == {"uniform"}
+    assert {each.planned.series for each in sweep.started} == {"uniform"}
     assert sorted(sweep.taken) == [(head.trial_id, "other") for head in published(other)]
     rows = read_table(sweep.store, "trials").to_pylist()
     assert {row["series"]: row["sweep"] for row in rows} == {"masked": "other", "uniform": "own"}
@@ -258,7 +258,7 @@ def test_a_trial_that_another_sweep_publishes_meanwhile_is_not_begun(tmp_path: P
     small = planned_trial("masked", width=8)
 
     def train(assignment: Assignment, *, stop: StopRequested) -> Outcome:
-        trained(tmp_path, StoredPlan("other", (small,)))
+        trained(tmp_path, Plan("other", (small,)))
         return planted.run_planted(assignment, stop=stop)
 
     outcome = sweep.run(train)

@@ -18,8 +18,8 @@ from lease_process import FASTER
 from planted import KINDS, kind_of_store
 
 from sweeper.errors import StoreError
-from sweeper.orchestration import lease
-from sweeper.orchestration.lease import StopOrder, driver_at_work, give_order, held
+from sweeper.orchestration import heartbeat, lease
+from sweeper.orchestration.lease import StopRequest, driver_at_work, held, request_stop
 from sweeper.store import files
 from sweeper.store.layout import Store
 from sweeper.store.storage import StorePath
@@ -72,8 +72,8 @@ def results(
 ) -> StorePath:
     """A results folder, on disk or in an object store, where there are no locks."""
     if request.param == "objects":
-        for name, value in FASTER.items():
-            monkeypatch.setattr(lease, name, value)
+        for module, name, value in FASTER:
+            monkeypatch.setattr(module, name, value)
     return kind_of_store(request.param, tmp_path)
 
 
@@ -123,7 +123,7 @@ def test_a_killed_driver_does_not_block_the_next(store: Store, start: Start) -> 
     second.hold()
     event = second.says()
     assert event["held"] == 2
-    assert event["after_s"] < lease.WATCH_S + 2
+    assert event["after_s"] < heartbeat.WATCH_S + 2
 
 
 @on_file_systems
@@ -150,12 +150,12 @@ def test_a_driver_that_hangs_is_taken_over_and_learns_of_it_when_it_wakes(
     os.kill(hung.popen.pid, signal.SIGSTOP)
     start_s = time.monotonic()
     with held(store, takeover=True) as own:
-        assert time.monotonic() - start_s < lease.WATCH_S + lease.TAKEOVER_WAIT_S + 2
+        assert time.monotonic() - start_s < heartbeat.WATCH_S + lease.TAKEOVER_WAIT_S + 2
         os.kill(hung.popen.pid, signal.SIGCONT)
         assert hung.says() == {"order": "superseded"}
         assert hung.says() == {"released": 1}
         assert own.epoch == 2
-        assert own.order() is None
+        assert own.stop_request() is None
         assert (driver := driver_at_work(store)) is not None
         assert driver.pid == os.getpid()
 
@@ -179,7 +179,7 @@ def test_takeover_waits_until_a_living_driver_has_let_go(store: Store, start: St
     assert old.says() == {"released": 1}
     event = new.says()
     assert event["held"] == 2
-    assert event["after_s"] < lease.WATCH_S + 2
+    assert event["after_s"] < heartbeat.WATCH_S + 2
 
 
 @pytest.mark.slow
@@ -214,15 +214,15 @@ def test_a_driver_learns_within_half_a_second_that_it_should_stop(
     driver = start()
     driver.hold()
     driver.says()
-    orders: tuple[StopOrder, ...] = ("stop", "stop_now")
+    orders: tuple[StopRequest, ...] = ("stop", "stop_now")
     for order in orders:
-        given = give_order(store, order)
+        given = request_stop(store, order)
         start_s = time.monotonic()
         assert given is not None
         assert given.pid == driver.popen.pid
         assert driver.says() == {"order": order}
         assert time.monotonic() - start_s < 0.5
-    give_order(store, "stop")  # takes nothing back
+    request_stop(store, "stop")  # takes nothing back
     time.sleep(2 * lease.LOOK_INTERVAL_S)
     driver.tell(release=True)
     assert driver.says() == {"released": 1}
@@ -230,17 +230,17 @@ def test_a_driver_learns_within_half_a_second_that_it_should_stop(
 
 def test_a_request_to_stop_never_reaches_a_later_driver(store: Store) -> None:
     with held(store) as first:
-        give_order(store, "stop_now")
-        assert first.order() == "stop_now"
+        request_stop(store, "stop_now")
+        assert first.stop_request() == "stop_now"
     with held(store) as second:
-        assert second.order() is None
+        assert second.stop_request() is None
 
 
 def test_nobody_is_asked_to_stop_when_nobody_is_at_work(store: Store) -> None:
-    assert give_order(store, "stop") is None
+    assert request_stop(store, "stop") is None
     with held(store):
         pass
-    assert give_order(store, "stop") is None
+    assert request_stop(store, "stop") is None
     assert not list(store.drivers.glob("*.stop"))
 
 
@@ -270,7 +270,7 @@ def _move_to_another_machine(store: Store) -> None:
 def test_locks_of_another_machine_are_not_believed(
     store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "WATCH_S", 1.5 * lease.BEAT_INTERVAL_S)
+    monkeypatch.setattr(heartbeat, "WATCH_S", 1.5 * heartbeat.BEAT_INTERVAL_S)
     other = start()
     other.hold()
     other.says()
@@ -308,7 +308,7 @@ def test_few_files_of_past_drivers_are_kept(store: Store) -> None:
     for epoch in range(1, 13):
         with held(store) as own:
             assert own.epoch == epoch
-            give_order(store, "stop")
+            request_stop(store, "stop")
     epochs = {int(path.name.partition(".")[0]) for path in store.drivers.iterdir()}
     assert epochs == set(range(9, 13))
     assert len(list(store.drivers.iterdir())) <= 4 * lease.N_EPOCHS_KEPT
@@ -317,7 +317,7 @@ def test_few_files_of_past_drivers_are_kept(store: Store) -> None:
 def test_a_driver_whose_record_was_pruned_is_superseded(store: Store) -> None:
     with held(store) as own:
         (store.drivers / "1.json").unlink()
-        assert own.order() == "superseded"
+        assert own.stop_request() == "superseded"
     assert not list(store.drivers.glob("*.json"))
 
 

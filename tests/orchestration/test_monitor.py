@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from planted import assignment_of, planned_sweep, submitted_store
 
-from sweeper.orchestration.monitor import Patience, Watch
+from sweeper.orchestration.monitor import Monitor, Patience
 from sweeper.store.attempts import Progress, begin_attempt, progress_reporter
 from sweeper.store.layout import Store
 
@@ -41,86 +41,86 @@ def _report(store: Store, step: int, *, train_time_s: float = 0.0, attempt: int 
     progress_reporter(assignment_of(store, PLANNED, attempt))(progress)
 
 
-def _watched(store: Store) -> tuple[Watch, Clock]:
+def _watched(store: Store) -> tuple[Monitor, Clock]:
     clock = Clock()
-    watch = Watch(store, PATIENCE, clock)
-    watch.begin(PLANNED.trial_id, 1)
-    return watch, clock
+    monitor = Monitor(store, PATIENCE, clock)
+    monitor.begin(PLANNED.trial_id, 1)
+    return monitor, clock
 
 
-def _pass(watch: Watch, clock: Clock, seconds: float) -> None:
+def _pass(monitor: Monitor, clock: Clock, seconds: float) -> None:
     clock.now_s += seconds
-    watch.look()
+    monitor.look()
 
 
 def test_silence_after_a_step_means_stalled(store: Store) -> None:
-    watch, clock = _watched(store)
+    monitor, clock = _watched(store)
     _report(store, 5)
-    _pass(watch, clock, 0)
-    _pass(watch, clock, 299)
-    assert watch.stalled() == []
-    _pass(watch, clock, 2)
-    assert watch.stalled() == [PLANNED.trial_id]
-    watch.end(PLANNED.trial_id)
-    assert watch.stalled() == []
+    _pass(monitor, clock, 0)
+    _pass(monitor, clock, 299)
+    assert monitor.stalled() == []
+    _pass(monitor, clock, 2)
+    assert monitor.stalled() == [PLANNED.trial_id]
+    monitor.end(PLANNED.trial_id)
+    assert monitor.stalled() == []
 
 
 def test_a_report_ends_the_silence(store: Store) -> None:
-    watch, clock = _watched(store)
+    monitor, clock = _watched(store)
     for step in range(5):
         _report(store, step)
-        _pass(watch, clock, 200)
-    assert watch.stalled() == []
+        _pass(monitor, clock, 200)
+    assert monitor.stalled() == []
 
 
 def test_starting_may_take_longer(store: Store) -> None:
-    watch, clock = _watched(store)
-    _pass(watch, clock, 1700)
-    assert watch.stalled() == []
-    _pass(watch, clock, 200)
-    assert watch.stalled() == [PLANNED.trial_id]
+    monitor, clock = _watched(store)
+    _pass(monitor, clock, 1700)
+    assert monitor.stalled() == []
+    _pass(monitor, clock, 200)
+    assert monitor.stalled() == [PLANNED.trial_id]
 
 
 def test_reports_of_earlier_attempts_say_nothing(store: Store) -> None:
     _report(store, 7)
     begin_attempt(store, PLANNED.trial_id, executor="ray", device="cpu", n_threads=1)
     clock = Clock()
-    watch = Watch(store, PATIENCE, clock)
-    watch.begin(PLANNED.trial_id, 2)
-    _pass(watch, clock, 1000)
-    assert watch.stalled() == []
+    monitor = Monitor(store, PATIENCE, clock)
+    monitor.begin(PLANNED.trial_id, 2)
+    _pass(monitor, clock, 1000)
+    assert monitor.stalled() == []
 
 
 def test_long_steps_are_waited_for(store: Store) -> None:
-    watch, clock = _watched(store)
+    monitor, clock = _watched(store)
     _report(store, 2, train_time_s=200.0)
-    _pass(watch, clock, 0)
-    _pass(watch, clock, 900)
-    assert watch.stalled() == []
-    _pass(watch, clock, 200)
-    assert watch.stalled() == [PLANNED.trial_id]
+    _pass(monitor, clock, 0)
+    _pass(monitor, clock, 900)
+    assert monitor.stalled() == []
+    _pass(monitor, clock, 200)
+    assert monitor.stalled() == [PLANNED.trial_id]
 
 
 def test_pace_is_what_was_gained_between_two_reports(store: Store) -> None:
-    watch, clock = _watched(store)
+    monitor, clock = _watched(store)
     _report(store, 2, train_time_s=4.0)
-    assert watch.look() == []
+    assert monitor.look() == []
     clock.now_s += 6
     _report(store, 12, train_time_s=24.0)
-    (pace,) = watch.look()
+    (pace,) = monitor.look()
     assert (pace.share_gained, pace.time_s, pace.share_done) == (0.5, 20.0, 0.6)
-    assert watch.look() == []  # it is not time to look again
+    assert monitor.look() == []  # it is not time to look again
 
 
 @pytest.mark.parametrize("jump_s", [-1e7, 1e7])
 def test_a_wall_clock_that_jumps_harms_nobody(
     store: Store, monkeypatch: pytest.MonkeyPatch, jump_s: float
 ) -> None:
-    watch, clock = _watched(store)
+    monitor, clock = _watched(store)
     _report(store, 1)
-    _pass(watch, clock, 0)
+    _pass(monitor, clock, 0)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + jump_s)
     _report(store, 2)
-    _pass(watch, clock, 10)
-    assert watch.stalled() == []
+    _pass(monitor, clock, 10)
+    assert monitor.stalled() == []

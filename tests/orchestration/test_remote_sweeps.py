@@ -17,12 +17,13 @@ from planted import kind_of_store, planned_sweep, submitted_store
 from sweeper.cli import cli
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.stop import StopSignal
-from sweeper.orchestration.driver import Run, run_sweep
+from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.verify import verify
-from sweeper.planning.planner import plan_sweep, stored_plan
+from sweeper.planning.planner import plan_sweep
+from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import begin_attempt
 from sweeper.store.layout import Store, open_store
-from sweeper.store.pending import assignment, missing
+from sweeper.store.pending import pending_trials
 from sweeper.store.results import read_records
 from sweeper.store.storage import StorePath, place
 from sweeper.store.tables import read_table
@@ -57,7 +58,7 @@ def undisturbed(tmp_path: Path) -> list[pd.DataFrame]:
 def _run(store: Store) -> Store:
     stop = StopSignal()
     executor = InlineExecutor(planted.run_planted, stop.is_requested)
-    run = Run(
+    run = SweepRun(
         store=store,
         plan=planned_sweep(),
         executor=executor,
@@ -195,22 +196,22 @@ class StopAfter:
 def _losses(results: StorePath, sweep_file: Path, *, stop_at_steps: tuple[int, ...]) -> object:
     """The losses of a sweep's smallest trial that is stopped, and resumed from its checkpoint."""
     loaded = load_sweep(sweep_file, ())
-    plan = stored_plan(plan_sweep(loaded, bfloat16_from_width=10**9))
+    plan = plan_sweep(loaded, bfloat16_from_width=10**9).plan
     store = submitted_store(results / "pilot", plan)
-    remaining = missing(plan.trials, ())[0]
+    pending = pending_trials(plan.trials, ())[0]
     done = 0
-    for step in (*stop_at_steps, remaining.trial.n_steps):
+    for step in (*stop_at_steps, pending.trial.n_steps):
         attempt = begin_attempt(
-            store, remaining.trial_id, executor="inline", device="cpu", n_threads=1
+            store, pending.trial_id, executor="inline", device="cpu", n_threads=1
         )
-        assigned = assignment(store, plan, remaining, attempt)
+        assigned = Assignment(store.folder, plan.name, pending, attempt)
         outcome = run_trial(assigned, stop=StopAfter(step - done))
-        is_last = step == remaining.trial.n_steps
+        is_last = step == pending.trial.n_steps
         assert outcome == ("published" if is_last else "interrupted")
-        names = [path.name for path in store.checkpoints(remaining.trial).glob("*")]
+        names = [path.name for path in store.checkpoints(pending.trial).glob("*")]
         assert names[-1:] == ([] if is_last else [f"step-{step:08}.pt"])
         done = step
-    return read_records([store.record(remaining.trial_id)])[0]["losses"]
+    return read_records([store.record(pending.trial_id)])[0]["losses"]
 
 
 @pytest.mark.slow

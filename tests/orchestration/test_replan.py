@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 from planted import KINDS, kind_of_store, planned_sweep, submitted_store
 
-from sweeper.orchestration import lease, replan
+from sweeper.orchestration import heartbeat
+from sweeper.orchestration import replan as replan_module
 from sweeper.orchestration.lease import held
-from sweeper.orchestration.replan import PlanWatch, hand_over
+from sweeper.orchestration.replan import PlanMonitor, replan
 from sweeper.store import files
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredPlan, read_plan, write_plan
+from sweeper.store.plan_file import read_plan, write_plan
+from sweeper.trials.plan import Plan
 
 SHORT, LONG = planned_sweep(steps=(10,)), planned_sweep(steps=(10, 20))
 
 
 @pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(lease, "BEAT_INTERVAL_S", 0.2)  # what shows a driver in an object store
+    monkeypatch.setattr(heartbeat, "BEAT_INTERVAL_S", 0.2)  # what shows a driver in an object store
     return submitted_store(kind_of_store(request.param, tmp_path) / "planted", SHORT)
 
 
@@ -28,12 +30,12 @@ class Driver:
     """A driver in a thread, which does nothing but look for new plans."""
 
     def __init__(self, store: Store) -> None:
-        self.store, self.plans = store, list[StoredPlan]()
+        self.store, self.plans = store, list[Plan]()
         self.is_at_work, self.may_look = threading.Event(), threading.Event()
         self.is_over = threading.Event()
         self.thread = threading.Thread(target=self.work)
 
-    def wait_for(self, n_plans: int) -> list[StoredPlan]:
+    def wait_for(self, n_plans: int) -> list[Plan]:
         """The plans it was told, once there are so many: it notes a plan, then acts on it."""
         while len(self.plans) < n_plans:
             time.sleep(0.01)
@@ -41,7 +43,7 @@ class Driver:
 
     def work(self) -> None:
         with held(self.store) as own:
-            watch = PlanWatch(self.store, own)
+            watch = PlanMonitor(self.store, own)
             self.is_at_work.set()
             while not self.is_over.wait(0.01):
                 if self.may_look.is_set() and (plan := watch.new_plan()):
@@ -60,25 +62,25 @@ def driver(store: Store) -> Iterator[Driver]:
 
 def test_the_driver_at_work_goes_on_with_the_new_plan(store: Store, driver: Driver) -> None:
     driver.may_look.set()
-    handed = hand_over(store, LONG, "name: planted\n# longer\n")
+    handed = replan(store, LONG, "name: planted\n# longer\n")
     assert handed is not None
     assert handed.is_taken
     assert handed.driver.epoch == 1
     assert driver.wait_for(1) == [LONG]
     assert (store.folder / "sweep.yaml").read_text() == "name: planted\n# longer\n"
     assert (store.folder / "revisions" / "0002.yaml").exists()
-    assert hand_over(store, SHORT, "name: planted\n") is not None
+    assert replan(store, SHORT, "name: planted\n") is not None
     assert driver.wait_for(2) == [LONG, SHORT]
 
 
 def test_a_plan_that_is_no_other_is_not_handed_over(store: Store, driver: Driver) -> None:
-    assert hand_over(store, SHORT, "name: planted\n# the same, with a comment\n") is None
+    assert replan(store, SHORT, "name: planted\n# the same, with a comment\n") is None
     assert not (store.folder / "revisions" / "0002.yaml").exists()
 
 
 def test_without_a_driver_nothing_is_written(store: Store) -> None:
     before = store.plan.read_bytes()
-    assert hand_over(store, LONG, "name: planted\n") is None
+    assert replan(store, LONG, "name: planted\n") is None
     assert store.plan.read_bytes() == before
 
 
@@ -90,7 +92,7 @@ def test_a_driver_that_ends_without_looking_has_taken_nothing(store: Store, driv
 
     end = threading.Thread(target=end_after_the_submission)
     end.start()
-    assert hand_over(store, LONG, "name: planted\n") is None
+    assert replan(store, LONG, "name: planted\n") is None
     end.join()
     assert driver.plans == []
     assert read_plan(store) == LONG  # for the next driver
@@ -99,8 +101,8 @@ def test_a_driver_that_ends_without_looking_has_taken_nothing(store: Store, driv
 def test_a_driver_that_does_not_look_finds_the_plan_when_it_does(
     store: Store, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replan, "HANDOVER_WAIT_S", 0.3)
-    handed = hand_over(store, LONG, "name: planted\n")
+    monkeypatch.setattr(replan_module, "REPLAN_WAIT_S", 0.3)
+    handed = replan(store, LONG, "name: planted\n")
     assert handed is not None
     assert not handed.is_taken
     driver.may_look.set()
@@ -111,7 +113,7 @@ def test_a_plan_is_told_once_and_a_damaged_one_not_at_all(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     with held(store) as own:
-        watch = PlanWatch(store, own)
+        watch = PlanMonitor(store, own)
         assert watch.new_plan() is None
         write_plan(store, LONG)
         assert watch.new_plan() == LONG

@@ -5,9 +5,9 @@ import errno
 import pytest
 
 from sweeper.executors.base import Failure
-from sweeper.orchestration.retries import RetryPolicy, Streak, halved, judged, may_retry
+from sweeper.orchestration.retries import Streak, halved, judged, may_retry
 from sweeper.store.assignment import Outcome
-from sweeper.trials.resources import Resources
+from sweeper.trials.resources import Resources, RetryPolicy
 
 ERROR = Failure("error", "RuntimeError", "planted", fingerprint="a")
 SAME_PLACE = Failure("error", "RuntimeError", "other words", fingerprint="a")

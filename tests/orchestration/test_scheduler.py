@@ -8,36 +8,35 @@ import pytest
 from planted import planned_sweep, planned_trial
 
 from sweeper.executors.placement import Demand, Node, Placement
+from sweeper.orchestration.queue import Spending, allowed, longest_first
 from sweeper.orchestration.scheduler import (
     Cluster,
     Job,
-    Limits,
     Running,
     Speeds,
-    Spending,
-    allowed,
     expected_time_left,
-    longest_first,
     starts,
 )
-from sweeper.store.pending import missing
-from sweeper.store.plan_file import StoredTrial
-from sweeper.trials.resources import Resources
+from sweeper.trials.plan import PlannedTrial
+from sweeper.trials.resources import Limits
 
 NOTHING = Spending(0.0, 0)
 DEMAND = Demand(n_ranks=1, cpus=1.0, gpus=0.0)
 
 
 def _job(
-    planned: StoredTrial, demand: Demand = DEMAND, *, share_done: float = 0.0, is_paid: bool = False
+    planned: PlannedTrial,
+    demand: Demand = DEMAND,
+    *,
+    share_done: float = 0.0,
+    is_paid: bool = False,
 ) -> Job:
-    (remaining,) = missing([planned], [])
-    return Job(remaining, demand, Resources(), share_done, is_paid=is_paid)
+    return Job(planned, demand, share_done, is_paid=is_paid)
 
 
 def test_longest_trial_starts_first() -> None:
     jobs = [_job(planned_trial(width=32, steps=(n,))) for n in (10, 40, 20)]
-    assert [job.remaining.trial.n_steps for job in longest_first(jobs)] == [40, 20, 10]
+    assert [job.planned.trial.n_steps for job in longest_first(jobs)] == [40, 20, 10]
 
 
 def test_small_model_starts_first_at_equal_flops() -> None:
@@ -45,7 +44,7 @@ def test_small_model_starts_first_at_equal_flops() -> None:
     small, large = planned_trial(width=8, steps=(1222,)), planned_trial(width=128, steps=(15,))
     assert small.cells[-1].flops == pytest.approx(large.cells[-1].flops, rel=0.1)
     order = longest_first([_job(large), _job(small)])
-    assert [job.remaining.trial.rung.width for job in order] == [8, 128]
+    assert [job.planned.trial.rung.width for job in order] == [8, 128]
 
 
 def test_checkpoint_shortens_a_trial() -> None:
@@ -66,13 +65,13 @@ class TestLimits:
 
     def test_trial_that_would_pass_the_flops_limit_is_left_out(self) -> None:
         long, short = _job(planned_trial(steps=(40,))), _job(planned_trial(steps=(20,)))
-        limits = Limits(flops=1.5 * short.remaining.train_flops)
+        limits = Limits(flops=1.5 * short.planned.train_flops)
         assert [*allowed([long, short], NOTHING, limits)] == [short]
-        assert [*allowed([long, short], NOTHING.plus(short.remaining), limits)] == []
+        assert [*allowed([long, short], NOTHING.plus(short.planned), limits)] == []
 
     def test_limit_that_is_just_met_is_not_passed(self) -> None:
         job = _job(planned_trial())
-        assert [*allowed([job], NOTHING, Limits(flops=job.remaining.train_flops))] == [job]
+        assert [*allowed([job], NOTHING, Limits(flops=job.planned.train_flops))] == [job]
 
     def test_number_of_trials_is_limited(self) -> None:
         jobs = [_job(planned_trial(seed=seed)) for seed in range(3)]
@@ -93,7 +92,7 @@ def test_time_left_is_shared_by_the_slots_but_for_the_longest_trial() -> None:
 def _of_length(seconds: float, demand: Demand = DEMAND, seed: int = 0) -> Job:
     """A job that takes so long on one rank of speed 1."""
     job = _job(planned_trial(seed=seed), demand)
-    left = seconds / job.whole_work
+    left = seconds / job.work
     assert 0 < left < 1
     return dataclasses.replace(job, share_done=1 - left)
 

@@ -14,20 +14,20 @@ from analysis.fitting.fit import FitSettings, fit_table
 from analysis.tables.load import load
 from sweeper.executors.placement import Node
 from sweeper.executors.stop import StopSignal
-from sweeper.orchestration.driver import Run, run_sweep
+from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.events import Event, TrialFailed
 from sweeper.orchestration.outcome import SweepOutcome
-from sweeper.orchestration.retries import RetryPolicy
 from sweeper.orchestration.scheduler import expected_work
 from sweeper.orchestration.verify import verify
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredPlan
+from sweeper.trials.plan import Plan
+from sweeper.trials.resources import RetryPolicy
 
 SERIES = ("masked", "uniform", "hybrid", "ar")
 WIDTHS = (16, 24, 32, 40, 48, 56, 64, 72, 80, 96)
 STEPS = (500, 1000, 2000, 4000, 8000)
 
-PLAN = StoredPlan(
+PLAN = Plan(
     "planted",
     tuple(
         # A seed of its own makes each a run of its own, observed once.
@@ -58,13 +58,13 @@ def _nodes(seed: int) -> list[SimulatedNode]:
 
 def _run(store: Store, cluster: SimulatedCluster) -> tuple[SweepOutcome, list[Event]]:
     events: list[Event] = []
-    run = Run(
+    run = SweepRun(
         store=store,
         plan=PLAN,
         executor=cluster,
         stop=StopSignal(),
         on_event=events.append,
-        policy=RetryPolicy(failures=5),
+        retries=RetryPolicy(failures=5),
         clock=cluster.clock,
     )
     return run_sweep(run), events
@@ -76,7 +76,7 @@ def _lower_bound_s(cluster: SimulatedCluster) -> float:
     Longest first cannot beat it: either all places work all the time that they are there, or the
     longest trial runs from the start on the fastest node.
     """
-    longest_s = max(expected_work(each.trial, each.flops_per_token) / SPEED for each in PLAN.trials)
+    longest_s = max(expected_work(each) / SPEED for each in PLAN.trials)
     changes = sorted(
         {moment for node in cluster.simulated for away in node.away for moment in away}
     )

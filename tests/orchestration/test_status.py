@@ -22,8 +22,8 @@ from sweeper.orchestration.status import State, TrialStatus, status, to_json
 from sweeper.store import files
 from sweeper.store.attempts import Progress, begin_attempt, end_attempt, progress_reporter
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredPlan, StoredTrial
 from sweeper.store.results import publish
+from sweeper.trials.plan import Plan, PlannedTrial
 
 
 @pytest.fixture(params=KINDS)
@@ -32,7 +32,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return submitted_store(folder, planned_sweep(("masked",)))
 
 
-def _planned() -> StoredTrial:
+def _planned() -> PlannedTrial:
     return planned_sweep(("masked",)).trials[0]
 
 
@@ -47,7 +47,7 @@ def _report(store: Store, *, step: int = 5, age_s: float = 0.0) -> None:
         Progress(
             step=step,
             n_steps=20,
-            flops_done=0.25 * assignment.train_flops,
+            flops_done=0.25 * assignment.planned.train_flops,
             loss_nats_per_token=float("nan"),
             train_time_s=8.0,
             eval_time_s=2.0,
@@ -145,7 +145,7 @@ def test_end_of_the_last_attempt_tells_the_state(store: Store, outcome: str, sta
 
 
 def test_added_budget_is_pending_again(tmp_path: Path) -> None:
-    store = submitted_store(tmp_path / "x", StoredPlan("x", (planned_trial(steps=(10, 20, 40)),)))
+    store = submitted_store(tmp_path / "x", Plan("x", (planned_trial(steps=(10, 20, 40)),)))
     assignment = assignment_of(store, planned_trial(steps=(10, 20)))
     publish(assignment, planted_result(assignment))
     assert _first(store).state == "pending"

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sweeper.errors import ConfigError, DataError
-from sweeper.planning.planner import Plan, plan_sweep, plan_to_json, preview_sweep
+from sweeper.planning.planner import PlannedSweep, plan_sweep, plan_to_json, preview_sweep
 from sweeper.sweepfile.schema import LoadedSweep, load_sweep
 from sweeper.verbs.plan import plan_view
 
@@ -39,11 +39,11 @@ def loaded(folder: Path, source: str = ABSENT, assume: str = TRUE) -> LoadedSwee
     return load_sweep(path)
 
 
-def preview(folder: Path, **changes: str) -> Plan:
+def preview(folder: Path, **changes: str) -> PlannedSweep:
     return preview_sweep(loaded(folder, **changes), bfloat16_from_width=math.inf)
 
 
-def without_ids(plan: Plan) -> dict[str, Any]:
+def without_ids(plan: PlannedSweep) -> dict[str, Any]:
     fields = plan_to_json(plan)
     for trial in fields["trials"]:
         del trial["trial_id"]

@@ -16,10 +16,10 @@ from sweeper.families._options import encoded_options, family_of
 from sweeper.families.base import Needs
 from sweeper.planning import recipe
 from sweeper.planning.design import Target
-from sweeper.planning.planner import Plan, make_plan, plan_to_json, preview_sweep, stored_plan
+from sweeper.planning.planner import PlannedSweep, make_plan, plan_to_json, preview_sweep
 from sweeper.planning.runs import MIN_STEPS, Setting, optimizer_for, plan_run
 from sweeper.planning.series import ResolvedSeries
-from sweeper.store.pending import missing
+from sweeper.store.pending import pending_trials
 from sweeper.store.results import Published
 from sweeper.sweepfile.document import InvalidSweep, KeyPath
 from sweeper.sweepfile.schema import Sweep, Train, load_sweep
@@ -58,7 +58,7 @@ def fields(**changes: Any) -> dict[str, Any]:
     }
 
 
-def plan_of(**changes: Any) -> Plan:
+def plan_of(**changes: Any) -> PlannedSweep:
     return make_plan(
         Sweep.model_validate(fields(**changes)), corpus(), bfloat16_from_width=math.inf
     )
@@ -74,7 +74,7 @@ def isoflop(**keys: Any) -> dict[str, Any]:
     return {"isoflop": {"budgets": ["1e11", "1e12"], "sizes": [SIZE], **keys}}
 
 
-def ids(plan: Plan) -> list[str]:
+def ids(plan: PlannedSweep) -> list[str]:
     return [planned.trial.trial_id for planned in plan.trials]
 
 
@@ -675,7 +675,7 @@ def test_a_window_leaves_out_runs_of_their_own_as_it_does_cells() -> None:
 
 
 def test_what_is_left_of_runs_that_end_is_each_run_by_itself() -> None:
-    plan = stored_plan(plan_of(train={"batch_tokens": 1024, "schedule": "cosine"}))
+    plan = plan_of(train={"batch_tokens": 1024, "schedule": "cosine"}).plan
     first = plan.trials[0]
     record = Published(
         trial_id=first.trial_id,
@@ -689,7 +689,7 @@ def test_what_is_left_of_runs_that_end_is_each_run_by_itself() -> None:
         last_bound_nats_per_token=3.0,
         work_time_s=1.0,
     )
-    left = missing(plan.trials, [record])
+    left = pending_trials(plan.trials, [record])
     assert [each.trial for each in left] == [planned.trial for planned in plan.trials[1:]]
     assert [each.train_flops for each in left] == [p.cells[-1].flops for p in plan.trials[1:]]
 

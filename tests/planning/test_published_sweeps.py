@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.planning.planner import Plan, preview_sweep
+from sweeper.planning.planner import PlannedSweep, preview_sweep
 from sweeper.sweepfile.schema import load_sweep
 from sweeper.trials.published_ladders import GIDD, SAHOO, sahoo_steps
 
@@ -16,16 +16,16 @@ SWEEPS = ROOT / "sweeps"
 POINTS = ROOT.parent / "shared" / "data" / "sahoo_isoflop_points.csv"
 
 
-def planned(name: str) -> Plan:
+def planned(name: str) -> PlannedSweep:
     return preview_sweep(load_sweep(SWEEPS / name), bfloat16_from_width=math.inf)
 
 
 @pytest.fixture(scope="module")
-def gidd() -> Plan:
+def gidd() -> PlannedSweep:
     return planned("gidd_grid.yaml")
 
 
-def test_the_gidd_grid_has_its_510_runs(gidd: Plan) -> None:
+def test_the_gidd_grid_has_its_510_runs(gidd: PlannedSweep) -> None:
     """5 noise types × (20 batches and rates × 5 sizes + 2 of the largest alone)."""
     assert len(gidd.trials) == 510
     shifts = {p.series: dict(p.trial.family_options)["shift"] for p in gidd.trials}
@@ -57,7 +57,7 @@ RATES = {
 """Base learning rates by batch, in sequences of 2,048 tokens."""
 
 
-def test_the_gidd_grid_has_its_batches_rates_and_steps(gidd: Plan) -> None:
+def test_the_gidd_grid_has_its_batches_rates_and_steps(gidd: PlannedSweep) -> None:
     largest = GIDD["gidd-570M"]
     for series in ("masked", "uniform"):
         for rung in (GIDD["gidd-25M"], largest):
@@ -82,11 +82,11 @@ def test_the_gidd_grid_has_its_batches_rates_and_steps(gidd: Plan) -> None:
 
 
 @pytest.fixture(scope="module")
-def sahoo() -> Plan:
+def sahoo() -> PlannedSweep:
     return planned("sahoo_isoflop.yaml")
 
 
-def test_the_sahoo_grid_has_its_134_runs_at_their_steps(sahoo: Plan) -> None:
+def test_the_sahoo_grid_has_its_134_runs_at_their_steps(sahoo: PlannedSweep) -> None:
     assert len(sahoo.trials) == sahoo.totals.n_cells == 134
     assert Counter(p.series for p in sahoo.trials) == {
         "ar": 34,
@@ -102,7 +102,7 @@ def test_the_sahoo_grid_has_its_134_runs_at_their_steps(sahoo: Plan) -> None:
         assert cell.tokens == cell.step * 256 * 2048
 
 
-def test_the_sahoo_grid_trains_as_the_study_did(sahoo: Plan) -> None:
+def test_the_sahoo_grid_trains_as_the_study_did(sahoo: PlannedSweep) -> None:
     for planned_trial in sahoo.trials:
         trial, settings = planned_trial.trial, planned_trial.trial.optimizer
         assert trial.backbone == "dit"
@@ -117,7 +117,7 @@ def test_the_sahoo_grid_trains_as_the_study_did(sahoo: Plan) -> None:
 
 
 @pytest.mark.skipif(not POINTS.exists(), reason="the digitised points are not beside the project")
-def test_the_sahoo_grid_is_that_of_the_published_points(sahoo: Plan) -> None:
+def test_the_sahoo_grid_is_that_of_the_published_points(sahoo: PlannedSweep) -> None:
     series = {"AR": "ar", "MDLM": "masked-ce", "Duo": "uniform", "EsoLM": "esolm"}
     with POINTS.open(newline="") as file:
         published = {

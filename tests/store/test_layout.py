@@ -22,10 +22,11 @@ from sweeper.store import files
 from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import attempts, begin_attempt, end_attempt
 from sweeper.store.layout import Store, open_store, store_at
-from sweeper.store.pending import missing
-from sweeper.store.plan_file import StoredPlan, read_plan, write_plan
+from sweeper.store.pending import pending_trials
+from sweeper.store.plan_file import read_plan, write_plan
 from sweeper.store.results import publish, published, read_head
 from sweeper.store.submission import submit
+from sweeper.trials.plan import Plan
 from sweeper.trials.text_options import Reading
 
 
@@ -45,7 +46,7 @@ def test_plan_survives_its_file(store: Store) -> None:
 
 def test_a_plan_keeps_how_its_corpus_is_read_and_older_plans_are_of_bytes(store: Store) -> None:
     planned = dataclasses.replace(planned_trial(), reading=Reading(tokenizer="a.json"))
-    plan = StoredPlan("planted", (planned,))
+    plan = Plan("planted", (planned,))
     write_plan(store, plan)
     assert read_plan(store) == plan
     fields = files.read_json(store.plan)
@@ -188,41 +189,41 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
 class TestMissing:
     def test_everything_is_missing_from_an_empty_store(self, store: Store) -> None:
         plan = read_plan(store)
-        remaining = missing(plan.trials, published(store))
-        assert [each.trial_id for each in remaining] == [each.trial_id for each in plan.trials]
+        pending = pending_trials(plan.trials, published(store))
+        assert [each.trial_id for each in pending] == [each.trial_id for each in plan.trials]
 
     def test_a_new_budget_asks_only_for_its_own_step(self, store: Store) -> None:
         assignment = assignment_of(store, planned_trial(steps=(10, 20)))
         publish(assignment, planted_result(assignment))
-        (remaining,) = missing([planned_trial(steps=(10, 20, 40))], published(store))
-        assert remaining.trial.observe_at_steps == (40,)
-        assert [cell.step for cell in remaining.cells] == [40]
-        assert remaining.trial.trajectory_id == assignment.trial.trajectory_id
+        (pending,) = pending_trials([planned_trial(steps=(10, 20, 40))], published(store))
+        assert pending.trial.observe_at_steps == (40,)
+        assert [cell.step for cell in pending.cells] == [40]
+        assert pending.trial.trajectory_id == assignment.trial.trajectory_id
 
     def test_a_budget_taken_away_leaves_nothing_to_do(self, store: Store) -> None:
         assignment = assignment_of(store, planned_trial(steps=(10, 20)))
         publish(assignment, planted_result(assignment))
-        assert not missing([planned_trial(steps=(20,))], published(store))
+        assert not pending_trials([planned_trial(steps=(20,))], published(store))
 
     def test_renamed_series_is_not_trained_again(self, store: Store) -> None:
         assignment = assignment_of(store, planned_trial())
         publish(assignment, planted_result(assignment))
         renamed = type(planned_trial())(**{**vars(planned_trial()), "series": "other"})
-        assert not missing([renamed], published(store))
+        assert not pending_trials([renamed], published(store))
 
     def test_two_planned_trials_of_one_trajectory_are_trained_once(self, store: Store) -> None:
-        (remaining,) = missing(
+        (pending,) = pending_trials(
             [planned_trial(steps=(10, 20)), planned_trial(steps=(15, 20))], published(store)
         )
-        assert remaining.trial.observe_at_steps == (10, 15, 20)
+        assert pending.trial.observe_at_steps == (10, 15, 20)
 
     def test_nothing_beyond_a_divergence_is_tried_again(self, store: Store) -> None:
         assignment = assignment_of(store, planned_trial(steps=(10, 20)))
         publish(assignment, planted_result(assignment, until_step=15))
-        assert not missing([planned_trial(steps=(10, 20))], published(store))
-        assert not missing([planned_trial(steps=(10, 20, 40))], published(store))
-        (remaining,) = missing([planned_trial(steps=(5, 20))], published(store))
-        assert remaining.trial.observe_at_steps == (5,)
+        assert not pending_trials([planned_trial(steps=(10, 20))], published(store))
+        assert not pending_trials([planned_trial(steps=(10, 20, 40))], published(store))
+        (pending,) = pending_trials([planned_trial(steps=(5, 20))], published(store))
+        assert pending.trial.observe_at_steps == (5,)
 
 
 class TestSubmission:
@@ -237,7 +238,7 @@ class TestSubmission:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("API_TOKEN", "s3cret-value")
-        store = submitted_store(tmp_path / "x", StoredPlan("x", ()))
+        store = submitted_store(tmp_path / "x", Plan("x", ()))
         text = store.manifest.read_text()
         assert "s3cret" not in text
         assert str(Path.home()) not in text

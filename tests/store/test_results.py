@@ -18,8 +18,8 @@ from sweeper.errors import StoreError
 from sweeper.store import files
 from sweeper.store.attempts import begin_attempt, end_attempt
 from sweeper.store.layout import Store
-from sweeper.store.pending import missing
-from sweeper.store.plan_file import StoredPlan, StoredTrial, read_plan
+from sweeper.store.pending import pending_trials
+from sweeper.store.plan_file import read_plan
 from sweeper.store.results import (
     INDEX_VERSION,
     RecordIndex,
@@ -34,12 +34,13 @@ from sweeper.store.results import (
 from sweeper.store.storage import ObjectPath, StorePath
 from sweeper.store.submission import submit
 from sweeper.store.tables import FILE_NAME, build_tables, read_table
+from sweeper.trials.plan import Plan, PlannedTrial
 from sweeper.trials.records import ROW_TYPES
 
 LONG_AGO_NS = 10**18
 
 
-def _publish(store: Store, *trials: StoredTrial) -> None:
+def _publish(store: Store, *trials: PlannedTrial) -> None:
     for planned in trials:
         assignment = assignment_of(store, planned)
         publish(assignment, planted_result(assignment))
@@ -133,8 +134,8 @@ def test_deleted_record_is_missing_at_once_and_trained_anew(indexed: Store) -> N
     gone = _first(indexed)
     gone.unlink()
     assert len(published(indexed)) == 5
-    (remaining,) = missing(read_plan(indexed).trials, published(indexed))
-    assert remaining.trial_id == gone.stem
+    (pending,) = pending_trials(read_plan(indexed).trials, published(indexed))
+    assert pending.trial_id == gone.stem
     refresh(indexed)
     assert gone.stem not in read_index(indexed).heads
     _assert_tables_are_as_if_built_anew(indexed)
@@ -213,7 +214,7 @@ class TestRefreshing:
             dataclasses.replace(planned, series=f"new-{planned.series}")
             for planned in planned_sweep().trials
         )
-        submit(indexed, StoredPlan("planted", relabelled), "name: planted\n# 2\n")
+        submit(indexed, Plan("planted", relabelled), "name: planted\n# 2\n")
         refresh(indexed)
         assert set(read_table(indexed, "losses")["series"].to_pylist()) == {
             "new-masked",
@@ -228,7 +229,7 @@ class TestRefreshing:
 
     def test_a_point_of_two_records_outlives_either(self, tmp_path: Path) -> None:
         short, long = planned_trial(steps=(10, 20)), planned_trial(steps=(20, 40))
-        store = submitted_store(tmp_path / "planted", StoredPlan("planted", (short,)))
+        store = submitted_store(tmp_path / "planted", Plan("planted", (short,)))
         _publish(store, short)
         refresh(store)
         _publish(store, long)

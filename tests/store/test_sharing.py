@@ -22,12 +22,12 @@ from planted import (
 
 from sweeper.orchestration.verify import verify
 from sweeper.store.layout import Store
-from sweeper.store.pending import missing
-from sweeper.store.plan_file import StoredPlan, StoredTrial
+from sweeper.store.pending import pending_trials
 from sweeper.store.results import publish, published, read_records
 from sweeper.store.sharing import adopt, adopt_one
 from sweeper.store.storage import StorePath
 from sweeper.store.tables import read_table
+from sweeper.trials.plan import Plan, PlannedTrial
 
 
 @pytest.fixture(params=KINDS)
@@ -36,16 +36,16 @@ def results(request: pytest.FixtureRequest, tmp_path: Path) -> StorePath:
     return kind_of_store(request.param, tmp_path / "results")
 
 
-def plan_of(name: str, *trials: StoredTrial) -> StoredPlan:
-    return StoredPlan(name, trials)
+def plan_of(name: str, *trials: PlannedTrial) -> Plan:
+    return Plan(name, trials)
 
 
-def sweep(results: StorePath, plan: StoredPlan) -> Store:
+def sweep(results: StorePath, plan: Plan) -> Store:
     """A sweep that nobody has run yet."""
     return submitted_store(results / plan.name, plan)
 
 
-def trained(results: StorePath, plan: StoredPlan, *, until_step: int | None = None) -> Store:
+def trained(results: StorePath, plan: Plan, *, until_step: int | None = None) -> Store:
     """A sweep that was run to its end."""
     store = sweep(results, plan)
     for planned in plan.trials:
@@ -55,9 +55,9 @@ def trained(results: StorePath, plan: StoredPlan, *, until_step: int | None = No
     return store
 
 
-def left(store: Store, plan: StoredPlan) -> list[tuple[int, ...]]:
+def left(store: Store, plan: Plan) -> list[tuple[int, ...]]:
     """Observed steps of the trials that are still to be trained."""
-    return [each.trial.observe_at_steps for each in missing(plan.trials, published(store))]
+    return [each.trial.observe_at_steps for each in pending_trials(plan.trials, published(store))]
 
 
 def test_what_another_sweep_has_trained_is_copied_and_not_trained_again(results: StorePath) -> None:
@@ -207,8 +207,8 @@ def test_an_unsound_record_is_skipped_and_the_others_are_taken(
     assert {head.trial_id for head in adopt(own, plan)} == {
         planned.trial_id for planned in plan.trials[1:]
     }
-    for remaining in missing(plan.trials, published(own)):
-        assert adopt_one(own, remaining) is None
+    for pending in pending_trials(plan.trials, published(own)):
+        assert adopt_one(own, pending) is None
     assert not own.record(damaged).exists()
 
 
@@ -242,10 +242,10 @@ def test_a_trial_that_was_published_elsewhere_meanwhile_is_taken_over_at_its_sta
 ) -> None:
     plan = plan_of("own", planned_trial(steps=(10, 20)))
     own = sweep(results, plan)
-    (remaining,) = missing(plan.trials, published(own))
-    assert adopt_one(own, remaining) is None
+    (pending,) = pending_trials(plan.trials, published(own))
+    assert adopt_one(own, pending) is None
     trained(results, plan_of("other", planned_trial(steps=(10, 20))))
-    head = adopt_one(own, remaining)
+    head = adopt_one(own, pending)
     assert head is not None
     assert head.sweep == "other"
     assert left(own, plan) == []
@@ -255,13 +255,13 @@ def test_what_settles_only_a_part_is_left_for_the_next_start(results: StorePath)
     # Two planned trials of one run, trained as one; the other sweep has only the first of them.
     plan = plan_of("own", planned_trial(steps=(10,)), planned_trial(steps=(20,)))
     own = sweep(results, plan)
-    (remaining,) = missing(plan.trials, published(own))
+    (pending,) = pending_trials(plan.trials, published(own))
     trained(results, plan_of("other", planned_trial(steps=(10,))))
-    assert adopt_one(own, remaining) is None
+    assert adopt_one(own, pending) is None
     assert not list(own.published.glob("*"))
 
 
-def _adopt(store: Store, plan: StoredPlan) -> None:
+def _adopt(store: Store, plan: Plan) -> None:
     adopt(store, plan)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import duckdb
@@ -16,17 +17,17 @@ from planted import (
 
 from sweeper.store.attempts import begin_attempt, end_attempt
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredPlan, StoredTrial
 from sweeper.store.results import publish
 from sweeper.store.submission import submit
 from sweeper.store.tables import FILE_NAME, read_table
+from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TableName, schema
 
 N_ROWS: dict[TableName, int] = {"trials": 6, "losses": 24, "observations": 12, "samples": 0}
 """Of the planned sweep, all of it published."""
 
 
-def _publish_all(store: Store, plan: StoredPlan) -> None:
+def _publish_all(store: Store, plan: Plan) -> None:
     for planned in plan.trials:
         assignment = assignment_of(store, planned)
         publish(assignment, planted_result(assignment))
@@ -89,18 +90,14 @@ def test_bytes_do_not_depend_on_the_order_of_publication(full: Store, tmp_path: 
 
 def test_labels_and_budgets_are_those_of_the_current_plan(full: Store) -> None:
     relabelled = tuple(
-        StoredTrial(
-            **{
-                **vars(planned),
-                "series": f"new-{planned.series}",
-                "cells": tuple(
-                    type(cell)(**{**vars(cell), "budget_flops": 1e9}) for cell in planned.cells
-                ),
-            }
+        dataclasses.replace(
+            planned,
+            series=f"new-{planned.series}",
+            cells=tuple(dataclasses.replace(cell, budget_flops=1e9) for cell in planned.cells),
         )
         for planned in planned_sweep().trials
     )
-    submit(full, StoredPlan("planted", relabelled), "name: planted\n")
+    submit(full, Plan("planted", relabelled), "name: planted\n")
     refresh(full)
     names: tuple[TableName, ...] = ("trials", "losses", "observations")
     for name in names:
@@ -110,9 +107,9 @@ def test_labels_and_budgets_are_those_of_the_current_plan(full: Store) -> None:
 
 def test_point_observed_by_two_trials_is_one_row(tmp_path: Path) -> None:
     short, long = planned_trial(steps=(10, 20)), planned_trial(steps=(10, 20, 40))
-    plan = StoredPlan("planted", (long,))
+    plan = Plan("planted", (long,))
     store = submitted_store(tmp_path / "planted", plan)
-    _publish_all(store, StoredPlan("planted", (short, long)))
+    _publish_all(store, Plan("planted", (short, long)))
     refresh(store)
     observations = _frame(store, "observations")
     assert sorted(observations.step) == [10, 20, 40]

@@ -18,12 +18,12 @@ from processes import marked, ray_folders, title
 
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.stop import StopSignal
-from sweeper.orchestration.driver import Run, run_sweep
+from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.events import Event
 from sweeper.orchestration.outcome import SweepOutcome
 from sweeper.orchestration.verify import verify
-from sweeper.store.assignment import RunTrial
-from sweeper.store.attempts import AttemptOutcome, attempts
+from sweeper.store.assignment import AttemptOutcome, RunTrial
+from sweeper.store.attempts import attempts
 from sweeper.store.layout import Store
 from sweeper.store.results import published, record_paths
 from sweeper.store.storage import TEMPORARY_PREFIX
@@ -79,7 +79,7 @@ class Sweep:
     def run_here(self, run_trial: RunTrial, stop: StopSignal | None = None) -> SweepOutcome:
         """Drive it in this process, one trial at a time."""
         plan, stop = planted.planned_sweep(), stop or StopSignal()
-        run = Run(
+        run = SweepRun(
             store=planted.submitted_store(self.folder, plan),
             plan=plan,
             executor=InlineExecutor(run_trial, stop.is_requested),

@@ -14,24 +14,26 @@ from typing import Any
 import object_folder  # noqa: F401 -- so that its stores are known here
 
 from sweeper.errors import StoreError
-from sweeper.orchestration import lease
+from sweeper.orchestration import heartbeat, lease
 from sweeper.orchestration.lease import Lease, held
 from sweeper.store.layout import Store
 from sweeper.store.storage import place
 
-FASTER = {
-    "BEAT_INTERVAL_S": lease.BEAT_INTERVAL_S / 10,
-    "WATCH_S": lease.WATCH_S / 5,  # six beats: a process of a busy machine may lose some
-    "REMOTE_LOOK_INTERVAL_S": lease.REMOTE_LOOK_INTERVAL_S / 10,
-}
-"""Times of `lease.py` in object stores, where heartbeats decide, shortened for tests."""
+FASTER = (
+    (heartbeat, "BEAT_INTERVAL_S", heartbeat.BEAT_INTERVAL_S / 10),
+    # Six beats: a process of a busy machine may lose some.
+    (heartbeat, "WATCH_S", heartbeat.WATCH_S / 5),
+    (lease, "REMOTE_LOOK_INTERVAL_S", lease.REMOTE_LOOK_INTERVAL_S / 10),
+)
+"""Times of leases in object stores, where heartbeats decide, shortened for tests."""
 
 
 def main() -> None:
     for line in sys.stdin:
         command = json.loads(line)
         if "://" in command.get("hold", ""):
-            vars(lease).update(FASTER)
+            for module, name, value in FASTER:
+                setattr(module, name, value)
         if "hold" in command:
             hold(command)
 
@@ -54,8 +56,8 @@ def until_released(own: Lease) -> None:
     """Wait for a line of input, or to be superseded."""
     order = None
     while not select.select([sys.stdin], [], [], 0.02)[0]:
-        if own.order() != order:
-            order = own.order()
+        if own.stop_request() != order:
+            order = own.stop_request()
             say(order=order)
         if order == "superseded":
             return

@@ -14,8 +14,8 @@ from pathlib import Path
 from planted import planned_sweep, planted_result, run_planted_slowly
 
 from sweeper.store.assignment import Assignment, Outcome, StopRequested
-from sweeper.store.plan_file import StoredPlan
 from sweeper.store.results import publish
+from sweeper.trials.plan import Plan
 from sweeper.trials.resources import Resources
 
 STEP_NOTES = "STEP_NOTES"
@@ -96,12 +96,12 @@ def run_and_do(
     )
 
 
-def one_trial() -> StoredPlan:
+def one_trial() -> Plan:
     """The shortest sweep."""
     return planned_sweep(("masked",), widths=(8,))
 
 
-def mixed_sweep() -> StoredPlan:
+def mixed_sweep() -> Plan:
     """Trials that want half a GPU each, trials that want none, and one that fits nowhere."""
     resources = {
         "masked": Resources(gpus=0.5, cpus=1.0),
@@ -113,14 +113,14 @@ def mixed_sweep() -> StoredPlan:
         for planned in (*masked, *uniform[:2])
     ]
     too_large = dataclasses.replace(uniform[2], resources=Resources(gpus=0.0, cpus=64.0))
-    return StoredPlan("planted", (*trials, too_large))
+    return Plan("planted", (*trials, too_large))
 
 
 def run_with_little_gpu_memory(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     """Run out of GPU memory unless the micro-batch is at most two sequences."""
     import torch  # only here: the other planted trials do without
 
-    limit = assignment.resources.micro_batch_sequences
+    limit = assignment.planned.resources.micro_batch_sequences
     if limit is None or limit > 2:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     return run_noting_quick_steps(assignment, stop=stop)
@@ -147,6 +147,6 @@ def _noting(assignment: Assignment) -> Callable[[int], None]:
     def note(step: int) -> None:
         when = f"{time.monotonic()} {time.time()}"
         with path.open("a") as file:
-            file.write(f"{assignment.attempt} {os.getpid()} {step} {when} {node} {gpus}\n")
+            file.write(f"{assignment.attempt.number} {os.getpid()} {step} {when} {node} {gpus}\n")
 
     return note

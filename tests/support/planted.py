@@ -14,16 +14,17 @@ from pathlib import Path
 import object_folder  # noqa: F401 -- so that workers, which import this module, know its stores
 
 from sweeper.store import files
-from sweeper.store.assignment import Assignment, Outcome, StopRequested
-from sweeper.store.attempts import Progress, attempts, progress_reporter
+from sweeper.store.assignment import Assignment, Attempt, Outcome, StopRequested
+from sweeper.store.attempts import Progress, attempts, progress_reporter, utc_now
 from sweeper.store.layout import Store, store_at
-from sweeper.store.plan_file import StoredCell, StoredPlan, StoredTrial, read_plan
+from sweeper.store.plan_file import read_plan
 from sweeper.store.results import Result, publish
 from sweeper.store.rows import Ending, Measurement, loss_row, observation_row, trial_row
 from sweeper.store.storage import StorePath, place
 from sweeper.store.submission import submit
 from sweeper.trials.flops import flops_per_token
 from sweeper.trials.ladder import parameter_groups, rung_of_width
+from sweeper.trials.plan import Observation, Plan, PlannedTrial
 from sweeper.trials.trial import Data, Evaluation, Optimizer, Trial
 
 VOCAB_SIZE, SEQ_LEN, BATCH_SEQUENCES = 256, 64, 8
@@ -32,7 +33,7 @@ LOG_EVERY_STEPS = 5
 
 def planned_trial(
     series: str = "masked", *, width: int = 16, steps: tuple[int, ...] = (10, 20), seed: int = 0
-) -> StoredTrial:
+) -> PlannedTrial:
     """A planned trial of a small rung; its budgets are what its steps cost."""
     rung = rung_of_width(width)
     trial = Trial(
@@ -47,14 +48,12 @@ def planned_trial(
         precision="float32",
     )
     flops = flops_per_token(rung, SEQ_LEN, VOCAB_SIZE)
-    return StoredTrial(
+    return PlannedTrial(
         series=series,
-        trial_id=trial.trial_id,
-        trajectory_id=trial.trajectory_id,
         source="synthetic:planted",
         trial=trial,
         cells=tuple(
-            StoredCell(
+            Observation(
                 budget_flops=float(f"{step * trial.tokens_per_step * flops.total:.1e}"),
                 step=step,
                 tokens=step * trial.tokens_per_step,
@@ -72,15 +71,15 @@ def planned_sweep(
     *,
     widths: tuple[int, ...] = (8, 16, 32),
     steps: tuple[int, ...] = (10, 20),
-) -> StoredPlan:
+) -> Plan:
     """Every series at every width."""
     trials = tuple(
         planned_trial(label, width=width, steps=steps) for label in series for width in widths
     )
-    return StoredPlan("planted", trials)
+    return Plan("planted", trials)
 
 
-def submitted_store(folder: StorePath, plan: StoredPlan) -> Store:
+def submitted_store(folder: StorePath, plan: Plan) -> Store:
     """A store to which a plan was submitted."""
     store = store_at(folder.parent, folder.name)
     submit(store, plan, f"name: {plan.name}\n")
@@ -114,21 +113,11 @@ KINDS = ("folder", "objects")
 """Where results can live, as tests are parametrised."""
 
 
-def assignment_of(store: Store, planned: StoredTrial, attempt: int = 1) -> Assignment:
+def assignment_of(store: Store, planned: PlannedTrial, attempt: int = 1) -> Assignment:
     """An assignment of a whole planned trial."""
-    return Assignment(
-        store_folder=store.folder,
-        sweep="planted",
-        series=planned.series,
-        source="synthetic:planted",
-        trial=planned.trial,
-        cells=planned.cells,
-        params=planned.params,
-        flops_per_token=planned.flops_per_token,
-        attempt=attempt,
-        n_threads=1,
-        device="cpu",
-    )
+    now = utc_now()
+    begun = Attempt(number=attempt, executor="planted", device="cpu", n_threads=1, started_at=now)
+    return Assignment(store.folder, "planted", planned, begun)
 
 
 def planted_bound(trial: Trial, params: int, step: int) -> float:
@@ -145,7 +134,7 @@ def planted_result(
     """What the trial yields; diverged when it ends before its last step."""
     trial, last_step = assignment.trial, until_step or assignment.trial.n_steps
     status = "done" if last_step == trial.n_steps else "diverged"
-    params = assignment.params.trunk
+    params = assignment.planned.params.trunk
     return Result(
         trial=trial_row(
             assignment,
@@ -223,7 +212,7 @@ def run_planted_slowly(
             Progress(
                 step=step,
                 n_steps=trial.n_steps,
-                flops_done=step * trial.tokens_per_step * assignment.flops_per_token.total,
+                flops_done=step * trial.tokens_per_step * assignment.planned.flops_per_token.total,
                 loss_nats_per_token=None,
                 train_time_s=step * step_time_s,
                 eval_time_s=0.0,
@@ -236,7 +225,7 @@ def run_planted_slowly(
 
 def run_or_raise(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     """Raise at every attempt for the series `broken`."""
-    if assignment.series == "broken":
+    if assignment.planned.series == "broken":
         raise RuntimeError("planted failure\nwith a second line")
     return run_planted(assignment, stop=stop)
 
@@ -248,7 +237,7 @@ def run_and_die_midway(assignment: Assignment, *, stop: StopRequested) -> Outcom
     def die_or_stop() -> bool:
         nonlocal n_steps_left
         n_steps_left -= 1
-        if assignment.attempt == 1 and n_steps_left < 0:
+        if assignment.attempt.number == 1 and n_steps_left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return stop()
 

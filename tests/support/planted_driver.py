@@ -16,7 +16,7 @@ from sweeper.executors.base import Executor
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.ray_executor import RayExecutor
 from sweeper.executors.stop import StopSignal
-from sweeper.orchestration.driver import Run, run_sweep
+from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.lease import held
 from sweeper.orchestration.monitor import Patience
 from sweeper.store.layout import store_at
@@ -40,13 +40,13 @@ def main(folder: str, executor_name: str, run_trial_name: str, options_json: str
     takeover = options.get("takeover", False)
     with held(store, takeover=takeover) as lease, shown(Console(), store) as show:
         submit(store, plan, "name: planted\n")
-        run = Run(
+        run = SweepRun(
             store=store,
             plan=plan,
             executor=executor,
             stop=stop,
             on_event=show,
-            order=lease.order,
+            stop_request=lease.stop_request,
             patience=Patience(**options.get("patience", {})),
         )
         return run_sweep(run).exit_code

@@ -68,7 +68,7 @@ class Fates:
     def duration_s(self, assignment: Assignment, speed: float) -> float:
         """True duration of a whole trial."""
         rng = self._rng(assignment, 1)
-        work = expected_work(assignment.trial, assignment.flops_per_token)
+        work = expected_work(assignment.planned)
         return float(work / SPEED / speed * math.exp(self.misjudged * rng.standard_normal()))
 
     def diverges_at(self, assignment: Assignment) -> float:
@@ -78,7 +78,7 @@ class Fates:
 
     def crashes_at(self, assignment: Assignment) -> float:
         """Share of its steps at which an attempt crashes; infinite if it does not."""
-        rng = self._rng(assignment, 3, assignment.attempt)
+        rng = self._rng(assignment, 3, assignment.attempt.number)
         return float(rng.uniform()) if rng.uniform() < self.crash else math.inf
 
     def _rng(self, assignment: Assignment, *purpose: int) -> np.random.Generator:
@@ -226,7 +226,7 @@ class SimulatedCluster(Executor):
         progress = Progress(
             step=math.floor(share * n_steps),
             n_steps=n_steps,
-            flops_done=share * assignment.train_flops,
+            flops_done=share * assignment.planned.train_flops,
             loss_nats_per_token=None,
             train_time_s=share * duration_s,
             eval_time_s=0.0,

@@ -12,11 +12,11 @@ from sweeper.families._options import encoded_options
 from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import begin_attempt
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import StoredCell
 from sweeper.store.results import read_records
 from sweeper.training.worker import run_trial
 from sweeper.trials.flops import flops_per_token
 from sweeper.trials.ladder import Rung, parameter_groups
+from sweeper.trials.plan import Observation, PlannedTrial
 from sweeper.trials.resources import Resources
 from sweeper.trials.trial import Data, Evaluation, Optimizer, Trial
 
@@ -61,22 +61,24 @@ def assignment_of(folder: Path, trial: Trial) -> Assignment:
     store = Store((folder / "sweep").resolve())
     attempt = begin_attempt(store, trial.trial_id, executor="inline", device="cpu", n_threads=1)
     flops = flops_per_token(trial.rung, SEQ_LEN, trial.data.vocab_size)
-    return Assignment(
-        store_folder=store.folder,
-        sweep="sweep",
+    planned = PlannedTrial(
         series=trial.family,
         source=SOURCE,
         trial=trial,
         cells=tuple(
-            StoredCell(1e9, step, step * trial.tokens_per_step, float(step))
+            Observation(1e9, step, step * trial.tokens_per_step, float(step))
             for step in trial.observe_at_steps
         ),
         params=parameter_groups(trial.rung, trial.data.vocab_size, 1),
         flops_per_token=flops,
-        attempt=attempt.number,
-        n_threads=1,
-        device="cpu",
     )
+    return Assignment(store.folder, "sweep", planned, attempt)
+
+
+def planned_with(assignment: Assignment, **changes: Any) -> Assignment:
+    """The assignment, planned with other resources or another corpus."""
+    planned = dataclasses.replace(assignment.planned, **changes)
+    return dataclasses.replace(assignment, planned=planned)
 
 
 def numbers(folder: Path, trial: Trial) -> tuple[object, object, object]:
@@ -111,7 +113,7 @@ def observed_at_every_step(name: str, n_steps: int = 10, **changes: Any) -> Tria
 
 
 def assigned(folder: Path, trial: Trial, resources: Resources) -> Assignment:
-    return dataclasses.replace(assignment_of(folder, trial), resources=resources)
+    return planned_with(assignment_of(folder, trial), resources=resources)
 
 
 def results(folder: Path, trial: Trial) -> tuple[list[float], list[float], list[float]]:

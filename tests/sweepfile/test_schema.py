@@ -35,7 +35,7 @@ def test_a_minimal_file_takes_its_defaults(tmp_path: Path) -> None:
     assert sweep.evaluation.sequences == 1024
     assert sweep.resources.gpus == sweep.resources.cpus == "auto"
     assert sweep.limits.flops == sweep.limits.wall_s == math.inf
-    assert sweep.limits.trials is None
+    assert sweep.limits.n_trials == math.inf
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_every_number_may_be_written_as_people_do(tmp_path: Path) -> None:
     assert sweep.evaluation.sequences == 2000
     assert (sweep.resources.gpus, sweep.resources.cpus) == (0.25, 2)
     assert sweep.limits.wall_s == 36 * 3600
-    assert (sweep.limits.flops, sweep.limits.trials) == (1e20, 1000)
+    assert (sweep.limits.flops, sweep.limits.n_trials) == (1e20, 1000)
 
 
 def test_a_series_overrides_the_training_keys_that_it_names(tmp_path: Path) -> None:

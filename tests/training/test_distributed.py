@@ -194,7 +194,7 @@ def bounds_after(assignment: Assignment) -> list[float]:
     first = Trainer(trial, family_of(trial), corpus, cpu)
     for _ in range(2):
         first.advance()
-    trainer = Trainer(trial, family_of(trial), corpus, cpu, assignment.resources, here)
+    trainer = Trainer(trial, family_of(trial), corpus, cpu, assignment.planned.resources, here)
     trainer.load_state_dict(first.state_dict())
     validation = validation_set(corpus, seq_len=SEQ_LEN, n_sequences=62)
     with trainer.evaluation_weights():

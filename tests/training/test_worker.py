@@ -18,6 +18,7 @@ from small_trials import (
     interrupted_at,
     never,
     numbers,
+    planned_with,
     trial_of,
 )
 
@@ -73,7 +74,7 @@ def test_micro_batches_change_neither_identity_nor_results(tmp_path: Path) -> No
     trial = trial_of("masked")
     whole, cut = assignment_of(tmp_path / "whole", trial), assignment_of(tmp_path / "cut", trial)
     assert run_trial(whole, stop=never) == "published"
-    cut = dataclasses.replace(cut, resources=Resources(micro_batch_sequences=3))
+    cut = planned_with(cut, resources=Resources(micro_batch_sequences=3))
     assert run_trial(cut, stop=never) == "published"
     (_, rows, _), (_, others, _) = (numbers(tmp_path / name, trial) for name in ("whole", "cut"))
     assert isinstance(rows, list)
@@ -210,7 +211,7 @@ def test_checkpoints_stay_two_however_many_are_written(tmp_path: Path) -> None:
     trial = trial_of(observe_at_steps=(4, 20))
     folder = on_disk(Store((tmp_path / "sweep").resolve()).checkpoints(trial))
     assigned = assignment_of(tmp_path, trial)
-    assigned = dataclasses.replace(assigned, resources=Resources(checkpoint_every_s=0.0))
+    assigned = planned_with(assigned, resources=Resources(checkpoint_every_s=0.0))
     folder.mkdir(parents=True)
     (folder / ".tmp-step-00000001.pt-killed").write_bytes(b"left by a worker that was killed")
     seen: list[list[str]] = []
@@ -239,7 +240,7 @@ def test_a_full_disk_costs_checkpoints_and_nothing_else(
     with monkeypatch.context() as full:
         full.setattr(checkpoints, "_write", fill_the_disk)
         assigned = assignment_of(tmp_path / "cut", trial)
-        assigned = dataclasses.replace(assigned, resources=Resources(checkpoint_every_s=0.0))
+        assigned = planned_with(assigned, resources=Resources(checkpoint_every_s=0.0))
         assert run_trial(assigned, stop=StopAfter(4)) == "interrupted"
     assert caplog.text.count("the disk is full") == 4 + 1
     assert [*older.parent.iterdir()] == [older]
@@ -270,12 +271,12 @@ def test_after_running_out_of_gpu_memory_a_smaller_micro_batch_goes_on_from_the_
         lambda backbone, z_BL, *rest, **_: forward_with_little_memory(backbone, z_BL, *rest),
     )
     every_step = Resources(checkpoint_every_s=0.0)
-    assigned = dataclasses.replace(assignment_of(cut, trial), resources=every_step)
+    assigned = planned_with(assignment_of(cut, trial), resources=every_step)
     with pytest.raises(torch.OutOfMemoryError):
         run_trial(assigned, stop=count_steps)
     assert len(steps) == 6
     smaller = dataclasses.replace(every_step, micro_batch_sequences=4)
-    assigned = dataclasses.replace(assignment_of(cut, trial), resources=smaller)
+    assigned = planned_with(assignment_of(cut, trial), resources=smaller)
     assert run_trial(assigned, stop=count_steps) == "published"
     assert len(steps) == 6 + 5  # five steps lay behind the checkpoint
     (_, rows, _), (_, others, _) = (numbers(tmp_path / name, trial) for name in ("whole", "cut"))
@@ -361,5 +362,5 @@ def test_a_worker_reads_the_corpus_as_it_was_planned(tmp_path: Path) -> None:
         trial.data, fingerprint=corpus.fingerprint, vocab_size=corpus.vocab_size
     )
     trial = dataclasses.replace(trial, data=data)
-    assigned = dataclasses.replace(assignment_of(tmp_path, trial), source=source, reading=reading)
+    assigned = planned_with(assignment_of(tmp_path, trial), source=source, reading=reading)
     assert run_trial(assigned, stop=never) == "published"

@@ -79,7 +79,7 @@ def test_panel_shows_flops_done_of_running_and_published_trials(store: Store) ->
         Progress(
             step=10,
             n_steps=20,
-            flops_done=0.5 * large.train_flops,
+            flops_done=0.5 * large.planned.train_flops,
             loss_nats_per_token=2.31,
             train_time_s=8.0,
             eval_time_s=2.0,
@@ -88,7 +88,9 @@ def test_panel_shows_flops_done_of_running_and_published_trials(store: Store) ->
     publish(small, planted_result(small))
     panel.update(TrialPublished(small, published(store)[0]))
     text = _rendered(panel)
-    share = (small.train_flops + 0.5 * large.train_flops) / planned_sweep((SERIES,)).train_flops
+    share = (small.planned.train_flops + 0.5 * large.planned.train_flops) / planned_sweep(
+        (SERIES,)
+    ).train_flops
     assert f"{share:.0%} of" in text
     assert "1 running, 1/3 done, 0 failed, about" in text
     assert "10/20" in text
