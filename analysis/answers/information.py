@@ -24,7 +24,8 @@ import numpy as np
 from analysis.fitting.fit import FamilyFit
 from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.isoflop import IsoFlopFit, usable_budgets
-from analysis.isoflop.pair import EXPONENT_RANGE
+from analysis.stats.power_law import EXPONENT_RANGE
+from analysis.surface.optimum import best_size
 from analysis.surface.surface import SurfaceFit
 from analysis.tables.points import FloatArray, IntArray, Points
 
@@ -34,7 +35,8 @@ RIDGE = 1e-10
 """Added to a correlation matrix so that it can be inverted, and too small to be seen."""
 UNTOUCHED = 1e-24
 """Least curvature, relative to the largest, of a coefficient that no observation depends on."""
-N_BISECTIONS = 60
+SEARCH_MARGIN = np.log(100.0)
+"""How far beyond the observed log sizes an optimum is looked for."""
 
 
 @dataclass(frozen=True)
@@ -97,15 +99,15 @@ class Curves:
     def optimum(self, index: int, log_flops: float) -> tuple[float, float]:
         """Log of the size and tokens at which a set's curve is lowest along a budget."""
         _, size_arm, data_arm = self.coefficient_3K[:, index]
-        margin = np.log(100.0)
-        low, high = np.array(self.cost.low - margin), np.array(self.cost.high + margin)
-        for _ in range(N_BISECTIONS):
-            middle = 0.5 * (low + high)
-            u, v = self._centred(index, middle, log_flops)
-            gain = self.alpha * size_arm * np.exp(-self.alpha * u)
-            price = self.beta * data_arm * self.cost.slope(middle) * np.exp(-self.beta * v)
-            low, high = (middle, high) if gain > price else (low, middle)
-        return float(low), float(self.cost.log_tokens(low, log_flops))
+        log_params = best_size(
+            size_arm * np.exp(self.alpha * self.log_params_origin),
+            data_arm * np.exp(self.beta * self.log_tokens_origin_K[index]),
+            (np.array(self.alpha), np.array(self.beta)),
+            self.cost,
+            np.array(log_flops),
+            SEARCH_MARGIN,
+        )
+        return float(log_params), float(self.cost.log_tokens(log_params, log_flops))
 
     def gradient(self, quantity: Quantity, index: int, log_flops: float) -> FloatArray:
         """d log(quantity at the optimum of a budget) / d theta, shape (c,)."""

@@ -24,6 +24,7 @@ from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.frontier import Frontier, frontier
 from analysis.isoflop.isoflop import IsoFlopFit
 from analysis.stats.power_law import PowerLaw, percentile_interval
+from analysis.surface.optimum import surface_optima
 from analysis.surface.surface import N_COEFFICIENTS, SurfaceFit
 from analysis.tables.points import FloatArray
 from analysis.tables.published import PublishedLaw, recipe_law
@@ -36,7 +37,6 @@ SEED_STREAM = 3
 """Of the fit's seed; the bootstrap takes 0 to 2."""
 SEARCH_MARGIN = math.log(1e4)
 """How far beyond the observed sizes a surface's optimum is looked for."""
-N_BISECTIONS = 60
 
 Json = dict[str, Any]
 Source = Literal["isoflop", "surface"]
@@ -200,7 +200,7 @@ def _ranked(fit: FamilyFit, optimum: _Optimum, flops: float) -> tuple[_Optimum, 
 
 def _errors_of_forms(fit: FamilyFit) -> tuple[float, float]:
     """Mean error of the loss law and of the surface in hold-out; equal where it tells nothing."""
-    holdout = fit.further.holdout
+    holdout = fit.holdout
     if holdout is None or holdout.best is None or fit.isoflop is None:
         return 0.0, 0.0
     has_offset = fit.isoflop.loss_law is not None and fit.isoflop.loss_law.offset is not None
@@ -247,34 +247,24 @@ def _scatter(law: PowerLaw, rng: np.random.Generator) -> FloatArray:
 
 
 def _surface_optimum(fit: FamilyFit, surface: SurfaceFit, flops: float) -> _Optimum | Caution:
-    """The lowest loss along D = C / M(N), by bisection of the slope on all draws at once."""
-    names = ("E", "A", "B", "alpha", "beta")
-    E, A, B, alpha, beta = (
-        np.concatenate([[getattr(surface, name)], surface.draws[name]]) for name in names
-    )
-    cost, log_flops = CostPerToken.of(fit.points), math.log(flops)
-    low_R = np.full(len(E), cost.low - SEARCH_MARGIN)
-    high_R = np.full(len(E), cost.high + SEARCH_MARGIN)
-    ends = low_R[0], high_R[0]
-    for _ in range(N_BISECTIONS):
-        middle_R = 0.5 * (low_R + high_R)
-        log_tokens_R = cost.log_tokens(middle_R, log_flops)
-        gain_R = np.log(alpha * A) - alpha * middle_R
-        price_R = np.log(beta * B * cost.slope(middle_R)) - beta * log_tokens_R
-        is_too_small_R = gain_R > price_R
-        low_R = np.where(is_too_small_R, middle_R, low_R)
-        high_R = np.where(is_too_small_R, high_R, middle_R)
-    if min(low_R[0] - ends[0], ends[1] - high_R[0]) < 1e-6:
+    cost, log_flops_K = CostPerToken.of(fit.points), np.log([flops])
+    n_draws = len(surface.draws["E"])
+    found = surface_optima(surface, cost, log_flops_K, SEARCH_MARGIN, n_draws)
+    if found is None:
         message = f"the surface has no optimum within four decades of the sizes at {flops:.3g}"
         return Caution("no_prediction", message, fit.family)
-    log_tokens_R = cost.log_tokens(low_R, log_flops)
-    loss_R = E + A * np.exp(-alpha * low_R) + B * np.exp(-beta * log_tokens_R)
     points = fit.points
     fitted_P = [surface(n, d) for n, d in zip(points.params_P, points.tokens_P, strict=True)]
     n_points = len(points.loss_P)
     absorbed = math.sqrt(n_points / (n_points - N_COEFFICIENTS))
     residual_P = absorbed * (np.log(points.loss_P) - np.log(fitted_P))
-    return _Optimum("surface", low_R, log_tokens_R, np.log(loss_R), residual_P)
+    return _Optimum(
+        source="surface",
+        log_params_R=found.log_params_RK[:, 0],
+        log_tokens_R=found.log_tokens_RK[:, 0],
+        log_loss_R=found.log_loss_RK[:, 0],
+        residual_P=residual_P,
+    )
 
 
 def _estimates(optimum: _Optimum, rng: np.random.Generator) -> tuple[Estimate, Estimate, Estimate]:
@@ -354,7 +344,7 @@ def _why_surface(fit: FamilyFit) -> str:
 def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[Caution]]:
     """Batch size at D* and learning rate at that batch size: by laws fitted to this series where
     its source varied both, else by the published ones that `auto` means."""
-    own = fit.further.batch_laws
+    own = fit.batch_laws
     if own is not None and own.batch_by_tokens is not None and own.rate_by_batch is not None:
         batch_tokens = own.batch_by_tokens(tokens)
         source = "law fitted to this series"

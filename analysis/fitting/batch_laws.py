@@ -26,7 +26,7 @@ import numpy as np
 from analysis.errors import Caution
 from analysis.stats.bootstrap import Noise, Resampler
 from analysis.stats.power_law import PowerLaw, percentile_interval, weighted_line
-from analysis.tables.points import SAME_SIZE, BoolArray, FloatArray, IntArray, Points
+from analysis.tables.points import SAME_SIZE, BoolArray, FloatArray, IntArray, Points, rungs
 
 MIN_VALUES = 3
 """Batches, or rates, that a parabola needs."""
@@ -220,11 +220,8 @@ def _sweep(rows: list[tuple[float, float, int, int]]) -> Sweep:
 
 
 def _by_size(points: Points) -> Iterator[tuple[int, BoolArray]]:
-    """Number and mask of each size; sizes chain as in `points.n_levels`."""
-    order = np.argsort(points.params_P, kind="stable")
-    steps = np.diff(np.log(points.params_P[order]), prepend=np.log(points.params_P[order[0]]))
-    rung_P = np.empty(len(order), dtype=np.int64)
-    rung_P[order] = np.cumsum(steps > SAME_SIZE)
+    """Number and mask of each size."""
+    rung_P = rungs(points.params_P)
     for rung in range(int(rung_P.max()) + 1):
         yield rung, rung_P == rung
 

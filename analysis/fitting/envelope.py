@@ -32,13 +32,10 @@ MIN_SIZES_ON_HULL = 3
 
 @dataclass(frozen=True)
 class Envelope:
-    """The hull, compute ascending, and the laws along it."""
+    """The laws along the hull."""
 
-    flops_H: FloatArray
-    params_H: FloatArray
-    tokens_H: FloatArray
-    loss_H: FloatArray
-    """Nats per token."""
+    n_points: int
+    """On the hull."""
     n_runs: int
     """Runs that touch the hull."""
     params_law: PowerLaw
@@ -65,12 +62,8 @@ def fit_envelope(points: Points, resampler: Resampler) -> Envelope | Caution:
     if n_sizes < MIN_SIZES_ON_HULL:
         message = f"no envelope: {n_sizes} sizes lie on it, {MIN_SIZES_ON_HULL} are needed"
         return Caution("too_few_sizes_on_envelope", message, points.family)
-    order = np.argsort(hull.flops_P)
     return Envelope(
-        flops_H=hull.flops_P[order],
-        params_H=hull.params_P[order],
-        tokens_H=hull.tokens_P[order],
-        loss_H=hull.loss_P[order],
+        n_points=len(hull.loss_P),
         n_runs=hull.n_runs,
         params_law=_law(log_flops_P, np.log(candidates.params_P), on_hull_RP),
         tokens_law=_law(log_flops_P, np.log(candidates.tokens_P), on_hull_RP),

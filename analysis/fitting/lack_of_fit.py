@@ -15,6 +15,7 @@ Suffixes: P points.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import fdtrc, ndtri
 
 from analysis.errors import Caution
 from analysis.isoflop.curves import pair_minima
@@ -76,10 +77,5 @@ def lack_of_fit(points: Points) -> LackOfFit | None:
     f = max(surface_error - pair_error, 0.0) / freed / variance
     surface_variance = surface_error / (len(loss_P) - 5)
     ratio = float(np.sqrt(surface_variance / variance))
-    return LackOfFit(f, (freed, dof_pair), _normal_deviate(f, freed, dof_pair), ratio)
-
-
-def _normal_deviate(f: float, dof_1: int, dof_2: int) -> float:
-    """Normal deviate with the tail of an F value, by the cube root (Paulson 1942)."""
-    a, b, root = 2 / (9 * dof_1), 2 / (9 * dof_2), float(np.cbrt(f))
-    return float(((1 - b) * root - (1 - a)) / np.sqrt(b * root**2 + a))
+    deviate = float(-ndtri(fdtrc(freed, dof_pair, f)))  # of the same tail probability
+    return LackOfFit(f, (freed, dof_pair), deviate, ratio)

@@ -17,9 +17,14 @@ import numpy as np
 from analysis.errors import Caution
 from analysis.isoflop.cost import cost_polynomial
 from analysis.isoflop.curves import MINIMA, Grid, IsoFlopMethod, Minima, drawn_sizes
-from analysis.stats.bootstrap import Noise, Resampler
-from analysis.stats.power_law import PowerLaw, fit_power_law, law_with_offset, percentile_interval
-from analysis.stats.weights import inverse_variance_weights
+from analysis.stats.bootstrap import HUBER_SIGMAS, Noise, Resampler
+from analysis.stats.power_law import (
+    PowerLaw,
+    fit_power_law,
+    inverse_variance_weights,
+    law_with_offset,
+    percentile_interval,
+)
 from analysis.tables.points import FloatArray, Points, n_levels
 
 MIN_SIZES = 4
@@ -31,8 +36,6 @@ MAX_FLOPS_SPREAD = 0.5
 MIN_RISE = 0.002
 """Smallest rise of both arms, as a fraction of the loss."""
 RISE_IN_SIGMAS = 2.0
-HUBER_SIGMAS = 1.345
-"""95 % efficiency on Gaussian noise."""
 N_REWEIGHTINGS = 6
 MIN_TEMPER = 1e-3
 """Least share of its weight that a bad point keeps, so that no budget loses all of it."""

@@ -22,11 +22,9 @@ from functools import cached_property
 
 import numpy as np
 
+from analysis.stats.power_law import EXPONENT_RANGE, GRID_SIZE
 from analysis.tables.points import BoolArray, FloatArray, IntArray
 
-EXPONENT_RANGE = (0.02, 2.0)
-"""Search range of alpha and beta; the lower end is a parabola to all intents."""
-GRID_SIZE = 22
 RESAMPLE_GRID_SIZE = 11
 """Coarser for resamples, which lie around an estimate found on the fine grid."""
 MAX_ITERATIONS = 40

@@ -223,7 +223,7 @@ def holdout_table(fit: FitResult) -> Table:
             f"{score.n} {holdout.unit}",
         )
         for family in fit.families.values()
-        if (holdout := family.further.holdout) is not None
+        if (holdout := family.holdout) is not None
         for form, score in holdout.scores.items()
     ]
     columns = ("series", "form", "mean error", "worst error", "in its 95 %", "predicted")
@@ -242,8 +242,8 @@ def further_table(fit: FitResult) -> Table:
     """Laws along envelopes, in tokens, and of the best batch and rate."""
     rows: list[tuple[str, ...]] = []
     for family in fit.families.values():
-        envelope, tokens = family.further.envelope, family.further.token_frontier
-        batch = family.further.batch_laws
+        envelope, tokens = family.envelope, family.token_frontier
+        batch = family.batch_laws
         named: list[tuple[str, PowerLaw | None]] = [
             ("N*(C) on the envelope", envelope.params_law if envelope else None),
             ("D*(C) on the envelope", envelope.tokens_law if envelope else None),

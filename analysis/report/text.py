@@ -8,7 +8,6 @@ from analysis.answers.predict import Estimate, Prediction
 from analysis.errors import Caution
 from analysis.fitting.batch_laws import BatchLaws
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.fitting.further import Further
 from analysis.fitting.holdout import HoldOut
 from analysis.isoflop.crossover import SEARCHED_DECADES, Crossing
 from analysis.isoflop.isoflop import REASONS, Optimum
@@ -125,7 +124,7 @@ def family_summary(fit: FamilyFit) -> str:
         )
         lines += [f"  {law_text(name, law)}" for name, law in laws]
     lines.append(f"  {surface_text(fit.surface)}")
-    lines += [f"  {line}" for line in further_lines(fit.further)]
+    lines += [f"  {line}" for line in further_lines(fit)]
     return "\n".join(lines)
 
 
@@ -151,25 +150,25 @@ def surface_text(surface: SurfaceFit | None) -> str:
     )
 
 
-def further_lines(further: Further) -> list[str]:
+def further_lines(fit: FamilyFit) -> list[str]:
     """Envelope and token-bound frontier, as far as there are any."""
     lines = []
-    if further.envelope is not None:
-        names = {"N": further.envelope.params_law, "D": further.envelope.tokens_law}
+    if fit.envelope is not None:
+        names = {"N": fit.envelope.params_law, "D": fit.envelope.tokens_law}
         exponents = ", ".join(
             f"{name}* exponent {_with_interval(law.exponent, law.exponent_ci, '{:.4f}'.format)}"
             for name, law in names.items()
         )
         lines.append(f"envelope of training curves: {exponents}")
-    tokens = further.token_frontier
+    tokens = fit.token_frontier
     if tokens is not None and tokens.limit is not None:
         last = tokens.limit[-1]
         loss = _with_interval(last.loss, last.ci, "{:.4f}".format)
         lines.append(f"token-bound: L* → {loss} on {short(last.tokens)} tokens as N grows")
-    if further.batch_laws is not None:
-        lines += _batch_lines(further.batch_laws)
-    if further.holdout is not None:
-        lines.append(_holdout_line(further.holdout))
+    if fit.batch_laws is not None:
+        lines += _batch_lines(fit.batch_laws)
+    if fit.holdout is not None:
+        lines.append(_holdout_line(fit.holdout))
     return lines
 
 

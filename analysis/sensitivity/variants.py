@@ -34,10 +34,10 @@ from analysis.sensitivity.readings import (
     refitted,
     relabelled,
 )
-from analysis.sensitivity.regroup import regrouped, rungs, spent_alike
+from analysis.sensitivity.regroup import regrouped, spent_alike
 from analysis.stats.bootstrap import Resampler
 from analysis.tables.conventions import Recounts
-from analysis.tables.points import FloatArray, Points
+from analysis.tables.points import FloatArray, Points, rungs
 from analysis.tables.tidy import TidyTable
 
 VariationKind = Literal["params", "flops", "form", "window", "budget", "size"]

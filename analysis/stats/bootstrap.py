@@ -32,6 +32,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.special import chdtri, ndtr
 
 from analysis.tables.points import BoolArray, FloatArray, IntArray, Points
 
@@ -43,6 +44,10 @@ COEFFICIENTS_ALONG_SIZES = 3
 """Of a valley, and of the part of a surface that only sizes can tell: E, A and alpha."""
 PRIOR_DOF = 4.0
 """Points that the pooled noise counts for beside a budget's own."""
+MAD_TO_SIGMA = 1.4826
+"""Standard deviation over median absolute deviation, of normal noise."""
+HUBER_SIGMAS = 1.345
+"""Bend of the Huber loss in standard deviations: 95 % efficiency on normal noise."""
 MAX_LEVERAGE = 0.9
 """Above this, 1 / sqrt(1 − leverage) amplifies rounding rather than noise."""
 
@@ -100,8 +105,8 @@ class Noise:
 
     @property
     def robust_sigma(self) -> float:
-        """1.4826 · median absolute leverage-scaled residual: not moved by a few bad runs."""
-        return float(1.4826 * np.median(np.abs(self.scaled_residual_P)))
+        """By the median absolute leverage-scaled residual: not moved by a few bad runs."""
+        return float(MAD_TO_SIGMA * np.median(np.abs(self.scaled_residual_P)))
 
     def sigma_of(self, chosen_P: BoolArray) -> float:
         """Standard deviation of the chosen points, drawn towards the robust one of all (Smyth
@@ -223,10 +228,8 @@ class Resampler:
 
 
 def _scale_draws(normal_R: FloatArray, dof: int) -> FloatArray:
-    """sqrt(dof / chi²_dof), (R,), by the normal approximation of Wilson and Hilferty (1931)."""
-    spread = 2.0 / (9.0 * dof)
-    chi_squared_over_dof = np.maximum(1.0 - spread + normal_R * np.sqrt(spread), 0.2) ** 3
-    scale_R: FloatArray = 1.0 / np.sqrt(chi_squared_over_dof)
+    """sqrt(dof / chi²_dof), (R,): each normal becomes the chi² of the same tail probability."""
+    scale_R: FloatArray = np.sqrt(dof / chdtri(dof, ndtr(-normal_R)))
     return scale_R
 
 

@@ -20,6 +20,7 @@ Suffixes: R values of the exponent, P points, 5 the coordinates of theta.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from analysis.stats.bootstrap import COEFFICIENTS_ALONG_SIZES
 from analysis.surface.solver import (
@@ -36,20 +37,8 @@ N_VALUES = 12
 """Values on either side; the signed root of the ratio is nearly straight between them."""
 REACH = 6.0
 """Standard errors searched to either side."""
-NORMAL_QUANTILE = 1.959964
 NOISE_FREE = 1e-20
 """Residual variance that is rounding."""
-
-
-def student_quantile(dof: int) -> float:
-    """97.5 % quantile of Student's t, by Cornish and Fisher's expansion: within 1 % from dof 3."""
-    z, n = NORMAL_QUANTILE, float(dof)
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-    )
 
 
 def profile_intervals(
@@ -94,7 +83,7 @@ def _interval(
     closed_R = profile.is_certified_R
     value_R = profile.theta_R5[closed_R, coordinate]
     root_R = (np.sign(offset_R) * np.sqrt(ratio_R))[closed_R]
-    limit = student_quantile(spread.dof)
+    limit = float(stdtrit(spread.dof, 0.975))
     if not len(root_R) or root_R[0] > -limit or root_R[-1] < limit:
         return None
     low, high = np.interp([-limit, limit], np.maximum.accumulate(root_R), value_R)

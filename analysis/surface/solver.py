@@ -21,13 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.stats.power_law import EXPONENT_RANGE, GRID_SIZE
 from analysis.tables.points import BoolArray, FloatArray, IntArray
 
-EXPONENT_RANGE = (0.02, 2.0)
-"""Range of the grid."""
 EXPONENT_LIMITS = (0.005, 5.0)
 """Where Newton stops an exponent that runs away."""
-GRID_SIZE = 22
 MAX_ITERATIONS = 80
 DECREMENT_TOLERANCE = 1e-12
 """Relative fall of the objective still to gain; the references ask for 1e-8."""

@@ -22,12 +22,13 @@ import numpy as np
 
 from analysis.errors import Caution
 from analysis.stats.bootstrap import Noise, Resampler
+from analysis.stats.power_law import EXPONENT_RANGE
 from analysis.tables.points import FloatArray, Points, n_levels
 
 MIN_POINTS = 5
 """Four coefficients and one point to judge the noise by."""
-EXPONENTS = (0.02, 2.0)
 N_GRID = 60
+"""Values of the one exponent: a dense grid costs little, and starts Gauss–Newton close by."""
 N_STEPS = 12
 """Gauss–Newton steps; from a grid this dense four reach rounding."""
 RIDGE = 1e-13
@@ -106,7 +107,7 @@ class _Problem:
             step_R4 = np.linalg.solve(normal_R44, pull_R41)[..., 0]
             step_R4[:, 3] = np.clip(step_R4[:, 3], -0.1, 0.1)
             theta_R4 = theta_R4 + step_R4
-            theta_R4[:, 3] = np.clip(theta_R4[:, 3], *EXPONENTS)
+            theta_R4[:, 3] = np.clip(theta_R4[:, 3], *EXPONENT_RANGE)
         return theta_R4
 
     def loss(self, theta_R4: FloatArray) -> FloatArray:
@@ -128,7 +129,7 @@ class _Problem:
         """Linear least squares at the alpha of the grid with the least error, shape (R, 4)."""
         error_R = np.full(len(loss_RP), np.inf)
         best_R4 = np.empty((len(loss_RP), 4))
-        for alpha in np.geomspace(*EXPONENTS, N_GRID):
+        for alpha in np.geomspace(*EXPONENT_RANGE, N_GRID):
             columns_P3 = np.stack(
                 [np.ones_like(self.u_P), np.exp(-alpha * self.u_P), np.exp(-alpha * self.v_P)], 1
             )

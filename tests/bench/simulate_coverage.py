@@ -29,11 +29,12 @@ import numpy as np
 from planted_tables import Surface, isoflop_rows, table
 
 from analysis.answers.compare import multiplier_at
+from analysis.errors import Caution
 from analysis.isoflop.frontier import frontier
 from analysis.isoflop.isoflop import IsoFlopFit, fit_isoflop
 from analysis.isoflop.noise_correlation import noise_correlation
 from analysis.stats.bootstrap import Resampler
-from analysis.surface.surface import Refusal, SurfaceFit, fit_surface
+from analysis.surface.surface import SurfaceFit, fit_surface
 from analysis.tables.points import FloatArray, Points, points_by_family
 
 NoiseKind = Literal["Gaussian", "Student t3"]
@@ -141,9 +142,9 @@ def multiplier_ci(fits: list[IsoFlopFit], budgets_K: FloatArray) -> Interval:
     return multiplier_at(own, other, middle, middle).ci
 
 
-def surface_holds(fit: SurfaceFit | Refusal) -> dict[str, bool | None]:
+def surface_holds(fit: SurfaceFit | Caution) -> dict[str, bool | None]:
     """The bootstrap intervals of four numbers, and the profile intervals of two."""
-    if isinstance(fit, Refusal):
+    if isinstance(fit, Caution):
         return dict.fromkeys([*SURFACE_NAMES, *PROFILE_NAMES])
     by_bootstrap = {
         shown: holds(fit.ci[name], getattr(BENT, name)) for shown, name in SURFACE_NAMES.items()

@@ -49,7 +49,7 @@ def rate_sweep(noise: float = 0.0) -> pd.DataFrame:
 
 
 def laws_of(frame: pd.DataFrame) -> BatchLaws:
-    laws = fit_table(table(frame), SETTINGS).family("a").further.batch_laws
+    laws = fit_table(table(frame), SETTINGS).family("a").batch_laws
     assert laws is not None
     return laws
 

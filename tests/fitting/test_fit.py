@@ -19,8 +19,8 @@ def test_json_has_exactly_the_agreed_shape() -> None:
     answer = to_json(fit_table(table(isoflop_rows("a", noise=0.002)), SETTINGS))
     assert set(answer) == {"families", "settings", "warnings"}
     family = answer["families"]["a"]
-    further = {"envelope", "token_frontier", "holdout"}
-    assert set(family) == {"n_runs", "isoflop", "surface"} | further
+    others = {"envelope", "token_frontier", "holdout"}
+    assert set(family) == {"n_runs", "isoflop", "surface"} | others
     isoflop = family["isoflop"]
     assert {"optima", "params_law", "tokens_law", "loss_law"} <= set(isoflop)
     wanted = {"budget_flops", "params", "tokens", "loss", "n_points", "bracketed"}

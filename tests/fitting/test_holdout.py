@@ -20,7 +20,7 @@ STRAIGHT = Surface(E=1e-9, A=50.0, B=50.0, alpha=0.15, beta=0.15)
 
 def held_out(surface: Surface, noise: float = 0.0, seed: int = 0) -> HoldOut:
     rows = isoflop_rows(surface=surface, budgets=WIDE, noise=noise, seed=seed)
-    holdout = fit_table(table(rows), SETTINGS).family("a").further.holdout
+    holdout = fit_table(table(rows), SETTINGS).family("a").holdout
     assert holdout is not None
     return holdout
 
@@ -70,7 +70,7 @@ def test_without_budgets_the_costly_runs_are_predicted_from_the_cheap() -> None:
     frame["flops"] = 6 * frame["params"] * frame["tokens"]
     loss = Surface().loss(frame["params"].to_numpy(), frame["tokens"].to_numpy())
     frame["loss"] = loss * np.exp(0.001 * rng.standard_normal(24))
-    holdout = fit_table(table(frame), SETTINGS).family("a").further.holdout
+    holdout = fit_table(table(frame), SETTINGS).family("a").holdout
     assert holdout is not None
     assert holdout.unit == "points"
     assert set(holdout.scores) == {"surface", "tied"}
@@ -81,7 +81,7 @@ def test_three_budgets_cannot_be_held_out() -> None:
     frame = isoflop_rows(budgets=np.geomspace(1e15, 1e16, 3), n_sizes=4)
     frame["loss"] = Surface().loss(frame["params"].to_numpy(), frame["tokens"].to_numpy())
     result = fit_table(table(frame.head(7)), SETTINGS)
-    assert result.family("a").further.holdout is None
+    assert result.family("a").holdout is None
     assert "no_holdout" in {caution.code for caution in result.cautions}
 
 

@@ -10,14 +10,13 @@ from planted_tables import SHARED_DATA
 
 from analysis.answers.compare import compare
 from analysis.fitting.batch_laws import Sweep, find_vertices, vertex_law
-from analysis.fitting.cooldown import cooldown_ratio
 from analysis.fitting.envelope import Envelope, fit_envelope
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.fitting.lack_of_fit import lack_of_fit
 from analysis.fitting.token_frontier import loss_along_tokens
 from analysis.isoflop.curves import Grid, parabola_minima
 from analysis.isoflop.isoflop import usable_budgets
-from analysis.stats.bootstrap import Resampler
+from analysis.stats.bootstrap import Resampler, many_runs
 from analysis.stats.power_law import PowerLaw, weighted_line
 from analysis.surface.surface import SurfaceFit, fit_surface
 from analysis.surface.tied import TiedSurface, fit_tied_surface
@@ -73,7 +72,7 @@ def test_chinchilla_intervals_are_those_of_the_published_bootstrap() -> None:
     points = chinchilla()
     fit = fit_surface(points, 1e-3, Resampler.create([points], 4000, 0))
     assert isinstance(fit, SurfaceFit)
-    assert fit.resampling == "pairs"
+    assert many_runs(points)  # whole runs are drawn, as published
     assert fit.n_uncertified == 0
     # Tolerances of the spec: 3 sd of a percentile of 4000 draws.
     for name, low, high, tolerance in (
@@ -235,7 +234,7 @@ def test_the_envelope_of_the_gemstones_is_the_published_one() -> None:
     points = series("gemstones_trajectories", "gemstones:main")
     envelope = fit_envelope(points, Resampler.create([points], 200, 0))
     assert isinstance(envelope, Envelope)
-    assert len(envelope.flops_H) == 21
+    assert envelope.n_points == 21
     for law, exponent, intercept in (
         (envelope.params_law, 0.499380, -2.84511),
         (envelope.tokens_law, 0.480989, 1.89632),
@@ -244,18 +243,6 @@ def test_the_envelope_of_the_gemstones_is_the_published_one() -> None:
         # The spec says log10 of its intercepts; as natural logs they are those of its exponents.
         assert np.log(law.coefficient) == pytest.approx(intercept, abs=5.1e-6)
         assert law.exponent_ci[0] < exponent < law.exponent_ci[1]
-
-
-def test_the_cooldown_pairs_give_the_published_factor() -> None:
-    pairs = pd.read_csv(SHARED_DATA / "gidd_cooldown_pairs.csv")
-    found = cooldown_ratio(
-        pairs["loss_no_cooldown_nats"].to_numpy(),
-        pairs["loss_20pct_cooldown_nats"].to_numpy(),
-        np.arange(len(pairs)),
-    )
-    assert found.ratio == pytest.approx(1.0245, abs=2e-4)  # digitised losses: ± .0003 each
-    assert 2.576 * found.stderr == pytest.approx(0.0014, abs=1e-4)  # they print 99 %
-    assert found.ci[0] < 1.0245 < found.ci[1]
 
 
 def test_five_small_runs_predict_the_large_ones_as_published() -> None:
@@ -278,7 +265,7 @@ def test_the_pure_law_predicts_better_than_the_surface_as_the_study_of_noise_fou
     # §5.5 of its spec: the surface reads 5–10 % high out of sample, the pure law 0.4–2 %.
     result = fit_table(load(SHARED_DATA / "gidd_isoflop_points.csv"), FitSettings(n_bootstrap=100))
     for label in ("masked", "balanced", "uniform"):
-        holdout = result.family(label).further.holdout
+        holdout = result.family(label).holdout
         assert holdout is not None
         assert holdout.scores["power"].mean_abs_error < 0.005
         assert holdout.scores["surface"].mean_abs_error > 0.01

@@ -200,7 +200,7 @@ def test_the_table_of_laws_has_three_rows_per_series_with_laws(fit: FitResult) -
 def test_the_holdout_stands_beside_the_laws_of_every_series(fit: FitResult, page: str) -> None:
     table = tables.holdout_table(fit)
     told = {row[0] for row in table.rows}
-    assert told == {label for label, one in fit.families.items() if one.further.holdout}
+    assert told == {label for label, one in fit.families.items() if one.holdout}
     assert told
     assert all(row[2].endswith("%") and row[4].endswith("%") for row in table.rows)
     assert "Hold-out: each form fitted to what cost less" in parsed(page).text

@@ -22,7 +22,6 @@ from analysis.tables.published import (
     counted_alike,
     published_laws,
     published_names,
-    published_surfaces,
 )
 
 SAHOO = {"sahoo-ar": "AR", "sahoo-mdlm": "MDLM", "sahoo-duo": "Duo", "sahoo-esolm": "EsoLM"}
@@ -39,7 +38,6 @@ def test_no_law_is_listed_twice_and_each_says_where_it_is_from() -> None:
     keys = [(x.name, x.quantity, x.against, x.params, x.flops) for x in published_laws()]
     assert len(set(keys)) == len(keys)
     assert all(x.source and x.place for x in published_laws())
-    assert all(x.source and x.place for x in published_surfaces())
 
 
 def test_intervals_hold_their_exponents_and_state_their_level() -> None:
@@ -80,12 +78,6 @@ def test_laws_read_off_a_figure_are_those_of_its_points(name: str) -> None:
         tolerance = 0.01 if quantity == "tokens" else 1e-3
         assert theirs.exponent == pytest.approx(ours.exponent, rel=tolerance)
         assert theirs(3e19) == pytest.approx(ours(3e19), rel=tolerance)
-
-
-def test_a_surface_is_read_in_its_own_units() -> None:
-    (chinchilla,) = (s for s in published_surfaces() if s.name == "chinchilla")
-    # 70B parameters on 1.4T tokens, by hand: 1.8169 + 0.0815 + 0.0750.
-    assert chinchilla(70e9, 1.4e12) == pytest.approx(1.9734, abs=1e-4)
 
 
 def test_names_are_chosen_by_pattern_and_by_group() -> None:
