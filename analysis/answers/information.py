@@ -5,7 +5,7 @@ theta the covariance V = sigma² (XᵀX)⁻¹, X holding d log L / d theta, one 
 quantity with gradient g has variance gᵀVg; and one more observation with row x lowers it by
 (gᵀVx)² / (sigma² + xᵀVx), whatever its loss turns out to be.
 
-Valleys of method `pair` and the surface L(N, D) are the same formula,
+Curves of method `pair` and the surface L(N, D) are the same formula,
 
     L = c_k + p_k · N^(−alpha) + r_k · D^(−beta),
 
@@ -17,19 +17,16 @@ alpha, beta.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from analysis.fitting.fit import FamilyFit
 from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.isoflop import IsoFlopFit, usable_budgets
-from analysis.stats.power_law import EXPONENT_RANGE
+from analysis.stats.power_law import EXPONENT_RANGE, LawName
 from analysis.surface.optimum import best_size
 from analysis.surface.surface import SurfaceFit
 from analysis.tables.points import FloatArray, IntArray, Points
-
-Quantity = Literal["params", "tokens", "loss"]
 
 RIDGE = 1e-10
 """Added to a correlation matrix so that it can be inverted, and too small to be seen."""
@@ -40,7 +37,7 @@ SEARCH_MARGIN = np.log(100.0)
 
 
 @dataclass(frozen=True)
-class Curves:
+class LinearisedCurves:
     """Fitted curves of one series and what has been observed of them."""
 
     points: Points
@@ -109,7 +106,7 @@ class Curves:
         )
         return float(log_params), float(self.cost.log_tokens(log_params, log_flops))
 
-    def gradient(self, quantity: Quantity, index: int, log_flops: float) -> FloatArray:
+    def gradient(self, quantity: LawName, index: int, log_flops: float) -> FloatArray:
         """d log(quantity at the optimum of a budget) / d theta, shape (c,)."""
         log_params, log_tokens = self.optimum(index, log_flops)
         if quantity == "loss":  # to first order the optimum's own shift does not matter
@@ -146,17 +143,17 @@ class Curves:
         return log_params - self.log_params_origin, log_tokens - self.log_tokens_origin_K[index]
 
 
-def curves(fit: FamilyFit) -> Curves | None:
-    """The curves of a series: its isoFLOP valleys, else its surface; None without either."""
+def linearised(fit: FamilyFit) -> LinearisedCurves | None:
+    """The curves of a series: its isoFLOP curves, else its surface; None without either."""
     if fit.isoflop is not None and fit.isoflop.loss_law is not None and fit.isoflop.noise:
-        return _valleys(fit.points, fit.isoflop, fit.isoflop.noise)
+        return _of_budgets(fit.points, fit.isoflop, fit.isoflop.noise)
     if fit.surface is not None and fit.surface.sigma > 0:
-        return _surface(fit.points, fit.surface)
+        return _of_surface(fit.points, fit.surface)
     return None
 
 
-def _valleys(points: Points, fit: IsoFlopFit, sigma: float) -> Curves | None:
-    """Valleys with the fit's exponents; parabolas are valleys whose exponents go to 0."""
+def _of_budgets(points: Points, fit: IsoFlopFit, sigma: float) -> LinearisedCurves | None:
+    """Curves with the fit's exponents; parabolas are curves whose exponents go to 0."""
     grid, _ = usable_budgets(points)
     if grid is None:
         return None
@@ -178,7 +175,7 @@ def _valleys(points: Points, fit: IsoFlopFit, sigma: float) -> Curves | None:
         mine = set_P == k
         relative_P3 = columns_P3[mine] / chosen.loss_P[mine, None]
         coefficient_3K[:, k] = np.linalg.lstsq(relative_P3, np.ones(mine.sum()), rcond=None)[0]
-    return Curves(
+    return LinearisedCurves(
         points=chosen,
         set_P=set_P,
         cost=CostPerToken.of(points),
@@ -192,10 +189,10 @@ def _valleys(points: Points, fit: IsoFlopFit, sigma: float) -> Curves | None:
     )
 
 
-def _surface(points: Points, fit: SurfaceFit) -> Curves:
+def _of_surface(points: Points, fit: SurfaceFit) -> LinearisedCurves:
     origin, tokens_origin = np.log(points.params_P).mean(), np.log(points.tokens_P).mean()
     arms = [fit.A * np.exp(-fit.alpha * origin), fit.B * np.exp(-fit.beta * tokens_origin)]
-    return Curves(
+    return LinearisedCurves(
         points=points,
         set_P=np.zeros(len(points.loss_P), dtype=np.int64),
         cost=CostPerToken.of(points),

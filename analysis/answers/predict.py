@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis.errors import Caution, SettingsError
+from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.frontier import Frontier, frontier
@@ -75,14 +75,14 @@ class Prediction:
     batch_tokens: Advice | None
     learning_rate: Advice | None
     params_convention: str
-    cautions: tuple[Caution, ...]
+    warnings: tuple[FitWarning, ...]
     """On the prediction itself."""
-    fit_cautions: tuple[Caution, ...]
+    fit_warnings: tuple[FitWarning, ...]
     """On the fit that it is read off."""
 
 
 @dataclass(frozen=True)
-class _Optimum:
+class _OptimumDraws:
     """Log of the optimum at a budget; entry 0 is the estimate, the others are draws, (1 + R,)."""
 
     source: Source
@@ -100,24 +100,24 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
         message = f"--flops {flops:g}: expected a budget of {low:g} to {high:g} FLOPs, say 1e21"
         raise SettingsError(message)
     fit = result.family(family)
-    fit_cautions = tuple(c for c in result.cautions if c.family in (None, family))
+    fit_warnings = tuple(c for c in result.warnings if c.family in (None, family))
     observed = _observed_flops(fit)
     decades = _decades_outside(flops, observed)
     rng = np.random.default_rng([result.settings.seed, SEED_STREAM])
     optimum = _optimum(fit, flops, decades > 0, rng)
-    if isinstance(optimum, Caution):
+    if isinstance(optimum, FitWarning):
         return Prediction(
             family, flops, None, None, None, None, decades, None, None,
-            result.params_convention, (optimum,), fit_cautions,
+            result.params_convention, (optimum,), fit_warnings,
         )  # fmt: skip
     optimum, other = _ranked(fit, optimum, flops) if decades > 0 else (optimum, None)
-    cautions = _trust_cautions(fit, optimum, decades, observed)
+    warnings = _trust_warnings(fit, optimum, decades, observed)
     params, tokens, loss = _estimates(optimum, rng)
     if other is not None:
         alternative = _estimates(other, rng)
-        cautions += _disagreement(optimum, loss, alternative[2], family)
+        warnings += _disagreement(optimum, loss, alternative[2], family)
         params, tokens, loss = map(_spanning, (params, tokens, loss), alternative)
-    batch_tokens, learning_rate, advice_cautions = _recipe(fit, tokens.value)
+    batch_tokens, learning_rate, advice_warnings = _recipe(fit, tokens.value)
     return Prediction(
         family=family,
         flops=flops,
@@ -129,8 +129,8 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
         batch_tokens=batch_tokens,
         learning_rate=learning_rate,
         params_convention=result.params_convention,
-        cautions=(*cautions, *advice_cautions),
-        fit_cautions=fit_cautions,
+        warnings=(*warnings, *advice_warnings),
+        fit_warnings=fit_warnings,
     )
 
 
@@ -146,7 +146,7 @@ def to_json(prediction: Prediction) -> Json:
         "extrapolation_decades": prediction.extrapolation_decades,
         "batch_tokens": _advice_json(prediction.batch_tokens),
         "learning_rate": _advice_json(prediction.learning_rate),
-        "warnings": [c.to_json() for c in (*prediction.cautions, *prediction.fit_cautions)],
+        "warnings": [c.to_json() for c in (*prediction.warnings, *prediction.fit_warnings)],
     }
 
 
@@ -173,7 +173,7 @@ def _decades_outside(flops: float, observed: tuple[float, float]) -> float:
 
 def _optimum(
     fit: FamilyFit, flops: float, is_outside: bool, rng: np.random.Generator
-) -> _Optimum | Caution:
+) -> _OptimumDraws | FitWarning:
     isoflop, found = fit.isoflop, frontier(fit.isoflop)
     if isoflop is not None and found is not None:
         return _isoflop_optimum(isoflop, found, flops, is_outside, rng)
@@ -183,16 +183,18 @@ def _optimum(
         "no frontier is identified: fewer than two budgets are bracketed and there is no surface; "
         "`sweeper propose` names the runs to add"
     )
-    return Caution("no_prediction", message, fit.family)
+    return FitWarning("no_prediction", message, fit.family)
 
 
-def _ranked(fit: FamilyFit, optimum: _Optimum, flops: float) -> tuple[_Optimum, _Optimum | None]:
+def _ranked(
+    fit: FamilyFit, optimum: _OptimumDraws, flops: float
+) -> tuple[_OptimumDraws, _OptimumDraws | None]:
     """Beyond the budgets: the form that predicted larger budgets better from smaller ones, then the
     other; the laws first where that could not be tried."""
     if optimum.source == "surface" or fit.surface is None:
         return optimum, None
     other = _surface_optimum(fit, fit.surface, flops)
-    if isinstance(other, Caution):
+    if isinstance(other, FitWarning):
         return optimum, None
     by_law, by_surface = _errors_of_forms(fit)
     return (other, optimum) if by_surface < by_law else (optimum, other)
@@ -217,14 +219,14 @@ def _isoflop_optimum(
     flops: float,
     is_outside: bool,
     rng: np.random.Generator,
-) -> _Optimum:
+) -> _OptimumDraws:
     assert isoflop.params_law is not None, "a frontier comes with all three laws"
     assert isoflop.tokens_law is not None, "a frontier comes with all three laws"
     assert isoflop.loss_law is not None, "a frontier comes with all three laws"
     log_loss_R = found.log_loss(math.log(flops))
     if is_outside:  # among its budgets the frontier passes through them, whatever the law misses
         log_loss_R = log_loss_R + _scatter(isoflop.loss_law, rng)
-    return _Optimum(
+    return _OptimumDraws(
         source="isoflop",
         log_params_R=_law_draws(isoflop.params_law, flops, rng),
         log_tokens_R=_law_draws(isoflop.tokens_law, flops, rng),
@@ -246,19 +248,21 @@ def _scatter(law: PowerLaw, rng: np.random.Generator) -> FloatArray:
     return np.concatenate([[0.0], scatter_R])
 
 
-def _surface_optimum(fit: FamilyFit, surface: SurfaceFit, flops: float) -> _Optimum | Caution:
+def _surface_optimum(
+    fit: FamilyFit, surface: SurfaceFit, flops: float
+) -> _OptimumDraws | FitWarning:
     cost, log_flops_K = CostPerToken.of(fit.points), np.log([flops])
     n_draws = len(surface.draws["E"])
     found = surface_optima(surface, cost, log_flops_K, SEARCH_MARGIN, n_draws)
     if found is None:
         message = f"the surface has no optimum within four decades of the sizes at {flops:.3g}"
-        return Caution("no_prediction", message, fit.family)
+        return FitWarning("no_prediction", message, fit.family)
     points = fit.points
     fitted_P = [surface(n, d) for n, d in zip(points.params_P, points.tokens_P, strict=True)]
     n_points = len(points.loss_P)
     absorbed = math.sqrt(n_points / (n_points - N_COEFFICIENTS))
     residual_P = absorbed * (np.log(points.loss_P) - np.log(fitted_P))
-    return _Optimum(
+    return _OptimumDraws(
         source="surface",
         log_params_R=found.log_params_RK[:, 0],
         log_tokens_R=found.log_tokens_RK[:, 0],
@@ -267,7 +271,9 @@ def _surface_optimum(fit: FamilyFit, surface: SurfaceFit, flops: float) -> _Opti
     )
 
 
-def _estimates(optimum: _Optimum, rng: np.random.Generator) -> tuple[Estimate, Estimate, Estimate]:
+def _estimates(
+    optimum: _OptimumDraws, rng: np.random.Generator
+) -> tuple[Estimate, Estimate, Estimate]:
     """Size, tokens and loss."""
     return (
         _estimate(optimum.log_params_R),
@@ -281,7 +287,7 @@ def _estimate(log_draws_R: FloatArray) -> Estimate:
     return Estimate(math.exp(log_draws_R[0]), (math.exp(low), math.exp(high)))
 
 
-def _with_residual(optimum: _Optimum, rng: np.random.Generator) -> FloatArray:
+def _with_residual(optimum: _OptimumDraws, rng: np.random.Generator) -> FloatArray:
     """Log loss of a run at the optimum: every curve draw with the residual of some run."""
     n_draws = len(optimum.log_loss_R) - 1
     residual_R = rng.choice(optimum.residual_P, n_draws) * rng.choice([-1.0, 1.0], n_draws)
@@ -295,8 +301,8 @@ def _spanning(one: Estimate, other: Estimate) -> Estimate:
 
 
 def _disagreement(
-    optimum: _Optimum, loss: Estimate, alternative: Estimate, family: str
-) -> list[Caution]:
+    optimum: _OptimumDraws, loss: Estimate, alternative: Estimate, family: str
+) -> list[FitWarning]:
     """A remark where neither form would expect the loss that the other predicts."""
     if loss.ci[1] >= alternative.ci[0] and alternative.ci[1] >= loss.ci[0]:
         return []
@@ -305,28 +311,28 @@ def _disagreement(
         f"the {forms[0]} predicts {loss.value:.4g} there and the {forms[1]} "
         f"{alternative.value:.4g}; the intervals span both"
     )
-    return [Caution("forms_disagree", message, family)]
+    return [FitWarning("forms_disagree", message, family)]
 
 
-def _trust_cautions(
-    fit: FamilyFit, optimum: _Optimum, decades: float, observed: tuple[float, float]
-) -> list[Caution]:
-    cautions = []
+def _trust_warnings(
+    fit: FamilyFit, optimum: _OptimumDraws, decades: float, observed: tuple[float, float]
+) -> list[FitWarning]:
+    warnings = []
     if optimum.source == "surface":
         message = f"read off the surface L(N, D): {_why_surface(fit)}"
-        cautions.append(Caution("read_off_the_surface", message, fit.family))
+        warnings.append(FitWarning("read_off_the_surface", message, fit.family))
         log_params_P = np.log(fit.points.params_P)
         is_within = log_params_P.min() <= optimum.log_params_R[0] <= log_params_P.max()
         if decades == 0 and not is_within:
             message = "the surface's optimum lies outside the sizes that were trained"
-            cautions.append(Caution("optimum_outside_sizes", message, fit.family))
+            warnings.append(FitWarning("optimum_outside_sizes", message, fit.family))
     if decades > FAR_DECADES:
         message = (
             f"{decades:.1f} decades outside {observed[0]:.3g} to {observed[1]:.3g} FLOPs: the "
             "intervals assume that the same laws go on there"
         )
-        cautions.append(Caution("far_extrapolation", message, fit.family))
-    return cautions
+        warnings.append(FitWarning("far_extrapolation", message, fit.family))
+    return warnings
 
 
 def _why_surface(fit: FamilyFit) -> str:
@@ -341,7 +347,7 @@ def _why_surface(fit: FamilyFit) -> str:
     )
 
 
-def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[Caution]]:
+def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[FitWarning]]:
     """Batch size at D* and learning rate at that batch size: by laws fitted to this series where
     its source varied both, else by the published ones that `auto` means."""
     own = fit.batch_laws
@@ -354,18 +360,18 @@ def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[Caution
             [],
         )
     batch_law, rate_law = recipe_law("batch_tokens"), recipe_law("learning_rate")
-    batch_tokens, cautions = _read(batch_law, tokens), []
+    batch_tokens, warnings = _read(batch_law, tokens), []
     if not (batch_law.covers(tokens) and rate_law.covers(batch_tokens)):
         message = (
             f"batch size and learning rate are outside what the laws of {batch_law.source} were "
             "fitted over; tune them"
         )
-        cautions.append(Caution("recipe_extrapolated", message, fit.family))
+        warnings.append(FitWarning("recipe_extrapolated", message, fit.family))
     rate = _read(rate_law, batch_tokens)
     return (
         Advice(batch_tokens, f"{_cited(batch_law)} at D*"),
         Advice(rate, f"{_cited(rate_law)} at that batch"),
-        cautions,
+        warnings,
     )
 
 

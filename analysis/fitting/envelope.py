@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.stats.bootstrap import Resampler
 from analysis.stats.power_law import PowerLaw, percentile_interval
 from analysis.tables.points import BoolArray, FloatArray, IntArray, Points, n_levels
@@ -43,14 +43,14 @@ class Envelope:
     loss_law: PowerLaw
 
 
-def fit_envelope(points: Points, resampler: Resampler) -> Envelope | Caution:
+def fit_envelope(points: Points, resampler: Resampler) -> Envelope | FitWarning:
     """Span the hull and fit its laws, or say why the series has none."""
     if not points.has_shared_runs:
         message = "no envelope: every run is observed once, training curves are needed"
-        return Caution("no_training_curves", message, points.family)
+        return FitWarning("no_training_curves", message, points.family)
     if points.n_runs < MIN_RUNS:
         message = f"no envelope: {points.n_runs} training curves, {MIN_RUNS} are needed"
-        return Caution("too_few_training_curves", message, points.family)
+        return FitWarning("too_few_training_curves", message, points.family)
     candidates = points.take(_hull_candidates(points))
     log_flops_P, log_loss_P = np.log(candidates.flops_P), np.log(candidates.loss_P)
     everyone = np.ones((1, len(log_flops_P)), dtype=bool)
@@ -61,7 +61,7 @@ def fit_envelope(points: Points, resampler: Resampler) -> Envelope | Caution:
     n_sizes = n_levels(hull.params_P)
     if n_sizes < MIN_SIZES_ON_HULL:
         message = f"no envelope: {n_sizes} sizes lie on it, {MIN_SIZES_ON_HULL} are needed"
-        return Caution("too_few_sizes_on_envelope", message, points.family)
+        return FitWarning("too_few_sizes_on_envelope", message, points.family)
     return Envelope(
         n_points=len(hull.loss_P),
         n_runs=hull.n_runs,

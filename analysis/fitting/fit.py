@@ -1,6 +1,6 @@
 """All that `sweeper fit` says about a table: each part has a module of its own.
 
-A part that the data cannot support is None, and a caution says why.
+A part that the data cannot support is None, and a warning says why.
 """
 
 import dataclasses
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from analysis.errors import Caution, SettingsError, did_you_mean
+from analysis.errors import FitWarning, SettingsError, did_you_mean
 from analysis.fitting.batch_laws import BatchLaws, fit_batch_laws
 from analysis.fitting.envelope import Envelope, fit_envelope
-from analysis.fitting.holdout import HoldOut, Prediction, hold_out
+from analysis.fitting.holdout import HoldOut, HoldOutPrediction, hold_out
 from analysis.fitting.lack_of_fit import lack_of_fit
 from analysis.fitting.token_frontier import TokenFrontier, token_frontier
 from analysis.isoflop.curves import IsoFlopMethod
@@ -82,7 +82,7 @@ class FitResult:
     settings: FitSettings
     params_convention: str
     flops_convention: str
-    cautions: tuple[Caution, ...]
+    warnings: tuple[FitWarning, ...]
     published: tuple[PublishedLaw, ...] = ()
     """Laws of others to show beside these; nothing is fitted to them."""
 
@@ -105,21 +105,21 @@ def fit_table(table: TidyTable, settings: FitSettings | None = None) -> FitResul
         settings.seed,
         noise_correlation(tuple(series.values()), settings.isoflop),
     )
-    families, cautions, other_cautions = {}, list(table.cautions), []
+    families, warnings, other_warnings = {}, list(table.warnings), []
     for label, points in series.items():
         isoflop = None
         if len(points.budgets_K):
             isoflop = fit_isoflop(points, settings.isoflop, resampler)
-            cautions += isoflop.cautions
+            warnings += isoflop.warnings
         surface = fit_surface(points, settings.huber_delta, resampler)
-        cautions += [surface] if isinstance(surface, Caution) else surface.cautions
-        fitted = None if isinstance(surface, Caution) else surface
+        warnings += [surface] if isinstance(surface, FitWarning) else surface.warnings
+        fitted = None if isinstance(surface, FitWarning) else surface
         families[label], others = _series(points, isoflop, fitted, settings.huber_delta, resampler)
-        other_cautions.append(others)
-    families, form_cautions = _with_one_form_of_loss_law(families)
-    cautions += [*form_cautions, *_shared(other_cautions)]
+        other_warnings.append(others)
+    families, form_warnings = _with_one_form_of_loss_law(families)
+    warnings += [*form_warnings, *_shared(other_warnings)]
     return FitResult(
-        families, settings, table.params_convention, table.flops_convention, tuple(cautions)
+        families, settings, table.params_convention, table.flops_convention, tuple(warnings)
     )
 
 
@@ -129,37 +129,37 @@ def _series(
     surface: SurfaceFit | None,
     huber_delta: float | Literal["auto"],
     resampler: Resampler,
-) -> tuple[FamilyFit, list[Caution]]:
-    """One series with the parts beyond isoFLOP optima and surface, and the cautions on those."""
+) -> tuple[FamilyFit, list[FitWarning]]:
+    """One series with the parts beyond isoFLOP optima and surface, and the warnings on those."""
     envelope = fit_envelope(points, resampler)
     tokens = token_frontier(points, isoflop, surface)
     holdout = hold_out(points, isoflop, huber_delta, resampler)
-    cautions = [part for part in (envelope, tokens, holdout) if isinstance(part, Caution)]
+    warnings = [part for part in (envelope, tokens, holdout) if isinstance(part, FitWarning)]
     if isinstance(tokens, TokenFrontier):
-        cautions += tokens.cautions
+        warnings += tokens.warnings
     if isinstance(holdout, HoldOut):
-        cautions += holdout.cautions(points.family)
+        warnings += holdout.warnings(points.family)
     if surface is not None and (test := lack_of_fit(points)) is not None:
-        cautions += test.cautions(points.family)
+        warnings += test.warnings(points.family)
     batch_laws = fit_batch_laws(points, resampler)
-    cautions += () if batch_laws is None else batch_laws.cautions
+    warnings += () if batch_laws is None else batch_laws.warnings
     fit = FamilyFit(
         family=points.family,
         points=points,
         isoflop=isoflop,
         surface=surface,
-        envelope=None if isinstance(envelope, Caution) else envelope,
-        token_frontier=None if isinstance(tokens, Caution) else tokens,
-        holdout=None if isinstance(holdout, Caution) else holdout,
+        envelope=None if isinstance(envelope, FitWarning) else envelope,
+        token_frontier=None if isinstance(tokens, FitWarning) else tokens,
+        holdout=None if isinstance(holdout, FitWarning) else holdout,
         batch_laws=batch_laws,
     )
-    return fit, cautions
+    return fit, warnings
 
 
-def _shared(by_series: Sequence[Sequence[Caution]]) -> list[Caution]:
-    """The cautions of all series; one that every series has is said once, without a label."""
+def _shared(by_series: Sequence[Sequence[FitWarning]]) -> list[FitWarning]:
+    """The warnings of all series; one that every series has is said once, without a label."""
     unlabelled = [[dataclasses.replace(each, family=None) for each in own] for own in by_series]
-    result: list[Caution] = []
+    result: list[FitWarning] = []
     for own, plain in zip(by_series, unlabelled, strict=True):
         for labelled, bare in zip(own, plain, strict=True):
             said = bare if all(bare in others for others in unlabelled) else labelled
@@ -170,7 +170,7 @@ def _shared(by_series: Sequence[Sequence[Caution]]) -> list[Caution]:
 
 def _with_one_form_of_loss_law(
     families: dict[str, FamilyFit],
-) -> tuple[dict[str, FamilyFit], list[Caution]]:
+) -> tuple[dict[str, FamilyFit], list[FitWarning]]:
     """Loss laws with an offset if every series supports one, else pure laws for all.
 
     With an offset the exponent means something else (−0.05 becomes −0.15), so exponents of both
@@ -183,7 +183,9 @@ def _with_one_form_of_loss_law(
         message = (
             "the loss law bends towards an offset here, not in every series: all show pure laws"
         )
-        return families, [Caution("offset_in_some_series", message, label) for label in supporting]
+        return families, [
+            FitWarning("offset_in_some_series", message, label) for label in supporting
+        ]
     changed = {
         label: dataclasses.replace(
             families[label],
@@ -208,7 +210,7 @@ def to_json(result: FitResult) -> Json:
             "params": result.params_convention,
             "flops": result.flops_convention,
         },
-        "warnings": [caution.to_json() for caution in result.cautions],
+        "warnings": [warning.to_json() for warning in result.warnings],
     }
 
 
@@ -284,7 +286,7 @@ def _holdout_json(holdout: HoldOut) -> Json:
     }
 
 
-def _prediction_json(prediction: Prediction) -> Json:
+def _prediction_json(prediction: HoldOutPrediction) -> Json:
     return {
         "form": prediction.form,
         "n_train": prediction.n_train,

@@ -1,9 +1,9 @@
-"""Whether one surface can describe all valleys: the surface against `pair`, which contains it.
+"""Whether one surface can describe all curves: the surface against `pair`, which contains it.
 
 A surface E + A/N^alpha + B/D^beta is `pair` with the same level and the same arms in every budget,
 5 coefficients instead of 3K + 2. If freeing them lowers the squared error by more than noise would,
 the surface bends away from the data somewhere, and the numbers read off it far from the data
-inherit that; the valleys do not. The test is the F test of nested least squares on relative
+inherit that; the curves do not. The test is the F test of nested least squares on relative
 residuals.
 
 It needs independent points: where runs are observed at several budgets their luck is shared, and
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import fdtrc, ndtri
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.isoflop.curves import pair_minima
 from analysis.isoflop.isoflop import usable_budgets
 from analysis.surface.solver import SurfaceProblem, log_residuals, minimise
@@ -42,7 +42,7 @@ class LackOfFit:
     noise_ratio: float
     """Scatter about the surface over scatter about `pair`, each per degree of freedom."""
 
-    def cautions(self, family: str) -> tuple[Caution, ...]:
+    def warnings(self, family: str) -> tuple[FitWarning, ...]:
         """A remark where the surface misses structure."""
         if self.z < Z_LIMIT:
             return ()
@@ -50,7 +50,7 @@ class LackOfFit:
             f"separate valleys fit better than one surface (F = {self.f:.1f} on {self.dof[0]} and "
             f"{self.dof[1]}; scatter {self.noise_ratio:.2f}×): it misses structure"
         )
-        return (Caution("surface_lacks_fit", message, family),)
+        return (FitWarning("surface_lacks_fit", message, family),)
 
 
 def lack_of_fit(points: Points) -> LackOfFit | None:

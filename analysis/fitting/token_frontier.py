@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.isoflop.isoflop import IsoFlopFit
 from analysis.stats.power_law import PowerLaw, percentile_interval
 from analysis.surface.surface import SurfaceFit
@@ -55,25 +55,25 @@ class TokenFrontier:
     """None without a surface."""
     along_optima: PowerLaw | None
     """In tokens, not FLOPs; None with fewer than two bracketed budgets."""
-    cautions: tuple[Caution, ...] = ()
+    warnings: tuple[FitWarning, ...] = ()
 
 
 def token_frontier(
     points: Points, isoflop: IsoFlopFit | None, surface: SurfaceFit | None
-) -> TokenFrontier | Caution:
+) -> TokenFrontier | FitWarning:
     """Read L*(D) off what is fitted already, or say that neither part is there."""
     limit = None if surface is None else _limit(points, surface)
-    cautions = () if limit is None else _reach(points.family, limit)
-    if any(caution.code == "token_limit_out_of_reach" for caution in cautions):
+    warnings = () if limit is None else _reach(points.family, limit)
+    if any(warning.code == "token_limit_out_of_reach" for warning in warnings):
         limit = None
     along_optima = None if isoflop is None else _along_optima(isoflop)
     if limit is None and along_optima is None:
         message = "no token-bound frontier: neither a surface nor two bracketed budgets"
-        return cautions[0] if cautions else Caution("no_token_frontier", message, points.family)
-    return TokenFrontier(limit, along_optima, cautions)
+        return warnings[0] if warnings else FitWarning("no_token_frontier", message, points.family)
+    return TokenFrontier(limit, along_optima, warnings)
 
 
-def _reach(family: str, limit: tuple[TokenPoint, ...]) -> tuple[Caution, ...]:
+def _reach(family: str, limit: tuple[TokenPoint, ...]) -> tuple[FitWarning, ...]:
     """How far the largest size is from the limit, where that is far."""
     gap = limit[-1].loss_at_largest_size / limit[-1].loss - 1.0
     if gap < REMARKED_GAP:
@@ -81,8 +81,8 @@ def _reach(family: str, limit: tuple[TokenPoint, ...]) -> tuple[Caution, ...]:
     where = f"the loss of the largest size lies {gap:.0%} above the limit N → ∞"
     if gap < LARGEST_GAP:
         message = f"{where}: the token-bound frontier extrapolates in N"
-        return (Caution("token_limit_extrapolates", message, family),)
-    return (Caution("token_limit_out_of_reach", f"{where}: no limit is stated", family),)
+        return (FitWarning("token_limit_extrapolates", message, family),)
+    return (FitWarning("token_limit_out_of_reach", f"{where}: no limit is stated", family),)
 
 
 def _limit(points: Points, surface: SurfaceFit) -> tuple[TokenPoint, ...]:

@@ -17,12 +17,12 @@ from analysis.tables.points import FloatArray
 
 SEARCHED_DECADES = 3.0
 N_GRID = 241
-MIN_CROSSING_SHARE = 0.975
+MIN_CROSSOVER_SHARE = 0.975
 """With fewer resamples that cross at all, an end of the interval is unknown."""
 
 
 @dataclass(frozen=True)
-class Crossing:
+class Crossover:
     """Where the compute-optimal losses of two series are equal."""
 
     flops: float
@@ -44,7 +44,7 @@ class Crossing:
         }
 
 
-def crossing(own: Frontier, other: Frontier) -> Crossing | None:
+def crossover(own: Frontier, other: Frontier) -> Crossover | None:
     """Where two frontiers meet; None where the estimates do not within the decades searched."""
     low = max(own.log_flops_K[0], other.log_flops_K[0])
     high = min(own.log_flops_K[-1], other.log_flops_K[-1])
@@ -58,8 +58,8 @@ def crossing(own: Frontier, other: Frontier) -> Crossing | None:
         return None
     draws_R = where_R[1:][np.isfinite(where_R[1:])]
     share = len(draws_R) / max(1, len(where_R) - 1)
-    ends = percentile_interval(draws_R) if share >= MIN_CROSSING_SHARE else None
-    return Crossing(
+    ends = percentile_interval(draws_R) if share >= MIN_CROSSOVER_SHARE else None
+    return Crossover(
         flops=float(np.exp(where_R[0])),
         ci=None if ends is None else (float(np.exp(ends[0])), float(np.exp(ends[1]))),
         share=share,

@@ -1,6 +1,6 @@
 """Compute-optimal size, tokens and loss per budget, and the power laws through them.
 
-A budget enters the laws only if its valley is *bracketed*: the curve has a minimum strictly between
+A budget enters the laws only if its curve is *bracketed*: the curve has a minimum strictly between
 the smallest and the largest size, the lowest measured size is neither of them, both arms rise
 above the noise, and the interval of the minimum excludes some of the sizes. What is left out is
 named with the reason.
@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.isoflop.cost import cost_polynomial
-from analysis.isoflop.curves import MINIMA, Grid, IsoFlopMethod, Minima, drawn_sizes
+from analysis.isoflop.curves import MINIMA, BudgetGrid, IsoFlopMethod, Minima, drawn_sizes
 from analysis.stats.bootstrap import HUBER_SIGMAS, Noise, Resampler
 from analysis.stats.power_law import (
     PowerLaw,
@@ -77,7 +77,7 @@ class Optimum:
     loss_ci: tuple[float, float] | None = None
     curve_params: tuple[float, ...] = field(default=(), repr=False)
     curve_loss: tuple[float, ...] = field(default=(), repr=False)
-    """The fitted valley for drawing, bracketed or not; empty with too few sizes."""
+    """The fitted curve for drawing, bracketed or not; empty with too few sizes."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,16 @@ class IsoFlopFit:
     offset_law: PowerLaw | None
     """The loss law with an offset, where this series by itself supports one."""
     noise: float | None
-    """Relative standard deviation of the losses about the valleys."""
+    """Relative standard deviation of the losses about the curves."""
     exponents: tuple[float, float] | None
-    """alpha and beta shared by the valleys, of method `pair`."""
+    """alpha and beta shared by the curves, of method `pair`."""
     log_params_RK: FloatArray = field(repr=False, compare=False)
     log_tokens_RK: FloatArray = field(repr=False, compare=False)
     log_loss_RK: FloatArray = field(repr=False, compare=False)
     """Bootstrap draws of the bracketed optima, budgets ascending."""
     residual_P: FloatArray = field(repr=False, compare=False)
-    """Relative residuals of the losses about the valleys, before what the fit absorbed."""
-    cautions: tuple[Caution, ...] = ()
+    """Relative residuals of the losses about the curves, before what the fit absorbed."""
+    warnings: tuple[FitWarning, ...] = ()
 
     @property
     def bracketed(self) -> tuple[Optimum, ...]:
@@ -110,20 +110,20 @@ class IsoFlopFit:
 
 
 def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> IsoFlopFit:
-    """Fit the valleys of one series, judge them, and fit the laws through the bracketed ones."""
+    """Fit the curves of one series, judge them, and fit the laws through the bracketed ones."""
     grid, left_out = usable_budgets(points)
-    cautions = [_left_out_caution(points.family, optimum) for optimum in left_out]
+    warnings = [_left_out_warning(points.family, optimum) for optimum in left_out]
     if grid is None:
-        return _empty(points, method, left_out, cautions)
+        return _empty(points, method, left_out, warnings)
     used, more = _method_for(grid, method)
-    cautions += [*_uneven_budgets(grid), *more]
+    warnings += [*_uneven_budgets(grid), *more]
     grid = _tempered(_weigh_by_stderr(grid)) if used == "pair" else grid
     minima = MINIMA[used](grid, grid.points.loss_P[None])
     noise = _noise(grid, minima)
     draws = _resampled(grid, used, minima, resampler.wild_noise(grid.points, noise))
     judged = [_judge(grid, minima, draws, noise, k) for k in range(grid.n_budgets)]
     optima = sorted([*judged, *left_out], key=lambda optimum: optimum.budget_flops)
-    cautions += [_left_out_caution(points.family, o) for o in judged if not o.bracketed]
+    warnings += [_left_out_warning(points.family, o) for o in judged if not o.bracketed]
     bracketed_K = np.array([optimum.bracketed for optimum in judged])
     fit = IsoFlopFit(
         method=used,
@@ -138,13 +138,15 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
         log_tokens_RK=draws.log_tokens_RK[:, bracketed_K],
         log_loss_RK=np.log(draws.loss_RK[:, bracketed_K]),
         residual_P=noise.scaled_residual_P,
-        cautions=tuple(cautions),
+        warnings=tuple(warnings),
     )
     return with_laws(fit, points.family, resampler, weighted=used == "pair")
 
 
-def usable_budgets(points: Points, min_sizes: int = MIN_SIZES) -> tuple[Grid | None, list[Optimum]]:
-    """Budgets with enough sizes as a `Grid`, and the others as unbracketed optima."""
+def usable_budgets(
+    points: Points, min_sizes: int = MIN_SIZES
+) -> tuple[BudgetGrid | None, list[Optimum]]:
+    """Budgets with enough sizes as a `BudgetGrid`, and the others as unbracketed optima."""
     usable, left_out = [], []
     for budget in points.budgets_K:
         mine = points.budget_P == budget
@@ -159,7 +161,7 @@ def usable_budgets(points: Points, min_sizes: int = MIN_SIZES) -> tuple[Grid | N
     in_order = in_budget[np.argsort(points.budget_P[in_budget], kind="stable")]
     chosen = points.take(in_order)
     budget_P = np.searchsorted(np.array(usable), chosen.budget_P).astype(np.int64)
-    return Grid(
+    return BudgetGrid(
         points=chosen,
         budget_P=budget_P,
         nominal_K=np.array(usable),
@@ -170,7 +172,7 @@ def usable_budgets(points: Points, min_sizes: int = MIN_SIZES) -> tuple[Grid | N
     ), left_out
 
 
-def _uneven_budgets(grid: Grid) -> list[Caution]:
+def _uneven_budgets(grid: BudgetGrid) -> list[FitWarning]:
     """A remark where points of a budget did not spend alike, as under another FLOP convention."""
     log_flops_P = np.log(grid.points.flops_P)
     spread = [float(np.ptp(log_flops_P[grid.budget_P == k])) for k in range(grid.n_budgets)]
@@ -181,10 +183,10 @@ def _uneven_budgets(grid: Grid) -> list[Caution]:
         f"points of budget {grid.nominal_K[worst]:.3g} differ by {np.exp(spread[worst]):.2f}× in "
         "FLOPs; method pair allows for it, parabola and akima do not"
     )
-    return [Caution("uneven_budget", message, grid.points.family, float(grid.nominal_K[worst]))]
+    return [FitWarning("uneven_budget", message, grid.points.family, float(grid.nominal_K[worst]))]
 
 
-def _method_for(grid: Grid, method: IsoFlopMethod) -> tuple[IsoFlopMethod, list[Caution]]:
+def _method_for(grid: BudgetGrid, method: IsoFlopMethod) -> tuple[IsoFlopMethod, list[FitWarning]]:
     n_points, n_coefficients = len(grid.points.loss_P), 3 * grid.n_budgets + 2
     if method != "pair" or n_points - n_coefficients >= MIN_PAIR_DOF:
         return method, []
@@ -192,10 +194,10 @@ def _method_for(grid: Grid, method: IsoFlopMethod) -> tuple[IsoFlopMethod, list[
         f"{n_points} points at {grid.n_budgets} budgets are too few for method pair "
         f"({n_coefficients} coefficients); parabolas are drawn instead"
     )
-    return "parabola", [Caution("parabola_instead_of_pair", message, grid.points.family)]
+    return "parabola", [FitWarning("parabola_instead_of_pair", message, grid.points.family)]
 
 
-def _weigh_by_stderr(grid: Grid) -> Grid:
+def _weigh_by_stderr(grid: BudgetGrid) -> BudgetGrid:
     """Weights that count imprecise losses less, where the source states standard errors."""
     loss_P = grid.points.loss_P
     minima = MINIMA["pair"](grid, loss_P[None])
@@ -208,12 +210,12 @@ def _weigh_by_stderr(grid: Grid) -> Grid:
     return dataclasses.replace(grid, weight_P=1.0 / variance_P, variance_P=variance_P)
 
 
-def _tempered(grid: Grid) -> Grid:
-    """Huber weights on top: points beyond 1.345 sigma of the valleys count less (Huber 1964).
+def _tempered(grid: BudgetGrid) -> BudgetGrid:
+    """Huber weights on top: points beyond 1.345 sigma of the curves count less (Huber 1964).
 
-    Without them a few misread points choose the shape of all valleys, since the shape is shared.
-    Residuals are taken before what the fit absorbed: a bad point at the end of a valley bends the
-    valley towards itself and hides (Schweppe's form of the weights).
+    Without them a few misread points choose the shape of all curves, since the shape is shared.
+    Residuals are taken before what the fit absorbed: a bad point at the end of a curve bends the
+    curve towards itself and hides (Schweppe's form of the weights).
     """
     robust = grid
     for _ in range(N_REWEIGHTINGS):
@@ -228,18 +230,20 @@ def _tempered(grid: Grid) -> Grid:
     return robust
 
 
-def _resampled(grid: Grid, method: IsoFlopMethod, minima: Minima, noise_RP: FloatArray) -> Minima:
-    """Minima of the fitted valleys plus relative noise, which is overwritten."""
+def _resampled(
+    grid: BudgetGrid, method: IsoFlopMethod, minima: Minima, noise_RP: FloatArray
+) -> Minima:
+    """Minima of the fitted curves plus relative noise, which is overwritten."""
     centre_P = grid.points.loss_P if method == "akima" else minima.fitted_P
     noise_RP *= np.sqrt(grid.variance_P) * _widening(grid, minima.basis_Pc.shape[1])
     noise_RP += centre_P
     draws = MINIMA[method](grid, np.maximum(noise_RP, LEAST_SHARE * centre_P, out=noise_RP))
-    # Three bad runs in a valley make a noise under which some curves dip below zero.
+    # Three bad runs in a curve make a noise under which some curves dip below zero.
     positive_RK = np.maximum(draws.loss_RK, LEAST_SHARE * np.abs(minima.loss_RK))
     return dataclasses.replace(draws, loss_RK=positive_RK)
 
 
-def _widening(grid: Grid, n_coefficients: int) -> float:
+def _widening(grid: BudgetGrid, n_coefficients: int) -> float:
     """How much further an estimate that weighs anew moves than one that keeps its weights, as the
     resamples do.
 
@@ -253,14 +257,14 @@ def _widening(grid: Grid, n_coefficients: int) -> float:
     return float(temper_P.mean()) / within * correction
 
 
-def _noise(grid: Grid, minima: Minima) -> Noise:
+def _noise(grid: BudgetGrid, minima: Minima) -> Noise:
     """Noise in relative units, tempering apart: what counts less is noise all the same."""
     residual_P = (grid.points.loss_P - minima.fitted_P) / np.sqrt(grid.variance_P)
     temper_P = grid.weight_P * grid.variance_P
     return Noise(residual_P, minima.basis_Pc, grid.points.run_P, temper_P)
 
 
-def _judge(grid: Grid, minima: Minima, draws: Minima, noise: Noise, k: int) -> Optimum:
+def _judge(grid: BudgetGrid, minima: Minima, draws: Minima, noise: Noise, k: int) -> Optimum:
     mine = grid.budget_P == k
     reason = _why_not_bracketed(grid, minima, noise, k)
     sizes = np.exp(drawn_sizes(grid)[:, k])
@@ -289,7 +293,7 @@ def _judge(grid: Grid, minima: Minima, draws: Minima, noise: Noise, k: int) -> O
     )
 
 
-def _why_not_bracketed(grid: Grid, minima: Minima, noise: Noise, k: int) -> Reason | None:
+def _why_not_bracketed(grid: BudgetGrid, minima: Minima, noise: Noise, k: int) -> Reason | None:
     mine = grid.budget_P == k
     sizes = grid.sizes(k)
     log_params_P, loss_P = np.log(grid.points.params_P[mine]), grid.points.loss_P[mine]
@@ -311,14 +315,14 @@ def _why_not_bracketed(grid: Grid, minima: Minima, noise: Noise, k: int) -> Reas
 
 
 def with_laws(fit: IsoFlopFit, family: str, resampler: Resampler, *, weighted: bool) -> IsoFlopFit:
-    """Add the three laws, or the caution that says why there are none."""
+    """Add the three laws, or the warning that says why there are none."""
     n_bracketed = len(fit.bracketed)
     if n_bracketed < 2:
-        return dataclasses.replace(fit, cautions=(*fit.cautions, _no_laws(fit, family)))
-    cautions = fit.cautions
+        return dataclasses.replace(fit, warnings=(*fit.warnings, _no_laws(fit, family)))
+    warnings = fit.warnings
     if n_bracketed == 2:
         message = "the laws rest on two bracketed budgets: nothing tests that they are power laws"
-        cautions = (*cautions, Caution("law_from_two_budgets", message, family))
+        warnings = (*warnings, FitWarning("law_from_two_budgets", message, family))
     flops_K = np.array([optimum.flops for optimum in fit.bracketed])
     laws = {}
     for purpose, (name, draws_RK) in enumerate(
@@ -337,27 +341,27 @@ def with_laws(fit: IsoFlopFit, family: str, resampler: Resampler, *, weighted: b
         tokens_law=laws["tokens"],
         loss_law=laws["loss"],
         offset_law=offset_law,
-        cautions=cautions,
+        warnings=warnings,
     )
 
 
-def _no_laws(fit: IsoFlopFit, family: str) -> Caution:
+def _no_laws(fit: IsoFlopFit, family: str) -> FitWarning:
     n_budgets, n_bracketed = len(fit.optima), len(fit.bracketed)
     if n_budgets == 1:
         message = "a single budget: no law can be fitted"
-        return Caution("single_budget", message, family)
+        return FitWarning("single_budget", message, family)
     message = f"{n_bracketed} of {n_budgets} budgets bracketed, a law needs two: laws are null"
-    return Caution("too_few_bracketed_budgets", message, family)
+    return FitWarning("too_few_bracketed_budgets", message, family)
 
 
-def _left_out_caution(family: str, optimum: Optimum) -> Caution:
+def _left_out_warning(family: str, optimum: Optimum) -> FitWarning:
     why = REASONS[optimum.reason] if optimum.reason else ""
     message = f"budget {optimum.budget_flops:.3g} FLOPs is not bracketed: {why}"
-    return Caution("unbracketed_budget", message, family, optimum.budget_flops)
+    return FitWarning("unbracketed_budget", message, family, optimum.budget_flops)
 
 
 def _empty(
-    points: Points, method: IsoFlopMethod, left_out: list[Optimum], cautions: list[Caution]
+    points: Points, method: IsoFlopMethod, left_out: list[Optimum], warnings: list[FitWarning]
 ) -> IsoFlopFit:
     """No budget can be drawn."""
     nothing = np.empty((0, 0))
@@ -375,4 +379,4 @@ def _empty(
         log_loss_RK=nothing,
         residual_P=np.empty(0),
     )
-    return dataclasses.replace(fit, cautions=(*cautions, _no_laws(fit, points.family)))
+    return dataclasses.replace(fit, warnings=(*warnings, _no_laws(fit, points.family)))

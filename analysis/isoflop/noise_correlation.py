@@ -2,7 +2,7 @@
 
 Runs of one seed may share data order and evaluation noise. What is shared cancels in differences
 between series, and their intervals should say so; but only as far as the data show it. So the
-correlation of the residuals about both series' valleys counts by its lower bound, one standard
+correlation of the residuals about both series' curves counts by its lower bound, one standard
 error below the estimate.
 
 Suffixes: P points, F series, G slots in common.
@@ -33,7 +33,7 @@ class _Residuals:
 def noise_correlation(series: Sequence[Points], method: IsoFlopMethod) -> FloatArray:
     """Lower bounds of the correlations between the noise of all series, 0 or more, shape (F, F).
 
-    About valleys of the method of the fit: what parabolas miss of both series alike cancels too.
+    About curves of the method of the fit: what parabolas miss of both series alike cancels too.
     """
     residuals = [_residuals(points, method) for points in series] if len(series) > 1 else []
     correlation_FF = np.eye(len(series))

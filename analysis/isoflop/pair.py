@@ -1,4 +1,4 @@
-"""IsoFLOP valleys that share their shape: the default way to find compute-optimal sizes.
+"""IsoFLOP curves that share their shape: the default way to find compute-optimal sizes.
 
 Within budget k the loss is
 
@@ -6,7 +6,7 @@ Within budget k the loss is
 
 with one alpha and one beta for all budgets. The level and both arms of each budget float, so a
 budget that trained well or badly moves nothing but itself, yet the curve is exact for every surface
-of the form E + A/N^alpha + B/D^beta, where a parabola in log N is biased on asymmetric valleys
+of the form E + A/N^alpha + B/D^beta, where a parabola in log N is biased on asymmetric curves
 (arXiv 2603.22339). As alpha and beta go to 0 the three terms span 1, log N and (log N)², so the
 parabola is a limit of it.
 
@@ -42,7 +42,7 @@ class PairDesign:
     log_params_P: FloatArray
     """Centred."""
     log_tokens_P: FloatArray
-    """Centred within each budget, so that both arms of every valley are of order one."""
+    """Centred within each budget, so that both arms of every curve are of order one."""
     weight_P: FloatArray
     budget_P: IntArray
     """Index of the budget, 0 … K−1, ascending: points are sorted by budget."""
@@ -98,7 +98,7 @@ class PairDesign:
 
 @dataclass(frozen=True)
 class PairFit:
-    """R fitted families of valleys in the design's centred coordinates."""
+    """R fitted families of curves in the design's centred coordinates."""
 
     alpha_R: FloatArray
     beta_R: FloatArray
@@ -155,7 +155,7 @@ class _Basis:
         self.zz_RK = design.sum_by_budget(self.z_centred_RP**2)
         self.xz_RK = design.sum_by_budget(self.x_centred_RP * self.z_centred_RP)
         determinant_RK = self.xx_RK * self.zz_RK - self.xz_RK**2
-        # Where the columns coincide no arm can be told: both are 0 and the valley is flat.
+        # Where the columns coincide no arm can be told: both are 0 and the curve is flat.
         self.determinant_RK = np.where(determinant_RK > 0, determinant_RK, np.inf)
 
     def regress(self, centred_RP: FloatArray) -> _Regression:
@@ -202,7 +202,7 @@ class _Linearised:
 def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
     """Fit all resamples; every budget needs three or more distinct sizes."""
     n_axis = GRID_SIZE if len(loss_RP) == 1 else RESAMPLE_GRID_SIZE
-    grid = _Cells.create(design, n_axis)
+    grid = _ExponentGrid.create(design, n_axis)
     chunk = max(1, NUMBERS_PER_CHUNK // loss_RP.shape[1])
     parts = [
         _fit_chunk(design, grid, loss_RP[first : first + chunk])
@@ -231,7 +231,7 @@ def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
     return orthonormal
 
 
-def _fit_chunk(design: PairDesign, grid: "_Cells", loss_RP: FloatArray) -> PairFit:
+def _fit_chunk(design: PairDesign, grid: "_ExponentGrid", loss_RP: FloatArray) -> PairFit:
     mean_RK, centred_RP = design.centred(loss_RP)
     rounding_R = np.sum(design.weight_P * loss_RP**2, axis=1) * np.finfo(float).eps
     log_exponents_R2 = np.log(grid.best(centred_RP))
@@ -250,7 +250,7 @@ def _fit_chunk(design: PairDesign, grid: "_Cells", loss_RP: FloatArray) -> PairF
 
 
 @dataclass(frozen=True)
-class _Cells:
+class _ExponentGrid:
     """A grid over (alpha, beta), with orthonormal columns of every cell in every budget."""
 
     design: PairDesign
@@ -259,7 +259,7 @@ class _Cells:
     """Of each budget, shape (2·G, points of the budget)."""
 
     @classmethod
-    def create(cls, design: PairDesign, n_axis: int) -> "_Cells":
+    def create(cls, design: PairDesign, n_axis: int) -> "_ExponentGrid":
         """`n_axis` values of either exponent."""
         axis = np.geomspace(*EXPONENT_RANGE, n_axis)
         exponents_G2 = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)

@@ -4,7 +4,7 @@ Points of one trajectory share their run's luck, so the unit is the run, never t
 
 *Wild.* Keep the design and give every run g one random multiplier w_g with mean 0 and variance 1:
 y* = fitted + w_g · residual (Wu 1986; by cluster: Cameron, Gelbach and Miller 2008). An isoFLOP
-valley has 5–8 runs, and drawing runs with replacement leaves most resamples without a bracket; here
+curve has 5–8 runs, and drawing runs with replacement leaves most resamples without a bracket; here
 every resample keeps all of them. Three refinements make it honest at that size:
 - w_g takes Webb's six values (2014): with 5 runs two signs would give 32 distinct draws, six give
   7776;
@@ -19,7 +19,7 @@ every resample keeps all of them. Three refinements make it honest at that size:
 Runs of different series in the same design slot draw multipliers that are correlated as their noise
 is (`shared_noise`): what evaluation noise or data order they share cancels in differences. Equal
 multipliers for all would rest on single products of residuals instead, which do not average out in
-a valley of five runs: the interval of a multiplier then held the truth in 80 % of simulated sweeps
+a curve of five runs: the interval of a multiplier then held the truth in 80 % of simulated sweeps
 whose series shared nothing.
 
 *Pairs.* With many runs, draw whole runs with replacement, as the published surface fits do.
@@ -41,13 +41,15 @@ MIN_RUNS_PER_STRATUM = 10
 MIN_RUNS_FOR_PAIRS = 20
 """Fewest runs for pairs resampling where runs span several budgets."""
 COEFFICIENTS_ALONG_SIZES = 3
-"""Of a valley, and of the part of a surface that only sizes can tell: E, A and alpha."""
+"""Of a curve, and of the part of a surface that only sizes can tell: E, A and alpha."""
 PRIOR_DOF = 4.0
 """Points that the pooled noise counts for beside a budget's own."""
 MAD_TO_SIGMA = 1.4826
 """Standard deviation over median absolute deviation, of normal noise."""
 HUBER_SIGMAS = 1.345
 """Bend of the Huber loss in standard deviations: 95 % efficiency on normal noise."""
+LEAST_CHI_SQUARED = 0.008
+"""Over its degrees of freedom: below three of them draws would have no variance to weigh by."""
 MAX_LEVERAGE = 0.9
 """Above this, 1 / sqrt(1 − leverage) amplifies rounding rather than noise."""
 
@@ -71,7 +73,7 @@ class Noise:
         """Degrees of freedom of the noise: points beyond coefficients, or runs beyond three.
 
         Points of a run may share all their luck. Then only runs count, and against them the three
-        coefficients of a valley along the axis of sizes.
+        coefficients of a curve along the axis of sizes.
         """
         n_points, n_coefficients = self.basis_Pc.shape
         n_runs = len(np.unique(self.run_P))
@@ -229,7 +231,8 @@ class Resampler:
 
 def _scale_draws(normal_R: FloatArray, dof: int) -> FloatArray:
     """sqrt(dof / chi²_dof), (R,): each normal becomes the chi² of the same tail probability."""
-    scale_R: FloatArray = np.sqrt(dof / chdtri(dof, ndtr(-normal_R)))
+    chi_squared_over_dof_R = chdtri(dof, ndtr(-normal_R)) / dof
+    scale_R: FloatArray = 1.0 / np.sqrt(np.maximum(chi_squared_over_dof_R, LEAST_CHI_SQUARED))
     return scale_R
 
 

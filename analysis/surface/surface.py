@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.stats.bootstrap import HUBER_SIGMAS, MAD_TO_SIGMA, Noise, Resampler, many_runs
 from analysis.stats.power_law import (
     EXPONENT_RANGE,
@@ -73,7 +73,7 @@ class SurfaceFit:
     """Resamples left out of the intervals, because no certified optimum was found."""
     draws: dict[str, FloatArray] = field(repr=False, compare=False)
     """Bootstrap values of the five coefficients."""
-    cautions: tuple[Caution, ...] = ()
+    warnings: tuple[FitWarning, ...] = ()
 
     def __call__(self, params: float, tokens: float) -> float:
         """Loss at a size and a number of tokens, nats per token."""
@@ -114,7 +114,7 @@ class Centred:
 
 def fit_surface(
     points: Points, huber_delta: float | Literal["auto"], resampler: Resampler
-) -> SurfaceFit | Caution:
+) -> SurfaceFit | FitWarning:
     """Fit one series or say why not; `huber_delta` is in log-loss units, inf = least squares."""
     reason = _why_not_identified(points)
     if reason is not None:
@@ -155,7 +155,7 @@ def fit_surface(
         n_points=len(residual_P),
         n_uncertified=n_uncertified,
         draws=draws,
-        cautions=(
+        warnings=(
             *_warnings(points, theta_5, draws_R5, n_uncertified),
             *_open_profiles(points, profile_ci),
         ),
@@ -211,8 +211,8 @@ def _is_flat(problem: SurfaceProblem, theta_R5: FloatArray) -> BoolArray:
     return np.stack([np.ptp(size_RP, axis=1), np.ptp(data_RP, axis=1)]) < SMALLEST_ARM
 
 
-def _refusal(points: Points, code: str, reason: str) -> Caution:
-    return Caution(code, f"no surface is fitted: {reason}", points.family)
+def _refusal(points: Points, code: str, reason: str) -> FitWarning:
+    return FitWarning(code, f"no surface is fitted: {reason}", points.family)
 
 
 def centre(points: Points) -> Centred:
@@ -307,23 +307,23 @@ def _tangent_basis(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
 
 def _warnings(
     points: Points, theta_5: FloatArray, draws_R5: FloatArray, n_uncertified: int
-) -> list[Caution]:
-    cautions = []
+) -> list[FitWarning]:
+    warnings = []
     if theta_5[0] == 0:
         message = "the best surface has E = 0: the data do not show an irreducible loss"
-        cautions.append(Caution("no_irreducible_loss", message, points.family))
+        warnings.append(FitWarning("no_irreducible_loss", message, points.family))
     elif (share := float((draws_R5[:, 0] == 0).mean())) > 0.025:
         message = f"E = 0 in {share:.0%} of the resamples: the irreducible loss is not pinned down"
-        cautions.append(Caution("irreducible_loss_unclear", message, points.family))
+        warnings.append(FitWarning("irreducible_loss_unclear", message, points.family))
     if n_uncertified:
         message = f"{n_uncertified} resamples without a certified optimum are left out"
-        cautions.append(Caution("uncertified_resamples", message, points.family))
-    return cautions
+        warnings.append(FitWarning("uncertified_resamples", message, points.family))
+    return warnings
 
 
 def _open_profiles(
     points: Points, profile_ci: dict[str, tuple[float, float] | None]
-) -> list[Caution]:
+) -> list[FitWarning]:
     open_ones = [name for name, interval in profile_ci.items() if interval is None]
     if not open_ones:
         return []
@@ -331,4 +331,4 @@ def _open_profiles(
         f"the profile of {' and '.join(open_ones)} does not close within its search: some values "
         "far from the best fit almost as well"
     )
-    return [Caution("open_profile", message, points.family)]
+    return [FitWarning("open_profile", message, points.family)]

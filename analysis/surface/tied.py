@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.stats.bootstrap import Noise, Resampler
 from analysis.stats.power_law import EXPONENT_RANGE
 from analysis.tables.points import FloatArray, Points, n_levels
@@ -58,14 +58,14 @@ class TiedSurface:
         return values_R
 
 
-def fit_tied_surface(points: Points, resampler: Resampler) -> TiedSurface | Caution:
+def fit_tied_surface(points: Points, resampler: Resampler) -> TiedSurface | FitWarning:
     """Least squares of the loss, or why there is none."""
     n_points = len(points.loss_P)
     if n_points < MIN_POINTS or min(n_levels(points.params_P), n_levels(points.tokens_P)) < 3:
         message = (
             f"{n_points} points are too few, or of too few sizes, for a surface of one exponent"
         )
-        return Caution("too_few_points", message, points.family)
+        return FitWarning("too_few_points", message, points.family)
     u_P, v_P = np.log(points.params_P), np.log(points.tokens_P)
     # Centred, so that both columns are of order one.
     u_origin, v_origin = float(u_P.mean()), float(v_P.mean())
@@ -78,7 +78,7 @@ def fit_tied_surface(points: Points, resampler: Resampler) -> TiedSurface | Caut
     draws_R4 = problem.fit(noisy_RP)
     if best_14[0, 1] <= 0 or best_14[0, 2] <= 0:
         message = "in the best surface of one exponent the loss rises with params or tokens"
-        return Caution("tied_surface_rises", message, points.family)
+        return FitWarning("tied_surface_rises", message, points.family)
     for theta_R4 in (best_14, draws_R4):
         theta_R4[:, 1] *= np.exp(theta_R4[:, 3] * u_origin)
         theta_R4[:, 2] *= np.exp(theta_R4[:, 3] * v_origin)

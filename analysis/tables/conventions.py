@@ -42,22 +42,22 @@ Counts = dict[str, FloatArray]
 
 
 @dataclass(frozen=True)
-class Recounts:
+class ConventionCounts:
     """Convention → one number per row of the tidy table; empty where there are no ingredients."""
 
     params: Mapping[str, FloatArray] = field(default_factory=dict)
     flops: Mapping[str, FloatArray] = field(default_factory=dict)
     """Training FLOPs of the row."""
 
-    def take(self, chosen: BoolArray) -> "Recounts":
+    def take(self, chosen: BoolArray) -> "ConventionCounts":
         """The recounts of some rows."""
-        return Recounts(
+        return ConventionCounts(
             params={name: values[chosen] for name, values in self.params.items()},
             flops={name: values[chosen] for name, values in self.flops.items()},
         )
 
 
-def recounts_of(raw: pd.DataFrame, tokens: FloatArray) -> Recounts:
+def counts_by_convention(raw: pd.DataFrame, tokens: FloatArray) -> ConventionCounts:
     """Every convention that the columns of a foreign table support; `tokens` per row.
 
     A column with a cell that is empty, not a number or not above 0 counts as absent.
@@ -65,7 +65,7 @@ def recounts_of(raw: pd.DataFrame, tokens: FloatArray) -> Recounts:
     columns = _Columns(raw)
     params = {name: values for name, values in columns.params.items() if values is not None}
     flops = {name: tokens * each for name, each in columns.flops.items() if each is not None}
-    return Recounts(params, flops)
+    return ConventionCounts(params, flops)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
-from analysis.errors import Caution, SettingsError, did_you_mean
+from analysis.errors import FitWarning, SettingsError, did_you_mean
 
 Quantity = Literal["loss", "params", "tokens", "batch_tokens", "learning_rate"]
 Against = Literal["flops", "tokens", "batch_tokens"]
@@ -115,7 +115,7 @@ def counted_alike(
     return tuple(law for _, law in best.values())
 
 
-def level_caution(laws: Iterable[PublishedLaw]) -> Caution:
+def level_warning(laws: Iterable[PublishedLaw]) -> FitWarning:
     """What may be compared and what may not."""
     units = sorted({law.loss_of for law in laws if law.loss_of})
     named = f" ({'; '.join(units)})" if units else ""
@@ -123,7 +123,7 @@ def level_caution(laws: Iterable[PublishedLaw]) -> Caution:
         f"published losses are of other corpora and tokenizers{named}: compare exponents, "
         "not levels"
     )
-    return Caution("published_levels_differ", message)
+    return FitWarning("published_levels_differ", message)
 
 
 def _is_frontier(law: PublishedLaw) -> bool:

@@ -38,7 +38,7 @@ def without_budgets(frame: object) -> object:
 
 
 def codes(prediction: Prediction) -> set[str]:
-    return {caution.code for caution in prediction.cautions}
+    return {warning.code for warning in prediction.warnings}
 
 
 def test_a_planted_optimum_inside_the_budgets_is_recovered() -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from planted_tables import Surface, isoflop_rows, table
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.fitting.fit import FitSettings, fit_table
 from analysis.fitting.holdout import HoldOut
 from analysis.stats.bootstrap import Resampler
@@ -82,7 +82,7 @@ def test_three_budgets_cannot_be_held_out() -> None:
     frame["loss"] = Surface().loss(frame["params"].to_numpy(), frame["tokens"].to_numpy())
     result = fit_table(table(frame.head(7)), SETTINGS)
     assert result.family("a").holdout is None
-    assert "no_holdout" in {caution.code for caution in result.cautions}
+    assert "no_holdout" in {warning.code for warning in result.warnings}
 
 
 def one_series(frame: object) -> Points:
@@ -111,4 +111,4 @@ def test_draws_of_the_surface_of_one_exponent_hold_the_planted_loss() -> None:
 
 def test_four_points_are_too_few_for_a_surface_of_one_exponent() -> None:
     points = one_series(isoflop_rows()).take(np.arange(4))
-    assert isinstance(fit_tied_surface(points, Resampler.create([points], 20, 0)), Caution)
+    assert isinstance(fit_tied_surface(points, Resampler.create([points], 20, 0)), FitWarning)

@@ -9,12 +9,12 @@ import pytest
 from planted_tables import SHARED_DATA
 
 from analysis.answers.compare import compare
-from analysis.fitting.batch_laws import Sweep, find_vertices, vertex_law
+from analysis.fitting.batch_laws import VaryingCurves, find_vertices, vertex_law
 from analysis.fitting.envelope import Envelope, fit_envelope
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.fitting.lack_of_fit import lack_of_fit
 from analysis.fitting.token_frontier import loss_along_tokens
-from analysis.isoflop.curves import Grid, parabola_minima
+from analysis.isoflop.curves import BudgetGrid, parabola_minima
 from analysis.isoflop.isoflop import usable_budgets
 from analysis.stats.bootstrap import Resampler, many_runs
 from analysis.stats.power_law import PowerLaw, weighted_line
@@ -178,7 +178,7 @@ def test_gidd_exponents_in_flops_per_token(
         assert slope[0] == pytest.approx(exponent, abs=tolerance)
 
 
-def published_gidd_grid(noise: str) -> Grid:
+def published_gidd_grid(noise: str) -> BudgetGrid:
     """Their parabola is of log loss over FLOPs per token, three sizes suffice, none is judged."""
     raw = pd.read_csv(SHARED_DATA / "gidd_isoflop_points.csv")
     raw = raw[raw["in_published_window"] == 1]
@@ -226,7 +226,7 @@ def parabola_vertices(
 )
 def test_every_reference_table_is_fitted_without_an_uncertified_resample(name: str) -> None:
     result = fit_table(load(SHARED_DATA / f"{name}.csv"), FitSettings(n_bootstrap=300))
-    assert "uncertified_resamples" not in {caution.code for caution in result.cautions}
+    assert "uncertified_resamples" not in {warning.code for warning in result.warnings}
     assert any(fit.surface is not None for fit in result.families.values())
 
 
@@ -269,7 +269,7 @@ def test_the_pure_law_predicts_better_than_the_surface_as_the_study_of_noise_fou
         assert holdout is not None
         assert holdout.scores["power"].mean_abs_error < 0.005
         assert holdout.scores["surface"].mean_abs_error > 0.01
-    codes = [caution.code for caution in result.cautions]
+    codes = [warning.code for warning in result.warnings]
     assert codes.count("surface_extrapolates_badly") == 3
 
 
@@ -298,13 +298,13 @@ def numbered(rows: pd.DataFrame, by: list[str]) -> IntArray:
 
 
 def published_slope_of_batch(rows: pd.DataFrame) -> PowerLaw:
-    sweep = Sweep(
+    curves = VaryingCurves(
         rows["batch_size_tokens"].to_numpy(np.float64),
         rows["tokens_to_target"].to_numpy(np.float64),
         numbered(rows, ["noise", "non_emb_params", "target_loss_elbo_nats"]),
         numbered(rows, ["noise", "non_emb_params"]),
     )
-    best = find_vertices(sweep)
+    best = find_vertices(curves)
     law = vertex_law("B*(D)", "gidd", best, best.y_V, PLAIN_DRAWS, 0)
     assert isinstance(law, PowerLaw)
     return law
@@ -346,7 +346,7 @@ def test_the_published_slopes_of_the_best_rate_lie_in_our_intervals(
     curve = numbered(rows, ["rank_by_loss_desc", "batch_size_seqs", "steps"])
     group = numbered(rows, ["batch_size_seqs"])
     loss = rows["loss_fitted_curve_elbo_nats"].to_numpy()
-    best = find_vertices(Sweep(rows["lr_base"].to_numpy(), loss, curve, group))
+    best = find_vertices(VaryingCurves(rows["lr_base"].to_numpy(), loss, curve, group))
     first = np.array([np.flatnonzero(curve == number)[0] for number in best.curve_V])
     for column, slope in (("batch_size_tokens", by_batch), ("tokens", by_tokens)):
         by = rows[column].to_numpy(np.float64)[first]

@@ -41,7 +41,7 @@ def test_a_limit_far_below_every_size_is_not_stated() -> None:
     assert tokens is not None
     assert tokens.limit is None
     assert tokens.along_optima is not None
-    assert "token_limit_out_of_reach" in {caution.code for caution in result.cautions}
+    assert "token_limit_out_of_reach" in {warning.code for warning in result.warnings}
 
 
 def test_the_slope_along_the_optima_is_that_of_loss_over_that_of_tokens() -> None:
@@ -56,4 +56,4 @@ def test_one_budget_and_few_points_have_no_token_bound_frontier() -> None:
     frame = isoflop_rows(budgets=BUDGETS[:1]).head(6)
     result = fit_table(table(frame), SETTINGS)
     assert result.family("a").token_frontier is None
-    assert "no_token_frontier" in {caution.code for caution in result.cautions}
+    assert "no_token_frontier" in {warning.code for warning in result.warnings}

@@ -11,7 +11,7 @@ import pytest
 from small_sweep import SIZES, small_sweep
 
 from analysis.answers.compare import compare
-from analysis.errors import Caution, FitError
+from analysis.errors import FitError, FitWarning
 from analysis.fitting.fit import FitResult, FitSettings, fit_table, to_json
 from analysis.output import write_file
 from analysis.report import html, tables
@@ -138,8 +138,8 @@ def test_a_table_without_budgets_gives_a_report_without_frontier(
 ) -> None:
     table, fit = single
     family = dataclasses.replace(fit.families["masked"], isoflop=None, surface=None)
-    reason = Caution("no_budgets", "flops do not gather in budgets: no isoFLOP curves")
-    bare = dataclasses.replace(fit, families={"masked": family}, cautions=(reason,))
+    reason = FitWarning("no_budgets", "flops do not gather in budgets: no isoFLOP curves")
+    bare = dataclasses.replace(fit, families={"masked": family}, warnings=(reason,))
     text = parsed(render_report("bare", table, bare, [], Provenance("bare.csv"))).text
     assert "No compute-optimal point: flops do not gather in budgets" in text
     assert "No figure: no series has isoFLOP budgets." in text
@@ -239,13 +239,13 @@ def test_published_exponents_stand_beside_ours_when_asked_for(
 
 
 def test_remarks_are_grouped_by_kind_and_said_once() -> None:
-    cautions = [
-        Caution("single_budget", "no law", "a"),
-        Caution("single_budget", "no law", "b"),
-        Caution("single_budget", "no law", "a"),
-        Caution("no_budgets", "none"),
+    warnings = [
+        FitWarning("single_budget", "no law", "a"),
+        FitWarning("single_budget", "no law", "b"),
+        FitWarning("single_budget", "no law", "a"),
+        FitWarning("no_budgets", "none"),
     ]
-    groups = tables.remarks(cautions)
+    groups = tables.remarks(warnings)
     assert [(group.title, group.messages) for group in groups] == [
         ("Single budget", ("a: no law", "b: no law")),
         ("No budgets", ("none",)),

@@ -72,7 +72,7 @@ def asymmetric_rows(bend: float, seed: int = 0) -> object:
 
 def test_a_surface_that_misses_structure_is_remarked() -> None:
     result = fit_table(table(asymmetric_rows(bend=0.3)), FitSettings(n_bootstrap=50))  # type: ignore[arg-type]
-    assert "surface_lacks_fit" in {caution.code for caution in result.cautions}
+    assert "surface_lacks_fit" in {warning.code for warning in result.warnings}
 
 
 def test_a_surface_that_holds_is_not_remarked() -> None:

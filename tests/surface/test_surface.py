@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from planted_tables import Surface, isoflop_rows, table, trajectory_rows
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.stats.bootstrap import Resampler
 from analysis.surface.solver import (
     SurfaceProblem,
@@ -26,7 +26,7 @@ def one_series(frame: object) -> Points:
     return points_by_family(table(frame).frame)["a"]  # type: ignore[arg-type]
 
 
-def fitted(points: Points, delta: float | str = "auto") -> SurfaceFit | Caution:
+def fitted(points: Points, delta: float | str = "auto") -> SurfaceFit | FitWarning:
     resampler = Resampler.create([points], 200, 0)
     return fit_surface(points, delta, resampler)  # type: ignore[arg-type]
 
@@ -134,7 +134,7 @@ def test_points_of_a_run_count_as_one_draw() -> None:
 
 def refusal_code(points: Points) -> str:
     refusal = fitted(points)
-    assert isinstance(refusal, Caution)
+    assert isinstance(refusal, FitWarning)
     return refusal.code
 
 

@@ -109,8 +109,8 @@ def test_a_law_without_coefficient_has_an_exponent_and_no_value() -> None:
 def test_a_fit_that_carries_published_laws_says_that_levels_do_not_compare() -> None:
     fit = fit_table(table(isoflop_rows()), FitSettings(n_bootstrap=20))
     beside = with_published(fit, "gidd-masked,nie-ar")
-    assert "published_levels_differ" in {caution.code for caution in beside.cautions}
-    assert dataclasses.replace(beside, published=(), cautions=fit.cautions) == fit
+    assert "published_levels_differ" in {warning.code for warning in beside.warnings}
+    assert dataclasses.replace(beside, published=(), warnings=fit.warnings) == fit
     text = published_text(beside.published)
     assert "−0.0496 [−0.0500, −0.0493] 95%" in text
     assert len(text.splitlines()) == 3
