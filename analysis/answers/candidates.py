@@ -1,7 +1,5 @@
-"""Runs that could be trained next: a size of the ladder at a budget that was not observed there.
-
-Here is where runs may lie, and which of them would bracket a budget whose minimum is open. Which
-of the others are worth their FLOPs is for `propose` to say.
+"""Runs that could be trained next, sizes of the ladder at budgets where they were not observed, and
+which of them would bracket a budget whose minimum is open.
 """
 
 import math

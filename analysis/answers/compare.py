@@ -1,11 +1,6 @@
 """How much more compute one series needs than another, at equal compute-optimal loss.
 
-multiplier(C) = FLOPs that `against` needs to reach the compute-optimal loss of `baseline` at C,
-over C.
-
-The draws of both series come from the same random numbers (`bootstrap`), so what their runs share
-cancels in the ratio. A point whose loss lies outside the losses that both series reached is
-flagged: one of the two frontiers is extrapolated there.
+The draws of both series come from the same random numbers, so what their runs share cancels.
 """
 
 import itertools
@@ -40,10 +35,12 @@ class MultiplierPoint:
     loss: float
     """Compute-optimal loss of the baseline there, nats per token."""
     multiplier: float | None
-    """None where `against` never reaches the loss."""
+    """FLOPs that `against` needs to reach the loss, over those of the baseline; None where it never
+    does."""
     ci: tuple[float, float] | None
     """95 %; None where too many resamples never reach the loss."""
     extrapolated: bool
+    """The loss is outside those that both series reached."""
     unreachable_share: float
     """Share of the resamples that never reach the loss."""
 
@@ -88,11 +85,8 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
     warnings = [
         warning for warning in result.warnings if warning.family in (None, baseline, against)
     ]
-    exponents: dict[LawName, ExponentDifference | None] = {
-        "params": _exponent_difference(ours, theirs, "params"),
-        "tokens": _exponent_difference(ours, theirs, "tokens"),
-        "loss": _exponent_difference(ours, theirs, "loss"),
-    }
+    names: tuple[LawName, ...] = ("params", "tokens", "loss")
+    exponents = {name: _exponent_difference(ours, theirs, name) for name in names}
     if own is None or other is None:
         lacking = baseline if own is None else against
         message = f"{lacking} has no frontier: fewer than two of its budgets are bracketed"
@@ -126,26 +120,14 @@ def to_json(comparison: Comparison) -> Json:
         "baseline": comparison.baseline,
         "against": comparison.against,
         "points": [
-            {
-                "flops": point.flops,
-                "multiplier": point.multiplier,
-                "ci": None if point.ci is None else list(point.ci),
-                "extrapolated": point.extrapolated,
-            }
+            {name: getattr(point, name) for name in ("flops", "multiplier", "ci", "extrapolated")}
             for point in comparison.points
         ],
         "exponents": {
-            name: None
-            if (law := comparison.exponents[name]) is None
-            else {
-                "baseline": law.baseline,
-                "against": law.against,
-                "difference": law.difference,
-                "difference_ci": list(law.difference_ci),
-            }
-            for name in comparison.exponents
+            name: None if difference is None else dict(vars(difference))
+            for name, difference in comparison.exponents.items()
         },
-        "crossing": None if comparison.crossover is None else comparison.crossover.to_json(),
+        "crossing": None if comparison.crossover is None else dict(vars(comparison.crossover)),
         "verdict": comparison.verdict,
         "sensitivity": None if comparison.sensitivity is None else comparison.sensitivity.to_json(),
         "warnings": [warning.to_json() for warning in comparison.warnings],

@@ -1,16 +1,8 @@
 """What a run that is not trained yet would tell about an optimum: the delta method.
 
-The fitted curves are linearised in their coefficients theta. Relative losses with noise sigma give
-theta the covariance V = sigma² (XᵀX)⁻¹, X holding d log L / d theta, one row an observation; a
-quantity with gradient g has variance gᵀVg; and one more observation with row x lowers it by
-(gᵀVx)² / (sigma² + xᵀVx), whatever its loss turns out to be.
-
-Curves of method `pair` and the surface L(N, D) are the same formula,
-
-    L = c_k + p_k · N^(−alpha) + r_k · D^(−beta),
-
-with one set of c, p, r for each budget k or one for all (K = 1). Points of one run are taken as
-independent, so shares of a variance are better known here than variances.
+A quantity with gradient g in the coefficients theta has variance gᵀVg; one more observation with
+row x = d log L / d theta lowers it by (gᵀVx)² / (sigma² + xᵀVx), whatever its loss turns out to be.
+Points of one run are taken as independent: shares of a variance are better known than variances.
 
 Suffixes: P points, K sets of coefficients, c coefficients: K levels, K size arms, K data arms,
 alpha, beta.
@@ -38,7 +30,9 @@ SEARCH_MARGIN = np.log(100.0)
 
 @dataclass(frozen=True)
 class LinearisedCurves:
-    """Fitted curves of one series and what has been observed of them."""
+    """L = c_k + p_k · N^(−alpha) + r_k · D^(−beta) of one series and what was observed of it: a set
+    of c, p, r for each budget k, as method `pair` has, or one for all, as a surface (K = 1).
+    """
 
     points: Points
     set_P: IntArray
@@ -82,7 +76,7 @@ class LinearisedCurves:
         return EXPONENT_RANGE[0] < exponent < EXPONENT_RANGE[1]
 
     def covariance(self) -> FloatArray:
-        """Of theta, given what has been observed, shape (c, c)."""
+        """Of theta, given what has been observed: V = sigma² (XᵀX)⁻¹, shape (c, c)."""
         points = self.points
         slope_Pc = self.slopes(self.set_P, np.log(points.params_P), np.log(points.tokens_P))
         information_cc = slope_Pc.T @ slope_Pc / self.sigma**2

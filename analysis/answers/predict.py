@@ -1,13 +1,8 @@
 """What one series promises at a budget: size, tokens and loss, and how to train there.
 
-The source is the one that `compare` reads: the isoFLOP laws, and `frontier` for the loss. A series
-without isoFLOP laws is read off its surface, where there is one; so is a budget outside the others
-where hold-out says that the surface predicts better. Otherwise there is no number.
-
-Intervals are prediction intervals: 95 % of what the next budget would show. Size and tokens take
-the bootstrap curves and the scatter of whole budgets about their law; the loss adds the residual
-of one new run. Outside the budgets no data say which functional form goes on: there, intervals
-span what laws and surface predict, and a remark says so when the two disagree.
+Read off the isoFLOP laws and the frontier, else off the surface; so is a budget outside the others
+where hold-out says that the surface predicts better. Intervals are prediction intervals: 95 % of
+what the next budget would show.
 
 Suffixes: R resamples.
 """
@@ -27,7 +22,7 @@ from analysis.stats.power_law import PowerLaw, percentile_interval
 from analysis.surface.optimum import surface_optima
 from analysis.surface.surface import N_COEFFICIENTS, SurfaceFit
 from analysis.tables.points import FloatArray
-from analysis.tables.published import PublishedLaw, recipe_law
+from analysis.tables.published import recipe_law
 
 BUDGETS = (1.0, 1e40)
 """What can be asked for: within it no law overflows, and outside it nothing was ever trained."""
@@ -102,7 +97,7 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
     fit = result.family(family)
     fit_warnings = tuple(c for c in result.warnings if c.family in (None, family))
     observed = _observed_flops(fit)
-    decades = _decades_outside(flops, observed)
+    decades = max(0.0, math.log10(observed[0] / flops), math.log10(flops / observed[1]))
     rng = np.random.default_rng([result.settings.seed, SEED_STREAM])
     optimum = _optimum(fit, flops, decades > 0, rng)
     if isinstance(optimum, FitWarning):
@@ -114,6 +109,7 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
     warnings = _trust_warnings(fit, optimum, decades, observed)
     params, tokens, loss = _estimates(optimum, rng)
     if other is not None:
+        # No data say which form holds outside the budgets: intervals span what both predict.
         alternative = _estimates(other, rng)
         warnings += _disagreement(optimum, loss, alternative[2], family)
         params, tokens, loss = map(_spanning, (params, tokens, loss), alternative)
@@ -140,22 +136,18 @@ def to_json(prediction: Prediction) -> Json:
         "family": prediction.family,
         "flops": prediction.flops,
         "source": prediction.source,
-        "params": _estimate_json(prediction.params),
-        "tokens": _estimate_json(prediction.tokens),
-        "loss": _estimate_json(prediction.loss),
+        "params": _json(prediction.params),
+        "tokens": _json(prediction.tokens),
+        "loss": _json(prediction.loss),
         "extrapolation_decades": prediction.extrapolation_decades,
-        "batch_tokens": _advice_json(prediction.batch_tokens),
-        "learning_rate": _advice_json(prediction.learning_rate),
+        "batch_tokens": _json(prediction.batch_tokens),
+        "learning_rate": _json(prediction.learning_rate),
         "warnings": [c.to_json() for c in (*prediction.warnings, *prediction.fit_warnings)],
     }
 
 
-def _estimate_json(estimate: Estimate | None) -> Json | None:
-    return None if estimate is None else {"value": estimate.value, "ci": list(estimate.ci)}
-
-
-def _advice_json(advice: Advice | None) -> Json | None:
-    return None if advice is None else {"value": advice.value, "source": advice.source}
+def _json(value: Estimate | Advice | None) -> Json | None:
+    return None if value is None else dict(vars(value))
 
 
 def _observed_flops(fit: FamilyFit) -> tuple[float, float]:
@@ -164,11 +156,6 @@ def _observed_flops(fit: FamilyFit) -> tuple[float, float]:
     flops = [value for o in bracketed for value in (o.budget_flops, o.flops)]
     flops = flops or fit.points.flops_P.tolist()
     return min(flops), max(flops)
-
-
-def _decades_outside(flops: float, observed: tuple[float, float]) -> float:
-    low, high = observed
-    return max(0.0, math.log10(low / flops), math.log10(flops / high))
 
 
 def _optimum(
@@ -220,16 +207,17 @@ def _isoflop_optimum(
     is_outside: bool,
     rng: np.random.Generator,
 ) -> _OptimumDraws:
-    assert isoflop.params_law is not None, "a frontier comes with all three laws"
-    assert isoflop.tokens_law is not None, "a frontier comes with all three laws"
-    assert isoflop.loss_law is not None, "a frontier comes with all three laws"
+    params_law, tokens_law, loss_law = isoflop.params_law, isoflop.tokens_law, isoflop.loss_law
+    assert params_law is not None, "a frontier comes with all three laws"
+    assert tokens_law is not None, "a frontier comes with all three laws"
+    assert loss_law is not None, "a frontier comes with all three laws"
     log_loss_R = found.log_loss(math.log(flops))
     if is_outside:  # among its budgets the frontier passes through them, whatever the law misses
-        log_loss_R = log_loss_R + _scatter(isoflop.loss_law, rng)
+        log_loss_R = log_loss_R + _scatter(loss_law, rng)
     return _OptimumDraws(
         source="isoflop",
-        log_params_R=_law_draws(isoflop.params_law, flops, rng),
-        log_tokens_R=_law_draws(isoflop.tokens_law, flops, rng),
+        log_params_R=_law_draws(params_law, flops, rng),
+        log_tokens_R=_law_draws(tokens_law, flops, rng),
         log_loss_R=log_loss_R,
         residual_P=isoflop.residual_P,
     )
@@ -260,6 +248,7 @@ def _surface_optimum(
     points = fit.points
     fitted_P = [surface(n, d) for n, d in zip(points.params_P, points.tokens_P, strict=True)]
     n_points = len(points.loss_P)
+    # Residuals as if the fit had absorbed none of the noise.
     absorbed = math.sqrt(n_points / (n_points - N_COEFFICIENTS))
     residual_P = absorbed * (np.log(points.loss_P) - np.log(fitted_P))
     return _OptimumDraws(
@@ -271,28 +260,18 @@ def _surface_optimum(
     )
 
 
-def _estimates(
-    optimum: _OptimumDraws, rng: np.random.Generator
-) -> tuple[Estimate, Estimate, Estimate]:
-    """Size, tokens and loss."""
-    return (
-        _estimate(optimum.log_params_R),
-        _estimate(optimum.log_tokens_R),
-        _estimate(_with_residual(optimum, rng)),
-    )
-
-
-def _estimate(log_draws_R: FloatArray) -> Estimate:
-    low, high = percentile_interval(log_draws_R[1:])
-    return Estimate(math.exp(log_draws_R[0]), (math.exp(low), math.exp(high)))
-
-
-def _with_residual(optimum: _OptimumDraws, rng: np.random.Generator) -> FloatArray:
-    """Log loss of a run at the optimum: every curve draw with the residual of some run."""
+def _estimates(optimum: _OptimumDraws, rng: np.random.Generator) -> tuple[Estimate, ...]:
+    """Size and tokens of the optimum, and the loss of a run there: every draw of the curve with the
+    residual of some run.
+    """
     n_draws = len(optimum.log_loss_R) - 1
     residual_R = rng.choice(optimum.residual_P, n_draws) * rng.choice([-1.0, 1.0], n_draws)
-    result: FloatArray = optimum.log_loss_R + np.concatenate([[0.0], residual_R])
-    return result
+    log_loss_R = optimum.log_loss_R + np.concatenate([[0.0], residual_R])
+    estimates = []
+    for log_value_R in (optimum.log_params_R, optimum.log_tokens_R, log_loss_R):
+        low, high = percentile_interval(log_value_R[1:])
+        estimates.append(Estimate(math.exp(log_value_R[0]), (math.exp(low), math.exp(high))))
+    return tuple(estimates)
 
 
 def _spanning(one: Estimate, other: Estimate) -> Estimate:
@@ -352,34 +331,26 @@ def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[FitWarn
     its source varied both, else by the published ones that `auto` means."""
     own = fit.batch_laws
     if own is not None and own.batch_by_tokens is not None and own.rate_by_batch is not None:
-        batch_tokens = own.batch_by_tokens(tokens)
+        batch = own.batch_by_tokens(tokens)
         source = "law fitted to this series"
         return (
-            Advice(batch_tokens, f"{source}, at D*"),
-            Advice(own.rate_by_batch(batch_tokens), f"{source}, at that batch"),
+            Advice(batch, f"{source}, at D*"),
+            Advice(own.rate_by_batch(batch), f"{source}, at that batch"),
             [],
         )
     batch_law, rate_law = recipe_law("batch_tokens"), recipe_law("learning_rate")
-    batch_tokens, warnings = _read(batch_law, tokens), []
+    batch_tokens, warnings = batch_law(tokens), []
+    assert batch_tokens is not None, "the laws of the recipe have coefficients"
     if not (batch_law.covers(tokens) and rate_law.covers(batch_tokens)):
         message = (
             f"batch size and learning rate are outside what the laws of {batch_law.source} were "
             "fitted over; tune them"
         )
         warnings.append(FitWarning("recipe_extrapolated", message, fit.family))
-    rate = _read(rate_law, batch_tokens)
+    rate = rate_law(batch_tokens)
+    assert rate is not None, "the laws of the recipe have coefficients"
     return (
-        Advice(batch_tokens, f"{_cited(batch_law)} at D*"),
-        Advice(rate, f"{_cited(rate_law)} at that batch"),
+        Advice(batch_tokens, f"{batch_law.source}, {batch_law.place} at D*"),
+        Advice(rate, f"{rate_law.source}, {rate_law.place} at that batch"),
         warnings,
     )
-
-
-def _read(law: PublishedLaw, x: float) -> float:
-    value = law(x)
-    assert value is not None, "the laws of the recipe have coefficients"
-    return value
-
-
-def _cited(law: PublishedLaw) -> str:
-    return f"{law.source}, {law.place}"

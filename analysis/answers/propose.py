@@ -1,9 +1,6 @@
-"""Which runs to add next: first those that bracket open budgets, then those that tell most.
-
-An interval asked for is the variance of a logarithm (`information`), of N*, D* or L* at a target
-budget, or of the multiplier between two series there. Runs are taken greedily by how much of that
-variance they remove per FLOP. Only budgets that exist are considered: a new budget needs a curve
-of its own, and is a decision about range rather than about precision.
+"""Which runs to add next: first those that bracket open budgets, then those that tell most about an
+interval. Only budgets that exist are considered: a new budget is a decision about range rather than
+about precision.
 
 Suffixes: K budgets, c coefficients.
 """
@@ -44,6 +41,7 @@ class Request:
     families: tuple[str, ...]
     """Series to add runs to; of `multiplier`, the baseline and the series against it."""
     interval: Interval
+    """Of N*, D* or L* at a budget, or of the multiplier between two series there."""
     flops: float | None
     """Budget at which the interval should shrink; None is the largest bracketed one."""
     n_runs: int
@@ -89,7 +87,7 @@ class Proposals:
     warnings: tuple[FitWarning, ...]
 
 
-class _Part:
+class _Share:
     """One series' share of the variance: a gradient, and the covariance as runs are added."""
 
     def __init__(
@@ -138,20 +136,20 @@ def propose(result: FitResult, request: Request) -> Proposals:
     first = [b for fit in fits for b in bracketing(fit, sizes)]
     first = sorted(first, key=lambda b: b.run.flops)
     target_flops = request.flops or _largest_budget(fits)
-    parts = _parts(fits, request, target_flops)
-    share = MAX_BRACKETING if parts else 1.0
+    shares = _shares(fits, request, target_flops)
+    share = MAX_BRACKETING if shares else 1.0
     shown = first[: math.ceil(share * request.n_runs)]
     ranked = [Proposal(b.run, "bracket", f"not bracketed: {b.why}", None) for b in shown]
-    warnings = _warnings(result, fits, parts, sizes)
-    if parts:
+    warnings = _warnings(result, fits, shares, sizes)
+    if shares:
         for bracket in shown:
-            _add(parts, bracket.run)
+            _add(shares, bracket.run)
         runs = [run for fit in fits for run in candidates(fit, sizes)]
         runs = [run for run in runs if run not in [b.run for b in shown]]
-        ranked += _greedy(parts, runs, request.n_runs - len(ranked))
+        ranked += _greedy(shares, runs, request.n_runs - len(ranked))
     return Proposals(
         request=request,
-        target_flops=target_flops if parts else None,
+        target_flops=target_flops if shares else None,
         proposals=tuple(ranked),
         n_more=len(first) - len(shown),
         warnings=tuple(warnings),
@@ -167,11 +165,7 @@ def to_json(found: Proposals) -> Json:
         "proposals": [
             {
                 "rank": rank,
-                "family": proposal.run.family,
-                "params": proposal.run.params,
-                "tokens": proposal.run.tokens,
-                "flops": proposal.run.flops,
-                "budget_flops": proposal.run.budget_flops,
+                **vars(proposal.run),
                 "purpose": proposal.purpose,
                 "why": proposal.why,
                 "interval_width": proposal.width,
@@ -183,52 +177,48 @@ def to_json(found: Proposals) -> Json:
     }
 
 
-def _greedy(parts: Sequence[_Part], runs: Sequence[CandidateRun], n_runs: int) -> list[Proposal]:
+def _greedy(shares: Sequence[_Share], runs: Sequence[CandidateRun], n_runs: int) -> list[Proposal]:
     """Runs by variance removed per FLOP, each given those before it."""
     chosen = list[Proposal]()
-    now = _total(parts)
+    now = _total(shares)
     while len(chosen) < n_runs:
-        least = WORTHWHILE * _total(parts)
-        falls = {run: _fall(parts, run) for run in runs}
+        least = WORTHWHILE * _total(shares)
+        falls = {run: sum(part.fall(run) for part in _about(shares, run)) for run in runs}
         worthwhile = [run for run in runs if falls[run] > least]
         if not worthwhile:
             break
         best = max(worthwhile, key=lambda run: falls[run] / run.flops)
-        why = f"removes {falls[best] / _total(parts):.0%} of the variance that is left"
-        _add(parts, best)
+        why = f"removes {falls[best] / _total(shares):.0%} of the variance that is left"
+        _add(shares, best)
         runs = [run for run in runs if run != best]
-        chosen.append(Proposal(best, "precision", why, math.sqrt(_total(parts) / now)))
+        chosen.append(Proposal(best, "precision", why, math.sqrt(_total(shares) / now)))
     return chosen
 
 
-def _total(parts: Sequence[_Part]) -> float:
-    return sum(part.variance for part in parts)
+def _total(shares: Sequence[_Share]) -> float:
+    return sum(part.variance for part in shares)
 
 
-def _fall(parts: Sequence[_Part], run: CandidateRun) -> float:
-    return sum(part.fall(run) for part in _about(parts, run))
-
-
-def _add(parts: Sequence[_Part], run: CandidateRun) -> None:
-    for part in _about(parts, run):
+def _add(shares: Sequence[_Share], run: CandidateRun) -> None:
+    for part in _about(shares, run):
         part.add(run)
 
 
-def _about(parts: Sequence[_Part], run: CandidateRun) -> list[_Part]:
-    return [p for p in parts if p.curves.points.family == run.family and p.observes(run)]
+def _about(shares: Sequence[_Share], run: CandidateRun) -> list[_Share]:
+    return [p for p in shares if p.curves.points.family == run.family and p.observes(run)]
 
 
-def _parts(fits: Sequence[FamilyFit], request: Request, flops: float | None) -> list[_Part]:
+def _shares(fits: Sequence[FamilyFit], request: Request, flops: float | None) -> list[_Share]:
     """The variance asked for, a part for each series; empty where a series has no curves."""
     if flops is None:
         return []
     if request.interval == "multiplier":
-        return _multiplier_parts(fits[0], fits[1], flops)
-    parts = [_part(fit, request.interval, flops, 1.0) for fit in fits]
-    return [part for part in parts if part is not None]
+        return _multiplier_shares(fits[0], fits[1], flops)
+    shares = [_share_of(fit, request.interval, flops, 1.0) for fit in fits]
+    return [part for part in shares if part is not None]
 
 
-def _multiplier_parts(baseline: FamilyFit, against: FamilyFit, flops: float) -> list[_Part]:
+def _multiplier_shares(baseline: FamilyFit, against: FamilyFit, flops: float) -> list[_Share]:
     """log multiplier = log C' − log C where L*'(C') = L*(C): both losses over the slope at C'."""
     own, other = frontier(baseline.isoflop), frontier(against.isoflop)
     if own is None or other is None:
@@ -240,26 +230,26 @@ def _multiplier_parts(baseline: FamilyFit, against: FamilyFit, flops: float) -> 
     step = 0.05
     slope = float((other.log_loss(reached + step) - other.log_loss(reached - step))[0]) / (2 * step)
     scale = 1.0 / max(slope**2, TINY)
-    parts = [
-        _part(baseline, "loss", flops, scale),
-        _part(against, "loss", math.exp(reached), scale),
+    shares = [
+        _share_of(baseline, "loss", flops, scale),
+        _share_of(against, "loss", math.exp(reached), scale),
     ]
-    found = [part for part in parts if part is not None]
+    found = [part for part in shares if part is not None]
     return found if len(found) == 2 else []
 
 
-def _part(fit: FamilyFit, quantity: LawName, flops: float, scale: float) -> _Part | None:
+def _share_of(fit: FamilyFit, quantity: LawName, flops: float, scale: float) -> _Share | None:
     linear = linearised(fit)
     if linear is None:
         return None
     if np.isnan(linear.log_flops_K).all() or fit.isoflop is None:
-        return _Part(linear, linear.gradient(quantity, 0, math.log(flops)), 0.0, scale)
+        return _Share(linear, linear.gradient(quantity, 0, math.log(flops)), 0.0, scale)
     weight_K, scatter = _weights(fit.isoflop, quantity, math.log(flops))
     gradient_c = np.zeros(linear.coefficient_3K.size + 2)
-    for weight, optimum in zip(weight_K, fit.isoflop.bracketed, strict=True):
-        index = int(np.argmin(np.abs(linear.log_flops_K - math.log(optimum.flops))))
-        gradient_c += weight * linear.gradient(quantity, index, math.log(optimum.flops))
-    return _Part(linear, gradient_c, scatter**2 * float(weight_K @ weight_K), scale)
+    for weight, at in zip(weight_K, np.log(fit.isoflop.values("flops")).tolist(), strict=True):
+        index = int(np.argmin(np.abs(linear.log_flops_K - at)))
+        gradient_c += weight * linear.gradient(quantity, index, at)
+    return _Share(linear, gradient_c, scatter**2 * float(weight_K @ weight_K), scale)
 
 
 def _weights(fit: IsoFlopFit, quantity: LawName, log_flops: float) -> tuple[FloatArray, float]:
@@ -275,7 +265,7 @@ def _weights(fit: IsoFlopFit, quantity: LawName, log_flops: float) -> tuple[Floa
     }
     law, draws_RK = laws[quantity]
     assert law is not None, "curves without laws are refused before"
-    log_flops_K = np.log([optimum.flops for optimum in fit.bracketed])
+    log_flops_K = np.log(fit.values("flops"))
     identity_KK = np.eye(len(log_flops_K))
     if quantity == "loss" and log_flops_K[0] <= log_flops <= log_flops_K[-1]:
         between = [np.interp(log_flops, log_flops_K, row_K) for row_K in identity_KK]
@@ -293,10 +283,10 @@ def _largest_budget(fits: Sequence[FamilyFit]) -> float | None:
 
 
 def _warnings(
-    result: FitResult, fits: Sequence[FamilyFit], parts: Sequence[_Part], sizes: Sizes
+    result: FitResult, fits: Sequence[FamilyFit], shares: Sequence[_Share], sizes: Sizes
 ) -> list[FitWarning]:
     warnings = []
-    if not parts:
+    if not shares:
         message = (
             "there is no interval to shrink yet: no law or surface is identified, so only what "
             "brackets a budget can be proposed; a law needs two bracketed budgets"

@@ -1,19 +1,6 @@
 """How the best batch size grows with tokens, B*(D), and the best learning rate with both, eta*(B)
-and eta*(D).
-
-As in the GIDD study (arXiv 2512.10858, §5):
-
-*Batch.* At one size, take the tokens that each batch size needs to reach a target loss. Their log
-is a parabola in log B; its vertex is the best batch at that loss and the fewest tokens D that reach
-it. One vertex per (size, target).
-
-*Rate.* At one size, batch and number of tokens, the log loss is a parabola in log eta; its vertex
-is the best rate.
-
-A vertex counts only where it is bracketed: three values or more, an upward parabola, and the vertex
-strictly between the smallest and the largest. Laws are least squares through the vertices in
-log–log axes. Vertices of one group (a size; for rates a size and a batch) share their runs, so
-intervals come from a wild bootstrap by group, with t tails for few groups.
+and eta*(D), as in the GIDD study (arXiv 2512.10858, §5): least squares through the vertices of
+parabolas, in log–log axes.
 
 Suffixes: P points, V vertices, R resamples, T target losses, C curves.
 """
@@ -25,7 +12,7 @@ import numpy as np
 
 from analysis.errors import FitWarning
 from analysis.stats.bootstrap import Noise, Resampler
-from analysis.stats.power_law import PowerLaw, percentile_interval, weighted_line
+from analysis.stats.power_law import PowerLaw, weighted_line
 from analysis.tables.points import SAME_SIZE, BoolArray, FloatArray, IntArray, Points, rungs
 
 MIN_VALUES = 3
@@ -112,7 +99,7 @@ def fit_batch_laws(points: Points, resampler: Resampler) -> BatchLaws | None:
 
 
 def find_vertices(varying: VaryingCurves) -> Vertices:
-    """Parabolas of log y in log x, curve by curve."""
+    """Parabolas of log y in log x, curve by curve, where three values or more bracket a vertex."""
     rows, n_open = [], 0
     for curve in np.unique(varying.curve_P):
         mine = varying.curve_P == curve
@@ -150,28 +137,20 @@ def vertex_law(
         )
         return FitWarning("no_batch_law", message, family)
     even_V = np.ones_like(log_by_V)
-    slope, intercept = weighted_line(log_by_V, log_best_V[None], even_V)
-    fitted_V = intercept[0] + slope[0] * log_by_V
+    slope, intercept = weighted_line(log_by_V, log_best_V, even_V)
+    fitted_V = intercept + slope * log_by_V
     columns_V2 = np.stack([even_V, log_by_V - log_by_V.mean()], axis=1)
     noise = Noise(log_best_V - fitted_V, np.linalg.qr(columns_V2)[0], best.group_V)
+    # Vertices of one group share their runs: a wild bootstrap by group, with t tails for few.
     draws_RV = fitted_V + resampler.group_noise(noise, stream)
-    slope_R, intercept_R = weighted_line(log_by_V, draws_RV, even_V)
-    return PowerLaw(
-        coefficient=float(np.exp(intercept[0])),
-        exponent=float(slope[0]),
-        exponent_ci=percentile_interval(slope_R),
-        offset=None,
-        n_budgets=len(by_V),
-        scatter=noise.sigma,
-        exponent_R=slope_R,
-        log_coefficient_R=intercept_R,
-        offset_R=np.zeros_like(slope_R),
-    )
+    slope_R, intercept_R = weighted_line(log_by_V, np.vstack([log_best_V, draws_RV]), even_V)
+    return PowerLaw.from_lines(slope_R, intercept_R, len(by_V), noise.sigma)
 
 
 def isoloss_curves(points: Points) -> VaryingCurves:
     """Tokens that each batch needs to reach target losses, size by size.
 
+    The vertex of a target is the best batch and the fewest tokens D that reach it.
     The curve of a batch is the lowest loss of any of its runs up to each number of tokens, read
     between its points by straight lines in log–log axes, never beyond them. Where three batches or
     more state the same losses, those are the targets; else an even ladder of them.

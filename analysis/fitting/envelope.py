@@ -1,16 +1,8 @@
-"""Approach 1: size, tokens and loss along the lower envelope of training curves.
+"""Approach 1 (arXiv 2203.15556, §3.1): laws along the lower envelope of training curves.
 
-Hoffmann et al. (arXiv 2203.15556, §3.1) read the best size at each compute off the envelope of all
-training curves. Which points lie on it is decided as in Gemstones (arXiv 2502.06857): they are the
-vertices of the lower convex hull of (log C, log L), as far as it falls. Power laws are least
-squares through them in log–log axes.
-
-The envelope needs no isoFLOP design and no functional form of the loss, but it is a minimum over
-noisy curves: it prefers lucky runs, and at both ends one curve stands on it alone. Intervals come
-from drawing whole runs with replacement and spanning the hull anew. They say how much the laws
-depend on which sizes were trained; the bias they do not hold (in simulation the exponents of 25
-planted curves are off by .01, several times the interval). Prefer the isoFLOP laws where both
-exist.
+The envelope needs no isoFLOP design and no form of the loss, but it prefers lucky runs. Intervals
+say how much the laws depend on which sizes were trained, not their bias: in simulation exponents
+are off by .01, several times the interval. Prefer the isoFLOP laws where both exist.
 
 Suffixes: R resamples, P points, H points on the hull, G runs.
 """
@@ -21,7 +13,7 @@ import numpy as np
 
 from analysis.errors import FitWarning
 from analysis.stats.bootstrap import Resampler
-from analysis.stats.power_law import PowerLaw, percentile_interval
+from analysis.stats.power_law import PowerLaw
 from analysis.tables.points import BoolArray, FloatArray, IntArray, Points, n_levels
 
 MIN_RUNS = 5
@@ -74,8 +66,9 @@ def fit_envelope(points: Points, resampler: Resampler) -> Envelope | FitWarning:
 def lower_hulls(x_P: FloatArray, y_P: FloatArray, present_RP: BoolArray) -> BoolArray:
     """Which points are vertices of the falling lower hull of each resample, shape (R, P).
 
-    Jarvis' march, all resamples at once: from the leftmost point on, the next vertex is the one
-    with the steepest descent, until nothing lies lower.
+    The envelope as in Gemstones (arXiv 2502.06857), of (log C, log L). Jarvis' march, all resamples
+    at once: from the leftmost point on, the next vertex is the one with the steepest descent, until
+    nothing lies lower.
     """
     rank_P = np.lexsort((y_P, x_P)).argsort()
     here_R = np.argmin(np.where(present_RP, rank_P, len(x_P)), axis=1)
@@ -117,14 +110,5 @@ def _law(x_P: FloatArray, y_P: FloatArray, chosen_RP: BoolArray) -> PowerLaw:
     intercept_R = y_mean_R1[:, 0] - slope_R * x_mean_R1[:, 0]
     mine = chosen_RP[0]
     residual_H = y_P[mine] - intercept_R[0] - slope_R[0] * x_P[mine]
-    return PowerLaw(
-        coefficient=float(np.exp(intercept_R[0])),
-        exponent=float(slope_R[0]),
-        exponent_ci=percentile_interval(slope_R[1:]),
-        offset=None,
-        n_budgets=int(mine.sum()),
-        scatter=float(np.std(residual_H)),
-        exponent_R=slope_R[1:],
-        log_coefficient_R=intercept_R[1:],
-        offset_R=np.zeros(len(slope_R) - 1),
-    )
+    scatter = float(np.std(residual_H))
+    return PowerLaw.from_lines(slope_R, intercept_R, len(residual_H), scatter)

@@ -1,21 +1,9 @@
-"""Which form of the loss law predicts best: fit what cost less, predict what cost more.
+"""Which form of the loss law predicts best, by an expanding window in compute: fit what cost less,
+predict what cost more.
 
-Forms are compared by an expanding window in compute, never by their fit to the points they were
-fitted to:
-
-form      predicts L* at a larger budget by
-power     the pure law L*(C) = A · C^s through the optima of the smaller budgets
-offset    the law with an offset ≥ 0, in which the pure law is nested
-surface   E + A/N^alpha + B/D^beta through all points of the smaller budgets
-tied      the same with alpha = beta (`tied_surface`)
-
-Surfaces are read at the size and tokens of the larger budget's own optimum, where the loss is flat
-in both. Where a series has no isoFLOP structure the surfaces predict the final loss of the runs
-that cost more.
-
-The curves of `pair` share their two shape exponents with the budgets that are held out; the level
-and the arms of a curve, which set L*, are its own. An interval holds the uncertainty of the law
-and the noise of the held-out optimum; how often it holds the optimum is its coverage.
+Where a series has no isoFLOP structure the surfaces predict the final loss of the runs that cost
+more. The curves of `pair` share their two exponents with the budgets that are held out; the level
+and the arms of a curve, which set L*, are its own.
 
 Suffixes: R resamples, K budgets.
 """
@@ -41,6 +29,8 @@ from analysis.surface.tied import TiedSurface, fit_tied_surface
 from analysis.tables.points import FloatArray, Points
 
 FormName = Literal["power", "offset", "surface", "tied"]
+"""The pure law L*(C) = A · C^s through the optima of the smaller budgets; that with an offset ≥ 0;
+E + A/N^alpha + B/D^beta through all their points; and the same with alpha = beta."""
 
 MIN_WINDOW = 3
 """Budgets: a line, and one point that could contradict it."""
@@ -168,15 +158,11 @@ def hold_out(
 
 
 def _optima(isoflop: IsoFlopFit) -> list[HoldOutTarget]:
+    names: tuple[Literal["flops", "params", "tokens", "loss"], ...]
+    names = ("flops", "params", "tokens", "loss")
+    columns = [isoflop.values(name) for name in names]
     sd_K = np.std(isoflop.log_loss_RK, axis=0)
-    targets = []
-    for optimum, sd in zip(isoflop.bracketed, sd_K, strict=True):
-        params, tokens, loss = optimum.params, optimum.tokens, optimum.loss
-        assert params is not None, "a bracketed optimum has numbers"
-        assert tokens is not None
-        assert loss is not None
-        targets.append(HoldOutTarget(optimum.flops, params, tokens, loss, float(sd)))
-    return targets
+    return [HoldOutTarget(*row) for row in np.stack([*columns, sd_K], axis=1).tolist()]
 
 
 def _final_points(points: Points) -> list[HoldOutTarget]:
@@ -228,9 +214,7 @@ class _Fitted:
 
 def _laws(isoflop: IsoFlopFit, n_train: int, resampler: Resampler) -> list[_Fitted]:
     """The pure law and the law with an offset through the first optima."""
-    optima = isoflop.bracketed[:n_train]
-    flops_K = np.array([optimum.flops for optimum in optima])
-    loss_K = np.array([optimum.loss for optimum in optima], dtype=np.float64)
+    flops_K, loss_K = isoflop.values("flops")[:n_train], isoflop.values("loss")[:n_train]
     log_loss_RK = isoflop.log_loss_RK[:N_LAW_DRAWS, :n_train]
     normal_RK = resampler.normals(LAW_NORMALS, n_train)[:N_LAW_DRAWS]
     is_pair = isoflop.method == "pair"
@@ -254,31 +238,28 @@ def _law(form: FormName, law: PowerLaw) -> _Fitted:
 def _surfaces(
     train: Points, huber_delta: float | Literal["auto"], resampler: Resampler
 ) -> list[_Fitted]:
-    """Both surfaces, as far as the cheap points pin them down."""
+    """Both surfaces, as far as the cheap points pin them down.
+
+    They are read at the size and tokens of the target, about which its loss is flat in both.
+    """
     fitted = []
     surface = fit_surface(train, huber_delta, resampler)
     if isinstance(surface, SurfaceFit):
-        fitted.append(
-            _Fitted(
-                form="surface",
-                loss=lambda target: surface(target.params, target.tokens),
-                draws=lambda target: surface.draws_at(target.params, target.tokens),
-                scatter=0.0,
-                point_noise=surface.sigma,
-            )
-        )
+        fitted.append(_of_surface("surface", surface, surface.sigma))
     tied = fit_tied_surface(train, resampler)
     if isinstance(tied, TiedSurface):
-        fitted.append(
-            _Fitted(
-                form="tied",
-                loss=lambda target: tied(target.params, target.tokens),
-                draws=lambda target: tied.draws(target.params, target.tokens),
-                scatter=0.0,
-                point_noise=tied.sigma / float(np.mean(train.loss_P)),
-            )
-        )
+        fitted.append(_of_surface("tied", tied, tied.sigma / float(np.mean(train.loss_P))))
     return fitted
+
+
+def _of_surface(form: FormName, surface: SurfaceFit | TiedSurface, noise: float) -> _Fitted:
+    return _Fitted(
+        form=form,
+        loss=lambda target: surface(target.params, target.tokens),
+        draws=lambda target: surface.draws_at(target.params, target.tokens),
+        scatter=0.0,
+        point_noise=noise,
+    )
 
 
 def _predict(
@@ -288,6 +269,7 @@ def _predict(
     predictions = []
     for form in fitted:
         for index, target in enumerate(targets):
+            # The uncertainty of the form, and the noise of what is held out.
             sd = float(np.hypot(target.log_sd or form.point_noise, form.scatter))
             draws_R = form.draws(target)
             noise_R = np.exp(sd * normal_RT[: len(draws_R), index])

@@ -1,13 +1,7 @@
-"""Whether one surface can describe all curves: the surface against `pair`, which contains it.
+"""Whether one surface describes all isoFLOP curves: it against `pair`, which contains it.
 
-A surface E + A/N^alpha + B/D^beta is `pair` with the same level and the same arms in every budget,
-5 coefficients instead of 3K + 2. If freeing them lowers the squared error by more than noise would,
-the surface bends away from the data somewhere, and the numbers read off it far from the data
-inherit that; the curves do not. The test is the F test of nested least squares on relative
-residuals.
-
-It needs independent points: where runs are observed at several budgets their luck is shared, and
-no test is made.
+Where it does not, the surface bends away from the data, and the numbers read off it far from the
+data inherit that.
 
 Suffixes: P points.
 """
@@ -32,7 +26,7 @@ Z_LIMIT = 3.09
 
 @dataclass(frozen=True)
 class LackOfFit:
-    """The F test of the surface against `pair`."""
+    """The F test of nested least squares on relative residuals."""
 
     f: float
     """Fall of the squared error per coefficient freed, over the variance about `pair`."""
@@ -54,7 +48,7 @@ class LackOfFit:
 
 
 def lack_of_fit(points: Points) -> LackOfFit | None:
-    """Test one series; None where budgets or points are too few, or points share their runs."""
+    """Test one series; None where budgets or points are too few, or points share their luck."""
     if points.has_shared_runs:
         return None
     grid, _ = usable_budgets(points)
@@ -72,6 +66,7 @@ def lack_of_fit(points: Points) -> LackOfFit | None:
     surface_error = float(
         np.sum(log_residuals(problem, minimise(problem, np.inf).theta_R5[0]) ** 2)
     )
+    # `pair` has a level and two arms per budget and two exponents, the surface 5 coefficients.
     freed = 3 * grid.n_budgets + 2 - 5
     variance = max(pair_error / dof_pair, 1e-20)  # noise-free: the rest is rounding
     f = max(surface_error - pair_error, 0.0) / freed / variance

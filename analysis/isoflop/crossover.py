@@ -1,13 +1,9 @@
 """The budget at which two frontiers meet: where the better series changes.
 
-Read off both frontiers, and looked for up to SEARCHED_DECADES beyond their budgets; what lies
-beyond them is flagged. Where there are several, the one nearest to the budgets counts.
-
 Suffixes: R resamples (row 0 is the estimate), G grid of log FLOPs.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +12,7 @@ from analysis.stats.power_law import percentile_interval
 from analysis.tables.points import FloatArray
 
 SEARCHED_DECADES = 3.0
+"""Beyond the budgets of both series."""
 N_GRID = 241
 MIN_CROSSOVER_SHARE = 0.975
 """With fewer resamples that cross at all, an end of the interval is unknown."""
@@ -33,19 +30,11 @@ class Crossover:
     extrapolated: bool
     """Outside the budgets that both series have."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Finite numbers and null."""
-        ci = None if self.ci is None else list(self.ci)
-        return {
-            "flops": self.flops,
-            "ci": ci,
-            "share": self.share,
-            "extrapolated": self.extrapolated,
-        }
-
 
 def crossover(own: Frontier, other: Frontier) -> Crossover | None:
-    """Where two frontiers meet; None where the estimates do not within the decades searched."""
+    """Where two frontiers meet, at the place nearest to the budgets of both; None where the
+    estimates do not within the decades searched.
+    """
     low = max(own.log_flops_K[0], other.log_flops_K[0])
     high = min(own.log_flops_K[-1], other.log_flops_K[-1])
     margin = SEARCHED_DECADES * np.log(10)

@@ -1,9 +1,6 @@
 """Compute-optimal size, tokens and loss per budget, and the power laws through them.
 
-A budget enters the laws only if its curve is *bracketed*: the curve has a minimum strictly between
-the smallest and the largest size, the lowest measured size is neither of them, both arms rise
-above the noise, and the interval of the minimum excludes some of the sizes. What is left out is
-named with the reason.
+A budget enters the laws only if its curve is bracketed; what is left out is named with the reason.
 
 Suffixes: R resamples, P points, K budgets.
 """
@@ -86,11 +83,6 @@ class IsoFlopFit:
 
     method: IsoFlopMethod
     optima: tuple[Optimum, ...]
-    params_law: PowerLaw | None
-    tokens_law: PowerLaw | None
-    loss_law: PowerLaw | None
-    offset_law: PowerLaw | None
-    """The loss law with an offset, where this series by itself supports one."""
     noise: float | None
     """Relative standard deviation of the losses about the curves."""
     exponents: tuple[float, float] | None
@@ -101,12 +93,21 @@ class IsoFlopFit:
     """Bootstrap draws of the bracketed optima, budgets ascending."""
     residual_P: FloatArray = field(repr=False, compare=False)
     """Relative residuals of the losses about the curves, before what the fit absorbed."""
+    params_law: PowerLaw | None = None
+    tokens_law: PowerLaw | None = None
+    loss_law: PowerLaw | None = None
+    offset_law: PowerLaw | None = None
+    """The loss law with an offset, where this series by itself supports one."""
     warnings: tuple[FitWarning, ...] = ()
 
     @property
     def bracketed(self) -> tuple[Optimum, ...]:
         """The optima that the laws rest on."""
         return tuple(optimum for optimum in self.optima if optimum.bracketed)
+
+    def values(self, name: Literal["flops", "params", "tokens", "loss"]) -> FloatArray:
+        """A number of every bracketed optimum, (K,)."""
+        return np.array([getattr(each, name) for each in self.bracketed], dtype=np.float64)
 
 
 def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> IsoFlopFit:
@@ -128,10 +129,6 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
     fit = IsoFlopFit(
         method=used,
         optima=tuple(optima),
-        params_law=None,
-        tokens_law=None,
-        loss_law=None,
-        offset_law=None,
         noise=noise.sigma,
         exponents=minima.exponents,
         log_params_RK=draws.log_params_RK[:, bracketed_K],
@@ -244,15 +241,14 @@ def _resampled(
 
 
 def _widening(grid: BudgetGrid, n_coefficients: int) -> float:
-    """How much further an estimate that weighs anew moves than one that keeps its weights, as the
-    resamples do.
-
-    To first order an M-estimate moves by the mean of psi over that of its slope, and with kept
-    weights by the mean of psi over that of the weights. The second factor is Huber's correction for
-    few points per coefficient (1981, §7.6).
+    """Ratio by which noise moves an estimate with new weights more than one with kept weights, as
+    the resamples have.
     """
     temper_P = grid.weight_P * grid.variance_P
+    # To first order an M-estimate moves by the mean of psi over that of its slope, and with kept
+    # weights by the mean of psi over that of the weights.
     within = float(np.mean(temper_P > 1.0 - 1e-9))
+    # Huber (1981, §7.6): few points per coefficient.
     correction = 1.0 + n_coefficients / len(temper_P) * (1.0 - within) / within
     return float(temper_P.mean()) / within * correction
 
@@ -294,6 +290,9 @@ def _judge(grid: BudgetGrid, minima: Minima, draws: Minima, noise: Noise, k: int
 
 
 def _why_not_bracketed(grid: BudgetGrid, minima: Minima, noise: Noise, k: int) -> Reason | None:
+    """None where the curve and the measured losses have their minimum strictly between the smallest
+    and the largest size, and both arms rise above the noise.
+    """
     mine = grid.budget_P == k
     sizes = grid.sizes(k)
     log_params_P, loss_P = np.log(grid.points.params_P[mine]), grid.points.loss_P[mine]
@@ -323,23 +322,20 @@ def with_laws(fit: IsoFlopFit, family: str, resampler: Resampler, *, weighted: b
     if n_bracketed == 2:
         message = "the laws rest on two bracketed budgets: nothing tests that they are power laws"
         warnings = (*warnings, FitWarning("law_from_two_budgets", message, family))
-    flops_K = np.array([optimum.flops for optimum in fit.bracketed])
-    laws = {}
-    for purpose, (name, draws_RK) in enumerate(
-        [("params", fit.log_params_RK), ("tokens", fit.log_tokens_RK), ("loss", fit.log_loss_RK)]
-    ):
-        value_K = np.log([getattr(optimum, name) for optimum in fit.bracketed])
+    flops_K, loss_K = fit.values("flops"), fit.values("loss")
+
+    def law(value_K: FloatArray, draws_RK: FloatArray, purpose: int) -> PowerLaw:
         normal_RK = resampler.normals(purpose, n_bracketed)
-        laws[name] = fit_power_law(flops_K, value_K, draws_RK, normal_RK, weighted=weighted)
-    offset_law = None
+        return fit_power_law(flops_K, np.log(value_K), draws_RK, normal_RK, weighted=weighted)
+
+    loss_law, offset_law = law(loss_K, fit.log_loss_RK, 2), None
     if weighted:  # the parity methods report pure laws, as published
-        loss_K = np.array([optimum.loss for optimum in fit.bracketed])
-        offset_law = law_with_offset(laws["loss"], flops_K, loss_K, np.exp(fit.log_loss_RK))
+        offset_law = law_with_offset(loss_law, flops_K, loss_K, np.exp(fit.log_loss_RK))
     return dataclasses.replace(
         fit,
-        params_law=laws["params"],
-        tokens_law=laws["tokens"],
-        loss_law=laws["loss"],
+        params_law=law(fit.values("params"), fit.log_params_RK, 0),
+        tokens_law=law(fit.values("tokens"), fit.log_tokens_RK, 1),
+        loss_law=loss_law,
         offset_law=offset_law,
         warnings=warnings,
     )
@@ -368,10 +364,6 @@ def _empty(
     fit = IsoFlopFit(
         method=method,
         optima=tuple(left_out),
-        params_law=None,
-        tokens_law=None,
-        loss_law=None,
-        offset_law=None,
         noise=None,
         exponents=None,
         log_params_RK=nothing,

@@ -1,18 +1,10 @@
-"""IsoFLOP curves that share their shape: the default way to find compute-optimal sizes.
+"""IsoFLOP curves that share their exponents: the default way to find compute-optimal sizes.
 
-Within budget k the loss is
+    L = c_k + p_k · N^(−alpha) + r_k · D^(−beta)    within budget k
 
-    L = c_k + p_k · N^(−alpha) + r_k · D^(−beta),
-
-with one alpha and one beta for all budgets. The level and both arms of each budget float, so a
-budget that trained well or badly moves nothing but itself, yet the curve is exact for every surface
-of the form E + A/N^alpha + B/D^beta, where a parabola in log N is biased on asymmetric curves
-(arXiv 2603.22339). As alpha and beta go to 0 the three terms span 1, log N and (log N)², so the
-parabola is a limit of it.
-
-Given (alpha, beta) the fit is linear in 3K coefficients. They are projected out: a grid over
-(alpha, beta) finds the basin and Gauss–Newton on the projected residual (Golub and Pereyra 1973, in
-Kaufman's form) finishes, for all resamples at once.
+The level and both arms of a budget float, so a budget that trained well or badly moves nothing but
+itself. The curve is exact for every surface E + A/N^alpha + B/D^beta, where a parabola in log N is
+biased on asymmetric curves (arXiv 2603.22339).
 
 Suffixes: R resamples, P points, K budgets, G grid cells, 2 alpha and beta.
 """
@@ -200,7 +192,12 @@ class _Linearised:
 
 
 def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
-    """Fit all resamples; every budget needs three or more distinct sizes."""
+    """Fit all resamples; every budget needs three or more distinct sizes.
+
+    Given (alpha, beta) the fit is linear in 3K coefficients. They are projected out: a grid over
+    (alpha, beta) finds the basin, Gauss–Newton on the projected residual finishes (Golub and
+    Pereyra 1973, in Kaufman's form).
+    """
     n_axis = GRID_SIZE if len(loss_RP) == 1 else RESAMPLE_GRID_SIZE
     grid = _ExponentGrid.create(design, n_axis)
     chunk = max(1, NUMBERS_PER_CHUNK // loss_RP.shape[1])

@@ -1,5 +1,4 @@
-"""Power laws y = offset + coefficient · C^exponent, fitted in log–log axes, with bootstrap
-intervals.
+"""Power laws y = offset + coefficient · C^exponent in log–log axes, with bootstrap intervals.
 
 Suffixes: R resamples, K budgets.
 """
@@ -50,6 +49,23 @@ class PowerLaw:
     log_coefficient_R: FloatArray = field(repr=False, compare=False)
     offset_R: FloatArray = field(repr=False, compare=False)
     """Bootstrap draws; zeros for a pure power law."""
+
+    @classmethod
+    def from_lines(
+        cls, slope_R: FloatArray, intercept_R: FloatArray, n_points: int, scatter: float
+    ) -> "PowerLaw":
+        """The law of a line in log–log axes; entry 0 is the estimate, the others are draws."""
+        return cls(
+            coefficient=float(np.exp(intercept_R[0])),
+            exponent=float(slope_R[0]),
+            exponent_ci=percentile_interval(slope_R[1:]),
+            offset=None,
+            n_budgets=n_points,
+            scatter=scatter,
+            exponent_R=slope_R[1:],
+            log_coefficient_R=intercept_R[1:],
+            offset_R=np.zeros(len(slope_R) - 1),
+        )
 
     def __call__(self, flops: float) -> float:
         """Value at a budget."""
@@ -147,8 +163,7 @@ def fit_power_law(
     `log_y_RK` are the bootstrap values of the points. Weights are 1 / (their variance + tau²), tau²
     being the scatter of the points about the law beyond their noise, or equal where `weighted` is
     false (plain least squares, as the published studies do). Each resample adds normal scatter of
-    variance tau² (`normal_RK`), so a law that does not quite hold gets the wider interval it
-    deserves.
+    variance tau² (`normal_RK`).
     """
     x_K = np.log(flops_K)
     variance_K = np.var(log_y_RK, axis=0)
@@ -159,20 +174,10 @@ def fit_power_law(
     weight_K = np.ones_like(x_K)
     if weighted and total_K.min() > 1e-12 * total_K.max():
         weight_K = total_K.min() / total_K
-    slope, intercept = weighted_line(x_K, log_y_K[None], weight_K)
+    # A law that does not quite hold gets the wider interval it deserves.
     scattered_RK = log_y_RK + np.sqrt(tau_squared) * normal_RK
-    slope_R, intercept_R = weighted_line(x_K, scattered_RK, weight_K)
-    return PowerLaw(
-        coefficient=float(np.exp(intercept[0])),
-        exponent=float(slope[0]),
-        exponent_ci=percentile_interval(slope_R),
-        offset=None,
-        n_budgets=len(x_K),
-        scatter=float(np.sqrt(tau_squared)),
-        exponent_R=slope_R,
-        log_coefficient_R=intercept_R,
-        offset_R=np.zeros_like(slope_R),
-    )
+    slope_R, intercept_R = weighted_line(x_K, np.vstack([log_y_K, scattered_RK]), weight_K)
+    return PowerLaw.from_lines(slope_R, intercept_R, len(x_K), float(np.sqrt(tau_squared)))
 
 
 def law_with_offset(

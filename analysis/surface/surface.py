@@ -1,9 +1,5 @@
-"""The surface L(N, D) = E + A/N^alpha + B/D^beta of one series, with intervals, or why there is
-none.
-
-Approach 3 of Hoffmann et al. (arXiv 2203.15556): Huber loss of log residuals. `surface_core` finds
-the certified global optimum; here are the choice of delta, the weights, the resampling, and the
-refusals.
+"""The surface L(N, D) = E + A/N^alpha + B/D^beta of one series, or why there is none: the choice of
+delta, the weights and the resampling of approach 3 (arXiv 2203.15556).
 
 Suffixes: R resamples, P points, 5 the coordinates of theta.
 """

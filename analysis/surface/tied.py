@@ -1,17 +1,6 @@
 """A surface with one exponent, L(N, D) = E + A / N^alpha + B / D^alpha, for extrapolation from few
-runs.
-
-Gadre et al. (arXiv 2403.08540, eq. 4) write it in compute C = 6·N·D and tokens per parameter
-M = D / N,
-
-    L = E + (a · M^eta + b · M^−eta) · C^−eta,
-
-which is the same with alpha = 2·eta. With four coefficients it needs only five runs; with equal
-exponents N* and D* grow alike, so it is no evidence on how to share compute. As published the
-residuals are of the loss itself, not of its log.
-
-Given alpha the fit is linear in (E, A, B); a grid over alpha finds the basin and Gauss–Newton
-finishes, for all resamples at once.
+runs: with four coefficients it needs only five. N* and D* grow alike in it, so it is no evidence on
+how to share compute.
 
 Suffixes: R resamples, P points, G grid cells, 4 the coefficients E, A, B, alpha.
 """
@@ -39,6 +28,8 @@ RIDGE = 1e-13
 class TiedSurface:
     """Coefficients in nats, parameters and tokens, with bootstrap draws."""
 
+    # Gadre et al. (arXiv 2403.08540, eq. 4) write it with C = 6·N·D and M = D / N as
+    # L = E + (a · M^eta + b · M^−eta) · C^−eta, which is the same with alpha = 2·eta.
     E: float
     A: float
     B: float
@@ -51,7 +42,7 @@ class TiedSurface:
         """Loss at a size and a number of tokens, nats per token."""
         return float(self.E + self.A / params**self.alpha + self.B / tokens**self.alpha)
 
-    def draws(self, params: float, tokens: float) -> FloatArray:
+    def draws_at(self, params: float, tokens: float) -> FloatArray:
         """Bootstrap values of the loss there, shape (R,)."""
         level_R, size_R, data_R, alpha_R = self.draws_R4.T
         values_R: FloatArray = level_R + size_R * params**-alpha_R + data_R * tokens**-alpha_R
@@ -59,7 +50,7 @@ class TiedSurface:
 
 
 def fit_tied_surface(points: Points, resampler: Resampler) -> TiedSurface | FitWarning:
-    """Least squares of the loss, or why there is none."""
+    """Least squares of the loss, as published, not of its log; or why there is none."""
     n_points = len(points.loss_P)
     if n_points < MIN_POINTS or min(n_levels(points.params_P), n_levels(points.tokens_P)) < 3:
         message = (
@@ -94,7 +85,7 @@ class _Problem:
     v_P: FloatArray
 
     def fit(self, loss_RP: FloatArray) -> FloatArray:
-        """Coefficients of every resample, shape (R, 4)."""
+        """Coefficients of every resample, shape (R, 4), by Gauss–Newton from the best of a grid."""
         theta_R4 = self._best_of_grid(loss_RP)
         for _ in range(N_STEPS):
             slopes_RP4 = self.slopes(theta_R4)

@@ -1,17 +1,7 @@
 """Sizes and FLOPs of the same runs under every convention that a source has the ingredients for.
 
-Our own store has all groups (`store_table`). A table from elsewhere may bring, beside the tidy
-columns,
-
-    params_trunk, _head, _embedding, _conditioning          groups of parameters
-    flops_per_token_trunk, _attention, _head                groups of training FLOPs per token
-    params_<name>, flops_per_token_<name>                   counts of its own under any other name
-    n_layers, d_model, context_tokens, vocab_size           the shape of a transformer
-
-The shape gives what is missing: attention 12·L·d·T per token, head 6·d·V per token and d·V
-parameters, input table d·V parameters. The names m1 and m2 are the methods of arXiv 2512.10858,
-`6N+attention` and `6N` here; they say what N is (trunk, m2 / 6), and that V is 131 072 where the
-table has no vocab_size.
+Besides the tidy columns a table may bring params_<group or name>, flops_per_token_<group or name>
+and the shape of its transformers, which gives what is missing.
 """
 
 from collections.abc import Mapping
@@ -26,6 +16,7 @@ from analysis.tables.points import BoolArray, FloatArray
 GIDD_VOCAB_SIZE = 131_072
 """Of every run of arXiv 2512.10858, its section 4."""
 _PARAMS, _FLOPS = "params_", "flops_per_token_"
+# Methods of arXiv 2512.10858.
 _PUBLISHED_METHODS = {"m1": "6N+attention", "m2": "6N"}
 _GROUPS = {
     _PARAMS: ("trunk", "head", "embedding", "conditioning"),

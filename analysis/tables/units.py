@@ -1,8 +1,6 @@
 """Whether the numbers of a table are in the units they should be in, judged by what tokens cost.
 
-flops / (6·params·tokens) is about 1, more where attention and head weigh, and a smooth function of
-the size within a series. Units that are mixed within a table are refused; what looks odd
-throughout, or is for the reader to judge, is remarked.
+Units that are mixed within a table are refused; what looks odd throughout is a warning.
 """
 
 from collections.abc import Callable
@@ -92,6 +90,7 @@ def _mixed(where: str, message: str) -> TableError:
 
 
 def _cost_ratio(frame: pd.DataFrame) -> pd.Series:
+    """About 1, more where attention and head weigh, and smooth in the size within a series."""
     return frame["flops"] / (6.0 * frame["params"] * frame["tokens"])
 
 

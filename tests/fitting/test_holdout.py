@@ -105,7 +105,7 @@ def test_draws_of_the_surface_of_one_exponent_hold_the_planted_loss() -> None:
     points = one_series(isoflop_rows(surface=planted, noise=0.003, seed=2))
     fit = fit_tied_surface(points, Resampler.create([points], 200, 0))
     assert isinstance(fit, TiedSurface)
-    low, high = np.percentile(fit.draws(1e8, 1e10), [2.5, 97.5])
+    low, high = np.percentile(fit.draws_at(1e8, 1e10), [2.5, 97.5])
     assert low < planted.loss(np.array(1e8), np.array(1e10)) < high
 
 
