@@ -104,7 +104,10 @@ def pair_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
         return fit.loss(log_params - origin, grid.log_tokens(log_params) - tokens_origin_K)
 
     vertex_RK, has_minimum_RK = _pair_vertex(grid, fit, origin, tokens_origin_K)
-    log_params_RK, is_interior_RK = _within_sizes(grid, vertex_RK, has_minimum_RK, loss_at)
+    low_K, high_K = grid.ends()
+    is_interior_RK = has_minimum_RK & (vertex_RK > low_K) & (vertex_RK < high_K)
+    lower_end_RK = np.where(loss_at(low_K) < loss_at(high_K), low_K, high_K)
+    log_params_RK = np.where(is_interior_RK, vertex_RK, lower_end_RK)
     drawn_QK = fit.first.loss(
         drawn_sizes(grid) - origin, grid.log_tokens(drawn_sizes(grid)) - tokens_origin_K
     )
@@ -254,19 +257,6 @@ def akima_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
         drawn_QK=drawn_QK,
         exponents=None,
     )
-
-
-def _within_sizes(
-    grid: BudgetGrid,
-    vertex_RK: FloatArray,
-    has_minimum_RK: BoolArray,
-    loss_at: Callable[[FloatArray], FloatArray],
-) -> tuple[FloatArray, BoolArray]:
-    """The vertex where it lies within the sampled sizes, else the lower end; and which it was."""
-    low_K, high_K = grid.ends()
-    inside_RK = has_minimum_RK & (vertex_RK > low_K) & (vertex_RK < high_K)
-    lower_end_RK = np.where(loss_at(low_K) < loss_at(high_K), low_K, high_K)
-    return np.where(inside_RK, vertex_RK, lower_end_RK), inside_RK
 
 
 MINIMA: dict[IsoFlopMethod, Callable[[BudgetGrid, FloatArray], Minima]] = {

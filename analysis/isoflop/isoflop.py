@@ -120,7 +120,10 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
     warnings += [*_uneven_budgets(grid), *more]
     grid = _tempered(_weigh_by_stderr(grid)) if used == "pair" else grid
     minima = MINIMA[used](grid, grid.points.loss_P[None])
-    noise = _noise(grid, minima)
+    # In relative units, tempering apart: what counts less is noise all the same.
+    residual_P = (grid.points.loss_P - minima.fitted_P) / np.sqrt(grid.variance_P)
+    temper_P = grid.weight_P * grid.variance_P
+    noise = Noise(residual_P, minima.basis_Pc, grid.points.run_P, temper_P)
     draws = _resampled(grid, used, minima, resampler.wild_noise(grid.points, noise))
     judged = [_judge(grid, minima, draws, noise, k) for k in range(grid.n_budgets)]
     optima = sorted([*judged, *left_out], key=lambda optimum: optimum.budget_flops)
@@ -208,16 +211,16 @@ def _weigh_by_stderr(grid: BudgetGrid) -> BudgetGrid:
 
 
 def _tempered(grid: BudgetGrid) -> BudgetGrid:
-    """Huber weights on top: points beyond 1.345 sigma of the curves count less (Huber 1964).
+    """Huber weights on top: points far from the curves count less (Huber 1964).
 
     Without them a few misread points choose the shape of all curves, since the shape is shared.
-    Residuals are taken before what the fit absorbed: a bad point at the end of a curve bends the
-    curve towards itself and hides (Schweppe's form of the weights).
     """
     robust = grid
     for _ in range(N_REWEIGHTINGS):
         minima = MINIMA["pair"](robust, grid.points.loss_P[None])
         residual_P = (grid.points.loss_P - minima.fitted_P) * np.sqrt(grid.weight_P)
+        # Before what the fit absorbed (Schweppe's form of the weights): a bad point at the end of a
+        # curve bends the curve towards itself and hides.
         alone = Noise(residual_P, minima.basis_Pc, np.arange(len(residual_P)))
         if alone.robust_sigma < NOISE_FREE:
             return grid
@@ -251,13 +254,6 @@ def _widening(grid: BudgetGrid, n_coefficients: int) -> float:
     # Huber (1981, §7.6): few points per coefficient.
     correction = 1.0 + n_coefficients / len(temper_P) * (1.0 - within) / within
     return float(temper_P.mean()) / within * correction
-
-
-def _noise(grid: BudgetGrid, minima: Minima) -> Noise:
-    """Noise in relative units, tempering apart: what counts less is noise all the same."""
-    residual_P = (grid.points.loss_P - minima.fitted_P) / np.sqrt(grid.variance_P)
-    temper_P = grid.weight_P * grid.variance_P
-    return Noise(residual_P, minima.basis_Pc, grid.points.run_P, temper_P)
 
 
 def _judge(grid: BudgetGrid, minima: Minima, draws: Minima, noise: Noise, k: int) -> Optimum:

@@ -27,6 +27,10 @@ NUMBERS_PER_CHUNK = 2**15
 """Resamples are fitted in chunks of about this many numbers, to stay in cache and in memory."""
 
 
+RESAMPLED = ("alpha_R", "beta_R", "level_RK", "size_arm_RK", "data_arm_RK")
+"""Fields of `PairFit` with a row for each resample."""
+
+
 @dataclass(frozen=True)
 class PairDesign:
     """What is known before any loss is: where the points lie and how they are weighted."""
@@ -90,7 +94,7 @@ class PairDesign:
 
 @dataclass(frozen=True)
 class PairFit:
-    """R fitted families of curves in the design's centred coordinates."""
+    """R fits in the design's centred coordinates."""
 
     alpha_R: FloatArray
     beta_R: FloatArray
@@ -105,14 +109,8 @@ class PairFit:
     @property
     def first(self) -> "PairFit":
         """The first of them."""
-        return PairFit(
-            self.alpha_R[:1],
-            self.beta_R[:1],
-            self.level_RK[:1],
-            self.size_arm_RK[:1],
-            self.data_arm_RK[:1],
-            self.residual_P,
-        )
+        rows = {name: getattr(self, name)[:1] for name in RESAMPLED}
+        return PairFit(**rows, residual_P=self.residual_P)
 
     def loss(self, log_params: FloatArray, log_tokens: FloatArray) -> FloatArray:
         """Curve at centred coordinates of shape (R or 1, K)."""
@@ -205,14 +203,8 @@ def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
         _fit_chunk(design, grid, loss_RP[first : first + chunk])
         for first in range(0, len(loss_RP), chunk)
     ]
-    return PairFit(
-        np.concatenate([part.alpha_R for part in parts]),
-        np.concatenate([part.beta_R for part in parts]),
-        np.concatenate([part.level_RK for part in parts]),
-        np.concatenate([part.size_arm_RK for part in parts]),
-        np.concatenate([part.data_arm_RK for part in parts]),
-        parts[0].residual_P,
-    )
+    rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in RESAMPLED}
+    return PairFit(**rows, residual_P=parts[0].residual_P)
 
 
 def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
