@@ -106,13 +106,16 @@ def candidates(fit: FamilyFit, sizes: Sizes) -> list[CandidateRun]:
 
 def bracketing(fit: FamilyFit, sizes: Sizes) -> list[Bracketing]:
     """What the open budgets lack, cheapest budget first."""
-    open_budgets = [] if fit.isoflop is None else [o for o in fit.isoflop.optima if not o.bracketed]
-    found = []
+    if fit.isoflop is None:
+        return []
+    found, law = [], fit.isoflop.params_law
+    open_budgets = [optimum for optimum in fit.isoflop.optima if not optimum.bracketed]
     for optimum in sorted(open_budgets, key=lambda o: o.budget_flops):
         mine = fit.points.budget_P == optimum.budget_flops
         seen = np.unique(np.log(fit.points.params_P[mine]))
         lowest = float(np.log(fit.points.params_P[mine][np.argmin(fit.points.loss_P[mine])]))
-        wanted, why = _wanted(optimum, seen, lowest, _expected(fit, optimum.flops))
+        expected = None if law is None else math.log(law(optimum.flops))
+        wanted, why = _wanted(optimum, seen, lowest, expected)
         budget = (optimum.budget_flops, optimum.flops)
         found += [Bracketing(run, why) for run in _trainable(fit, budget, wanted, seen, sizes)]
     return found
@@ -121,7 +124,9 @@ def bracketing(fit: FamilyFit, sizes: Sizes) -> list[Bracketing]:
 def _wanted(
     optimum: Optimum, seen: FloatArray, lowest: float, expected: float | None
 ) -> tuple[list[float], str]:
-    """Log sizes that would close a budget, and what is open about it."""
+    """Log sizes that would close a budget, and what is open about it; `expected` is the log of the
+    optimal size by the law of the other budgets.
+    """
     step = _spacing(seen)
     if optimum.reason == "minimum_at_smallest":
         return _beyond(seen[0], -step, expected), "the minimum lies below its smallest size"
@@ -143,12 +148,6 @@ def _beyond(end: float, step: float, expected: float | None) -> list[float]:
     if expected is not None:
         n = min(max(n, math.ceil((expected - end) / step) + 1), MAX_BEYOND)
     return [end + step * (i + 1) for i in range(n)]
-
-
-def _expected(fit: FamilyFit, flops: float) -> float | None:
-    """Log of the optimal size by the law of the other budgets."""
-    law = None if fit.isoflop is None else fit.isoflop.params_law
-    return None if law is None else math.log(law(flops))
 
 
 def _spacing(log_sizes: FloatArray) -> float:

@@ -172,7 +172,7 @@ def newton(
         done = decrement_R <= DECREMENT_TOLERANCE * here.value_R + floor_R[active]
         certified_R[active[done]] = True
         active, step_R5 = active[~done], step_R5[~done]
-        here = _keep(here, ~done)
+        here = Expansion(*(value[~done] for value in vars(here).values()))
         if not len(active):
             break
         step_R5 *= fraction_R[active, None]
@@ -333,10 +333,6 @@ def _descent(
     along_R5 = np.einsum("rij,ri->rj", basis_R55, gradient_R5)
     decrement_R = 0.5 * np.sum(along_R5**2 / magnitude_R5, axis=1)
     return -np.einsum("rij,rj->ri", basis_R55, along_R5 / magnitude_R5), decrement_R
-
-
-def _keep(expansion: Expansion, chosen: BoolArray) -> Expansion:
-    return Expansion(*(value[chosen] for value in vars(expansion).values()))
 
 
 def _choose(there: Expansion, here: Expansion, better_R: BoolArray) -> Expansion:

@@ -151,10 +151,7 @@ def fit_surface(
         n_points=len(residual_P),
         n_uncertified=n_uncertified,
         draws=draws,
-        warnings=(
-            *_warnings(points, theta_5, draws_R5, n_uncertified),
-            *_open_profiles(points, profile_ci),
-        ),
+        warnings=tuple(_warnings(points, theta_5, draws_R5, n_uncertified, profile_ci)),
     )
 
 
@@ -302,7 +299,11 @@ def _tangent_basis(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
 
 
 def _warnings(
-    points: Points, theta_5: FloatArray, draws_R5: FloatArray, n_uncertified: int
+    points: Points,
+    theta_5: FloatArray,
+    draws_R5: FloatArray,
+    n_uncertified: int,
+    profile_ci: dict[str, tuple[float, float] | None],
 ) -> list[FitWarning]:
     warnings = []
     if theta_5[0] == 0:
@@ -314,17 +315,10 @@ def _warnings(
     if n_uncertified:
         message = f"{n_uncertified} resamples without a certified optimum are left out"
         warnings.append(FitWarning("uncertified_resamples", message, points.family))
+    if open_ones := [name for name, interval in profile_ci.items() if interval is None]:
+        message = (
+            f"the profile of {' and '.join(open_ones)} does not close within its search: some "
+            "values far from the best fit almost as well"
+        )
+        warnings.append(FitWarning("open_profile", message, points.family))
     return warnings
-
-
-def _open_profiles(
-    points: Points, profile_ci: dict[str, tuple[float, float] | None]
-) -> list[FitWarning]:
-    open_ones = [name for name, interval in profile_ci.items() if interval is None]
-    if not open_ones:
-        return []
-    message = (
-        f"the profile of {' and '.join(open_ones)} does not close within its search: some values "
-        "far from the best fit almost as well"
-    )
-    return [FitWarning("open_profile", message, points.family)]
