@@ -5,7 +5,7 @@
     ├── TableError           a cell, row or column that cannot be used
     └── SettingsError        an option, convention or family label that does not exist
 
-A `FitError` stops the command. A `Caution` travels with the result: the command goes on, and the
+A `FitError` stops the command. A `FitWarning` travels with the result: the command goes on, and the
 part that it concerns is null, or a number that needs the remark to be read rightly.
 """
 
@@ -31,7 +31,7 @@ class SettingsError(FitError):
 
 
 @dataclass(frozen=True)
-class Caution:
+class FitWarning:
     """A named remark on a result; the JSON of every command lists them under `warnings`."""
 
     code: str

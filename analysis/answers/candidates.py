@@ -1,7 +1,5 @@
-"""Cells that could be trained next: a size of the ladder at a budget that was not observed there.
-
-Here is where cells may lie, and which of them would bracket a budget whose minimum is open. Which
-of the others are worth their FLOPs is for `propose` to say.
+"""Runs that could be trained next, sizes of the ladder at budgets where they were not observed, and
+which of them would bracket a budget whose minimum is open.
 """
 
 import math
@@ -24,7 +22,7 @@ N_BEYOND = 2
 MAX_BEYOND = 5
 """Where the law puts the minimum further out, as many as it takes up to this."""
 ENOUGH_SIZES = MIN_SIZES + 1
-SAME_CELL = 0.08
+SAME_SIZE_GAP = 0.08
 """Log distance within which a size counts as observed at a budget; neighbouring rungs are closer
 than that to each other in places."""
 SIZES_PER_SPACING = 2
@@ -36,7 +34,7 @@ N_LEVELS = 5
 
 
 @dataclass(frozen=True)
-class Cell:
+class CandidateRun:
     """One run that could be added."""
 
     family: str
@@ -55,9 +53,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Bracketing:
-    """A cell that shows on which side a minimum lies, and why it is needed."""
+    """A run that shows on which side a minimum lies, and why it is needed."""
 
-    cell: Cell
+    run: CandidateRun
     why: str
 
 
@@ -80,8 +78,8 @@ def _rung_sizes() -> FloatArray:
     return np.array([trunk_params(rung) for rung in ladder()], dtype=np.float64)
 
 
-def candidates(fit: FamilyFit, sizes: Sizes) -> list[Cell]:
-    """Every cell within one spacing of the sizes of its budget that was not observed.
+def candidates(fit: FamilyFit, sizes: Sizes) -> list[CandidateRun]:
+    """Every run within one spacing of the sizes of its budget that was not observed.
 
     Tokens per parameter stay within what the series has seen, give or take a spacing: the curves
     were not tested beyond, and a run of a few steps is no run.
@@ -93,7 +91,7 @@ def candidates(fit: FamilyFit, sizes: Sizes) -> list[Cell]:
     if not budgets:
         levels = np.geomspace(points.flops_P.min(), points.flops_P.max(), N_LEVELS)
         budgets = [(math.nan, float(flops)) for flops in levels]
-    cells = []
+    runs = []
     for nominal, flops in budgets:
         mine = points.budget_P == nominal
         seen = np.log(np.unique(points.params_P[mine] if mine.any() else points.params_P))
@@ -102,28 +100,33 @@ def candidates(fit: FamilyFit, sizes: Sizes) -> list[Cell]:
         wanted = np.linspace(seen[0] - step, seen[-1] + step, n)
         observed = seen if mine.any() else np.log(points.params_P[:0])
         budget = (nominal, flops)
-        cells += _cells(fit, budget, wanted, observed, sizes)
-    return [cell for cell in cells if low <= cell.tokens / cell.params <= high]
+        runs += _trainable(fit, budget, wanted, observed, sizes)
+    return [run for run in runs if low <= run.tokens / run.params <= high]
 
 
 def bracketing(fit: FamilyFit, sizes: Sizes) -> list[Bracketing]:
     """What the open budgets lack, cheapest budget first."""
-    open_budgets = [] if fit.isoflop is None else [o for o in fit.isoflop.optima if not o.bracketed]
-    found = []
+    if fit.isoflop is None:
+        return []
+    found, law = [], fit.isoflop.params_law
+    open_budgets = [optimum for optimum in fit.isoflop.optima if not optimum.bracketed]
     for optimum in sorted(open_budgets, key=lambda o: o.budget_flops):
         mine = fit.points.budget_P == optimum.budget_flops
         seen = np.unique(np.log(fit.points.params_P[mine]))
         lowest = float(np.log(fit.points.params_P[mine][np.argmin(fit.points.loss_P[mine])]))
-        wanted, why = _wanted(optimum, seen, lowest, _expected(fit, optimum.flops))
+        expected = None if law is None else math.log(law(optimum.flops))
+        wanted, why = _wanted(optimum, seen, lowest, expected)
         budget = (optimum.budget_flops, optimum.flops)
-        found += [Bracketing(cell, why) for cell in _cells(fit, budget, wanted, seen, sizes)]
+        found += [Bracketing(run, why) for run in _trainable(fit, budget, wanted, seen, sizes)]
     return found
 
 
 def _wanted(
     optimum: Optimum, seen: FloatArray, lowest: float, expected: float | None
 ) -> tuple[list[float], str]:
-    """Log sizes that would close a budget, and what is open about it."""
+    """Log sizes that would close a budget, and what is open about it; `expected` is the log of the
+    optimal size by the law of the other budgets.
+    """
     step = _spacing(seen)
     if optimum.reason == "minimum_at_smallest":
         return _beyond(seen[0], -step, expected), "the minimum lies below its smallest size"
@@ -147,40 +150,34 @@ def _beyond(end: float, step: float, expected: float | None) -> list[float]:
     return [end + step * (i + 1) for i in range(n)]
 
 
-def _expected(fit: FamilyFit, flops: float) -> float | None:
-    """Log of the optimal size by the law of the other budgets."""
-    law = None if fit.isoflop is None else fit.isoflop.params_law
-    return None if law is None else math.log(law(flops))
-
-
 def _spacing(log_sizes: FloatArray) -> float:
     """Usual log ratio between neighbouring sizes."""
     low, high = np.log(SPACINGS)
     gaps = np.diff(np.sort(log_sizes))
-    gaps = gaps[gaps > SAME_CELL]
+    gaps = gaps[gaps > SAME_SIZE_GAP]
     return float(np.clip(np.median(gaps) if len(gaps) else high, low, high))
 
 
-def _cells(
+def _trainable(
     fit: FamilyFit,
     budget: tuple[float, float],
     wanted: Iterable[float],
     observed: FloatArray,
     sizes: Sizes,
-) -> list[Cell]:
+) -> list[CandidateRun]:
     """The trainable sizes nearest to those wanted, each once, without the observed ones; a budget
     is its nominal and its actual FLOPs."""
     nominal, flops = budget
     cost = CostPerToken.of(fit.points)
-    cells: dict[float, Cell] = {}
+    runs: dict[float, CandidateRun] = {}
     for size in wanted:
         params = sizes.nearest(size)
-        known = np.append(observed, [cell.log_params for cell in cells.values()])
-        if abs(math.log(params) - size) > SAME_CELL or (
-            len(known) and np.abs(known - math.log(params)).min() < SAME_CELL
+        known = np.append(observed, [run.log_params for run in runs.values()])
+        if abs(math.log(params) - size) > SAME_SIZE_GAP or (
+            len(known) and np.abs(known - math.log(params)).min() < SAME_SIZE_GAP
         ):
             continue
         tokens = float(np.exp(cost.log_tokens(np.log(params), math.log(flops))))
         named = None if math.isnan(nominal) else nominal
-        cells[params] = Cell(fit.family, params, tokens, flops, named)
-    return list(cells.values())
+        runs[params] = CandidateRun(fit.family, params, tokens, flops, named)
+    return list(runs.values())

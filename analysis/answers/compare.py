@@ -1,11 +1,6 @@
 """How much more compute one series needs than another, at equal compute-optimal loss.
 
-multiplier(C) = FLOPs that `against` needs to reach the compute-optimal loss of `baseline` at C,
-over C.
-
-The draws of both series come from the same random numbers (`bootstrap`), so what their runs share
-cancels in the ratio. A point whose loss lies outside the losses that both series reached is
-flagged: one of the two frontiers is extrapolated there.
+The draws of both series come from the same random numbers, so what their runs share cancels.
 """
 
 import itertools
@@ -15,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.errors import Caution, SettingsError
+from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.isoflop.crossover import Crossing, crossing
+from analysis.isoflop.crossover import Crossover, crossover
 from analysis.isoflop.frontier import Frontier, frontier
 from analysis.sensitivity.conclusions import Sensitivity
 from analysis.stats.power_law import LawName, percentile_interval
@@ -40,10 +35,12 @@ class MultiplierPoint:
     loss: float
     """Compute-optimal loss of the baseline there, nats per token."""
     multiplier: float | None
-    """None where `against` never reaches the loss."""
+    """FLOPs that `against` needs to reach the loss, over those of the baseline; None where it never
+    does."""
     ci: tuple[float, float] | None
     """95 %; None where too many resamples never reach the loss."""
     extrapolated: bool
+    """The loss is outside those that both series reached."""
     unreachable_share: float
     """Share of the resamples that never reach the loss."""
 
@@ -71,8 +68,8 @@ class Comparison:
     exponents: dict[LawName, ExponentDifference | None]
     verdict: str
     """One sentence with numbers and their uncertainty."""
-    cautions: tuple[Caution, ...]
-    crossing: Crossing | None = None
+    warnings: tuple[FitWarning, ...]
+    crossover: Crossover | None = None
     """Where the two frontiers meet; None where they do not near the data, or one is missing."""
     sensitivity: Sensitivity | None = None
     """How the conclusions fare otherwise; `sensitivity.with_sensitivity` adds it."""
@@ -85,30 +82,27 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
         raise SettingsError(message)
     ours, theirs = result.family(baseline), result.family(against)
     own, other = frontier(ours.isoflop), frontier(theirs.isoflop)
-    cautions = [
-        caution for caution in result.cautions if caution.family in (None, baseline, against)
+    warnings = [
+        warning for warning in result.warnings if warning.family in (None, baseline, against)
     ]
-    exponents: dict[LawName, ExponentDifference | None] = {
-        "params": _exponent_difference(ours, theirs, "params"),
-        "tokens": _exponent_difference(ours, theirs, "tokens"),
-        "loss": _exponent_difference(ours, theirs, "loss"),
-    }
+    names: tuple[LawName, ...] = ("params", "tokens", "loss")
+    exponents = {name: _exponent_difference(ours, theirs, name) for name in names}
     if own is None or other is None:
         lacking = baseline if own is None else against
         message = f"{lacking} has no frontier: fewer than two of its budgets are bracketed"
         verdict = f"{against} and {baseline} cannot be compared: {message}."
-        cautions.append(Caution("no_frontier", message, lacking))
-        return Comparison(baseline, against, (), (), exponents, verdict, tuple(cautions))
+        warnings.append(FitWarning("no_frontier", message, lacking))
+        return Comparison(baseline, against, (), (), exponents, verdict, tuple(warnings))
     budgets = _budgets(ours, theirs)
     points = tuple(multiplier_at(own, other, nominal, flops) for nominal, flops in budgets)
     dense = np.geomspace(budgets[0][1], budgets[-1][1], N_CURVE)
     curve = tuple(multiplier_at(own, other, float(c), float(c)) for c in dense)
-    cautions += [c for point in points for c in _point_cautions(point, baseline, against)]
+    warnings += [c for point in points for c in _point_warnings(point, baseline, against)]
     if all(point.extrapolated for point in points):
-        cautions.append(_no_overlap(own, other, baseline, against))
+        warnings.append(_no_overlap(own, other, baseline, against))
     verdict = _verdict(points, baseline, against)
-    met = crossing(own, other)
-    return Comparison(baseline, against, points, curve, exponents, verdict, tuple(cautions), met)
+    met = crossover(own, other)
+    return Comparison(baseline, against, points, curve, exponents, verdict, tuple(warnings), met)
 
 
 def compare_all(result: FitResult) -> tuple[Comparison, ...]:
@@ -126,29 +120,17 @@ def to_json(comparison: Comparison) -> Json:
         "baseline": comparison.baseline,
         "against": comparison.against,
         "points": [
-            {
-                "flops": point.flops,
-                "multiplier": point.multiplier,
-                "ci": None if point.ci is None else list(point.ci),
-                "extrapolated": point.extrapolated,
-            }
+            {name: getattr(point, name) for name in ("flops", "multiplier", "ci", "extrapolated")}
             for point in comparison.points
         ],
         "exponents": {
-            name: None
-            if (law := comparison.exponents[name]) is None
-            else {
-                "baseline": law.baseline,
-                "against": law.against,
-                "difference": law.difference,
-                "difference_ci": list(law.difference_ci),
-            }
-            for name in comparison.exponents
+            name: None if difference is None else dict(vars(difference))
+            for name, difference in comparison.exponents.items()
         },
-        "crossing": None if comparison.crossing is None else comparison.crossing.to_json(),
+        "crossing": None if comparison.crossover is None else dict(vars(comparison.crossover)),
         "verdict": comparison.verdict,
         "sensitivity": None if comparison.sensitivity is None else comparison.sensitivity.to_json(),
-        "warnings": [caution.to_json() for caution in comparison.cautions],
+        "warnings": [warning.to_json() for warning in comparison.warnings],
     }
 
 
@@ -214,28 +196,28 @@ def _exponent_difference(
     )
 
 
-def _point_cautions(point: MultiplierPoint, baseline: str, against: str) -> list[Caution]:
-    cautions = []
+def _point_warnings(point: MultiplierPoint, baseline: str, against: str) -> list[FitWarning]:
+    warnings = []
     where = f"at {point.flops:.3g} FLOPs"
     if point.multiplier is None:
         message = f"{where} {against} does not reach the loss of {baseline}, {point.loss:.4g}"
-        cautions.append(Caution("unreachable", message, against, point.flops))
+        warnings.append(FitWarning("unreachable", message, against, point.flops))
     elif point.ci is None:
         message = (
             f"{where} {against} reaches the loss of {baseline} in "
             f"{1 - point.unreachable_share:.0%} of the resamples only: no interval"
         )
-        cautions.append(Caution("possibly_unreachable", message, against, point.flops))
-    return cautions
+        warnings.append(FitWarning("possibly_unreachable", message, against, point.flops))
+    return warnings
 
 
-def _no_overlap(own: Frontier, other: Frontier, baseline: str, against: str) -> Caution:
+def _no_overlap(own: Frontier, other: Frontier, baseline: str, against: str) -> FitWarning:
     message = (
         f"no budget lies where both were observed: {baseline} reached "
         f"{own.loss_range[0]:.4g}–{own.loss_range[1]:.4g} nats per token, {against} "
         f"{other.loss_range[0]:.4g}–{other.loss_range[1]:.4g}; every multiplier is extrapolated"
     )
-    return Caution("no_overlap", message)
+    return FitWarning("no_overlap", message)
 
 
 def _verdict(points: tuple[MultiplierPoint, ...], baseline: str, against: str) -> str:

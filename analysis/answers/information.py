@@ -1,45 +1,38 @@
 """What a run that is not trained yet would tell about an optimum: the delta method.
 
-The fitted curves are linearised in their coefficients theta. Relative losses with noise sigma give
-theta the covariance V = sigma² (XᵀX)⁻¹, X holding d log L / d theta, one row an observation; a
-quantity with gradient g has variance gᵀVg; and one more observation with row x lowers it by
-(gᵀVx)² / (sigma² + xᵀVx), whatever its loss turns out to be.
-
-Valleys of method `pair` and the surface L(N, D) are the same formula,
-
-    L = c_k + p_k · N^(−alpha) + r_k · D^(−beta),
-
-with one set of c, p, r for each budget k or one for all (K = 1). Points of one run are taken as
-independent, so shares of a variance are better known here than variances.
+A quantity with gradient g in the coefficients theta has variance gᵀVg; one more observation with
+row x = d log L / d theta lowers it by (gᵀVx)² / (sigma² + xᵀVx), whatever its loss turns out to be.
+Points of one run are taken as independent: shares of a variance are better known than variances.
 
 Suffixes: P points, K sets of coefficients, c coefficients: K levels, K size arms, K data arms,
 alpha, beta.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from analysis.fitting.fit import FamilyFit
 from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.isoflop import IsoFlopFit, usable_budgets
-from analysis.isoflop.pair import EXPONENT_RANGE
+from analysis.stats.power_law import EXPONENT_RANGE, LawName
+from analysis.surface.optimum import best_size
 from analysis.surface.surface import SurfaceFit
 from analysis.tables.points import FloatArray, IntArray, Points
-
-Quantity = Literal["params", "tokens", "loss"]
 
 RIDGE = 1e-10
 """Added to a correlation matrix so that it can be inverted, and too small to be seen."""
 UNTOUCHED = 1e-24
 """Least curvature, relative to the largest, of a coefficient that no observation depends on."""
-N_BISECTIONS = 60
+SEARCH_MARGIN = np.log(100.0)
+"""How far beyond the observed log sizes an optimum is looked for."""
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Fitted curves of one series and what has been observed of them."""
+class LinearisedCurves:
+    """L = c_k + p_k · N^(−alpha) + r_k · D^(−beta) of one series and what was observed of it: a set
+    of c, p, r for each budget k, as method `pair` has, or one for all, as a surface (K = 1).
+    """
 
     points: Points
     set_P: IntArray
@@ -83,7 +76,7 @@ class Curves:
         return EXPONENT_RANGE[0] < exponent < EXPONENT_RANGE[1]
 
     def covariance(self) -> FloatArray:
-        """Of theta, given what has been observed, shape (c, c)."""
+        """Of theta, given what has been observed: V = sigma² (XᵀX)⁻¹, shape (c, c)."""
         points = self.points
         slope_Pc = self.slopes(self.set_P, np.log(points.params_P), np.log(points.tokens_P))
         information_cc = slope_Pc.T @ slope_Pc / self.sigma**2
@@ -97,17 +90,17 @@ class Curves:
     def optimum(self, index: int, log_flops: float) -> tuple[float, float]:
         """Log of the size and tokens at which a set's curve is lowest along a budget."""
         _, size_arm, data_arm = self.coefficient_3K[:, index]
-        margin = np.log(100.0)
-        low, high = np.array(self.cost.low - margin), np.array(self.cost.high + margin)
-        for _ in range(N_BISECTIONS):
-            middle = 0.5 * (low + high)
-            u, v = self._centred(index, middle, log_flops)
-            gain = self.alpha * size_arm * np.exp(-self.alpha * u)
-            price = self.beta * data_arm * self.cost.slope(middle) * np.exp(-self.beta * v)
-            low, high = (middle, high) if gain > price else (low, middle)
-        return float(low), float(self.cost.log_tokens(low, log_flops))
+        log_params = best_size(
+            size_arm * np.exp(self.alpha * self.log_params_origin),
+            data_arm * np.exp(self.beta * self.log_tokens_origin_K[index]),
+            (np.array(self.alpha), np.array(self.beta)),
+            self.cost,
+            np.array(log_flops),
+            SEARCH_MARGIN,
+        )
+        return float(log_params), float(self.cost.log_tokens(log_params, log_flops))
 
-    def gradient(self, quantity: Quantity, index: int, log_flops: float) -> FloatArray:
+    def gradient(self, quantity: LawName, index: int, log_flops: float) -> FloatArray:
         """d log(quantity at the optimum of a budget) / d theta, shape (c,)."""
         log_params, log_tokens = self.optimum(index, log_flops)
         if quantity == "loss":  # to first order the optimum's own shift does not matter
@@ -144,17 +137,17 @@ class Curves:
         return log_params - self.log_params_origin, log_tokens - self.log_tokens_origin_K[index]
 
 
-def curves(fit: FamilyFit) -> Curves | None:
-    """The curves of a series: its isoFLOP valleys, else its surface; None without either."""
+def linearised(fit: FamilyFit) -> LinearisedCurves | None:
+    """The curves of a series: its isoFLOP curves, else its surface; None without either."""
     if fit.isoflop is not None and fit.isoflop.loss_law is not None and fit.isoflop.noise:
-        return _valleys(fit.points, fit.isoflop, fit.isoflop.noise)
+        return _of_budgets(fit.points, fit.isoflop, fit.isoflop.noise)
     if fit.surface is not None and fit.surface.sigma > 0:
-        return _surface(fit.points, fit.surface)
+        return _of_surface(fit.points, fit.surface)
     return None
 
 
-def _valleys(points: Points, fit: IsoFlopFit, sigma: float) -> Curves | None:
-    """Valleys with the fit's exponents; parabolas are valleys whose exponents go to 0."""
+def _of_budgets(points: Points, fit: IsoFlopFit, sigma: float) -> LinearisedCurves | None:
+    """Curves with the fit's exponents; parabolas are curves whose exponents go to 0."""
     grid, _ = usable_budgets(points)
     if grid is None:
         return None
@@ -176,7 +169,7 @@ def _valleys(points: Points, fit: IsoFlopFit, sigma: float) -> Curves | None:
         mine = set_P == k
         relative_P3 = columns_P3[mine] / chosen.loss_P[mine, None]
         coefficient_3K[:, k] = np.linalg.lstsq(relative_P3, np.ones(mine.sum()), rcond=None)[0]
-    return Curves(
+    return LinearisedCurves(
         points=chosen,
         set_P=set_P,
         cost=CostPerToken.of(points),
@@ -190,10 +183,10 @@ def _valleys(points: Points, fit: IsoFlopFit, sigma: float) -> Curves | None:
     )
 
 
-def _surface(points: Points, fit: SurfaceFit) -> Curves:
+def _of_surface(points: Points, fit: SurfaceFit) -> LinearisedCurves:
     origin, tokens_origin = np.log(points.params_P).mean(), np.log(points.tokens_P).mean()
     arms = [fit.A * np.exp(-fit.alpha * origin), fit.B * np.exp(-fit.beta * tokens_origin)]
-    return Curves(
+    return LinearisedCurves(
         points=points,
         set_P=np.zeros(len(points.loss_P), dtype=np.int64),
         cost=CostPerToken.of(points),

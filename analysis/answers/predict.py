@@ -1,13 +1,8 @@
 """What one series promises at a budget: size, tokens and loss, and how to train there.
 
-The source is the one that `compare` reads: the isoFLOP laws, and `frontier` for the loss. A series
-without isoFLOP laws is read off its surface, where there is one; so is a budget outside the others
-where hold-out says that the surface predicts better. Otherwise there is no number.
-
-Intervals are prediction intervals: 95 % of what the next budget would show. Size and tokens take
-the bootstrap curves and the scatter of whole budgets about their law; the loss adds the residual
-of one new run. Outside the budgets no data say which functional form goes on: there, intervals
-span what laws and surface predict, and a remark says so when the two disagree.
+Read off the isoFLOP laws and the frontier, else off the surface; so is a budget outside the others
+where hold-out says that the surface predicts better. Intervals are prediction intervals: 95 % of
+what the next budget would show.
 
 Suffixes: R resamples.
 """
@@ -18,15 +13,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis.errors import Caution, SettingsError
+from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.frontier import Frontier, frontier
 from analysis.isoflop.isoflop import IsoFlopFit
 from analysis.stats.power_law import PowerLaw, percentile_interval
+from analysis.surface.optimum import surface_optima
 from analysis.surface.surface import N_COEFFICIENTS, SurfaceFit
 from analysis.tables.points import FloatArray
-from analysis.tables.published import PublishedLaw, recipe_law
+from analysis.tables.published import recipe_law
 
 BUDGETS = (1.0, 1e40)
 """What can be asked for: within it no law overflows, and outside it nothing was ever trained."""
@@ -36,7 +32,6 @@ SEED_STREAM = 3
 """Of the fit's seed; the bootstrap takes 0 to 2."""
 SEARCH_MARGIN = math.log(1e4)
 """How far beyond the observed sizes a surface's optimum is looked for."""
-N_BISECTIONS = 60
 
 Json = dict[str, Any]
 Source = Literal["isoflop", "surface"]
@@ -75,14 +70,14 @@ class Prediction:
     batch_tokens: Advice | None
     learning_rate: Advice | None
     params_convention: str
-    cautions: tuple[Caution, ...]
+    warnings: tuple[FitWarning, ...]
     """On the prediction itself."""
-    fit_cautions: tuple[Caution, ...]
+    fit_warnings: tuple[FitWarning, ...]
     """On the fit that it is read off."""
 
 
 @dataclass(frozen=True)
-class _Optimum:
+class _OptimumDraws:
     """Log of the optimum at a budget; entry 0 is the estimate, the others are draws, (1 + R,)."""
 
     source: Source
@@ -100,24 +95,25 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
         message = f"--flops {flops:g}: expected a budget of {low:g} to {high:g} FLOPs, say 1e21"
         raise SettingsError(message)
     fit = result.family(family)
-    fit_cautions = tuple(c for c in result.cautions if c.family in (None, family))
+    fit_warnings = tuple(c for c in result.warnings if c.family in (None, family))
     observed = _observed_flops(fit)
-    decades = _decades_outside(flops, observed)
+    decades = max(0.0, math.log10(observed[0] / flops), math.log10(flops / observed[1]))
     rng = np.random.default_rng([result.settings.seed, SEED_STREAM])
     optimum = _optimum(fit, flops, decades > 0, rng)
-    if isinstance(optimum, Caution):
+    if isinstance(optimum, FitWarning):
         return Prediction(
             family, flops, None, None, None, None, decades, None, None,
-            result.params_convention, (optimum,), fit_cautions,
+            result.params_convention, (optimum,), fit_warnings,
         )  # fmt: skip
     optimum, other = _ranked(fit, optimum, flops) if decades > 0 else (optimum, None)
-    cautions = _trust_cautions(fit, optimum, decades, observed)
+    warnings = _trust_warnings(fit, optimum, decades, observed)
     params, tokens, loss = _estimates(optimum, rng)
     if other is not None:
+        # No data say which form holds outside the budgets: intervals span what both predict.
         alternative = _estimates(other, rng)
-        cautions += _disagreement(optimum, loss, alternative[2], family)
+        warnings += _disagreement(optimum, loss, alternative[2], family)
         params, tokens, loss = map(_spanning, (params, tokens, loss), alternative)
-    batch_tokens, learning_rate, advice_cautions = _recipe(fit, tokens.value)
+    batch_tokens, learning_rate, advice_warnings = _recipe(fit, tokens.value)
     return Prediction(
         family=family,
         flops=flops,
@@ -129,8 +125,8 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
         batch_tokens=batch_tokens,
         learning_rate=learning_rate,
         params_convention=result.params_convention,
-        cautions=(*cautions, *advice_cautions),
-        fit_cautions=fit_cautions,
+        warnings=(*warnings, *advice_warnings),
+        fit_warnings=fit_warnings,
     )
 
 
@@ -140,22 +136,18 @@ def to_json(prediction: Prediction) -> Json:
         "family": prediction.family,
         "flops": prediction.flops,
         "source": prediction.source,
-        "params": _estimate_json(prediction.params),
-        "tokens": _estimate_json(prediction.tokens),
-        "loss": _estimate_json(prediction.loss),
+        "params": _json(prediction.params),
+        "tokens": _json(prediction.tokens),
+        "loss": _json(prediction.loss),
         "extrapolation_decades": prediction.extrapolation_decades,
-        "batch_tokens": _advice_json(prediction.batch_tokens),
-        "learning_rate": _advice_json(prediction.learning_rate),
-        "warnings": [c.to_json() for c in (*prediction.cautions, *prediction.fit_cautions)],
+        "batch_tokens": _json(prediction.batch_tokens),
+        "learning_rate": _json(prediction.learning_rate),
+        "warnings": [c.to_json() for c in (*prediction.warnings, *prediction.fit_warnings)],
     }
 
 
-def _estimate_json(estimate: Estimate | None) -> Json | None:
-    return None if estimate is None else {"value": estimate.value, "ci": list(estimate.ci)}
-
-
-def _advice_json(advice: Advice | None) -> Json | None:
-    return None if advice is None else {"value": advice.value, "source": advice.source}
+def _json(value: Estimate | Advice | None) -> Json | None:
+    return None if value is None else dict(vars(value))
 
 
 def _observed_flops(fit: FamilyFit) -> tuple[float, float]:
@@ -166,14 +158,9 @@ def _observed_flops(fit: FamilyFit) -> tuple[float, float]:
     return min(flops), max(flops)
 
 
-def _decades_outside(flops: float, observed: tuple[float, float]) -> float:
-    low, high = observed
-    return max(0.0, math.log10(low / flops), math.log10(flops / high))
-
-
 def _optimum(
     fit: FamilyFit, flops: float, is_outside: bool, rng: np.random.Generator
-) -> _Optimum | Caution:
+) -> _OptimumDraws | FitWarning:
     isoflop, found = fit.isoflop, frontier(fit.isoflop)
     if isoflop is not None and found is not None:
         return _isoflop_optimum(isoflop, found, flops, is_outside, rng)
@@ -183,16 +170,18 @@ def _optimum(
         "no frontier is identified: fewer than two budgets are bracketed and there is no surface; "
         "`sweeper propose` names the runs to add"
     )
-    return Caution("no_prediction", message, fit.family)
+    return FitWarning("no_prediction", message, fit.family)
 
 
-def _ranked(fit: FamilyFit, optimum: _Optimum, flops: float) -> tuple[_Optimum, _Optimum | None]:
+def _ranked(
+    fit: FamilyFit, optimum: _OptimumDraws, flops: float
+) -> tuple[_OptimumDraws, _OptimumDraws | None]:
     """Beyond the budgets: the form that predicted larger budgets better from smaller ones, then the
     other; the laws first where that could not be tried."""
     if optimum.source == "surface" or fit.surface is None:
         return optimum, None
     other = _surface_optimum(fit, fit.surface, flops)
-    if isinstance(other, Caution):
+    if isinstance(other, FitWarning):
         return optimum, None
     by_law, by_surface = _errors_of_forms(fit)
     return (other, optimum) if by_surface < by_law else (optimum, other)
@@ -200,7 +189,7 @@ def _ranked(fit: FamilyFit, optimum: _Optimum, flops: float) -> tuple[_Optimum, 
 
 def _errors_of_forms(fit: FamilyFit) -> tuple[float, float]:
     """Mean error of the loss law and of the surface in hold-out; equal where it tells nothing."""
-    holdout = fit.further.holdout
+    holdout = fit.holdout
     if holdout is None or holdout.best is None or fit.isoflop is None:
         return 0.0, 0.0
     has_offset = fit.isoflop.loss_law is not None and fit.isoflop.loss_law.offset is not None
@@ -217,17 +206,18 @@ def _isoflop_optimum(
     flops: float,
     is_outside: bool,
     rng: np.random.Generator,
-) -> _Optimum:
-    assert isoflop.params_law is not None, "a frontier comes with all three laws"
-    assert isoflop.tokens_law is not None, "a frontier comes with all three laws"
-    assert isoflop.loss_law is not None, "a frontier comes with all three laws"
+) -> _OptimumDraws:
+    params_law, tokens_law, loss_law = isoflop.params_law, isoflop.tokens_law, isoflop.loss_law
+    assert params_law is not None, "a frontier comes with all three laws"
+    assert tokens_law is not None, "a frontier comes with all three laws"
+    assert loss_law is not None, "a frontier comes with all three laws"
     log_loss_R = found.log_loss(math.log(flops))
     if is_outside:  # among its budgets the frontier passes through them, whatever the law misses
-        log_loss_R = log_loss_R + _scatter(isoflop.loss_law, rng)
-    return _Optimum(
+        log_loss_R = log_loss_R + _scatter(loss_law, rng)
+    return _OptimumDraws(
         source="isoflop",
-        log_params_R=_law_draws(isoflop.params_law, flops, rng),
-        log_tokens_R=_law_draws(isoflop.tokens_law, flops, rng),
+        log_params_R=_law_draws(params_law, flops, rng),
+        log_tokens_R=_law_draws(tokens_law, flops, rng),
         log_loss_R=log_loss_R,
         residual_P=isoflop.residual_P,
     )
@@ -246,57 +236,42 @@ def _scatter(law: PowerLaw, rng: np.random.Generator) -> FloatArray:
     return np.concatenate([[0.0], scatter_R])
 
 
-def _surface_optimum(fit: FamilyFit, surface: SurfaceFit, flops: float) -> _Optimum | Caution:
-    """The lowest loss along D = C / M(N), by bisection of the slope on all draws at once."""
-    names = ("E", "A", "B", "alpha", "beta")
-    E, A, B, alpha, beta = (
-        np.concatenate([[getattr(surface, name)], surface.draws[name]]) for name in names
-    )
-    cost, log_flops = CostPerToken.of(fit.points), math.log(flops)
-    low_R = np.full(len(E), cost.low - SEARCH_MARGIN)
-    high_R = np.full(len(E), cost.high + SEARCH_MARGIN)
-    ends = low_R[0], high_R[0]
-    for _ in range(N_BISECTIONS):
-        middle_R = 0.5 * (low_R + high_R)
-        log_tokens_R = cost.log_tokens(middle_R, log_flops)
-        gain_R = np.log(alpha * A) - alpha * middle_R
-        price_R = np.log(beta * B * cost.slope(middle_R)) - beta * log_tokens_R
-        is_too_small_R = gain_R > price_R
-        low_R = np.where(is_too_small_R, middle_R, low_R)
-        high_R = np.where(is_too_small_R, high_R, middle_R)
-    if min(low_R[0] - ends[0], ends[1] - high_R[0]) < 1e-6:
+def _surface_optimum(
+    fit: FamilyFit, surface: SurfaceFit, flops: float
+) -> _OptimumDraws | FitWarning:
+    cost, log_flops_K = CostPerToken.of(fit.points), np.log([flops])
+    n_draws = len(surface.draws["E"])
+    found = surface_optima(surface, cost, log_flops_K, SEARCH_MARGIN, n_draws)
+    if found is None:
         message = f"the surface has no optimum within four decades of the sizes at {flops:.3g}"
-        return Caution("no_prediction", message, fit.family)
-    log_tokens_R = cost.log_tokens(low_R, log_flops)
-    loss_R = E + A * np.exp(-alpha * low_R) + B * np.exp(-beta * log_tokens_R)
+        return FitWarning("no_prediction", message, fit.family)
     points = fit.points
     fitted_P = [surface(n, d) for n, d in zip(points.params_P, points.tokens_P, strict=True)]
     n_points = len(points.loss_P)
+    # Residuals as if the fit had absorbed none of the noise.
     absorbed = math.sqrt(n_points / (n_points - N_COEFFICIENTS))
     residual_P = absorbed * (np.log(points.loss_P) - np.log(fitted_P))
-    return _Optimum("surface", low_R, log_tokens_R, np.log(loss_R), residual_P)
-
-
-def _estimates(optimum: _Optimum, rng: np.random.Generator) -> tuple[Estimate, Estimate, Estimate]:
-    """Size, tokens and loss."""
-    return (
-        _estimate(optimum.log_params_R),
-        _estimate(optimum.log_tokens_R),
-        _estimate(_with_residual(optimum, rng)),
+    return _OptimumDraws(
+        source="surface",
+        log_params_R=found.log_params_RK[:, 0],
+        log_tokens_R=found.log_tokens_RK[:, 0],
+        log_loss_R=found.log_loss_RK[:, 0],
+        residual_P=residual_P,
     )
 
 
-def _estimate(log_draws_R: FloatArray) -> Estimate:
-    low, high = percentile_interval(log_draws_R[1:])
-    return Estimate(math.exp(log_draws_R[0]), (math.exp(low), math.exp(high)))
-
-
-def _with_residual(optimum: _Optimum, rng: np.random.Generator) -> FloatArray:
-    """Log loss of a run at the optimum: every curve draw with the residual of some run."""
+def _estimates(optimum: _OptimumDraws, rng: np.random.Generator) -> tuple[Estimate, ...]:
+    """Size and tokens of the optimum, and the loss of a run there: every draw of the curve with the
+    residual of some run.
+    """
     n_draws = len(optimum.log_loss_R) - 1
     residual_R = rng.choice(optimum.residual_P, n_draws) * rng.choice([-1.0, 1.0], n_draws)
-    result: FloatArray = optimum.log_loss_R + np.concatenate([[0.0], residual_R])
-    return result
+    log_loss_R = optimum.log_loss_R + np.concatenate([[0.0], residual_R])
+    estimates = []
+    for log_value_R in (optimum.log_params_R, optimum.log_tokens_R, log_loss_R):
+        low, high = percentile_interval(log_value_R[1:])
+        estimates.append(Estimate(math.exp(log_value_R[0]), (math.exp(low), math.exp(high))))
+    return tuple(estimates)
 
 
 def _spanning(one: Estimate, other: Estimate) -> Estimate:
@@ -305,8 +280,8 @@ def _spanning(one: Estimate, other: Estimate) -> Estimate:
 
 
 def _disagreement(
-    optimum: _Optimum, loss: Estimate, alternative: Estimate, family: str
-) -> list[Caution]:
+    optimum: _OptimumDraws, loss: Estimate, alternative: Estimate, family: str
+) -> list[FitWarning]:
     """A remark where neither form would expect the loss that the other predicts."""
     if loss.ci[1] >= alternative.ci[0] and alternative.ci[1] >= loss.ci[0]:
         return []
@@ -315,28 +290,28 @@ def _disagreement(
         f"the {forms[0]} predicts {loss.value:.4g} there and the {forms[1]} "
         f"{alternative.value:.4g}; the intervals span both"
     )
-    return [Caution("forms_disagree", message, family)]
+    return [FitWarning("forms_disagree", message, family)]
 
 
-def _trust_cautions(
-    fit: FamilyFit, optimum: _Optimum, decades: float, observed: tuple[float, float]
-) -> list[Caution]:
-    cautions = []
+def _trust_warnings(
+    fit: FamilyFit, optimum: _OptimumDraws, decades: float, observed: tuple[float, float]
+) -> list[FitWarning]:
+    warnings = []
     if optimum.source == "surface":
         message = f"read off the surface L(N, D): {_why_surface(fit)}"
-        cautions.append(Caution("read_off_the_surface", message, fit.family))
+        warnings.append(FitWarning("read_off_the_surface", message, fit.family))
         log_params_P = np.log(fit.points.params_P)
         is_within = log_params_P.min() <= optimum.log_params_R[0] <= log_params_P.max()
         if decades == 0 and not is_within:
             message = "the surface's optimum lies outside the sizes that were trained"
-            cautions.append(Caution("optimum_outside_sizes", message, fit.family))
+            warnings.append(FitWarning("optimum_outside_sizes", message, fit.family))
     if decades > FAR_DECADES:
         message = (
             f"{decades:.1f} decades outside {observed[0]:.3g} to {observed[1]:.3g} FLOPs: the "
             "intervals assume that the same laws go on there"
         )
-        cautions.append(Caution("far_extrapolation", message, fit.family))
-    return cautions
+        warnings.append(FitWarning("far_extrapolation", message, fit.family))
+    return warnings
 
 
 def _why_surface(fit: FamilyFit) -> str:
@@ -351,39 +326,31 @@ def _why_surface(fit: FamilyFit) -> str:
     )
 
 
-def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[Caution]]:
+def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[FitWarning]]:
     """Batch size at D* and learning rate at that batch size: by laws fitted to this series where
     its source varied both, else by the published ones that `auto` means."""
-    own = fit.further.batch_laws
+    own = fit.batch_laws
     if own is not None and own.batch_by_tokens is not None and own.rate_by_batch is not None:
-        batch_tokens = own.batch_by_tokens(tokens)
+        batch = own.batch_by_tokens(tokens)
         source = "law fitted to this series"
         return (
-            Advice(batch_tokens, f"{source}, at D*"),
-            Advice(own.rate_by_batch(batch_tokens), f"{source}, at that batch"),
+            Advice(batch, f"{source}, at D*"),
+            Advice(own.rate_by_batch(batch), f"{source}, at that batch"),
             [],
         )
     batch_law, rate_law = recipe_law("batch_tokens"), recipe_law("learning_rate")
-    batch_tokens, cautions = _read(batch_law, tokens), []
+    batch_tokens, warnings = batch_law(tokens), []
+    assert batch_tokens is not None, "the laws of the recipe have coefficients"
     if not (batch_law.covers(tokens) and rate_law.covers(batch_tokens)):
         message = (
             f"batch size and learning rate are outside what the laws of {batch_law.source} were "
             "fitted over; tune them"
         )
-        cautions.append(Caution("recipe_extrapolated", message, fit.family))
-    rate = _read(rate_law, batch_tokens)
+        warnings.append(FitWarning("recipe_extrapolated", message, fit.family))
+    rate = rate_law(batch_tokens)
+    assert rate is not None, "the laws of the recipe have coefficients"
     return (
-        Advice(batch_tokens, f"{_cited(batch_law)} at D*"),
-        Advice(rate, f"{_cited(rate_law)} at that batch"),
-        cautions,
+        Advice(batch_tokens, f"{batch_law.source}, {batch_law.place} at D*"),
+        Advice(rate, f"{rate_law.source}, {rate_law.place} at that batch"),
+        warnings,
     )
-
-
-def _read(law: PublishedLaw, x: float) -> float:
-    value = law(x)
-    assert value is not None, "the laws of the recipe have coefficients"
-    return value
-
-
-def _cited(law: PublishedLaw) -> str:
-    return f"{law.source}, {law.place}"

@@ -1,9 +1,6 @@
-"""Which runs to add next: first those that bracket open budgets, then those that tell most.
-
-An interval asked for is the variance of a logarithm (`information`), of N*, D* or L* at a target
-budget, or of the multiplier between two series there. Cells are taken greedily by how much of that
-variance they remove per FLOP. Only budgets that exist are considered: a new budget needs a valley
-of its own, and is a decision about range rather than about precision.
+"""Which runs to add next: first those that bracket open budgets, then those that tell most about an
+interval. Only budgets that exist are considered: a new budget is a decision about range rather than
+about precision.
 
 Suffixes: K budgets, c coefficients.
 """
@@ -15,14 +12,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from analysis.answers.candidates import Cell, Sizes, bracketing, candidates
-from analysis.answers.information import Curves, Quantity, curves
+from analysis.answers.candidates import CandidateRun, Sizes, bracketing, candidates
+from analysis.answers.information import LinearisedCurves, linearised
 from analysis.answers.predict import BUDGETS
-from analysis.errors import Caution, SettingsError, did_you_mean
+from analysis.errors import FitWarning, SettingsError, did_you_mean
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.frontier import frontier
 from analysis.isoflop.isoflop import IsoFlopFit
-from analysis.stats.power_law import PowerLaw, weighted_line
+from analysis.stats.power_law import LawName, PowerLaw, weighted_line
 from analysis.tables.points import FloatArray
 
 Interval = Literal["params", "tokens", "loss", "multiplier"]
@@ -44,9 +41,10 @@ class Request:
     families: tuple[str, ...]
     """Series to add runs to; of `multiplier`, the baseline and the series against it."""
     interval: Interval
+    """Of N*, D* or L* at a budget, or of the multiplier between two series there."""
     flops: float | None
     """Budget at which the interval should shrink; None is the largest bracketed one."""
-    n_cells: int
+    n_runs: int
 
     def __post_init__(self) -> None:
         if self.interval not in get_args(Interval):
@@ -57,8 +55,8 @@ class Request:
         if self.flops is not None and not BUDGETS[0] <= self.flops <= BUDGETS[1]:
             message = f"--at {self.flops:g}: expected a budget of {BUDGETS[0]:g} to {BUDGETS[1]:g}"
             raise SettingsError(f"{message} FLOPs, say 1e21")
-        if self.n_cells < 1:
-            raise SettingsError(f"--number {self.n_cells}: expected 1 or more")
+        if self.n_runs < 1:
+            raise SettingsError(f"--number {self.n_runs}: expected 1 or more")
         if self.interval == "multiplier" and len(set(self.families)) != 2:
             raise SettingsError(
                 "--interval multiplier: expected two series, one as --baseline and one as --family"
@@ -69,7 +67,7 @@ class Request:
 class Proposal:
     """One run to add."""
 
-    cell: Cell
+    run: CandidateRun
     purpose: Literal["bracket", "precision"]
     why: str
     width: float | None
@@ -86,13 +84,15 @@ class Proposals:
     proposals: tuple[Proposal, ...]
     n_more: int
     """Bracketing runs beyond the number asked for."""
-    cautions: tuple[Caution, ...]
+    warnings: tuple[FitWarning, ...]
 
 
-class _Part:
+class _Share:
     """One series' share of the variance: a gradient, and the covariance as runs are added."""
 
-    def __init__(self, curves: Curves, gradient_c: FloatArray, fixed: float, scale: float) -> None:
+    def __init__(
+        self, curves: LinearisedCurves, gradient_c: FloatArray, fixed: float, scale: float
+    ) -> None:
         self.curves, self.gradient_c = curves, gradient_c
         self.fixed, self.scale = fixed, scale
         self.covariance_cc = curves.covariance()
@@ -103,29 +103,29 @@ class _Part:
         spread = float(self.gradient_c @ self.covariance_cc @ self.gradient_c)
         return self.scale * (spread + self.fixed)
 
-    def fall(self, cell: Cell) -> float:
+    def fall(self, run: CandidateRun) -> float:
         """By how much a run would lower it."""
-        shift_c, noise = self._shift(cell)
+        shift_c, noise = self._shift(run)
         return self.scale * float(self.gradient_c @ shift_c) ** 2 / noise
 
-    def add(self, cell: Cell) -> None:
+    def add(self, run: CandidateRun) -> None:
         """Count a run as observed."""
-        shift_c, noise = self._shift(cell)
+        shift_c, noise = self._shift(run)
         self.covariance_cc = self.covariance_cc - np.outer(shift_c, shift_c) / noise
 
-    def _shift(self, cell: Cell) -> tuple[FloatArray, float]:
+    def _shift(self, run: CandidateRun) -> tuple[FloatArray, float]:
         """V x and sigma² + xᵀVx."""
         index = 0
         if np.isfinite(self.curves.log_flops_K).all():
-            index = int(np.argmin(np.abs(self.curves.log_flops_K - math.log(cell.flops))))
-        place = np.array([index]), np.array([cell.log_params]), np.log([cell.tokens])
+            index = int(np.argmin(np.abs(self.curves.log_flops_K - math.log(run.flops))))
+        place = np.array([index]), np.array([run.log_params]), np.log([run.tokens])
         row_c = self.curves.slopes(*place)[0]
         shift_c = self.covariance_cc @ row_c
         return shift_c, self.curves.sigma**2 + float(row_c @ shift_c)
 
-    def observes(self, cell: Cell) -> bool:
-        """Whether the linearised curves include the cell's budget."""
-        distance_K = np.abs(self.curves.log_flops_K - math.log(cell.flops))
+    def observes(self, run: CandidateRun) -> bool:
+        """Whether the linearised curves include the run's budget."""
+        distance_K = np.abs(self.curves.log_flops_K - math.log(run.flops))
         return bool(np.isnan(distance_K).any() or distance_K.min() < TINY)
 
 
@@ -134,25 +134,25 @@ def propose(result: FitResult, request: Request) -> Proposals:
     fits = [result.family(label) for label in request.families]
     sizes = Sizes(are_rungs=result.params_convention == "trunk")
     first = [b for fit in fits for b in bracketing(fit, sizes)]
-    first = sorted(first, key=lambda b: b.cell.flops)
+    first = sorted(first, key=lambda b: b.run.flops)
     target_flops = request.flops or _largest_budget(fits)
-    parts = _parts(fits, request, target_flops)
-    share = MAX_BRACKETING if parts else 1.0
-    shown = first[: math.ceil(share * request.n_cells)]
-    ranked = [Proposal(b.cell, "bracket", f"not bracketed: {b.why}", None) for b in shown]
-    cautions = _cautions(result, fits, parts, sizes)
-    if parts:
+    shares = _shares(fits, request, target_flops)
+    share = MAX_BRACKETING if shares else 1.0
+    shown = first[: math.ceil(share * request.n_runs)]
+    ranked = [Proposal(b.run, "bracket", f"not bracketed: {b.why}", None) for b in shown]
+    warnings = _warnings(result, fits, shares, sizes)
+    if shares:
         for bracket in shown:
-            _add(parts, bracket.cell)
-        cells = [cell for fit in fits for cell in candidates(fit, sizes)]
-        cells = [cell for cell in cells if cell not in [b.cell for b in shown]]
-        ranked += _greedy(parts, cells, request.n_cells - len(ranked))
+            _add(shares, bracket.run)
+        runs = [run for fit in fits for run in candidates(fit, sizes)]
+        runs = [run for run in runs if run not in [b.run for b in shown]]
+        ranked += _greedy(shares, runs, request.n_runs - len(ranked))
     return Proposals(
         request=request,
-        target_flops=target_flops if parts else None,
+        target_flops=target_flops if shares else None,
         proposals=tuple(ranked),
         n_more=len(first) - len(shown),
-        cautions=tuple(cautions),
+        warnings=tuple(warnings),
     )
 
 
@@ -165,11 +165,7 @@ def to_json(found: Proposals) -> Json:
         "proposals": [
             {
                 "rank": rank,
-                "family": proposal.cell.family,
-                "params": proposal.cell.params,
-                "tokens": proposal.cell.tokens,
-                "flops": proposal.cell.flops,
-                "budget_flops": proposal.cell.budget_flops,
+                **vars(proposal.run),
                 "purpose": proposal.purpose,
                 "why": proposal.why,
                 "interval_width": proposal.width,
@@ -177,56 +173,52 @@ def to_json(found: Proposals) -> Json:
             for rank, proposal in enumerate(found.proposals, start=1)
         ],
         "n_more": found.n_more,
-        "warnings": [caution.to_json() for caution in found.cautions],
+        "warnings": [warning.to_json() for warning in found.warnings],
     }
 
 
-def _greedy(parts: Sequence[_Part], cells: Sequence[Cell], n_cells: int) -> list[Proposal]:
-    """Cells by variance removed per FLOP, each given those before it."""
+def _greedy(shares: Sequence[_Share], runs: Sequence[CandidateRun], n_runs: int) -> list[Proposal]:
+    """Runs by variance removed per FLOP, each given those before it."""
     chosen = list[Proposal]()
-    now = _total(parts)
-    while len(chosen) < n_cells:
-        least = WORTHWHILE * _total(parts)
-        falls = {cell: _fall(parts, cell) for cell in cells}
-        worthwhile = [cell for cell in cells if falls[cell] > least]
+    now = _total(shares)
+    while len(chosen) < n_runs:
+        least = WORTHWHILE * _total(shares)
+        falls = {run: sum(part.fall(run) for part in _about(shares, run)) for run in runs}
+        worthwhile = [run for run in runs if falls[run] > least]
         if not worthwhile:
             break
-        best = max(worthwhile, key=lambda cell: falls[cell] / cell.flops)
-        why = f"removes {falls[best] / _total(parts):.0%} of the variance that is left"
-        _add(parts, best)
-        cells = [cell for cell in cells if cell != best]
-        chosen.append(Proposal(best, "precision", why, math.sqrt(_total(parts) / now)))
+        best = max(worthwhile, key=lambda run: falls[run] / run.flops)
+        why = f"removes {falls[best] / _total(shares):.0%} of the variance that is left"
+        _add(shares, best)
+        runs = [run for run in runs if run != best]
+        chosen.append(Proposal(best, "precision", why, math.sqrt(_total(shares) / now)))
     return chosen
 
 
-def _total(parts: Sequence[_Part]) -> float:
-    return sum(part.variance for part in parts)
+def _total(shares: Sequence[_Share]) -> float:
+    return sum(part.variance for part in shares)
 
 
-def _fall(parts: Sequence[_Part], cell: Cell) -> float:
-    return sum(part.fall(cell) for part in _about(parts, cell))
+def _add(shares: Sequence[_Share], run: CandidateRun) -> None:
+    for part in _about(shares, run):
+        part.add(run)
 
 
-def _add(parts: Sequence[_Part], cell: Cell) -> None:
-    for part in _about(parts, cell):
-        part.add(cell)
+def _about(shares: Sequence[_Share], run: CandidateRun) -> list[_Share]:
+    return [p for p in shares if p.curves.points.family == run.family and p.observes(run)]
 
 
-def _about(parts: Sequence[_Part], cell: Cell) -> list[_Part]:
-    return [p for p in parts if p.curves.points.family == cell.family and p.observes(cell)]
-
-
-def _parts(fits: Sequence[FamilyFit], request: Request, flops: float | None) -> list[_Part]:
+def _shares(fits: Sequence[FamilyFit], request: Request, flops: float | None) -> list[_Share]:
     """The variance asked for, a part for each series; empty where a series has no curves."""
     if flops is None:
         return []
     if request.interval == "multiplier":
-        return _multiplier_parts(fits[0], fits[1], flops)
-    parts = [_part(fit, request.interval, flops, 1.0) for fit in fits]
-    return [part for part in parts if part is not None]
+        return _multiplier_shares(fits[0], fits[1], flops)
+    shares = [_share_of(fit, request.interval, flops, 1.0) for fit in fits]
+    return [part for part in shares if part is not None]
 
 
-def _multiplier_parts(baseline: FamilyFit, against: FamilyFit, flops: float) -> list[_Part]:
+def _multiplier_shares(baseline: FamilyFit, against: FamilyFit, flops: float) -> list[_Share]:
     """log multiplier = log C' − log C where L*'(C') = L*(C): both losses over the slope at C'."""
     own, other = frontier(baseline.isoflop), frontier(against.isoflop)
     if own is None or other is None:
@@ -238,42 +230,42 @@ def _multiplier_parts(baseline: FamilyFit, against: FamilyFit, flops: float) -> 
     step = 0.05
     slope = float((other.log_loss(reached + step) - other.log_loss(reached - step))[0]) / (2 * step)
     scale = 1.0 / max(slope**2, TINY)
-    parts = [
-        _part(baseline, "loss", flops, scale),
-        _part(against, "loss", math.exp(reached), scale),
+    shares = [
+        _share_of(baseline, "loss", flops, scale),
+        _share_of(against, "loss", math.exp(reached), scale),
     ]
-    found = [part for part in parts if part is not None]
+    found = [part for part in shares if part is not None]
     return found if len(found) == 2 else []
 
 
-def _part(fit: FamilyFit, quantity: Quantity, flops: float, scale: float) -> _Part | None:
-    linear = curves(fit)
+def _share_of(fit: FamilyFit, quantity: LawName, flops: float, scale: float) -> _Share | None:
+    linear = linearised(fit)
     if linear is None:
         return None
     if np.isnan(linear.log_flops_K).all() or fit.isoflop is None:
-        return _Part(linear, linear.gradient(quantity, 0, math.log(flops)), 0.0, scale)
+        return _Share(linear, linear.gradient(quantity, 0, math.log(flops)), 0.0, scale)
     weight_K, scatter = _weights(fit.isoflop, quantity, math.log(flops))
     gradient_c = np.zeros(linear.coefficient_3K.size + 2)
-    for weight, optimum in zip(weight_K, fit.isoflop.bracketed, strict=True):
-        index = int(np.argmin(np.abs(linear.log_flops_K - math.log(optimum.flops))))
-        gradient_c += weight * linear.gradient(quantity, index, math.log(optimum.flops))
-    return _Part(linear, gradient_c, scatter**2 * float(weight_K @ weight_K), scale)
+    for weight, at in zip(weight_K, np.log(fit.isoflop.values("flops")).tolist(), strict=True):
+        index = int(np.argmin(np.abs(linear.log_flops_K - at)))
+        gradient_c += weight * linear.gradient(quantity, index, at)
+    return _Share(linear, gradient_c, scatter**2 * float(weight_K @ weight_K), scale)
 
 
-def _weights(fit: IsoFlopFit, quantity: Quantity, log_flops: float) -> tuple[FloatArray, float]:
+def _weights(fit: IsoFlopFit, quantity: LawName, log_flops: float) -> tuple[FloatArray, float]:
     """Weight of every bracketed budget in a prediction (K,), and their scatter about the law.
 
     Size and tokens are read off their laws. So is the loss beyond the budgets; among them the
     frontier passes through its optima.
     """
-    laws: dict[Quantity, tuple[PowerLaw | None, FloatArray]] = {
+    laws: dict[LawName, tuple[PowerLaw | None, FloatArray]] = {
         "params": (fit.params_law, fit.log_params_RK),
         "tokens": (fit.tokens_law, fit.log_tokens_RK),
         "loss": (fit.loss_law, fit.log_loss_RK),
     }
     law, draws_RK = laws[quantity]
     assert law is not None, "curves without laws are refused before"
-    log_flops_K = np.log([optimum.flops for optimum in fit.bracketed])
+    log_flops_K = np.log(fit.values("flops"))
     identity_KK = np.eye(len(log_flops_K))
     if quantity == "loss" and log_flops_K[0] <= log_flops <= log_flops_K[-1]:
         between = [np.interp(log_flops, log_flops_K, row_K) for row_K in identity_KK]
@@ -290,27 +282,27 @@ def _largest_budget(fits: Sequence[FamilyFit]) -> float | None:
     return max(bracketed or with_surface, default=None)
 
 
-def _cautions(
-    result: FitResult, fits: Sequence[FamilyFit], parts: Sequence[_Part], sizes: Sizes
-) -> list[Caution]:
-    cautions = []
-    if not parts:
+def _warnings(
+    result: FitResult, fits: Sequence[FamilyFit], shares: Sequence[_Share], sizes: Sizes
+) -> list[FitWarning]:
+    warnings = []
+    if not shares:
         message = (
             "there is no interval to shrink yet: no law or surface is identified, so only what "
             "brackets a budget can be proposed; a law needs two bracketed budgets"
         )
-        cautions.append(Caution("no_interval", message))
+        warnings.append(FitWarning("no_interval", message))
     if not sizes.are_rungs:
         message = (
             f"sizes count {result.params_convention} parameters, and are not rounded to rungs: "
             "sweep files speak of trunk parameters"
         )
-        cautions.append(Caution("sizes_are_not_rungs", message))
+        warnings.append(FitWarning("sizes_are_not_rungs", message))
     for fit in fits:
         if fit.points.has_shared_runs:
             message = (
                 "points of one run count as independent here, so a new run may shrink the "
                 "interval more than stated"
             )
-            cautions.append(Caution("points_taken_as_independent", message, fit.family))
-    return cautions
+            warnings.append(FitWarning("points_taken_as_independent", message, fit.family))
+    return warnings

@@ -74,8 +74,8 @@ def _estimate(family: FamilyFit, method: str, quantity: str) -> _Estimate | None
     law: PowerLaw | None = None
     if method == "isoFLOP" and family.isoflop is not None:
         law = getattr(family.isoflop, f"{quantity}_law")
-    elif method == "envelope" and family.further.envelope is not None:
-        law = getattr(family.further.envelope, f"{quantity}_law")
+    elif method == "envelope" and family.envelope is not None:
+        law = getattr(family.envelope, f"{quantity}_law")
     elif method == "surface" and family.surface is not None and quantity != "loss":
         share, (low, high) = family.surface.params_exponent, family.surface.ci["params_exponent"]
         if quantity == "params":

@@ -205,7 +205,7 @@ def _held_out(family: FamilyFit) -> list[Mark]:
 
     By the form of law that is shown, fitted to as many budgets as were tried without it.
     """
-    law, holdout = _law(family, "loss"), family.further.holdout
+    law, holdout = _law(family, "loss"), family.holdout
     if law is None or holdout is None or holdout.unit != "budgets":
         return []
     form = "power" if law.offset is None else "offset"

@@ -1,19 +1,6 @@
 """How the best batch size grows with tokens, B*(D), and the best learning rate with both, eta*(B)
-and eta*(D).
-
-As in the GIDD study (arXiv 2512.10858, §5):
-
-*Batch.* At one size, take the tokens that each batch size needs to reach a target loss. Their log
-is a parabola in log B; its vertex is the best batch at that loss and the fewest tokens D that reach
-it. One vertex per (size, target).
-
-*Rate.* At one size, batch and number of tokens, the log loss is a parabola in log eta; its vertex
-is the best rate.
-
-A vertex counts only where it is bracketed: three values or more, an upward parabola, and the vertex
-strictly between the smallest and the largest. Laws are least squares through the vertices in
-log–log axes. Vertices of one group (a size; for rates a size and a batch) share their runs, so
-intervals come from a wild bootstrap by group, with t tails for few groups.
+and eta*(D), as in the GIDD study (arXiv 2512.10858, §5): least squares through the vertices of
+parabolas, in log–log axes.
 
 Suffixes: P points, V vertices, R resamples, T target losses, C curves.
 """
@@ -23,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.stats.bootstrap import Noise, Resampler
-from analysis.stats.power_law import PowerLaw, percentile_interval, weighted_line
-from analysis.tables.points import SAME_SIZE, BoolArray, FloatArray, IntArray, Points
+from analysis.stats.power_law import PowerLaw, weighted_line
+from analysis.tables.points import SAME_SIZE, BoolArray, FloatArray, IntArray, Points, rungs
 
 MIN_VALUES = 3
 """Batches, or rates, that a parabola needs."""
@@ -40,7 +27,7 @@ BATCH_STREAM, RATE_BY_BATCH_STREAM, RATE_BY_TOKENS_STREAM = 20, 21, 22
 
 
 @dataclass(frozen=True)
-class Sweep:
+class VaryingCurves:
     """Curves to find vertices of: one value y at every x of a curve."""
 
     x_P: FloatArray
@@ -62,7 +49,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Vertices:
-    """The bracketed lowest points of the curves of a sweep."""
+    """The bracketed lowest points of varying curves."""
 
     x_V: FloatArray
     y_V: FloatArray
@@ -82,7 +69,7 @@ class BatchLaws:
     """eta*(B), B in tokens."""
     rate_by_tokens: PowerLaw | None
     """eta*(D)."""
-    cautions: tuple[Caution, ...] = ()
+    warnings: tuple[FitWarning, ...] = ()
 
 
 def fit_batch_laws(points: Points, resampler: Resampler) -> BatchLaws | None:
@@ -90,33 +77,33 @@ def fit_batch_laws(points: Points, resampler: Resampler) -> BatchLaws | None:
 
     A batch that follows the budget by a recipe is not varied in this sense.
     """
-    found: dict[str, PowerLaw | Caution] = {}
-    if np.isfinite(points.batch_tokens_P).all() and (sweep := iso_loss_sweep(points)).has_curves:
-        best, name = find_vertices(sweep), "B*(D)"
+    found: dict[str, PowerLaw | FitWarning] = {}
+    if np.isfinite(points.batch_tokens_P).all() and (varying := isoloss_curves(points)).has_curves:
+        best, name = find_vertices(varying), "B*(D)"
         found[name] = vertex_law(name, points.family, best, best.y_V, resampler, BATCH_STREAM)
     if np.isfinite(points.learning_rate_P).all():
-        sweep, batch_C, tokens_C = rate_sweep(points)
-        best = find_vertices(sweep)
+        varying, batch_C, tokens_C = rate_curves(points)
+        best = find_vertices(varying)
         for name, by_C, stream in (
             ("eta*(B)", batch_C, RATE_BY_BATCH_STREAM),
             ("eta*(D)", tokens_C, RATE_BY_TOKENS_STREAM),
         ):
-            if sweep.has_curves and np.ptp(by_C) > 0:
+            if varying.has_curves and np.ptp(by_C) > 0:
                 by_V = by_C[best.curve_V]
                 found[name] = vertex_law(name, points.family, best, by_V, resampler, stream)
     if not found:
         return None
     laws = {name: law for name, law in found.items() if isinstance(law, PowerLaw)}
-    cautions = tuple(part for part in found.values() if isinstance(part, Caution))
-    return BatchLaws(laws.get("B*(D)"), laws.get("eta*(B)"), laws.get("eta*(D)"), cautions)
+    warnings = tuple(part for part in found.values() if isinstance(part, FitWarning))
+    return BatchLaws(laws.get("B*(D)"), laws.get("eta*(B)"), laws.get("eta*(D)"), warnings)
 
 
-def find_vertices(sweep: Sweep) -> Vertices:
-    """Parabolas of log y in log x, curve by curve."""
+def find_vertices(varying: VaryingCurves) -> Vertices:
+    """Parabolas of log y in log x, curve by curve, where three values or more bracket a vertex."""
     rows, n_open = [], 0
-    for curve in np.unique(sweep.curve_P):
-        mine = sweep.curve_P == curve
-        x, y = np.log(sweep.x_P[mine]), np.log(sweep.y_P[mine])
+    for curve in np.unique(varying.curve_P):
+        mine = varying.curve_P == curve
+        x, y = np.log(varying.x_P[mine]), np.log(varying.y_P[mine])
         if len(np.unique(x)) < MIN_VALUES:
             n_open += 1
             continue
@@ -125,7 +112,7 @@ def find_vertices(sweep: Sweep) -> Vertices:
         if not x.min() < x.mean() + shift < x.max():
             n_open += 1
             continue
-        rows.append((x.mean() + shift, middle + slope * shift / 2, curve, sweep.group_P[mine][0]))
+        rows.append((x.mean() + shift, middle + slope * shift / 2, curve, varying.group_P[mine][0]))
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)
     return Vertices(
         x_V=np.exp(table[:, 0]),
@@ -138,7 +125,7 @@ def find_vertices(sweep: Sweep) -> Vertices:
 
 def vertex_law(
     name: str, family: str, best: Vertices, by_V: FloatArray, resampler: Resampler, stream: int
-) -> PowerLaw | Caution:
+) -> PowerLaw | FitWarning:
     """The law of the best value over `by_V`, or why there is none."""
     n_groups = len(np.unique(best.group_V))
     log_by_V, log_best_V = np.log(by_V), np.log(best.x_V)
@@ -148,30 +135,22 @@ def vertex_law(
             f"({best.n_open} are open); {MIN_VERTICES} of {MIN_GROUPS} groups are needed, over a "
             "factor 2 or more"
         )
-        return Caution("no_batch_law", message, family)
+        return FitWarning("no_batch_law", message, family)
     even_V = np.ones_like(log_by_V)
-    slope, intercept = weighted_line(log_by_V, log_best_V[None], even_V)
-    fitted_V = intercept[0] + slope[0] * log_by_V
+    slope, intercept = weighted_line(log_by_V, log_best_V, even_V)
+    fitted_V = intercept + slope * log_by_V
     columns_V2 = np.stack([even_V, log_by_V - log_by_V.mean()], axis=1)
     noise = Noise(log_best_V - fitted_V, np.linalg.qr(columns_V2)[0], best.group_V)
+    # Vertices of one group share their runs: a wild bootstrap by group, with t tails for few.
     draws_RV = fitted_V + resampler.group_noise(noise, stream)
-    slope_R, intercept_R = weighted_line(log_by_V, draws_RV, even_V)
-    return PowerLaw(
-        coefficient=float(np.exp(intercept[0])),
-        exponent=float(slope[0]),
-        exponent_ci=percentile_interval(slope_R),
-        offset=None,
-        n_budgets=len(by_V),
-        scatter=noise.sigma,
-        exponent_R=slope_R,
-        log_coefficient_R=intercept_R,
-        offset_R=np.zeros_like(slope_R),
-    )
+    slope_R, intercept_R = weighted_line(log_by_V, np.vstack([log_best_V, draws_RV]), even_V)
+    return PowerLaw.from_lines(slope_R, intercept_R, len(by_V), noise.sigma)
 
 
-def iso_loss_sweep(points: Points) -> Sweep:
+def isoloss_curves(points: Points) -> VaryingCurves:
     """Tokens that each batch needs to reach target losses, size by size.
 
+    The vertex of a target is the best batch and the fewest tokens D that reach it.
     The curve of a batch is the lowest loss of any of its runs up to each number of tokens, read
     between its points by straight lines in log–log axes, never beyond them. Where three batches or
     more state the same losses, those are the targets; else an even ladder of them.
@@ -189,10 +168,10 @@ def iso_loss_sweep(points: Points) -> Sweep:
                     tokens = np.exp(np.interp(-target, -log_loss, log_tokens))
                     rows.append((float(batch), float(tokens), n_curves, group))
             n_curves += 1
-    return _sweep(rows)
+    return _from_rows(rows)
 
 
-def rate_sweep(points: Points) -> tuple[Sweep, FloatArray, FloatArray]:
+def rate_curves(points: Points) -> tuple[VaryingCurves, FloatArray, FloatArray]:
     """Losses over the learning rate, and the batch and the tokens of each curve, (C,)."""
     rows: list[tuple[float, float, int, int]] = []
     batch: list[float] = []
@@ -210,21 +189,18 @@ def rate_sweep(points: Points) -> tuple[Sweep, FloatArray, FloatArray]:
                 batch.append(float(size))
                 tokens.append(float(points.tokens_P[same_P & (when_P == when)].mean()))
             n_groups += 1
-    return _sweep(rows), np.array(batch), np.array(tokens)
+    return _from_rows(rows), np.array(batch), np.array(tokens)
 
 
-def _sweep(rows: list[tuple[float, float, int, int]]) -> Sweep:
+def _from_rows(rows: list[tuple[float, float, int, int]]) -> VaryingCurves:
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)
     numbers = table[:, 2:].astype(np.int64)
-    return Sweep(table[:, 0], table[:, 1], numbers[:, 0], numbers[:, 1])
+    return VaryingCurves(table[:, 0], table[:, 1], numbers[:, 0], numbers[:, 1])
 
 
 def _by_size(points: Points) -> Iterator[tuple[int, BoolArray]]:
-    """Number and mask of each size; sizes chain as in `points.n_levels`."""
-    order = np.argsort(points.params_P, kind="stable")
-    steps = np.diff(np.log(points.params_P[order]), prepend=np.log(points.params_P[order[0]]))
-    rung_P = np.empty(len(order), dtype=np.int64)
-    rung_P[order] = np.cumsum(steps > SAME_SIZE)
+    """Number and mask of each size."""
+    rung_P = rungs(points.params_P)
     for rung in range(int(rung_P.max()) + 1):
         yield rung, rung_P == rung
 

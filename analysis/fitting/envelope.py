@@ -1,16 +1,8 @@
-"""Approach 1: size, tokens and loss along the lower envelope of training curves.
+"""Approach 1 (arXiv 2203.15556, §3.1): laws along the lower envelope of training curves.
 
-Hoffmann et al. (arXiv 2203.15556, §3.1) read the best size at each compute off the envelope of all
-training curves. Which points lie on it is decided as in Gemstones (arXiv 2502.06857): they are the
-vertices of the lower convex hull of (log C, log L), as far as it falls. Power laws are least
-squares through them in log–log axes.
-
-The envelope needs no isoFLOP design and no functional form of the loss, but it is a minimum over
-noisy curves: it prefers lucky runs, and at both ends one curve stands on it alone. Intervals come
-from drawing whole runs with replacement and spanning the hull anew. They say how much the laws
-depend on which sizes were trained; the bias they do not hold (in simulation the exponents of 25
-planted curves are off by .01, several times the interval). Prefer the isoFLOP laws where both
-exist.
+The envelope needs no isoFLOP design and no form of the loss, but it prefers lucky runs. Intervals
+say how much the laws depend on which sizes were trained, not their bias: in simulation exponents
+are off by .01, several times the interval. Prefer the isoFLOP laws where both exist.
 
 Suffixes: R resamples, P points, H points on the hull, G runs.
 """
@@ -19,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.stats.bootstrap import Resampler
-from analysis.stats.power_law import PowerLaw, percentile_interval
+from analysis.stats.power_law import PowerLaw
 from analysis.tables.points import BoolArray, FloatArray, IntArray, Points, n_levels
 
 MIN_RUNS = 5
@@ -32,13 +24,10 @@ MIN_SIZES_ON_HULL = 3
 
 @dataclass(frozen=True)
 class Envelope:
-    """The hull, compute ascending, and the laws along it."""
+    """The laws along the hull."""
 
-    flops_H: FloatArray
-    params_H: FloatArray
-    tokens_H: FloatArray
-    loss_H: FloatArray
-    """Nats per token."""
+    n_points: int
+    """On the hull."""
     n_runs: int
     """Runs that touch the hull."""
     params_law: PowerLaw
@@ -46,14 +35,14 @@ class Envelope:
     loss_law: PowerLaw
 
 
-def fit_envelope(points: Points, resampler: Resampler) -> Envelope | Caution:
+def fit_envelope(points: Points, resampler: Resampler) -> Envelope | FitWarning:
     """Span the hull and fit its laws, or say why the series has none."""
     if not points.has_shared_runs:
         message = "no envelope: every run is observed once, training curves are needed"
-        return Caution("no_training_curves", message, points.family)
+        return FitWarning("no_training_curves", message, points.family)
     if points.n_runs < MIN_RUNS:
         message = f"no envelope: {points.n_runs} training curves, {MIN_RUNS} are needed"
-        return Caution("too_few_training_curves", message, points.family)
+        return FitWarning("too_few_training_curves", message, points.family)
     candidates = points.take(_hull_candidates(points))
     log_flops_P, log_loss_P = np.log(candidates.flops_P), np.log(candidates.loss_P)
     everyone = np.ones((1, len(log_flops_P)), dtype=bool)
@@ -64,13 +53,9 @@ def fit_envelope(points: Points, resampler: Resampler) -> Envelope | Caution:
     n_sizes = n_levels(hull.params_P)
     if n_sizes < MIN_SIZES_ON_HULL:
         message = f"no envelope: {n_sizes} sizes lie on it, {MIN_SIZES_ON_HULL} are needed"
-        return Caution("too_few_sizes_on_envelope", message, points.family)
-    order = np.argsort(hull.flops_P)
+        return FitWarning("too_few_sizes_on_envelope", message, points.family)
     return Envelope(
-        flops_H=hull.flops_P[order],
-        params_H=hull.params_P[order],
-        tokens_H=hull.tokens_P[order],
-        loss_H=hull.loss_P[order],
+        n_points=len(hull.loss_P),
         n_runs=hull.n_runs,
         params_law=_law(log_flops_P, np.log(candidates.params_P), on_hull_RP),
         tokens_law=_law(log_flops_P, np.log(candidates.tokens_P), on_hull_RP),
@@ -81,8 +66,9 @@ def fit_envelope(points: Points, resampler: Resampler) -> Envelope | Caution:
 def lower_hulls(x_P: FloatArray, y_P: FloatArray, present_RP: BoolArray) -> BoolArray:
     """Which points are vertices of the falling lower hull of each resample, shape (R, P).
 
-    Jarvis' march, all resamples at once: from the leftmost point on, the next vertex is the one
-    with the steepest descent, until nothing lies lower.
+    The envelope as in Gemstones (arXiv 2502.06857), of (log C, log L). Jarvis' march, all resamples
+    at once: from the leftmost point on, the next vertex is the one with the steepest descent, until
+    nothing lies lower.
     """
     rank_P = np.lexsort((y_P, x_P)).argsort()
     here_R = np.argmin(np.where(present_RP, rank_P, len(x_P)), axis=1)
@@ -124,14 +110,5 @@ def _law(x_P: FloatArray, y_P: FloatArray, chosen_RP: BoolArray) -> PowerLaw:
     intercept_R = y_mean_R1[:, 0] - slope_R * x_mean_R1[:, 0]
     mine = chosen_RP[0]
     residual_H = y_P[mine] - intercept_R[0] - slope_R[0] * x_P[mine]
-    return PowerLaw(
-        coefficient=float(np.exp(intercept_R[0])),
-        exponent=float(slope_R[0]),
-        exponent_ci=percentile_interval(slope_R[1:]),
-        offset=None,
-        n_budgets=int(mine.sum()),
-        scatter=float(np.std(residual_H)),
-        exponent_R=slope_R[1:],
-        log_coefficient_R=intercept_R[1:],
-        offset_R=np.zeros(len(slope_R) - 1),
-    )
+    scatter = float(np.std(residual_H))
+    return PowerLaw.from_lines(slope_R, intercept_R, len(residual_H), scatter)

@@ -1,17 +1,26 @@
-"""All that `sweeper fit` says about a table: isoFLOP optima, laws and a surface per series."""
+"""All that `sweeper fit` says about a table: each part has a module of its own.
+
+A part that the data cannot support is None, and a warning says why.
+"""
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from analysis.errors import Caution, SettingsError, did_you_mean
-from analysis.fitting.further import Further, further_json, law_json, read_further, shared_cautions
+from analysis.errors import FitWarning, SettingsError, did_you_mean
+from analysis.fitting.batch_laws import BatchLaws, fit_batch_laws
+from analysis.fitting.envelope import Envelope, fit_envelope
+from analysis.fitting.holdout import HoldOut, HoldOutPrediction, hold_out
+from analysis.fitting.lack_of_fit import lack_of_fit
+from analysis.fitting.token_frontier import TokenFrontier, token_frontier
 from analysis.isoflop.curves import IsoFlopMethod
-from analysis.isoflop.isoflop import IsoFlopFit, Optimum, fit_isoflop
+from analysis.isoflop.isoflop import IsoFlopFit, fit_isoflop
 from analysis.isoflop.noise_correlation import noise_correlation
 from analysis.stats.bootstrap import Resampler
-from analysis.surface.surface import Refusal, SurfaceFit, fit_surface
+from analysis.stats.power_law import PowerLaw
+from analysis.surface.surface import SurfaceFit, fit_surface
 from analysis.tables.points import Points, points_by_family
 from analysis.tables.published import PublishedLaw
 from analysis.tables.tidy import TidyTable
@@ -51,16 +60,18 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class FamilyFit:
-    """One series."""
+    """One series; a part is None where the data do not support it."""
 
     family: str
     points: Points
     isoflop: IsoFlopFit | None
     """None where the table has no isoFLOP structure."""
     surface: SurfaceFit | None
-    """None where the data cannot pin it down; a caution says why."""
-    further: Further
-    """Envelope, token-bound frontier and what else the series supports."""
+    envelope: Envelope | None
+    token_frontier: TokenFrontier | None
+    holdout: HoldOut | None
+    batch_laws: BatchLaws | None
+    """None where the source varies neither batch nor learning rate, or does not state them."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ class FitResult:
     settings: FitSettings
     params_convention: str
     flops_convention: str
-    cautions: tuple[Caution, ...]
+    warnings: tuple[FitWarning, ...]
     published: tuple[PublishedLaw, ...] = ()
     """Laws of others to show beside these; nothing is fitted to them."""
 
@@ -94,27 +105,72 @@ def fit_table(table: TidyTable, settings: FitSettings | None = None) -> FitResul
         settings.seed,
         noise_correlation(tuple(series.values()), settings.isoflop),
     )
-    families, cautions = {}, list(table.cautions)
+    families, warnings, other_warnings = {}, list(table.warnings), []
     for label, points in series.items():
         isoflop = None
         if len(points.budgets_K):
             isoflop = fit_isoflop(points, settings.isoflop, resampler)
-            cautions += isoflop.cautions
-        found = fit_surface(points, settings.huber_delta, resampler)
-        cautions += [found.caution] if isinstance(found, Refusal) else found.cautions
-        surface = None if isinstance(found, Refusal) else found
-        further = read_further(points, isoflop, surface, settings.huber_delta, resampler)
-        families[label] = FamilyFit(label, points, isoflop, surface, further)
-    families, form_cautions = _with_one_form_of_loss_law(families)
-    cautions += [*form_cautions, *shared_cautions([fit.further for fit in families.values()])]
+            warnings += isoflop.warnings
+        surface = fit_surface(points, settings.huber_delta, resampler)
+        warnings += [surface] if isinstance(surface, FitWarning) else surface.warnings
+        fitted = None if isinstance(surface, FitWarning) else surface
+        families[label], others = _series(points, isoflop, fitted, settings.huber_delta, resampler)
+        other_warnings.append(others)
+    families, form_warnings = _with_one_form_of_loss_law(families)
+    warnings += [*form_warnings, *_shared(other_warnings)]
     return FitResult(
-        families, settings, table.params_convention, table.flops_convention, tuple(cautions)
+        families, settings, table.params_convention, table.flops_convention, tuple(warnings)
     )
+
+
+def _series(
+    points: Points,
+    isoflop: IsoFlopFit | None,
+    surface: SurfaceFit | None,
+    huber_delta: float | Literal["auto"],
+    resampler: Resampler,
+) -> tuple[FamilyFit, list[FitWarning]]:
+    """One series with the parts beyond isoFLOP optima and surface, and the warnings on those."""
+    envelope = fit_envelope(points, resampler)
+    tokens = token_frontier(points, isoflop, surface)
+    holdout = hold_out(points, isoflop, huber_delta, resampler)
+    warnings = [part for part in (envelope, tokens, holdout) if isinstance(part, FitWarning)]
+    if isinstance(tokens, TokenFrontier):
+        warnings += tokens.warnings
+    if isinstance(holdout, HoldOut):
+        warnings += holdout.warnings(points.family)
+    if surface is not None and (test := lack_of_fit(points)) is not None:
+        warnings += test.warnings(points.family)
+    batch_laws = fit_batch_laws(points, resampler)
+    warnings += () if batch_laws is None else batch_laws.warnings
+    fit = FamilyFit(
+        family=points.family,
+        points=points,
+        isoflop=isoflop,
+        surface=surface,
+        envelope=None if isinstance(envelope, FitWarning) else envelope,
+        token_frontier=None if isinstance(tokens, FitWarning) else tokens,
+        holdout=None if isinstance(holdout, FitWarning) else holdout,
+        batch_laws=batch_laws,
+    )
+    return fit, warnings
+
+
+def _shared(by_series: Sequence[Sequence[FitWarning]]) -> list[FitWarning]:
+    """The warnings of all series; one that every series has is said once, without a label."""
+    unlabelled = [[dataclasses.replace(each, family=None) for each in own] for own in by_series]
+    result: list[FitWarning] = []
+    for own, plain in zip(by_series, unlabelled, strict=True):
+        for labelled, bare in zip(own, plain, strict=True):
+            said = bare if all(bare in others for others in unlabelled) else labelled
+            if said not in result:
+                result.append(said)
+    return result
 
 
 def _with_one_form_of_loss_law(
     families: dict[str, FamilyFit],
-) -> tuple[dict[str, FamilyFit], list[Caution]]:
+) -> tuple[dict[str, FamilyFit], list[FitWarning]]:
     """Loss laws with an offset if every series supports one, else pure laws for all.
 
     With an offset the exponent means something else (−0.05 becomes −0.15), so exponents of both
@@ -127,7 +183,9 @@ def _with_one_form_of_loss_law(
         message = (
             "the loss law bends towards an offset here, not in every series: all show pure laws"
         )
-        return families, [Caution("offset_in_some_series", message, label) for label in supporting]
+        return families, [
+            FitWarning("offset_in_some_series", message, label) for label in supporting
+        ]
     changed = {
         label: dataclasses.replace(
             families[label],
@@ -152,47 +210,88 @@ def to_json(result: FitResult) -> Json:
             "params": result.params_convention,
             "flops": result.flops_convention,
         },
-        "warnings": [caution.to_json() for caution in result.cautions],
+        "warnings": [warning.to_json() for warning in result.warnings],
     }
 
 
 def _family_json(fit: FamilyFit) -> Json:
-    return {
+    """`batch_laws` is there only for sources that vary the batch or the learning rate."""
+    answer: Json = {
         "n_runs": fit.points.n_runs,
         "isoflop": None if fit.isoflop is None else _isoflop_json(fit.isoflop),
         "surface": None if fit.surface is None else _surface_json(fit.surface),
-        **further_json(fit.further),
+        "envelope": None if fit.envelope is None else _envelope_json(fit.envelope),
+        "token_frontier": None,
+        "holdout": None if fit.holdout is None else _holdout_json(fit.holdout),
     }
+    if (tokens := fit.token_frontier) is not None:
+        answer["token_frontier"] = {
+            "limit": None if tokens.limit is None else [dict(vars(each)) for each in tokens.limit],
+            "along_optima": _law_json(tokens.along_optima),
+        }
+    if (laws := fit.batch_laws) is not None:
+        names = ("batch_by_tokens", "rate_by_batch", "rate_by_tokens")
+        answer["batch_laws"] = {name: _law_json(getattr(laws, name)) for name in names}
+    return answer
+
+
+def _law_json(law: PowerLaw | None) -> Json | None:
+    """A pure law, or null."""
+    if law is None:
+        return None
+    return {name: getattr(law, name) for name in ("coefficient", "exponent", "exponent_ci")}
 
 
 def _isoflop_json(fit: IsoFlopFit) -> Json:
-    loss_law = law_json(fit.loss_law)
+    names = (
+        "budget_flops", "params", "tokens", "loss", "n_points", "bracketed", "reason", "flops",
+        "params_ci", "tokens_ci", "loss_ci",
+    )  # fmt: skip
+    loss_law = _law_json(fit.loss_law)
     if loss_law is not None and fit.loss_law is not None:
         loss_law["offset"] = fit.loss_law.offset
     return {
         "method": fit.method,
-        "optima": [_optimum_json(optimum) for optimum in fit.optima],
-        "params_law": law_json(fit.params_law),
-        "tokens_law": law_json(fit.tokens_law),
+        "optima": [{name: getattr(each, name) for name in names} for each in fit.optima],
+        "params_law": _law_json(fit.params_law),
+        "tokens_law": _law_json(fit.tokens_law),
         "loss_law": loss_law,
-    }
-
-
-def _optimum_json(optimum: Optimum) -> Json:
-    names = ("budget_flops", "params", "tokens", "loss", "n_points", "bracketed", "reason", "flops")
-    intervals = ("params_ci", "tokens_ci", "loss_ci")
-    return {name: getattr(optimum, name) for name in names} | {
-        name: None if (interval := getattr(optimum, name)) is None else list(interval)
-        for name in intervals
     }
 
 
 def _surface_json(fit: SurfaceFit) -> Json:
     names = ("E", "A", "B", "alpha", "beta")
     return {name: getattr(fit, name) for name in names} | {
-        "ci": {name: list(fit.ci[name]) for name in names},
-        "profile_ci": {
-            name: None if interval is None else list(interval)
-            for name, interval in fit.profile_ci.items()
-        },
+        "ci": {name: fit.ci[name] for name in names},
+        "profile_ci": dict(fit.profile_ci),
+    }
+
+
+def _envelope_json(envelope: Envelope) -> Json:
+    return {
+        "n_points": envelope.n_points,
+        "n_runs": envelope.n_runs,
+        "params_law": _law_json(envelope.params_law),
+        "tokens_law": _law_json(envelope.tokens_law),
+        "loss_law": _law_json(envelope.loss_law),
+    }
+
+
+def _holdout_json(holdout: HoldOut) -> Json:
+    return {
+        "unit": holdout.unit,
+        "best": holdout.best,
+        "scores": {form: dict(vars(score)) for form, score in holdout.scores.items()},
+        "predictions": [_prediction_json(each) for each in holdout.predictions],
+    }
+
+
+def _prediction_json(prediction: HoldOutPrediction) -> Json:
+    return {
+        "form": prediction.form,
+        "n_train": prediction.n_train,
+        "flops": prediction.target.flops,
+        "observed": prediction.target.loss,
+        "predicted": prediction.loss,
+        "ci": prediction.ci,
     }

@@ -1,21 +1,9 @@
-"""Which form of the loss law predicts best: fit what cost less, predict what cost more.
+"""Which form of the loss law predicts best, by an expanding window in compute: fit what cost less,
+predict what cost more.
 
-Forms are compared by an expanding window in compute, never by their fit to the points they were
-fitted to:
-
-form      predicts L* at a larger budget by
-power     the pure law L*(C) = A · C^s through the optima of the smaller budgets
-offset    the law with an offset ≥ 0, in which the pure law is nested
-surface   E + A/N^alpha + B/D^beta through all points of the smaller budgets
-tied      the same with alpha = beta (`tied_surface`)
-
-Surfaces are read at the size and tokens of the larger budget's own optimum, where the loss is flat
-in both. Where a series has no isoFLOP structure the surfaces predict the final loss of the runs
-that cost more.
-
-The valleys of `pair` share their two shape exponents with the budgets that are held out; the level
-and the arms of a valley, which set L*, are its own. An interval holds the uncertainty of the law
-and the noise of the held-out optimum; how often it holds the optimum is its coverage.
+Where a series has no isoFLOP structure the surfaces predict the final loss of the runs that cost
+more. The curves of `pair` share their two exponents with the budgets that are held out; the level
+and the arms of a curve, which set L*, are its own.
 
 Suffixes: R resamples, K budgets.
 """
@@ -26,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.isoflop.isoflop import IsoFlopFit
 from analysis.stats.bootstrap import Resampler
 from analysis.stats.power_law import (
@@ -41,6 +29,8 @@ from analysis.surface.tied import TiedSurface, fit_tied_surface
 from analysis.tables.points import FloatArray, Points
 
 FormName = Literal["power", "offset", "surface", "tied"]
+"""The pure law L*(C) = A · C^s through the optima of the smaller budgets; that with an offset ≥ 0;
+E + A/N^alpha + B/D^beta through all their points; and the same with alpha = beta."""
 
 MIN_WINDOW = 3
 """Budgets: a line, and one point that could contradict it."""
@@ -63,7 +53,7 @@ LAW_NORMALS, TARGET_NORMALS = 10, 11
 
 
 @dataclass(frozen=True)
-class Target:
+class HoldOutTarget:
     """A loss to be predicted."""
 
     flops: float
@@ -76,13 +66,13 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class HoldOutPrediction:
     """One form's prediction of one target."""
 
     form: FormName
     n_train: int
     """Budgets, or points, that it rests on."""
-    target: Target
+    target: HoldOutTarget
     loss: float
     ci: tuple[float, float]
     """95 %."""
@@ -115,7 +105,7 @@ class HoldOut:
 
     unit: Literal["budgets", "points"]
     """What windows are counted in."""
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[HoldOutPrediction, ...]
     scores: dict[FormName, Score]
 
     @property
@@ -124,7 +114,7 @@ class HoldOut:
         form = min(self.scores, key=lambda form: self.scores[form].mean_abs_error)
         return form if self.scores[form].n >= MIN_PREDICTIONS else None
 
-    def cautions(self, family: str) -> tuple[Caution, ...]:
+    def warnings(self, family: str) -> tuple[FitWarning, ...]:
         """A remark where the surface would mislead who extrapolates with it."""
         best, surface = self.best, self.scores.get("surface")
         if best is None or surface is None or surface.coverage > HALF:
@@ -136,7 +126,7 @@ class HoldOut:
             f"the surface of what cost less misses what cost more by {surface.mean_abs_error:.1%} "
             f"({best}: {least:.1%}): do not extrapolate with it"
         )
-        return (Caution("surface_extrapolates_badly", message, family),)
+        return (FitWarning("surface_extrapolates_badly", message, family),)
 
 
 def hold_out(
@@ -144,10 +134,10 @@ def hold_out(
     isoflop: IsoFlopFit | None,
     huber_delta: float | Literal["auto"],
     resampler: Resampler,
-) -> HoldOut | Caution:
+) -> HoldOut | FitWarning:
     """Predict the costly part of a series from its cheap part, or say why that is impossible."""
     few = resampler.first(N_DRAWS)
-    predictions: list[Prediction] = []
+    predictions: list[HoldOutPrediction] = []
     unit: Literal["budgets", "points"] = "points"
     if isoflop is not None and len(isoflop.bracketed) > MIN_WINDOW:
         unit = "budgets"
@@ -163,23 +153,19 @@ def hold_out(
     scores = _scores(predictions)
     if not scores:
         message = "no hold-out: too few budgets or runs to leave the costly ones out"
-        return Caution("no_holdout", message, points.family)
+        return FitWarning("no_holdout", message, points.family)
     return HoldOut(unit, tuple(predictions), scores)
 
 
-def _optima(isoflop: IsoFlopFit) -> list[Target]:
+def _optima(isoflop: IsoFlopFit) -> list[HoldOutTarget]:
+    names: tuple[Literal["flops", "params", "tokens", "loss"], ...]
+    names = ("flops", "params", "tokens", "loss")
+    columns = [isoflop.values(name) for name in names]
     sd_K = np.std(isoflop.log_loss_RK, axis=0)
-    targets = []
-    for optimum, sd in zip(isoflop.bracketed, sd_K, strict=True):
-        params, tokens, loss = optimum.params, optimum.tokens, optimum.loss
-        assert params is not None, "a bracketed optimum has numbers"
-        assert tokens is not None
-        assert loss is not None
-        targets.append(Target(optimum.flops, params, tokens, loss, float(sd)))
-    return targets
+    return [HoldOutTarget(*row) for row in np.stack([*columns, sd_K], axis=1).tolist()]
 
 
-def _final_points(points: Points) -> list[Target]:
+def _final_points(points: Points) -> list[HoldOutTarget]:
     """The last point of every run, compute ascending; their noise is the surface's."""
     last = [
         int(np.flatnonzero(points.run_P == run)[np.argmax(points.tokens_P[points.run_P == run])])
@@ -187,7 +173,7 @@ def _final_points(points: Points) -> list[Target]:
     ]
     columns = (points.flops_P, points.params_P, points.tokens_P, points.loss_P)
     rows = sorted(tuple(float(column[i]) for column in columns) for i in last)
-    return [Target(flops, params, tokens, loss, 0.0) for flops, params, tokens, loss in rows]
+    return [HoldOutTarget(flops, params, tokens, loss, 0.0) for flops, params, tokens, loss in rows]
 
 
 def _up_to(points: Points, budget: float) -> Points:
@@ -196,7 +182,7 @@ def _up_to(points: Points, budget: float) -> Points:
     return points.take(spent_P <= budget)
 
 
-def _windows(targets: list[Target]) -> Iterator[tuple[int, list[Target]]]:
+def _windows(targets: list[HoldOutTarget]) -> Iterator[tuple[int, list[HoldOutTarget]]]:
     """How many to train on, from half of them to all but one, and what is then predicted."""
     n = len(targets)
     least = MIN_WINDOW if n < MIN_BUDGETS_FOR_OFFSET else MIN_WINDOW_FOR_OFFSET
@@ -218,8 +204,8 @@ class _Fitted:
     """A form fitted to the cheap part of a series."""
 
     form: FormName
-    loss: Callable[[Target], float]
-    draws: Callable[[Target], FloatArray]
+    loss: Callable[[HoldOutTarget], float]
+    draws: Callable[[HoldOutTarget], FloatArray]
     scatter: float
     """Relative standard deviation of optima about the form beyond their own noise."""
     point_noise: float
@@ -228,9 +214,7 @@ class _Fitted:
 
 def _laws(isoflop: IsoFlopFit, n_train: int, resampler: Resampler) -> list[_Fitted]:
     """The pure law and the law with an offset through the first optima."""
-    optima = isoflop.bracketed[:n_train]
-    flops_K = np.array([optimum.flops for optimum in optima])
-    loss_K = np.array([optimum.loss for optimum in optima], dtype=np.float64)
+    flops_K, loss_K = isoflop.values("flops")[:n_train], isoflop.values("loss")[:n_train]
     log_loss_RK = isoflop.log_loss_RK[:N_LAW_DRAWS, :n_train]
     normal_RK = resampler.normals(LAW_NORMALS, n_train)[:N_LAW_DRAWS]
     is_pair = isoflop.method == "pair"
@@ -254,58 +238,58 @@ def _law(form: FormName, law: PowerLaw) -> _Fitted:
 def _surfaces(
     train: Points, huber_delta: float | Literal["auto"], resampler: Resampler
 ) -> list[_Fitted]:
-    """Both surfaces, as far as the cheap points pin them down."""
+    """Both surfaces, as far as the cheap points pin them down.
+
+    They are read at the size and tokens of the target, about which its loss is flat in both.
+    """
     fitted = []
     surface = fit_surface(train, huber_delta, resampler)
     if isinstance(surface, SurfaceFit):
-        fitted.append(
-            _Fitted(
-                form="surface",
-                loss=lambda target: surface(target.params, target.tokens),
-                draws=lambda target: surface.draws_at(target.params, target.tokens),
-                scatter=0.0,
-                point_noise=surface.sigma,
-            )
-        )
+        fitted.append(_of_surface("surface", surface, surface.sigma))
     tied = fit_tied_surface(train, resampler)
     if isinstance(tied, TiedSurface):
-        fitted.append(
-            _Fitted(
-                form="tied",
-                loss=lambda target: tied(target.params, target.tokens),
-                draws=lambda target: tied.draws(target.params, target.tokens),
-                scatter=0.0,
-                point_noise=tied.sigma / float(np.mean(train.loss_P)),
-            )
-        )
+        fitted.append(_of_surface("tied", tied, tied.sigma / float(np.mean(train.loss_P))))
     return fitted
 
 
+def _of_surface(form: FormName, surface: SurfaceFit | TiedSurface, noise: float) -> _Fitted:
+    return _Fitted(
+        form=form,
+        loss=lambda target: surface(target.params, target.tokens),
+        draws=lambda target: surface.draws_at(target.params, target.tokens),
+        scatter=0.0,
+        point_noise=noise,
+    )
+
+
 def _predict(
-    fitted: list[_Fitted], n_train: int, targets: list[Target], resampler: Resampler
-) -> list[Prediction]:
+    fitted: list[_Fitted], n_train: int, targets: list[HoldOutTarget], resampler: Resampler
+) -> list[HoldOutPrediction]:
     normal_RT = resampler.normals(TARGET_NORMALS, len(targets))
     predictions = []
     for form in fitted:
         for index, target in enumerate(targets):
+            # The uncertainty of the form, and the noise of what is held out.
             sd = float(np.hypot(target.log_sd or form.point_noise, form.scatter))
             draws_R = form.draws(target)
             noise_R = np.exp(sd * normal_RT[: len(draws_R), index])
             ends = percentile_interval(draws_R * noise_R)
-            predictions.append(Prediction(form.form, n_train, target, form.loss(target), ends))
+            predictions.append(
+                HoldOutPrediction(form.form, n_train, target, form.loss(target), ends)
+            )
     return predictions
 
 
-def _scores(predictions: list[Prediction]) -> dict[FormName, Score]:
+def _scores(predictions: list[HoldOutPrediction]) -> dict[FormName, Score]:
     """Scores of the forms that could be fitted to most windows, over the same targets."""
-    of_form: dict[FormName, list[Prediction]] = {}
+    of_form: dict[FormName, list[HoldOutPrediction]] = {}
     for prediction in predictions:
         of_form.setdefault(prediction.form, []).append(prediction)
     most = max((len(made) for made in of_form.values()), default=0)
     return {form: _score(made) for form, made in of_form.items() if len(made) == most}
 
 
-def _score(predictions: list[Prediction]) -> Score:
+def _score(predictions: list[HoldOutPrediction]) -> Score:
     error = np.abs([prediction.error for prediction in predictions])
     return Score(
         n=len(predictions),

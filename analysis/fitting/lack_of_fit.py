@@ -1,13 +1,7 @@
-"""Whether one surface can describe all valleys: the surface against `pair`, which contains it.
+"""Whether one surface describes all isoFLOP curves: it against `pair`, which contains it.
 
-A surface E + A/N^alpha + B/D^beta is `pair` with the same level and the same arms in every budget,
-5 coefficients instead of 3K + 2. If freeing them lowers the squared error by more than noise would,
-the surface bends away from the data somewhere, and the numbers read off it far from the data
-inherit that; the valleys do not. The test is the F test of nested least squares on relative
-residuals.
-
-It needs independent points: where runs are observed at several budgets their luck is shared, and
-no test is made.
+Where it does not, the surface bends away from the data, and the numbers read off it far from the
+data inherit that.
 
 Suffixes: P points.
 """
@@ -15,8 +9,9 @@ Suffixes: P points.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import fdtrc, ndtri
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.isoflop.curves import pair_minima
 from analysis.isoflop.isoflop import usable_budgets
 from analysis.surface.solver import SurfaceProblem, log_residuals, minimise
@@ -31,7 +26,7 @@ Z_LIMIT = 3.09
 
 @dataclass(frozen=True)
 class LackOfFit:
-    """The F test of the surface against `pair`."""
+    """The F test of nested least squares on relative residuals."""
 
     f: float
     """Fall of the squared error per coefficient freed, over the variance about `pair`."""
@@ -41,7 +36,7 @@ class LackOfFit:
     noise_ratio: float
     """Scatter about the surface over scatter about `pair`, each per degree of freedom."""
 
-    def cautions(self, family: str) -> tuple[Caution, ...]:
+    def warnings(self, family: str) -> tuple[FitWarning, ...]:
         """A remark where the surface misses structure."""
         if self.z < Z_LIMIT:
             return ()
@@ -49,11 +44,11 @@ class LackOfFit:
             f"separate valleys fit better than one surface (F = {self.f:.1f} on {self.dof[0]} and "
             f"{self.dof[1]}; scatter {self.noise_ratio:.2f}×): it misses structure"
         )
-        return (Caution("surface_lacks_fit", message, family),)
+        return (FitWarning("surface_lacks_fit", message, family),)
 
 
 def lack_of_fit(points: Points) -> LackOfFit | None:
-    """Test one series; None where budgets or points are too few, or points share their runs."""
+    """Test one series; None where budgets or points are too few, or points share their luck."""
     if points.has_shared_runs:
         return None
     grid, _ = usable_budgets(points)
@@ -71,15 +66,11 @@ def lack_of_fit(points: Points) -> LackOfFit | None:
     surface_error = float(
         np.sum(log_residuals(problem, minimise(problem, np.inf).theta_R5[0]) ** 2)
     )
+    # `pair` has a level and two arms per budget and two exponents, the surface 5 coefficients.
     freed = 3 * grid.n_budgets + 2 - 5
     variance = max(pair_error / dof_pair, 1e-20)  # noise-free: the rest is rounding
     f = max(surface_error - pair_error, 0.0) / freed / variance
     surface_variance = surface_error / (len(loss_P) - 5)
     ratio = float(np.sqrt(surface_variance / variance))
-    return LackOfFit(f, (freed, dof_pair), _normal_deviate(f, freed, dof_pair), ratio)
-
-
-def _normal_deviate(f: float, dof_1: int, dof_2: int) -> float:
-    """Normal deviate with the tail of an F value, by the cube root (Paulson 1942)."""
-    a, b, root = 2 / (9 * dof_1), 2 / (9 * dof_2), float(np.cbrt(f))
-    return float(((1 - b) * root - (1 - a)) / np.sqrt(b * root**2 + a))
+    deviate = float(-ndtri(fdtrc(freed, dof_pair, f)))  # of the same tail probability
+    return LackOfFit(f, (freed, dof_pair), deviate, ratio)

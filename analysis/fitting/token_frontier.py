@@ -1,16 +1,5 @@
 """The token-bound frontier L*(D): the loss that a series reaches when tokens, not compute, run out.
 
-Two readings, which are not the same:
-
-*limit*, the infimum over all sizes of the surface, inf_N L(N, D) = E + B / D^beta: compute is free
-and the model is as large as it pays to be, each token seen once. It lies below every measured loss
-and extrapolates in N; `loss_at_largest_size`, the surface at the largest size that was trained,
-says how far.
-
-*along the optima*, L*(D) = A · D^s through the compute-optimal points, D* on the axis: what the
-GIDD study (arXiv 2512.10858) draws. No size is free here; it is the frontier L*(C) indexed by its
-tokens, its exponent s is that of L*(C) over that of D*(C), and it adds no information to them.
-
 Suffixes: R resamples, K budgets.
 """
 
@@ -18,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.isoflop.isoflop import IsoFlopFit
 from analysis.stats.power_law import PowerLaw, percentile_interval
 from analysis.surface.surface import SurfaceFit
@@ -49,31 +38,34 @@ class TokenPoint:
 
 @dataclass(frozen=True)
 class TokenFrontier:
-    """Both readings; either may be None, not both."""
+    """Two definitions that differ; either may be None, not both."""
 
     limit: tuple[TokenPoint, ...] | None
-    """None without a surface."""
+    """inf_N L(N, D) = E + B / D^beta: compute is free and each token is seen once. It lies below
+    every measured loss and extrapolates in N. None without a surface."""
     along_optima: PowerLaw | None
-    """In tokens, not FLOPs; None with fewer than two bracketed budgets."""
-    cautions: tuple[Caution, ...] = ()
+    """L*(D) = A · D^s through the compute-optimal points, as the GIDD study draws it
+    (arXiv 2512.10858): s is the exponent of L*(C) over that of D*(C). None with fewer than two
+    bracketed budgets."""
+    warnings: tuple[FitWarning, ...] = ()
 
 
 def token_frontier(
     points: Points, isoflop: IsoFlopFit | None, surface: SurfaceFit | None
-) -> TokenFrontier | Caution:
-    """Read L*(D) off what is fitted already, or say that neither part is there."""
+) -> TokenFrontier | FitWarning:
+    """Read L*(D) off what is fitted already, or say why there is nothing to read."""
     limit = None if surface is None else _limit(points, surface)
-    cautions = () if limit is None else _reach(points.family, limit)
-    if any(caution.code == "token_limit_out_of_reach" for caution in cautions):
+    warnings = () if limit is None else _reach(points.family, limit)
+    if any(warning.code == "token_limit_out_of_reach" for warning in warnings):
         limit = None
     along_optima = None if isoflop is None else _along_optima(isoflop)
     if limit is None and along_optima is None:
         message = "no token-bound frontier: neither a surface nor two bracketed budgets"
-        return cautions[0] if cautions else Caution("no_token_frontier", message, points.family)
-    return TokenFrontier(limit, along_optima, cautions)
+        return warnings[0] if warnings else FitWarning("no_token_frontier", message, points.family)
+    return TokenFrontier(limit, along_optima, warnings)
 
 
-def _reach(family: str, limit: tuple[TokenPoint, ...]) -> tuple[Caution, ...]:
+def _reach(family: str, limit: tuple[TokenPoint, ...]) -> tuple[FitWarning, ...]:
     """How far the largest size is from the limit, where that is far."""
     gap = limit[-1].loss_at_largest_size / limit[-1].loss - 1.0
     if gap < REMARKED_GAP:
@@ -81,8 +73,8 @@ def _reach(family: str, limit: tuple[TokenPoint, ...]) -> tuple[Caution, ...]:
     where = f"the loss of the largest size lies {gap:.0%} above the limit N → ∞"
     if gap < LARGEST_GAP:
         message = f"{where}: the token-bound frontier extrapolates in N"
-        return (Caution("token_limit_extrapolates", message, family),)
-    return (Caution("token_limit_out_of_reach", f"{where}: no limit is stated", family),)
+        return (FitWarning("token_limit_extrapolates", message, family),)
+    return (FitWarning("token_limit_out_of_reach", f"{where}: no limit is stated", family),)
 
 
 def _limit(points: Points, surface: SurfaceFit) -> tuple[TokenPoint, ...]:
@@ -100,15 +92,12 @@ def _limit(points: Points, surface: SurfaceFit) -> tuple[TokenPoint, ...]:
 
 
 def _along_optima(isoflop: IsoFlopFit) -> PowerLaw | None:
-    if len(isoflop.bracketed) < 2:
-        return None
-    tokens_K = np.array([optimum.tokens for optimum in isoflop.bracketed], dtype=np.float64)
-    loss_K = np.array([optimum.loss for optimum in isoflop.bracketed], dtype=np.float64)
-    if np.ptp(np.log(tokens_K)) < np.log(MIN_TOKENS_RATIO):
+    log_tokens_K, log_loss_K = np.log(isoflop.values("tokens")), np.log(isoflop.values("loss"))
+    if len(log_tokens_K) < 2 or np.ptp(log_tokens_K) < np.log(MIN_TOKENS_RATIO):
         return None
     return loss_along_tokens(
-        np.vstack([np.log(tokens_K), isoflop.log_tokens_RK]),
-        np.vstack([np.log(loss_K), isoflop.log_loss_RK]),
+        np.vstack([log_tokens_K, isoflop.log_tokens_RK]),
+        np.vstack([log_loss_K, isoflop.log_loss_RK]),
     )
 
 
@@ -121,14 +110,5 @@ def loss_along_tokens(log_tokens_RK: FloatArray, log_loss_RK: FloatArray) -> Pow
     slope_R = np.sum(x_RK * log_loss_RK, axis=1) / np.sum(x_RK**2, axis=1)
     intercept_R = log_loss_RK.mean(axis=1) - slope_R * log_tokens_RK.mean(axis=1)
     residual_K = log_loss_RK[0] - intercept_R[0] - slope_R[0] * log_tokens_RK[0]
-    return PowerLaw(
-        coefficient=float(np.exp(intercept_R[0])),
-        exponent=float(slope_R[0]),
-        exponent_ci=percentile_interval(slope_R[1:]),
-        offset=None,
-        n_budgets=log_tokens_RK.shape[1],
-        scatter=float(np.std(residual_K)),
-        exponent_R=slope_R[1:],
-        log_coefficient_R=intercept_R[1:],
-        offset_R=np.zeros(len(slope_R) - 1),
-    )
+    scatter = float(np.std(residual_K))
+    return PowerLaw.from_lines(slope_R, intercept_R, len(residual_K), scatter)

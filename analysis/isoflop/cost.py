@@ -47,7 +47,7 @@ class CostPerToken:
         result: FloatArray = np.clip(self.polynomial.deriv()(inside), *SLOPES)
         return result
 
-    def log_tokens(self, log_params: FloatArray, log_flops: float) -> FloatArray:
+    def log_tokens(self, log_params: FloatArray, log_flops: FloatArray | float) -> FloatArray:
         """Log of the tokens that a model trains on at a budget."""
         inside = np.clip(log_params, self.low, self.high)
         log_cost = self.polynomial(inside) + self.slope(inside) * (log_params - inside)

@@ -1,13 +1,9 @@
 """The budget at which two frontiers meet: where the better series changes.
 
-Read off both frontiers, and looked for up to SEARCHED_DECADES beyond their budgets; what lies
-beyond them is flagged. Where there are several, the one nearest to the budgets counts.
-
 Suffixes: R resamples (row 0 is the estimate), G grid of log FLOPs.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,13 +12,14 @@ from analysis.stats.power_law import percentile_interval
 from analysis.tables.points import FloatArray
 
 SEARCHED_DECADES = 3.0
+"""Beyond the budgets of both series."""
 N_GRID = 241
-MIN_CROSSING_SHARE = 0.975
+MIN_CROSSOVER_SHARE = 0.975
 """With fewer resamples that cross at all, an end of the interval is unknown."""
 
 
 @dataclass(frozen=True)
-class Crossing:
+class Crossover:
     """Where the compute-optimal losses of two series are equal."""
 
     flops: float
@@ -33,19 +30,11 @@ class Crossing:
     extrapolated: bool
     """Outside the budgets that both series have."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Finite numbers and null."""
-        ci = None if self.ci is None else list(self.ci)
-        return {
-            "flops": self.flops,
-            "ci": ci,
-            "share": self.share,
-            "extrapolated": self.extrapolated,
-        }
 
-
-def crossing(own: Frontier, other: Frontier) -> Crossing | None:
-    """Where two frontiers meet; None where the estimates do not within the decades searched."""
+def crossover(own: Frontier, other: Frontier) -> Crossover | None:
+    """Where two frontiers meet, at the place nearest to the budgets of both; None where the
+    estimates do not within the decades searched.
+    """
     low = max(own.log_flops_K[0], other.log_flops_K[0])
     high = min(own.log_flops_K[-1], other.log_flops_K[-1])
     margin = SEARCHED_DECADES * np.log(10)
@@ -58,8 +47,8 @@ def crossing(own: Frontier, other: Frontier) -> Crossing | None:
         return None
     draws_R = where_R[1:][np.isfinite(where_R[1:])]
     share = len(draws_R) / max(1, len(where_R) - 1)
-    ends = percentile_interval(draws_R) if share >= MIN_CROSSING_SHARE else None
-    return Crossing(
+    ends = percentile_interval(draws_R) if share >= MIN_CROSSOVER_SHARE else None
+    return Crossover(
         flops=float(np.exp(where_R[0])),
         ci=None if ends is None else (float(np.exp(ends[0])), float(np.exp(ends[1]))),
         share=share,

@@ -1,8 +1,7 @@
-"""The three ways to draw an isoFLOP valley and to find its lowest point, on all resamples at once.
+"""The three methods that fit an isoFLOP curve and find its lowest point, on all resamples at once.
 
-Each takes a `Grid` of budgets and losses of shape (R, P) and returns `Minima`. A resample that
-loses its minimum lands on the better end of the sampled sizes instead of vanishing, so every draw
-is a number and intervals are not computed on the lucky resamples only.
+Each takes losses of shape (R, P). A resample without a minimum lands on the better end of the
+sampled sizes, so that intervals do not rest on the lucky resamples only.
 
 Suffixes: R resamples, P points, K budgets, Q positions along a drawn curve.
 """
@@ -25,8 +24,8 @@ N_AKIMA = 401
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The points of one series at K budgets, each with enough sizes to draw a valley."""
+class BudgetGrid:
+    """The points of one series at K budgets, each with enough sizes to draw a curve."""
 
     points: Points
     budget_P: IntArray
@@ -65,7 +64,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Minima:
-    """Lowest points of the valleys, with the fitted values behind them."""
+    """Lowest points of the curves, with the fitted values behind them."""
 
     log_params_RK: FloatArray
     log_tokens_RK: FloatArray
@@ -82,13 +81,13 @@ class Minima:
     """alpha and beta of the first resample, where the method has them."""
 
 
-def drawn_sizes(grid: Grid) -> FloatArray:
+def drawn_sizes(grid: BudgetGrid) -> FloatArray:
     """Log params at which curves are drawn, shape (Q, K)."""
     return np.linspace(*grid.ends(), N_DRAWN)
 
 
-def pair_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
-    """Valleys c + p·N^(−alpha) + r·D^(−beta) that share alpha and beta."""
+def pair_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
+    """Curves c + p·N^(−alpha) + r·D^(−beta) that share alpha and beta."""
     log_params_P, log_tokens_P = np.log(grid.points.params_P), np.log(grid.points.tokens_P)
     origin = float(log_params_P.mean())
     count_K = np.bincount(grid.budget_P)
@@ -105,7 +104,10 @@ def pair_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
         return fit.loss(log_params - origin, grid.log_tokens(log_params) - tokens_origin_K)
 
     vertex_RK, has_minimum_RK = _pair_vertex(grid, fit, origin, tokens_origin_K)
-    log_params_RK, is_interior_RK = _within_sizes(grid, vertex_RK, has_minimum_RK, loss_at)
+    low_K, high_K = grid.ends()
+    is_interior_RK = has_minimum_RK & (vertex_RK > low_K) & (vertex_RK < high_K)
+    lower_end_RK = np.where(loss_at(low_K) < loss_at(high_K), low_K, high_K)
+    log_params_RK = np.where(is_interior_RK, vertex_RK, lower_end_RK)
     drawn_QK = fit.first.loss(
         drawn_sizes(grid) - origin, grid.log_tokens(drawn_sizes(grid)) - tokens_origin_K
     )
@@ -122,7 +124,7 @@ def pair_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
 
 
 def _pair_vertex(
-    grid: Grid, fit: PairFit, origin: float, tokens_origin_K: FloatArray
+    grid: BudgetGrid, fit: PairFit, origin: float, tokens_origin_K: FloatArray
 ) -> tuple[FloatArray, BoolArray]:
     """Root of dL/dlog N along each budget, and whether both arms rise, each (R, K).
 
@@ -150,7 +152,7 @@ def _pair_vertex(
     return position_RK, rises
 
 
-def parabola_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
+def parabola_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
     """Least-squares parabolas in log params, unweighted; tokens from parabolas in log tokens.
 
     As published (Hoffmann et al. 2022, approach 2, and both studies behind this project).
@@ -188,7 +190,7 @@ class _Parabolas:
     basis_Pc: FloatArray
 
 
-def _parabolas(grid: Grid, x_P: FloatArray, loss_RP: FloatArray) -> _Parabolas:
+def _parabolas(grid: BudgetGrid, x_P: FloatArray, loss_RP: FloatArray) -> _Parabolas:
     n_resamples = len(loss_RP)
     shape = (n_resamples, grid.n_budgets)
     coefficient_RK3 = np.empty((*shape, 3))
@@ -220,7 +222,7 @@ def _parabolas(grid: Grid, x_P: FloatArray, loss_RP: FloatArray) -> _Parabolas:
     )
 
 
-def akima_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
+def akima_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
     """Akima splines through the mean loss of each size, in log params (arXiv 2406.19146).
 
     They pass through every point, so the noise is judged from the parabola's residuals instead.
@@ -257,20 +259,7 @@ def akima_minima(grid: Grid, loss_RP: FloatArray) -> Minima:
     )
 
 
-def _within_sizes(
-    grid: Grid,
-    vertex_RK: FloatArray,
-    has_minimum_RK: BoolArray,
-    loss_at: Callable[[FloatArray], FloatArray],
-) -> tuple[FloatArray, BoolArray]:
-    """The vertex where it lies within the sampled sizes, else the lower end; and which it was."""
-    low_K, high_K = grid.ends()
-    inside_RK = has_minimum_RK & (vertex_RK > low_K) & (vertex_RK < high_K)
-    lower_end_RK = np.where(loss_at(low_K) < loss_at(high_K), low_K, high_K)
-    return np.where(inside_RK, vertex_RK, lower_end_RK), inside_RK
-
-
-MINIMA: dict[IsoFlopMethod, Callable[[Grid, FloatArray], Minima]] = {
+MINIMA: dict[IsoFlopMethod, Callable[[BudgetGrid, FloatArray], Minima]] = {
     "pair": pair_minima,
     "parabola": parabola_minima,
     "akima": akima_minima,

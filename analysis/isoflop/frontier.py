@@ -1,11 +1,7 @@
 """The compute-optimal frontier L*(C) of one series as a curve that can be read in both directions.
 
-Between the bracketed budgets a monotone cubic in log–log axes joins their optima (Fritsch and
-Butland 1984). Straight lines would cut the frontier's bend: an error of 3 % in compute where
-budgets are a factor 5 apart. Beyond them it continues as the series' loss law does, from the
-outermost optimum. So inside the data no functional form is assumed, and what lies outside is
-exactly what is flagged as extrapolated. A frontier cannot rise with compute: a resample whose loss
-does is replaced by its running minimum.
+Between the bracketed budgets a monotone cubic in log–log axes joins their optima; beyond them the
+curve continues as the series' loss law does. So inside the data no functional form is assumed.
 
 Suffixes: R resamples, K budgets; row 0 of every array is the estimate itself, the others are draws.
 """
@@ -71,7 +67,11 @@ class Frontier:
 
     @cached_property
     def _slope_RK(self) -> FloatArray:
-        """Slopes of log loss at the knots that keep the cubics monotone."""
+        """Slopes of log loss at the knots that keep the cubics monotone (Fritsch and Butland 1984).
+
+        Straight lines would cut the frontier's bend: an error of 3 % in compute where budgets are a
+        factor 5 apart.
+        """
         width_K = np.diff(self.log_flops_K)
         chord_RK = np.diff(self.log_loss_RK, axis=1) / width_K
         slope_RK = np.empty_like(self.log_loss_RK)
@@ -83,12 +83,12 @@ class Frontier:
         blend = weight_left * right + (1 - weight_left) * left
         falls = (left < 0) & (right < 0)
         slope_RK[:, 1:-1] = np.where(falls, left * right / np.where(falls, blend, 1.0), 0.0)
-        for end, inner in ((0, 0), (-1, -1)):
-            neighbour = slope_RK[:, 1 if end == 0 else -2]
-            # Where the bend continues, the end is as much steeper than its chord as the neighbour
-            # is flatter; never beyond three chords, where monotony would end.
-            outer = 1.5 * chord_RK[:, inner] - 0.5 * neighbour
-            slope_RK[:, end] = np.clip(outer, 3 * chord_RK[:, inner], 0.0)
+        # Where the bend continues, an end is as much steeper than its chord as its neighbour is
+        # flatter; never beyond three chords, where monotony would end. (SciPy's Pchip takes a
+        # three-point difference there.)
+        for end, neighbour in ((0, 1), (-1, -2)):
+            outer = 1.5 * chord_RK[:, end] - 0.5 * slope_RK[:, neighbour]
+            slope_RK[:, end] = np.clip(outer, 3 * chord_RK[:, end], 0.0)
         return slope_RK
 
     def _between(self, left_R: IntArray, share_R: FloatArray) -> FloatArray:
@@ -128,10 +128,10 @@ def frontier(fit: IsoFlopFit | None) -> Frontier | None:
     """The frontier of a series, or None where fewer than two budgets are bracketed."""
     if fit is None or fit.loss_law is None:
         return None
-    estimate_K = np.log([optimum.loss for optimum in fit.bracketed if optimum.loss is not None])
-    log_loss_RK = np.vstack([estimate_K[None], fit.log_loss_RK])
+    log_loss_RK = np.vstack([np.log(fit.values("loss")), fit.log_loss_RK])
     return Frontier(
-        log_flops_K=np.log([optimum.flops for optimum in fit.bracketed]),
+        log_flops_K=np.log(fit.values("flops")),
+        # A frontier cannot rise with compute.
         log_loss_RK=np.minimum.accumulate(log_loss_RK, axis=1),
         exponent_R=np.concatenate([[fit.loss_law.exponent], fit.loss_law.exponent_R]),
         offset_R=np.concatenate([[fit.loss_law.offset or 0.0], fit.loss_law.offset_R]),

@@ -1,9 +1,6 @@
 """Compute-optimal size, tokens and loss per budget, and the power laws through them.
 
-A budget enters the laws only if its valley is *bracketed*: the curve has a minimum strictly between
-the smallest and the largest size, the lowest measured size is neither of them, both arms rise
-above the noise, and the interval of the minimum excludes some of the sizes. What is left out is
-named with the reason.
+A budget enters the laws only if its curve is bracketed; what is left out is named with the reason.
 
 Suffixes: R resamples, P points, K budgets.
 """
@@ -14,12 +11,17 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.isoflop.cost import cost_polynomial
-from analysis.isoflop.curves import MINIMA, Grid, IsoFlopMethod, Minima, drawn_sizes
-from analysis.stats.bootstrap import Noise, Resampler
-from analysis.stats.power_law import PowerLaw, fit_power_law, law_with_offset, percentile_interval
-from analysis.stats.weights import inverse_variance_weights
+from analysis.isoflop.curves import MINIMA, BudgetGrid, IsoFlopMethod, Minima, drawn_sizes
+from analysis.stats.bootstrap import HUBER_SIGMAS, Noise, Resampler
+from analysis.stats.power_law import (
+    PowerLaw,
+    fit_power_law,
+    inverse_variance_weights,
+    law_with_offset,
+    percentile_interval,
+)
 from analysis.tables.points import FloatArray, Points, n_levels
 
 MIN_SIZES = 4
@@ -31,8 +33,6 @@ MAX_FLOPS_SPREAD = 0.5
 MIN_RISE = 0.002
 """Smallest rise of both arms, as a fraction of the loss."""
 RISE_IN_SIGMAS = 2.0
-HUBER_SIGMAS = 1.345
-"""95 % efficiency on Gaussian noise."""
 N_REWEIGHTINGS = 6
 MIN_TEMPER = 1e-3
 """Least share of its weight that a bad point keeps, so that no budget loses all of it."""
@@ -74,7 +74,7 @@ class Optimum:
     loss_ci: tuple[float, float] | None = None
     curve_params: tuple[float, ...] = field(default=(), repr=False)
     curve_loss: tuple[float, ...] = field(default=(), repr=False)
-    """The fitted valley for drawing, bracketed or not; empty with too few sizes."""
+    """The fitted curve for drawing, bracketed or not; empty with too few sizes."""
 
 
 @dataclass(frozen=True)
@@ -83,65 +83,70 @@ class IsoFlopFit:
 
     method: IsoFlopMethod
     optima: tuple[Optimum, ...]
-    params_law: PowerLaw | None
-    tokens_law: PowerLaw | None
-    loss_law: PowerLaw | None
-    offset_law: PowerLaw | None
-    """The loss law with an offset, where this series by itself supports one."""
     noise: float | None
-    """Relative standard deviation of the losses about the valleys."""
+    """Relative standard deviation of the losses about the curves."""
     exponents: tuple[float, float] | None
-    """alpha and beta shared by the valleys, of method `pair`."""
+    """alpha and beta shared by the curves, of method `pair`."""
     log_params_RK: FloatArray = field(repr=False, compare=False)
     log_tokens_RK: FloatArray = field(repr=False, compare=False)
     log_loss_RK: FloatArray = field(repr=False, compare=False)
     """Bootstrap draws of the bracketed optima, budgets ascending."""
     residual_P: FloatArray = field(repr=False, compare=False)
-    """Relative residuals of the losses about the valleys, before what the fit absorbed."""
-    cautions: tuple[Caution, ...] = ()
+    """Relative residuals of the losses about the curves, before what the fit absorbed."""
+    params_law: PowerLaw | None = None
+    tokens_law: PowerLaw | None = None
+    loss_law: PowerLaw | None = None
+    offset_law: PowerLaw | None = None
+    """The loss law with an offset, where this series by itself supports one."""
+    warnings: tuple[FitWarning, ...] = ()
 
     @property
     def bracketed(self) -> tuple[Optimum, ...]:
         """The optima that the laws rest on."""
         return tuple(optimum for optimum in self.optima if optimum.bracketed)
 
+    def values(self, name: Literal["flops", "params", "tokens", "loss"]) -> FloatArray:
+        """A number of every bracketed optimum, (K,)."""
+        return np.array([getattr(each, name) for each in self.bracketed], dtype=np.float64)
+
 
 def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> IsoFlopFit:
-    """Fit the valleys of one series, judge them, and fit the laws through the bracketed ones."""
+    """Fit the curves of one series, judge them, and fit the laws through the bracketed ones."""
     grid, left_out = usable_budgets(points)
-    cautions = [_left_out_caution(points.family, optimum) for optimum in left_out]
+    warnings = [_left_out_warning(points.family, optimum) for optimum in left_out]
     if grid is None:
-        return _empty(points, method, left_out, cautions)
+        return _empty(points, method, left_out, warnings)
     used, more = _method_for(grid, method)
-    cautions += [*_uneven_budgets(grid), *more]
+    warnings += [*_uneven_budgets(grid), *more]
     grid = _tempered(_weigh_by_stderr(grid)) if used == "pair" else grid
     minima = MINIMA[used](grid, grid.points.loss_P[None])
-    noise = _noise(grid, minima)
+    # In relative units, tempering apart: what counts less is noise all the same.
+    residual_P = (grid.points.loss_P - minima.fitted_P) / np.sqrt(grid.variance_P)
+    temper_P = grid.weight_P * grid.variance_P
+    noise = Noise(residual_P, minima.basis_Pc, grid.points.run_P, temper_P)
     draws = _resampled(grid, used, minima, resampler.wild_noise(grid.points, noise))
     judged = [_judge(grid, minima, draws, noise, k) for k in range(grid.n_budgets)]
     optima = sorted([*judged, *left_out], key=lambda optimum: optimum.budget_flops)
-    cautions += [_left_out_caution(points.family, o) for o in judged if not o.bracketed]
+    warnings += [_left_out_warning(points.family, o) for o in judged if not o.bracketed]
     bracketed_K = np.array([optimum.bracketed for optimum in judged])
     fit = IsoFlopFit(
         method=used,
         optima=tuple(optima),
-        params_law=None,
-        tokens_law=None,
-        loss_law=None,
-        offset_law=None,
         noise=noise.sigma,
         exponents=minima.exponents,
         log_params_RK=draws.log_params_RK[:, bracketed_K],
         log_tokens_RK=draws.log_tokens_RK[:, bracketed_K],
         log_loss_RK=np.log(draws.loss_RK[:, bracketed_K]),
         residual_P=noise.scaled_residual_P,
-        cautions=tuple(cautions),
+        warnings=tuple(warnings),
     )
     return with_laws(fit, points.family, resampler, weighted=used == "pair")
 
 
-def usable_budgets(points: Points, min_sizes: int = MIN_SIZES) -> tuple[Grid | None, list[Optimum]]:
-    """Budgets with enough sizes as a `Grid`, and the others as unbracketed optima."""
+def usable_budgets(
+    points: Points, min_sizes: int = MIN_SIZES
+) -> tuple[BudgetGrid | None, list[Optimum]]:
+    """Budgets with enough sizes as a `BudgetGrid`, and the others as unbracketed optima."""
     usable, left_out = [], []
     for budget in points.budgets_K:
         mine = points.budget_P == budget
@@ -156,7 +161,7 @@ def usable_budgets(points: Points, min_sizes: int = MIN_SIZES) -> tuple[Grid | N
     in_order = in_budget[np.argsort(points.budget_P[in_budget], kind="stable")]
     chosen = points.take(in_order)
     budget_P = np.searchsorted(np.array(usable), chosen.budget_P).astype(np.int64)
-    return Grid(
+    return BudgetGrid(
         points=chosen,
         budget_P=budget_P,
         nominal_K=np.array(usable),
@@ -167,7 +172,7 @@ def usable_budgets(points: Points, min_sizes: int = MIN_SIZES) -> tuple[Grid | N
     ), left_out
 
 
-def _uneven_budgets(grid: Grid) -> list[Caution]:
+def _uneven_budgets(grid: BudgetGrid) -> list[FitWarning]:
     """A remark where points of a budget did not spend alike, as under another FLOP convention."""
     log_flops_P = np.log(grid.points.flops_P)
     spread = [float(np.ptp(log_flops_P[grid.budget_P == k])) for k in range(grid.n_budgets)]
@@ -178,10 +183,10 @@ def _uneven_budgets(grid: Grid) -> list[Caution]:
         f"points of budget {grid.nominal_K[worst]:.3g} differ by {np.exp(spread[worst]):.2f}× in "
         "FLOPs; method pair allows for it, parabola and akima do not"
     )
-    return [Caution("uneven_budget", message, grid.points.family, float(grid.nominal_K[worst]))]
+    return [FitWarning("uneven_budget", message, grid.points.family, float(grid.nominal_K[worst]))]
 
 
-def _method_for(grid: Grid, method: IsoFlopMethod) -> tuple[IsoFlopMethod, list[Caution]]:
+def _method_for(grid: BudgetGrid, method: IsoFlopMethod) -> tuple[IsoFlopMethod, list[FitWarning]]:
     n_points, n_coefficients = len(grid.points.loss_P), 3 * grid.n_budgets + 2
     if method != "pair" or n_points - n_coefficients >= MIN_PAIR_DOF:
         return method, []
@@ -189,10 +194,10 @@ def _method_for(grid: Grid, method: IsoFlopMethod) -> tuple[IsoFlopMethod, list[
         f"{n_points} points at {grid.n_budgets} budgets are too few for method pair "
         f"({n_coefficients} coefficients); parabolas are drawn instead"
     )
-    return "parabola", [Caution("parabola_instead_of_pair", message, grid.points.family)]
+    return "parabola", [FitWarning("parabola_instead_of_pair", message, grid.points.family)]
 
 
-def _weigh_by_stderr(grid: Grid) -> Grid:
+def _weigh_by_stderr(grid: BudgetGrid) -> BudgetGrid:
     """Weights that count imprecise losses less, where the source states standard errors."""
     loss_P = grid.points.loss_P
     minima = MINIMA["pair"](grid, loss_P[None])
@@ -205,17 +210,17 @@ def _weigh_by_stderr(grid: Grid) -> Grid:
     return dataclasses.replace(grid, weight_P=1.0 / variance_P, variance_P=variance_P)
 
 
-def _tempered(grid: Grid) -> Grid:
-    """Huber weights on top: points beyond 1.345 sigma of the valleys count less (Huber 1964).
+def _tempered(grid: BudgetGrid) -> BudgetGrid:
+    """Huber weights on top: points far from the curves count less (Huber 1964).
 
-    Without them a few misread points choose the shape of all valleys, since the shape is shared.
-    Residuals are taken before what the fit absorbed: a bad point at the end of a valley bends the
-    valley towards itself and hides (Schweppe's form of the weights).
+    Without them a few misread points choose the shape of all curves, since the shape is shared.
     """
     robust = grid
     for _ in range(N_REWEIGHTINGS):
         minima = MINIMA["pair"](robust, grid.points.loss_P[None])
         residual_P = (grid.points.loss_P - minima.fitted_P) * np.sqrt(grid.weight_P)
+        # Before what the fit absorbed (Schweppe's form of the weights): a bad point at the end of a
+        # curve bends the curve towards itself and hides.
         alone = Noise(residual_P, minima.basis_Pc, np.arange(len(residual_P)))
         if alone.robust_sigma < NOISE_FREE:
             return grid
@@ -225,39 +230,33 @@ def _tempered(grid: Grid) -> Grid:
     return robust
 
 
-def _resampled(grid: Grid, method: IsoFlopMethod, minima: Minima, noise_RP: FloatArray) -> Minima:
-    """Minima of the fitted valleys plus relative noise, which is overwritten."""
+def _resampled(
+    grid: BudgetGrid, method: IsoFlopMethod, minima: Minima, noise_RP: FloatArray
+) -> Minima:
+    """Minima of the fitted curves plus relative noise, which is overwritten."""
     centre_P = grid.points.loss_P if method == "akima" else minima.fitted_P
     noise_RP *= np.sqrt(grid.variance_P) * _widening(grid, minima.basis_Pc.shape[1])
     noise_RP += centre_P
     draws = MINIMA[method](grid, np.maximum(noise_RP, LEAST_SHARE * centre_P, out=noise_RP))
-    # Three bad runs in a valley make a noise under which some curves dip below zero.
+    # Three bad runs in a curve make a noise under which some curves dip below zero.
     positive_RK = np.maximum(draws.loss_RK, LEAST_SHARE * np.abs(minima.loss_RK))
     return dataclasses.replace(draws, loss_RK=positive_RK)
 
 
-def _widening(grid: Grid, n_coefficients: int) -> float:
-    """How much further an estimate that weighs anew moves than one that keeps its weights, as the
-    resamples do.
-
-    To first order an M-estimate moves by the mean of psi over that of its slope, and with kept
-    weights by the mean of psi over that of the weights. The second factor is Huber's correction for
-    few points per coefficient (1981, §7.6).
+def _widening(grid: BudgetGrid, n_coefficients: int) -> float:
+    """Ratio by which noise moves an estimate with new weights more than one with kept weights, as
+    the resamples have.
     """
     temper_P = grid.weight_P * grid.variance_P
+    # To first order an M-estimate moves by the mean of psi over that of its slope, and with kept
+    # weights by the mean of psi over that of the weights.
     within = float(np.mean(temper_P > 1.0 - 1e-9))
+    # Huber (1981, §7.6): few points per coefficient.
     correction = 1.0 + n_coefficients / len(temper_P) * (1.0 - within) / within
     return float(temper_P.mean()) / within * correction
 
 
-def _noise(grid: Grid, minima: Minima) -> Noise:
-    """Noise in relative units, tempering apart: what counts less is noise all the same."""
-    residual_P = (grid.points.loss_P - minima.fitted_P) / np.sqrt(grid.variance_P)
-    temper_P = grid.weight_P * grid.variance_P
-    return Noise(residual_P, minima.basis_Pc, grid.points.run_P, temper_P)
-
-
-def _judge(grid: Grid, minima: Minima, draws: Minima, noise: Noise, k: int) -> Optimum:
+def _judge(grid: BudgetGrid, minima: Minima, draws: Minima, noise: Noise, k: int) -> Optimum:
     mine = grid.budget_P == k
     reason = _why_not_bracketed(grid, minima, noise, k)
     sizes = np.exp(drawn_sizes(grid)[:, k])
@@ -286,7 +285,10 @@ def _judge(grid: Grid, minima: Minima, draws: Minima, noise: Noise, k: int) -> O
     )
 
 
-def _why_not_bracketed(grid: Grid, minima: Minima, noise: Noise, k: int) -> Reason | None:
+def _why_not_bracketed(grid: BudgetGrid, minima: Minima, noise: Noise, k: int) -> Reason | None:
+    """None where the curve and the measured losses have their minimum strictly between the smallest
+    and the largest size, and both arms rise above the noise.
+    """
     mine = grid.budget_P == k
     sizes = grid.sizes(k)
     log_params_P, loss_P = np.log(grid.points.params_P[mine]), grid.points.loss_P[mine]
@@ -308,63 +310,56 @@ def _why_not_bracketed(grid: Grid, minima: Minima, noise: Noise, k: int) -> Reas
 
 
 def with_laws(fit: IsoFlopFit, family: str, resampler: Resampler, *, weighted: bool) -> IsoFlopFit:
-    """Add the three laws, or the caution that says why there are none."""
+    """Add the three laws, or the warning that says why there are none."""
     n_bracketed = len(fit.bracketed)
     if n_bracketed < 2:
-        return dataclasses.replace(fit, cautions=(*fit.cautions, _no_laws(fit, family)))
-    cautions = fit.cautions
+        return dataclasses.replace(fit, warnings=(*fit.warnings, _no_laws(fit, family)))
+    warnings = fit.warnings
     if n_bracketed == 2:
         message = "the laws rest on two bracketed budgets: nothing tests that they are power laws"
-        cautions = (*cautions, Caution("law_from_two_budgets", message, family))
-    flops_K = np.array([optimum.flops for optimum in fit.bracketed])
-    laws = {}
-    for purpose, (name, draws_RK) in enumerate(
-        [("params", fit.log_params_RK), ("tokens", fit.log_tokens_RK), ("loss", fit.log_loss_RK)]
-    ):
-        value_K = np.log([getattr(optimum, name) for optimum in fit.bracketed])
+        warnings = (*warnings, FitWarning("law_from_two_budgets", message, family))
+    flops_K, loss_K = fit.values("flops"), fit.values("loss")
+
+    def law(value_K: FloatArray, draws_RK: FloatArray, purpose: int) -> PowerLaw:
         normal_RK = resampler.normals(purpose, n_bracketed)
-        laws[name] = fit_power_law(flops_K, value_K, draws_RK, normal_RK, weighted=weighted)
-    offset_law = None
+        return fit_power_law(flops_K, np.log(value_K), draws_RK, normal_RK, weighted=weighted)
+
+    loss_law, offset_law = law(loss_K, fit.log_loss_RK, 2), None
     if weighted:  # the parity methods report pure laws, as published
-        loss_K = np.array([optimum.loss for optimum in fit.bracketed])
-        offset_law = law_with_offset(laws["loss"], flops_K, loss_K, np.exp(fit.log_loss_RK))
+        offset_law = law_with_offset(loss_law, flops_K, loss_K, np.exp(fit.log_loss_RK))
     return dataclasses.replace(
         fit,
-        params_law=laws["params"],
-        tokens_law=laws["tokens"],
-        loss_law=laws["loss"],
+        params_law=law(fit.values("params"), fit.log_params_RK, 0),
+        tokens_law=law(fit.values("tokens"), fit.log_tokens_RK, 1),
+        loss_law=loss_law,
         offset_law=offset_law,
-        cautions=cautions,
+        warnings=warnings,
     )
 
 
-def _no_laws(fit: IsoFlopFit, family: str) -> Caution:
+def _no_laws(fit: IsoFlopFit, family: str) -> FitWarning:
     n_budgets, n_bracketed = len(fit.optima), len(fit.bracketed)
     if n_budgets == 1:
         message = "a single budget: no law can be fitted"
-        return Caution("single_budget", message, family)
+        return FitWarning("single_budget", message, family)
     message = f"{n_bracketed} of {n_budgets} budgets bracketed, a law needs two: laws are null"
-    return Caution("too_few_bracketed_budgets", message, family)
+    return FitWarning("too_few_bracketed_budgets", message, family)
 
 
-def _left_out_caution(family: str, optimum: Optimum) -> Caution:
+def _left_out_warning(family: str, optimum: Optimum) -> FitWarning:
     why = REASONS[optimum.reason] if optimum.reason else ""
     message = f"budget {optimum.budget_flops:.3g} FLOPs is not bracketed: {why}"
-    return Caution("unbracketed_budget", message, family, optimum.budget_flops)
+    return FitWarning("unbracketed_budget", message, family, optimum.budget_flops)
 
 
 def _empty(
-    points: Points, method: IsoFlopMethod, left_out: list[Optimum], cautions: list[Caution]
+    points: Points, method: IsoFlopMethod, left_out: list[Optimum], warnings: list[FitWarning]
 ) -> IsoFlopFit:
     """No budget can be drawn."""
     nothing = np.empty((0, 0))
     fit = IsoFlopFit(
         method=method,
         optima=tuple(left_out),
-        params_law=None,
-        tokens_law=None,
-        loss_law=None,
-        offset_law=None,
         noise=None,
         exponents=None,
         log_params_RK=nothing,
@@ -372,4 +367,4 @@ def _empty(
         log_loss_RK=nothing,
         residual_P=np.empty(0),
     )
-    return dataclasses.replace(fit, cautions=(*cautions, _no_laws(fit, points.family)))
+    return dataclasses.replace(fit, warnings=(*warnings, _no_laws(fit, points.family)))

@@ -1,9 +1,7 @@
 """How far the noise of two series moves together where both trained a run in the same design slot.
 
-Runs of one seed may share data order and evaluation noise. What is shared cancels in differences
-between series, and their intervals should say so; but only as far as the data show it. So the
-correlation of the residuals about both series' valleys counts by its lower bound, one standard
-error below the estimate.
+Runs of one seed may share data order and evaluation noise, which cancel in differences between
+series; their intervals should say so as far as the data show it.
 
 Suffixes: P points, F series, G slots in common.
 """
@@ -33,7 +31,7 @@ class _Residuals:
 def noise_correlation(series: Sequence[Points], method: IsoFlopMethod) -> FloatArray:
     """Lower bounds of the correlations between the noise of all series, 0 or more, shape (F, F).
 
-    About valleys of the method of the fit: what parabolas miss of both series alike cancels too.
+    About curves of the method of the fit: what parabolas miss of both series alike cancels too.
     """
     residuals = [_residuals(points, method) for points in series] if len(series) > 1 else []
     correlation_FF = np.eye(len(series))
@@ -58,7 +56,9 @@ def _residuals(points: Points, method: IsoFlopMethod) -> _Residuals | None:
 
 
 def _lower_bound(ours: _Residuals, theirs: _Residuals) -> float:
-    """Correlation of the residuals in common slots less its standard error (1 − r²) / sqrt(dof)."""
+    """Correlation of the residuals in common slots less its standard error (1 − r²) / sqrt(dof): by
+    chance alone the estimate is above 0 half of the time.
+    """
     _, i_G, j_G = np.intersect1d(ours.slot_G, theirs.slot_G, return_indices=True)
     x_G, y_G = ours.residual_G[i_G], theirs.residual_G[j_G]
     scale = math.sqrt(float(np.sum(x_G**2) * np.sum(y_G**2)))

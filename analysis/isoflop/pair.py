@@ -1,18 +1,10 @@
-"""IsoFLOP valleys that share their shape: the default way to find compute-optimal sizes.
+"""IsoFLOP curves that share their exponents: the default way to find compute-optimal sizes.
 
-Within budget k the loss is
+    L = c_k + p_k · N^(−alpha) + r_k · D^(−beta)    within budget k
 
-    L = c_k + p_k · N^(−alpha) + r_k · D^(−beta),
-
-with one alpha and one beta for all budgets. The level and both arms of each budget float, so a
-budget that trained well or badly moves nothing but itself, yet the curve is exact for every surface
-of the form E + A/N^alpha + B/D^beta, where a parabola in log N is biased on asymmetric valleys
-(arXiv 2603.22339). As alpha and beta go to 0 the three terms span 1, log N and (log N)², so the
-parabola is a limit of it.
-
-Given (alpha, beta) the fit is linear in 3K coefficients. They are projected out: a grid over
-(alpha, beta) finds the basin and Gauss–Newton on the projected residual (Golub and Pereyra 1973, in
-Kaufman's form) finishes, for all resamples at once.
+The level and both arms of a budget float, so a budget that trained well or badly moves nothing but
+itself. The curve is exact for every surface E + A/N^alpha + B/D^beta, where a parabola in log N is
+biased on asymmetric curves (arXiv 2603.22339).
 
 Suffixes: R resamples, P points, K budgets, G grid cells, 2 alpha and beta.
 """
@@ -22,11 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
+from analysis.stats.power_law import EXPONENT_RANGE, GRID_SIZE
 from analysis.tables.points import BoolArray, FloatArray, IntArray
 
-EXPONENT_RANGE = (0.02, 2.0)
-"""Search range of alpha and beta; the lower end is a parabola to all intents."""
-GRID_SIZE = 22
 RESAMPLE_GRID_SIZE = 11
 """Coarser for resamples, which lie around an estimate found on the fine grid."""
 MAX_ITERATIONS = 40
@@ -37,6 +27,10 @@ NUMBERS_PER_CHUNK = 2**15
 """Resamples are fitted in chunks of about this many numbers, to stay in cache and in memory."""
 
 
+RESAMPLED = ("alpha_R", "beta_R", "level_RK", "size_arm_RK", "data_arm_RK")
+"""Fields of `PairFit` with a row for each resample."""
+
+
 @dataclass(frozen=True)
 class PairDesign:
     """What is known before any loss is: where the points lie and how they are weighted."""
@@ -44,7 +38,7 @@ class PairDesign:
     log_params_P: FloatArray
     """Centred."""
     log_tokens_P: FloatArray
-    """Centred within each budget, so that both arms of every valley are of order one."""
+    """Centred within each budget, so that both arms of every curve are of order one."""
     weight_P: FloatArray
     budget_P: IntArray
     """Index of the budget, 0 … K−1, ascending: points are sorted by budget."""
@@ -100,7 +94,7 @@ class PairDesign:
 
 @dataclass(frozen=True)
 class PairFit:
-    """R fitted families of valleys in the design's centred coordinates."""
+    """R fits in the design's centred coordinates."""
 
     alpha_R: FloatArray
     beta_R: FloatArray
@@ -115,14 +109,8 @@ class PairFit:
     @property
     def first(self) -> "PairFit":
         """The first of them."""
-        return PairFit(
-            self.alpha_R[:1],
-            self.beta_R[:1],
-            self.level_RK[:1],
-            self.size_arm_RK[:1],
-            self.data_arm_RK[:1],
-            self.residual_P,
-        )
+        rows = {name: getattr(self, name)[:1] for name in RESAMPLED}
+        return PairFit(**rows, residual_P=self.residual_P)
 
     def loss(self, log_params: FloatArray, log_tokens: FloatArray) -> FloatArray:
         """Curve at centred coordinates of shape (R or 1, K)."""
@@ -157,7 +145,7 @@ class _Basis:
         self.zz_RK = design.sum_by_budget(self.z_centred_RP**2)
         self.xz_RK = design.sum_by_budget(self.x_centred_RP * self.z_centred_RP)
         determinant_RK = self.xx_RK * self.zz_RK - self.xz_RK**2
-        # Where the columns coincide no arm can be told: both are 0 and the valley is flat.
+        # Where the columns coincide no arm can be told: both are 0 and the curve is flat.
         self.determinant_RK = np.where(determinant_RK > 0, determinant_RK, np.inf)
 
     def regress(self, centred_RP: FloatArray) -> _Regression:
@@ -202,22 +190,21 @@ class _Linearised:
 
 
 def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
-    """Fit all resamples; every budget needs three or more distinct sizes."""
+    """Fit all resamples; every budget needs three or more distinct sizes.
+
+    Given (alpha, beta) the fit is linear in 3K coefficients. They are projected out: a grid over
+    (alpha, beta) finds the basin, Gauss–Newton on the projected residual finishes (Golub and
+    Pereyra 1973, in Kaufman's form).
+    """
     n_axis = GRID_SIZE if len(loss_RP) == 1 else RESAMPLE_GRID_SIZE
-    grid = _Cells.create(design, n_axis)
+    grid = _ExponentGrid.create(design, n_axis)
     chunk = max(1, NUMBERS_PER_CHUNK // loss_RP.shape[1])
     parts = [
         _fit_chunk(design, grid, loss_RP[first : first + chunk])
         for first in range(0, len(loss_RP), chunk)
     ]
-    return PairFit(
-        np.concatenate([part.alpha_R for part in parts]),
-        np.concatenate([part.beta_R for part in parts]),
-        np.concatenate([part.level_RK for part in parts]),
-        np.concatenate([part.size_arm_RK for part in parts]),
-        np.concatenate([part.data_arm_RK for part in parts]),
-        parts[0].residual_P,
-    )
+    rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in RESAMPLED}
+    return PairFit(**rows, residual_P=parts[0].residual_P)
 
 
 def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
@@ -233,7 +220,7 @@ def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
     return orthonormal
 
 
-def _fit_chunk(design: PairDesign, grid: "_Cells", loss_RP: FloatArray) -> PairFit:
+def _fit_chunk(design: PairDesign, grid: "_ExponentGrid", loss_RP: FloatArray) -> PairFit:
     mean_RK, centred_RP = design.centred(loss_RP)
     rounding_R = np.sum(design.weight_P * loss_RP**2, axis=1) * np.finfo(float).eps
     log_exponents_R2 = np.log(grid.best(centred_RP))
@@ -252,7 +239,7 @@ def _fit_chunk(design: PairDesign, grid: "_Cells", loss_RP: FloatArray) -> PairF
 
 
 @dataclass(frozen=True)
-class _Cells:
+class _ExponentGrid:
     """A grid over (alpha, beta), with orthonormal columns of every cell in every budget."""
 
     design: PairDesign
@@ -261,7 +248,7 @@ class _Cells:
     """Of each budget, shape (2·G, points of the budget)."""
 
     @classmethod
-    def create(cls, design: PairDesign, n_axis: int) -> "_Cells":
+    def create(cls, design: PairDesign, n_axis: int) -> "_ExponentGrid":
         """`n_axis` values of either exponent."""
         axis = np.geomspace(*EXPONENT_RANGE, n_axis)
         exponents_G2 = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)

@@ -68,7 +68,7 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    cautions = [*fit.cautions, *(caution for one in comparisons for caution in one.cautions)]
+    warnings = [*fit.warnings, *(warning for one in comparisons for warning in one.warnings)]
     data = _json(fit, comparisons)
     return environment.get_template("report.html").render(
         title=source_name,
@@ -90,7 +90,7 @@ def render_report(
         verdicts=verdicts_table(comparisons),
         variations=[variations_table(comparison) for comparison in comparisons],
         missing=_missing(fit),
-        remarks=tables.remarks(cautions),
+        remarks=tables.remarks(warnings),
         excluded=_excluded(provenance.excluded),
         provenance=_provenance(table, fit, provenance),
         json=data,

@@ -2,13 +2,13 @@
 
 from analysis import notation
 from analysis.answers.propose import Proposal, Proposals
-from analysis.report.text import caution_line, short
+from analysis.report.text import short, warning_line
 
 _SYMBOLS = {"params": "N*", "tokens": "D*", "loss": "L*"}
 
 
 def proposals_text(found: Proposals) -> str:
-    """Ranked table, what it costs, a fragment of YAML, then the cautions."""
+    """Ranked table, what it costs, a fragment of YAML, then the warnings."""
     lines = [_headline(found)]
     if found.proposals:
         lines.append(
@@ -18,20 +18,20 @@ def proposals_text(found: Proposals) -> str:
     if found.n_more:
         lines.append(f"  and {found.n_more} more that would bracket a budget (--number)")
     if found.proposals:
-        cost = sum(proposal.cell.flops for proposal in found.proposals)
+        cost = sum(proposal.run.flops for proposal in found.proposals)
         lines += [f"  together {cost:.3g} FLOPs as separate runs", "", fragment(found).rstrip(), ""]
-    return "\n".join([*lines, *(caution_line(caution) for caution in found.cautions)])
+    return "\n".join([*lines, *(warning_line(warning) for warning in found.warnings)])
 
 
 def fragment(found: Proposals) -> str:
     """A `design` with the proposed runs: what was trained before stays in the results."""
     runs = []
-    for cell in (proposal.cell for proposal in found.proposals):
-        budget = "" if cell.budget_flops is None else f", budget: {cell.budget_flops:g}"
-        tokens = notation.count(cell.tokens)
+    for run in (proposal.run for proposal in found.proposals):
+        budget = "" if run.budget_flops is None else f", budget: {run.budget_flops:g}"
+        tokens = notation.count(run.tokens)
         # In full, as some rungs differ by 0.2 %.
-        size = f"{cell.params:.0f}"
-        runs.append(f"    - {{series: {cell.family}, size: {size}, tokens: {tokens}{budget}}}")
+        size = f"{run.params:.0f}"
+        runs.append(f"    - {{series: {run.family}, size: {size}, tokens: {tokens}{budget}}}")
     return "\n".join(["design:", "  list:", *runs]) + "\n"
 
 
@@ -51,9 +51,9 @@ def _headline(found: Proposals) -> str:
 
 
 def _line(rank: int, proposal: Proposal) -> str:
-    cell = proposal.cell
+    run = proposal.run
     width = "" if proposal.width is None else f"×{proposal.width:.2f}"
     return (
-        f"  {rank:>2}  {cell.family:12} {short(cell.params):>7} {short(cell.tokens):>7} "
-        f"{cell.flops:9.3g}  {width:8}  {proposal.why}"
+        f"  {rank:>2}  {run.family:12} {short(run.params):>7} {short(run.tokens):>7} "
+        f"{run.flops:9.3g}  {width:8}  {proposal.why}"
     )

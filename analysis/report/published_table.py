@@ -11,7 +11,7 @@ from analysis.tables.published import (
     Quantity,
     chosen_laws,
     counted_alike,
-    level_caution,
+    level_warning,
 )
 
 Json = dict[str, Any]
@@ -34,8 +34,8 @@ def with_published(result: FitResult, pattern: str) -> FitResult:
     Of each name the laws are kept whose conventions are nearest to the fit's.
     """
     laws = counted_alike(chosen_laws(pattern), result.params_convention, result.flops_convention)
-    cautions = (*result.cautions, level_caution(laws))
-    return dataclasses.replace(result, published=laws, cautions=cautions)
+    warnings = (*result.warnings, level_warning(laws))
+    return dataclasses.replace(result, published=laws, warnings=warnings)
 
 
 def exponent_rows(laws: tuple[PublishedLaw, ...]) -> tuple[tuple[str, ...], ...]:

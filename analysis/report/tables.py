@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from analysis import notation
 from analysis.answers.compare import Comparison
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.fitting.holdout import FormName
 from analysis.isoflop.isoflop import REASONS, Optimum
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Remarks:
-    """All cautions with one code."""
+    """All warnings with one code."""
 
     title: str
     messages: tuple[str, ...]
@@ -98,7 +98,7 @@ def _reason(optimum: Optimum) -> str:
 
 def why_no_laws(label: str, fit: FitResult) -> str:
     """Why a series has no power laws, in the words of its remarks."""
-    return _why(label, fit, lambda caution: caution.code in _NO_LAWS)
+    return _why(label, fit, lambda warning: warning.code in _NO_LAWS)
 
 
 _NO_LAWS = ("single_budget", "too_few_bracketed_budgets", "no_budgets")
@@ -106,12 +106,12 @@ _NO_LAWS = ("single_budget", "too_few_bracketed_budgets", "no_budgets")
 
 def why_no_surface(label: str, fit: FitResult) -> str:
     """Why a series has no surface, in the words of its remarks."""
-    return _why(label, fit, lambda caution: "surface" in caution.message)
+    return _why(label, fit, lambda warning: "surface" in warning.message)
 
 
-def _why(label: str, fit: FitResult, is_reason: Callable[[Caution], bool]) -> str:
+def _why(label: str, fit: FitResult, is_reason: Callable[[FitWarning], bool]) -> str:
     """The remarks that are reasons, else all that concern the series as a whole."""
-    about = [c for c in fit.cautions if c.family in (None, label) and c.budget_flops is None]
+    about = [c for c in fit.warnings if c.family in (None, label) and c.budget_flops is None]
     chosen = [c for c in about if is_reason(c)] or about
     return "; ".join(c.message for c in chosen) or "the table has no isoFLOP budgets"
 
@@ -223,7 +223,7 @@ def holdout_table(fit: FitResult) -> Table:
             f"{score.n} {holdout.unit}",
         )
         for family in fit.families.values()
-        if (holdout := family.further.holdout) is not None
+        if (holdout := family.holdout) is not None
         for form, score in holdout.scores.items()
     ]
     columns = ("series", "form", "mean error", "worst error", "in its 95 %", "predicted")
@@ -242,8 +242,8 @@ def further_table(fit: FitResult) -> Table:
     """Laws along envelopes, in tokens, and of the best batch and rate."""
     rows: list[tuple[str, ...]] = []
     for family in fit.families.values():
-        envelope, tokens = family.further.envelope, family.further.token_frontier
-        batch = family.further.batch_laws
+        envelope, tokens = family.envelope, family.token_frontier
+        batch = family.batch_laws
         named: list[tuple[str, PowerLaw | None]] = [
             ("N*(C) on the envelope", envelope.params_law if envelope else None),
             ("D*(C) on the envelope", envelope.tokens_law if envelope else None),
@@ -308,14 +308,14 @@ def exponents_table(comparisons: Sequence[Comparison]) -> Table:
     return Table(columns, tuple(rows), n_text=2)
 
 
-def remarks(cautions: Sequence[Caution]) -> tuple[Remarks, ...]:
-    """Cautions grouped by code, each said once."""
+def remarks(warnings: Sequence[FitWarning]) -> tuple[Remarks, ...]:
+    """Warnings grouped by code, each said once."""
     grouped: dict[str, list[str]] = {}
-    for caution in cautions:
-        is_named = caution.family is None or caution.message.startswith(caution.family)
-        about = "" if is_named else f"{caution.family}: "
-        messages = grouped.setdefault(caution.code, [])
-        if (text := about + caution.message) not in messages:
+    for warning in warnings:
+        is_named = warning.family is None or warning.message.startswith(warning.family)
+        about = "" if is_named else f"{warning.family}: "
+        messages = grouped.setdefault(warning.code, [])
+        if (text := about + warning.message) not in messages:
             messages.append(text)
     return tuple(
         Remarks(code.replace("_", " ").capitalize(), tuple(messages))

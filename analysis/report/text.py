@@ -5,12 +5,11 @@ from collections.abc import Callable
 from analysis import notation
 from analysis.answers.compare import Comparison, MultiplierPoint
 from analysis.answers.predict import Estimate, Prediction
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.fitting.batch_laws import BatchLaws
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.fitting.further import Further
 from analysis.fitting.holdout import HoldOut
-from analysis.isoflop.crossover import SEARCHED_DECADES, Crossing
+from analysis.isoflop.crossover import SEARCHED_DECADES, Crossover
 from analysis.isoflop.isoflop import REASONS, Optimum
 from analysis.report.sensitivity_text import sensitivity_lines
 from analysis.stats.power_law import LawName, PowerLaw
@@ -22,32 +21,32 @@ _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
 def summary(result: FitResult) -> str:
-    """Optima and laws of every series, one block each, then the cautions."""
+    """Optima and laws of every series, one block each, then the warnings."""
     blocks = [family_summary(fit) for fit in result.families.values()]
-    if result.cautions:
-        blocks.append("\n".join(caution_line(caution) for caution in result.cautions))
+    if result.warnings:
+        blocks.append("\n".join(warning_line(warning) for warning in result.warnings))
     return "\n\n".join(blocks)
 
 
 def comparison_text(comparison: Comparison) -> str:
     """Verdict, multiplier at every budget, exponents side by side, each with what becomes of it
-    under other conventions, forms and data; then the cautions.
+    under other conventions, forms and data; then the warnings.
     """
     lines = [comparison.verdict, *sensitivity_lines(comparison.sensitivity, "multiplier")]
     if comparison.points:
         lines += ["", f"  {'budget':>9}  {'loss':>7}  compute of {comparison.against} over it"]
         lines += [_multiplier_line(point) for point in comparison.points]
-        lines += ["", _crossing_line(comparison.crossing)]
+        lines += ["", _crossing_line(comparison.crossover)]
     lines.append("")
     for name in comparison.exponents:
         lines.append(_exponent_line(comparison, name))
         lines += sensitivity_lines(comparison.sensitivity, name)
-    if comparison.cautions:
-        lines += ["", *(caution_line(caution) for caution in comparison.cautions)]
+    if comparison.warnings:
+        lines += ["", *(warning_line(warning) for warning in comparison.warnings)]
     return "\n".join(lines)
 
 
-def _crossing_line(crossing: Crossing | None) -> str:
+def _crossing_line(crossing: Crossover | None) -> str:
     if crossing is None:
         return f"  the frontiers do not meet within {SEARCHED_DECADES:g} decades of their budgets"
     interval = f"(in {crossing.share:.0%} of the resamples: no interval)"
@@ -58,7 +57,7 @@ def _crossing_line(crossing: Crossing | None) -> str:
 
 
 def prediction_text(prediction: Prediction) -> str:
-    """Size, tokens, loss and training settings at a budget, then the cautions."""
+    """Size, tokens, loss and training settings at a budget, then the warnings."""
     source = {"isoflop": "its isoFLOP laws", "surface": "its surface", None: "nothing"}
     far = f", {prediction.extrapolation_decades:.1f} decades outside its budgets"
     where = far if prediction.extrapolation_decades else ""
@@ -77,8 +76,8 @@ def prediction_text(prediction: Prediction) -> str:
             f"  batch {notation.count(prediction.batch_tokens.value)} tokens, learning rate "
             f"{prediction.learning_rate.value:.3g} ({prediction.batch_tokens.source})"
         )
-    lines += [caution_line(caution) for caution in prediction.cautions]
-    if n := len(prediction.fit_cautions):
+    lines += [warning_line(warning) for warning in prediction.warnings]
+    if n := len(prediction.fit_warnings):
         lines.append(f"({n} more {'warning' if n == 1 else 'warnings'} on the fit: sweeper fit)")
     return "\n".join(lines)
 
@@ -125,7 +124,7 @@ def family_summary(fit: FamilyFit) -> str:
         )
         lines += [f"  {law_text(name, law)}" for name, law in laws]
     lines.append(f"  {surface_text(fit.surface)}")
-    lines += [f"  {line}" for line in further_lines(fit.further)]
+    lines += [f"  {line}" for line in further_lines(fit)]
     return "\n".join(lines)
 
 
@@ -151,25 +150,25 @@ def surface_text(surface: SurfaceFit | None) -> str:
     )
 
 
-def further_lines(further: Further) -> list[str]:
+def further_lines(fit: FamilyFit) -> list[str]:
     """Envelope and token-bound frontier, as far as there are any."""
     lines = []
-    if further.envelope is not None:
-        names = {"N": further.envelope.params_law, "D": further.envelope.tokens_law}
+    if fit.envelope is not None:
+        names = {"N": fit.envelope.params_law, "D": fit.envelope.tokens_law}
         exponents = ", ".join(
             f"{name}* exponent {_with_interval(law.exponent, law.exponent_ci, '{:.4f}'.format)}"
             for name, law in names.items()
         )
         lines.append(f"envelope of training curves: {exponents}")
-    tokens = further.token_frontier
+    tokens = fit.token_frontier
     if tokens is not None and tokens.limit is not None:
         last = tokens.limit[-1]
         loss = _with_interval(last.loss, last.ci, "{:.4f}".format)
         lines.append(f"token-bound: L* → {loss} on {short(last.tokens)} tokens as N grows")
-    if further.batch_laws is not None:
-        lines += _batch_lines(further.batch_laws)
-    if further.holdout is not None:
-        lines.append(_holdout_line(further.holdout))
+    if fit.batch_laws is not None:
+        lines += _batch_lines(fit.batch_laws)
+    if fit.holdout is not None:
+        lines.append(_holdout_line(fit.holdout))
     return lines
 
 
@@ -198,10 +197,10 @@ def _holdout_line(holdout: HoldOut) -> str:
     return f"hold-out: larger {holdout.unit} are missed by, on average of {n}: {errors}"
 
 
-def caution_line(caution: Caution) -> str:
+def warning_line(warning: FitWarning) -> str:
     """One remark: series, then message."""
-    where = f" {caution.family}:" if caution.family else ""
-    return f"warning:{where} {caution.message} [{caution.code}]"
+    where = f" {warning.family}:" if warning.family else ""
+    return f"warning:{where} {warning.message} [{warning.code}]"
 
 
 def short(count: float) -> str:

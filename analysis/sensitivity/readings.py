@@ -17,15 +17,14 @@ from analysis.fitting.fit import FamilyFit
 from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.curves import IsoFlopMethod
 from analysis.isoflop.frontier import Frontier, frontier
-from analysis.isoflop.isoflop import IsoFlopFit, Optimum, fit_isoflop, with_laws
+from analysis.isoflop.isoflop import IsoFlopFit, fit_isoflop, with_laws
 from analysis.stats.bootstrap import Resampler
 from analysis.stats.power_law import LawName, PowerLaw
-from analysis.surface.surface import SurfaceFit
+from analysis.surface.optimum import surface_optima
 from analysis.tables.points import BoolArray, FloatArray, Points
 
 SEARCH_MARGIN = 2.0
 """How far beyond the observed log sizes a surface's optimum is looked for."""
-N_BISECTIONS = 45
 
 
 @dataclass(frozen=True)
@@ -134,54 +133,23 @@ def along_surface(fit: FamilyFit, ways: Ways) -> Reading:
         return Reading(reason="no surface is fitted")
     bracketed, cost = fit.isoflop.bracketed, CostPerToken.of(fit.points)
     log_flops_K = np.log([optimum.flops for optimum in bracketed])
-    log_RK = _surface_optima(fit.surface, cost, log_flops_K, ways.resampler.n_resamples)
-    beyond = np.maximum(cost.low - log_RK["params"][0], log_RK["params"][0] - cost.high)
-    if beyond.max() > SEARCH_MARGIN - 1e-6:
+    n_draws = ways.resampler.n_resamples
+    found = surface_optima(fit.surface, cost, log_flops_K, SEARCH_MARGIN, n_draws)
+    if found is None:
         return Reading(reason="the surface has no optimum near the sizes that were trained")
+    best_3K = np.exp([found.log_params_RK[0], found.log_tokens_RK[0], found.log_loss_RK[0]])
+    optima = tuple(
+        dataclasses.replace(optimum, params=params, tokens=tokens, loss=loss)
+        for optimum, (params, tokens, loss) in zip(bracketed, best_3K.T.tolist(), strict=True)
+    )
     moved = dataclasses.replace(
         fit.isoflop,
-        optima=tuple(_moved(o, k, log_RK) for k, o in enumerate(bracketed)),
-        log_params_RK=log_RK["params"][1:],
-        log_tokens_RK=log_RK["tokens"][1:],
-        log_loss_RK=log_RK["loss"][1:],
+        optima=optima,
+        log_params_RK=found.log_params_RK[1:],
+        log_tokens_RK=found.log_tokens_RK[1:],
+        log_loss_RK=found.log_loss_RK[1:],
     )
     return _with_new_laws(moved, fit.family, ways)
-
-
-def _moved(optimum: Optimum, k: int, log_RK: Mapping[str, FloatArray]) -> Optimum:
-    """The optimum of one budget, at the surface's lowest point."""
-    return dataclasses.replace(
-        optimum,
-        params=float(np.exp(log_RK["params"][0, k])),
-        tokens=float(np.exp(log_RK["tokens"][0, k])),
-        loss=float(np.exp(log_RK["loss"][0, k])),
-    )
-
-
-def _surface_optima(
-    surface: SurfaceFit, cost: CostPerToken, log_flops_K: FloatArray, n_draws: int
-) -> dict[str, FloatArray]:
-    """Logs of params, tokens and loss where the surface is lowest along D = C / M(N), (1 + R, K).
-
-    By bisection of the slope: alpha·A·N^(−alpha) = beta·B·m·D^(−beta), m = d log M / d log N.
-    """
-    E, A, B, alpha, beta = (
-        # Should a few draws be missing, uncertified, the first ones count twice.
-        np.concatenate([[getattr(surface, name)], np.resize(surface.draws[name], n_draws)])[:, None]
-        for name in ("E", "A", "B", "alpha", "beta")
-    )
-    shape = (len(E), len(log_flops_K))
-    low, high = np.full(shape, cost.low), np.full(shape, cost.high)
-    low, high = low - SEARCH_MARGIN, high + SEARCH_MARGIN
-    for _ in range(N_BISECTIONS):
-        middle = 0.5 * (low + high)
-        log_tokens = cost.log_tokens(middle, 0.0) + log_flops_K
-        gain = np.log(alpha * A) - alpha * middle
-        price = np.log(beta * B * cost.slope(middle)) - beta * log_tokens
-        low, high = np.where(gain > price, middle, low), np.where(gain > price, high, middle)
-    log_tokens = cost.log_tokens(low, 0.0) + log_flops_K
-    loss = E + A * np.exp(-alpha * low) + B * np.exp(-beta * log_tokens)
-    return {"params": low, "tokens": log_tokens, "loss": np.log(loss)}
 
 
 def _with_new_laws(fit: IsoFlopFit, family: str, ways: Ways) -> Reading:

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from analysis.isoflop.isoflop import MIN_SIZES
-from analysis.tables.points import SAME_SIZE, FloatArray, IntArray, Points
+from analysis.tables.points import FloatArray, IntArray, Points, rungs
 
 EVEN = 0.02
 """Log range of FLOPs within a budget up to which its points spent alike."""
@@ -71,15 +71,6 @@ def _curves(points: Points) -> list[IntArray]:
     else:
         curve_P = rungs(points.params_P)
     return [np.flatnonzero(curve_P == curve) for curve in np.unique(curve_P)]
-
-
-def rungs(params_P: FloatArray) -> IntArray:
-    """Number of each point's size, ascending; sizes that differ by rounding are one."""
-    log_size = np.log(params_P)
-    order = np.argsort(log_size, kind="stable")
-    rung_P = np.empty(len(log_size), dtype=np.int64)
-    rung_P[order] = np.cumsum(np.diff(log_size[order], prepend=log_size[order[:1]]) > SAME_SIZE)
-    return rung_P
 
 
 def _read_at(points: Points, targets_T: FloatArray) -> Points:

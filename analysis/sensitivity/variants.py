@@ -34,10 +34,10 @@ from analysis.sensitivity.readings import (
     refitted,
     relabelled,
 )
-from analysis.sensitivity.regroup import regrouped, rungs, spent_alike
+from analysis.sensitivity.regroup import regrouped, spent_alike
 from analysis.stats.bootstrap import Resampler
-from analysis.tables.conventions import Recounts
-from analysis.tables.points import FloatArray, Points
+from analysis.tables.conventions import ConventionCounts
+from analysis.tables.points import FloatArray, Points, rungs
 from analysis.tables.tidy import TidyTable
 
 VariationKind = Literal["params", "flops", "form", "window", "budget", "size"]
@@ -146,10 +146,12 @@ Varied = list[tuple[Variation, Mapping[str, Reading]]]
 
 def _by_params(study: _Study, table: TidyTable) -> Varied:
     own = table.frame["params"].to_numpy()
-    others = _differing(table.recounts.params, own)
+    others = _differing(table.counts.params, own)
     if not others:
         return [_unsupported(study, "params", "no columns to recount parameters from")]
-    recounts = {label: Recounts(params=others).take(_rows(table, label)) for label in study.isoflop}
+    recounts = {
+        label: ConventionCounts(params=others).take(_rows(table, label)) for label in study.isoflop
+    }
 
     def read(name: str) -> Mapping[str, Reading]:
         return study.each(
@@ -162,7 +164,7 @@ def _by_params(study: _Study, table: TidyTable) -> Varied:
 
 
 def _by_flops(study: _Study, table: TidyTable) -> Varied:
-    others = _differing(table.recounts.flops, table.frame["flops"].to_numpy())
+    others = _differing(table.counts.flops, table.frame["flops"].to_numpy())
     if not others:
         return [_unsupported(study, "flops", "no columns to recount FLOPs from")]
     result: Varied = []

@@ -1,9 +1,9 @@
-"""Power laws y = offset + coefficient · C^exponent, fitted in log–log axes, with bootstrap
-intervals.
+"""Power laws y = offset + coefficient · C^exponent in log–log axes, with bootstrap intervals.
 
 Suffixes: R resamples, K budgets.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,6 +20,12 @@ STRONG_EVIDENCE = 10.0
 OFFSET_EXPONENTS = (0.02, 1.5)
 """Searched decay of the loss towards its offset, as positive exponents."""
 N_OFFSET_GRID = 150
+EXPONENT_RANGE = (0.02, 2.0)
+"""Search range of alpha and beta, the exponents of the loss in params and tokens; with both at the
+lower end a curve is a parabola in log params."""
+GRID_SIZE = 22
+"""Values of either exponent in the search."""
+TINY = float(np.finfo(float).tiny)
 
 LawName = Literal["params", "tokens", "loss"]
 """Of a frontier: N*(C), D*(C) and L*(C)."""
@@ -43,6 +49,23 @@ class PowerLaw:
     log_coefficient_R: FloatArray = field(repr=False, compare=False)
     offset_R: FloatArray = field(repr=False, compare=False)
     """Bootstrap draws; zeros for a pure power law."""
+
+    @classmethod
+    def from_lines(
+        cls, slope_R: FloatArray, intercept_R: FloatArray, n_points: int, scatter: float
+    ) -> "PowerLaw":
+        """The law of a line in log–log axes; entry 0 is the estimate, the others are draws."""
+        return cls(
+            coefficient=float(np.exp(intercept_R[0])),
+            exponent=float(slope_R[0]),
+            exponent_ci=percentile_interval(slope_R[1:]),
+            offset=None,
+            n_budgets=n_points,
+            scatter=scatter,
+            exponent_R=slope_R[1:],
+            log_coefficient_R=intercept_R[1:],
+            offset_R=np.zeros(len(slope_R) - 1),
+        )
 
     def __call__(self, flops: float) -> float:
         """Value at a budget."""
@@ -78,39 +101,53 @@ def weighted_line(
     return slope, y_RK @ share_K - slope * (share_K @ x_K)
 
 
-def excess_variance(residual_variance: "ResidualVariance", upper: float) -> float:
-    """tau² such that Σ (y − fit)² / (var + tau²) equals its degrees of freedom; 0 if it never
-    exceeds.
+def excess_variance(surplus: Callable[[float], float], upper: float) -> float:
+    """tau² in [0, upper] at which `surplus` is zero; 0 if it is never positive.
 
-    The moment estimator of Paule and Mandel (1982) for results of unequal known variance, by
-    bisection on [0, upper]: the sum falls monotonically in tau².
+    The moment estimator of Paule and Mandel (1982) for results of unequal known variance: `surplus`
+    is Σ residual² / (variance + tau²) less its degrees of freedom, and falls monotonically in tau².
     """
-    if residual_variance.surplus(0.0) <= 0:
+    if surplus(0.0) <= 0:
         return 0.0
     low, high = 0.0, upper
     for _ in range(60):
         middle = 0.5 * (low + high)
-        if residual_variance.surplus(middle) > 0:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if surplus(middle) > 0 else (low, middle)
     return 0.5 * (low + high)
 
 
-@dataclass(frozen=True)
-class ResidualVariance:
-    """Points on a line with known variances, for the estimator above."""
+def variance_about_line(x_K: FloatArray, y_K: FloatArray, variance_K: FloatArray) -> float:
+    """Variance of points of known variances about their line, beyond that of the points."""
 
-    x_K: FloatArray
-    y_K: FloatArray
-    variance_K: FloatArray
+    def surplus(tau_squared: float) -> float:
+        weight_K = 1.0 / np.maximum(variance_K + tau_squared, TINY)
+        slope, intercept = weighted_line(x_K, y_K, weight_K)
+        residual_K = y_K - intercept - slope * x_K
+        return float(weight_K @ residual_K**2) - (len(x_K) - 2)
 
-    def surplus(self, tau_squared: float) -> float:
-        """Weighted residual sum of squares minus degrees of freedom."""
-        weight_K = 1.0 / np.maximum(self.variance_K + tau_squared, np.finfo(float).tiny)
-        slope, intercept = weighted_line(self.x_K, self.y_K, weight_K)
-        residual_K = self.y_K - intercept - slope * self.x_K
-        return float(weight_K @ residual_K**2) - (len(self.x_K) - 2)
+    return excess_variance(surplus, 10.0 * float(np.var(y_K)) + 1e-12)
+
+
+def inverse_variance_weights(
+    residual_P: FloatArray, stderr_P: FloatArray, dof: int
+) -> FloatArray | None:
+    """1 / (stderr² + tau²) with mean 1, or None where the standard errors cannot tell points apart.
+
+    Both inputs are relative to the loss. Standard errors that are all alike carry no information
+    about weights: what all points share moves no minimum.
+    """
+    if not stderr_P.any() or np.ptp(stderr_P) <= 1e-9 * stderr_P.max():
+        return None
+
+    def surplus(tau_squared: float) -> float:
+        return float(np.sum(residual_P**2 / np.maximum(stderr_P**2 + tau_squared, TINY))) - dof
+
+    upper = float(np.sum(residual_P**2) / dof) + TINY
+    # A stated error of 0 would otherwise count infinitely.
+    tau_squared = max(excess_variance(surplus, upper), 2.0**-60 * upper)
+    weight_P = 1.0 / (stderr_P**2 + tau_squared)
+    result: FloatArray = weight_P / weight_P.mean()
+    return result
 
 
 def fit_power_law(
@@ -126,33 +163,21 @@ def fit_power_law(
     `log_y_RK` are the bootstrap values of the points. Weights are 1 / (their variance + tau²), tau²
     being the scatter of the points about the law beyond their noise, or equal where `weighted` is
     false (plain least squares, as the published studies do). Each resample adds normal scatter of
-    variance tau² (`normal_RK`), so a law that does not quite hold gets the wider interval it
-    deserves.
+    variance tau² (`normal_RK`).
     """
     x_K = np.log(flops_K)
     variance_K = np.var(log_y_RK, axis=0)
     tau_squared = 0.0
     if len(x_K) > 2:
-        upper = 10.0 * float(np.var(log_y_K)) + 1e-12
-        tau_squared = excess_variance(ResidualVariance(x_K, log_y_K, variance_K), upper)
+        tau_squared = variance_about_line(x_K, log_y_K, variance_K)
     total_K = variance_K + tau_squared
     weight_K = np.ones_like(x_K)
     if weighted and total_K.min() > 1e-12 * total_K.max():
         weight_K = total_K.min() / total_K
-    slope, intercept = weighted_line(x_K, log_y_K[None], weight_K)
+    # A law that does not quite hold gets the wider interval it deserves.
     scattered_RK = log_y_RK + np.sqrt(tau_squared) * normal_RK
-    slope_R, intercept_R = weighted_line(x_K, scattered_RK, weight_K)
-    return PowerLaw(
-        coefficient=float(np.exp(intercept[0])),
-        exponent=float(slope[0]),
-        exponent_ci=percentile_interval(slope_R),
-        offset=None,
-        n_budgets=len(x_K),
-        scatter=float(np.sqrt(tau_squared)),
-        exponent_R=slope_R,
-        log_coefficient_R=intercept_R,
-        offset_R=np.zeros_like(slope_R),
-    )
+    slope_R, intercept_R = weighted_line(x_K, np.vstack([log_y_K, scattered_RK]), weight_K)
+    return PowerLaw.from_lines(slope_R, intercept_R, len(x_K), float(np.sqrt(tau_squared)))
 
 
 def law_with_offset(
@@ -208,7 +233,7 @@ def _offset_law(
 def _aicc(misfit: float, n_points: int, n_coefficients: int) -> float:
     """Akaike's criterion for small samples; the noise counts as a coefficient too."""
     k = n_coefficients + 1
-    per_point = max(misfit / n_points, np.finfo(float).tiny)
+    per_point = max(misfit / n_points, TINY)
     return n_points * float(np.log(per_point)) + 2 * k + 2 * k * (k + 1) / (n_points - k - 1)
 
 
@@ -232,7 +257,7 @@ def _offset_fit(
     log_step = np.log(grid_G[1] / grid_G[0])
     decay_R = grid_G[best_R] * np.exp(np.clip(shift, -1, 1) * log_step)
     offset_R, arm_R, misfit_R = _linear_part(log_c_K, loss_RK, decay_R)
-    log_arm_R = np.log(np.maximum(arm_R, np.finfo(float).tiny))
+    log_arm_R = np.log(np.maximum(arm_R, TINY))
     return -decay_R, offset_R, log_arm_R + decay_R * np.log(flops_K).mean(), misfit_R
 
 

@@ -1,18 +1,8 @@
-"""Profile-likelihood intervals of the surface's exponents, beside those of the bootstrap.
+"""Profile-likelihood intervals of the surface's exponents.
 
-The profile of an exponent is the least objective over the other four coefficients when it is held
-at a value. Values belong to the interval as long as
-
-    2 · (f(value) − f(best)) / tau  ≤  t²        (t: 97.5 % quantile of Student's distribution),
-
-with tau = Σ psi² / dof over the share of residuals in the quadratic zone of the Huber loss, which
-is the residual variance for least squares (the likelihood-ratio type test of Ronchetti 1982). The
-interval follows the bend of the ridge along which coefficients trade, where ± 2 standard errors
-would not, and costs a hundredth of a bootstrap.
-
-Where points of a run share its luck, or some are noisier than others, the ratio is divided by how
-much larger the sandwich variance of the exponent, clustered by run, is than the naive one (vertical
-scaling, Chandler and Bate 2007); never by less than 1.
+The profile of an exponent is the least objective over the other four coefficients. Its interval
+follows the bend of the ridge along which coefficients trade, where ± 2 standard errors would not,
+and costs a hundredth of a bootstrap.
 
 Suffixes: R values of the exponent, P points, 5 the coordinates of theta.
 """
@@ -20,6 +10,7 @@ Suffixes: R values of the exponent, P points, 5 the coordinates of theta.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from analysis.stats.bootstrap import COEFFICIENTS_ALONG_SIZES
 from analysis.surface.solver import (
@@ -36,20 +27,8 @@ N_VALUES = 12
 """Values on either side; the signed root of the ratio is nearly straight between them."""
 REACH = 6.0
 """Standard errors searched to either side."""
-NORMAL_QUANTILE = 1.959964
 NOISE_FREE = 1e-20
 """Residual variance that is rounding."""
-
-
-def student_quantile(dof: int) -> float:
-    """97.5 % quantile of Student's t, by Cornish and Fisher's expansion: within 1 % from dof 3."""
-    z, n = NORMAL_QUANTILE, float(dof)
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-    )
 
 
 def profile_intervals(
@@ -94,7 +73,8 @@ def _interval(
     closed_R = profile.is_certified_R
     value_R = profile.theta_R5[closed_R, coordinate]
     root_R = (np.sign(offset_R) * np.sqrt(ratio_R))[closed_R]
-    limit = student_quantile(spread.dof)
+    # 2 · (f(value) − f(best)) / tau ≤ t² (the likelihood-ratio type test of Ronchetti 1982).
+    limit = float(stdtrit(spread.dof, 0.975))
     if not len(root_R) or root_R[0] > -limit or root_R[-1] < limit:
         return None
     low, high = np.interp([-limit, limit], np.maximum.accumulate(root_R), value_R)
@@ -114,9 +94,11 @@ def _spread(problem: SurfaceProblem, theta_5: FloatArray, delta: float, run_P: I
     n_points, n_runs = len(run_P), len(runs)
     dof = max(1, n_points - len(free))
     in_zone = max(float(np.mean(np.abs(residual_P) <= delta)), 1.0 / n_points)
+    # The residual variance for least squares.
     tau = float(np.sum(weight_P * psi_P**2)) / dof / in_zone
     score_G5 = np.zeros((n_runs, 5))
     np.add.at(score_G5, run_index_P, (weight_P * psi_P)[:, None] * slope_P5)
+    # Vertical scaling of the ratio (Chandler and Bate 2007) where runs share luck or noise differs.
     clustered_55 = inverse_55 @ (score_G5.T @ score_G5) @ inverse_55 * n_runs / (n_runs - 1)
     naive_5 = np.maximum(tau * np.diag(inverse_55), np.finfo(float).tiny)
     return _Spread(

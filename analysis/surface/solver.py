@@ -1,18 +1,8 @@
 """Minimises the Huber loss of L = E + A/N^alpha + B/D^beta for many resamples at once, and
-certifies it.
+certifies the minimum.
 
-The problem is easy once it is centred and scaled: with U, V the centred logs of N and D and the
-losses divided by their geometric mean, theta = (E, log a, log b, alpha, beta) in
-E + a·e^(−alpha·U) + b·e^(−beta·V) is of order one in every coordinate. A grid over (alpha, beta),
-on which E, a and b are linear least squares (`projection_start`), finds the basin; `newton` then
-minimises
-
-    f(theta) = Σ c_i · huber(log L_i − log Lhat_i)        (arXiv 2203.15556, eq. 3, with weights c)
-
-with the analytic gradient and Hessian. E stays at or above 0 by projection (Bertsekas 1982), so a
-fit may end on the face E = 0. The arms have logs as coordinates, since (a, alpha) of a steep arm
-trade along a curved ridge and (log a, alpha) along a straight one. A fit is *certified* when the
-Newton decrement over the free coordinates says that no more than a rounding error is left to gain.
+With U, V the centred logs of N and D and the losses divided by their geometric mean,
+theta = (E, log a, log b, alpha, beta) in E + a·e^(−alpha·U) + b·e^(−beta·V) is of order one.
 
 Suffixes: R resamples, P points, G grid cells, 5 the coordinates of theta.
 """
@@ -21,13 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.stats.power_law import EXPONENT_RANGE, GRID_SIZE
 from analysis.tables.points import BoolArray, FloatArray, IntArray
 
-EXPONENT_RANGE = (0.02, 2.0)
-"""Range of the grid."""
 EXPONENT_LIMITS = (0.005, 5.0)
 """Where Newton stops an exponent that runs away."""
-GRID_SIZE = 22
 MAX_ITERATIONS = 80
 DECREMENT_TOLERANCE = 1e-12
 """Relative fall of the objective still to gain; the references ask for 1e-8."""
@@ -94,18 +82,22 @@ class Expansion:
 
 
 def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expansion:
-    """Second-order expansion of the objective; `delta` may be infinite (least squares).
+    """Second-order expansion of f(theta) = Σ c · huber(log L − log Lhat), which is eq. 3 of
+    arXiv 2203.15556 with weights c; `delta` may be infinite (least squares).
 
     With g = d log Lhat and H = d² Lhat / Lhat, the Hessian is Σ c (h + psi) g gᵀ − Σ c psi H, where
     psi is the clipped residual and h is 1 inside the quadratic zone.
     """
     u_P, v_P = problem.log_params_P, problem.log_tokens_P
+    # Arms have logs as coordinates: (a, alpha) of a steep arm trade along a curved ridge,
+    # (log a, alpha) along a straight one.
     level, log_a, log_b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
     size_RP, data_RP = np.exp(log_a - alpha * u_P), np.exp(log_b - beta * v_P)
     # A step may clip everything to 0 at once; the floor makes such a trial finite and hopeless.
     loss_RP = np.maximum(level + size_RP + data_RP, SMALLEST_LOSS)
     residual_RP = problem.log_loss_RP - np.log(loss_RP)
     psi_RP = np.clip(residual_RP, -delta, delta)
+    # huber(r) = psi · (r − psi / 2): r² / 2 inside delta, delta · (|r| − delta / 2) beyond.
     value_R = np.sum(problem.weight_RP * psi_RP * (residual_RP - 0.5 * psi_RP), axis=1)
     slope_R5P = np.stack(
         [np.ones_like(loss_RP), size_RP, data_RP, -u_P * size_RP, -v_P * data_RP], axis=1
@@ -159,7 +151,8 @@ def newton(
     delta: float,
     fixed_5: BoolArray = NOTHING_FIXED,
 ) -> Minimum:
-    """Projected Newton from `start_R5` with shrinking steps, all resamples at once.
+    """Projected Newton (Bertsekas 1982) from `start_R5`, all resamples at once: E stays at or above
+    0, and a fit may end on the face E = 0.
 
     Coordinates in `fixed_5` stay where they start: the others are minimised over for each of them.
     Steps are shortened as a whole rather than damped: the ridges are a million times flatter along
@@ -175,10 +168,11 @@ def newton(
     for _ in range(MAX_ITERATIONS):
         value_R[active] = here.value_R
         step_R5, decrement_R = _newton_step(here, theta_R5[active], fixed_5)
+        # Certified: no more than a rounding error is left to gain over the free coordinates.
         done = decrement_R <= DECREMENT_TOLERANCE * here.value_R + floor_R[active]
         certified_R[active[done]] = True
         active, step_R5 = active[~done], step_R5[~done]
-        here = _keep(here, ~done)
+        here = Expansion(*(value[~done] for value in vars(here).values()))
         if not len(active):
             break
         step_R5 *= fraction_R[active, None]
@@ -339,10 +333,6 @@ def _descent(
     along_R5 = np.einsum("rij,ri->rj", basis_R55, gradient_R5)
     decrement_R = 0.5 * np.sum(along_R5**2 / magnitude_R5, axis=1)
     return -np.einsum("rij,rj->ri", basis_R55, along_R5 / magnitude_R5), decrement_R
-
-
-def _keep(expansion: Expansion, chosen: BoolArray) -> Expansion:
-    return Expansion(*(value[chosen] for value in vars(expansion).values()))
 
 
 def _choose(there: Expansion, here: Expansion, better_R: BoolArray) -> Expansion:

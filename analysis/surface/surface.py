@@ -1,9 +1,5 @@
-"""The surface L(N, D) = E + A/N^alpha + B/D^beta of one series, with intervals, or why there is
-none.
-
-Approach 3 of Hoffmann et al. (arXiv 2203.15556): Huber loss of log residuals. `surface_core` finds
-the certified global optimum; here are the choice of delta, the weights, the resampling, and the
-refusals.
+"""The surface L(N, D) = E + A/N^alpha + B/D^beta of one series, or why there is none: the choice of
+delta, the weights and the resampling of approach 3 (arXiv 2203.15556).
 
 Suffixes: R resamples, P points, 5 the coordinates of theta.
 """
@@ -15,13 +11,15 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.errors import Caution
-from analysis.stats.bootstrap import Noise, Resampler, many_runs
-from analysis.stats.power_law import percentile_interval
-from analysis.stats.weights import inverse_variance_weights
+from analysis.errors import FitWarning
+from analysis.stats.bootstrap import HUBER_SIGMAS, MAD_TO_SIGMA, Noise, Resampler, many_runs
+from analysis.stats.power_law import (
+    EXPONENT_RANGE,
+    inverse_variance_weights,
+    percentile_interval,
+)
 from analysis.surface.profile import profile_intervals
 from analysis.surface.solver import (
-    EXPONENT_RANGE,
     Minimum,
     SurfaceProblem,
     arms,
@@ -39,9 +37,6 @@ MIN_LEVELS = 3
 """Distinct sizes, and distinct token counts: a power law plus a constant has three coefficients."""
 MAX_CORRELATION = 0.9995
 """Of log params with log tokens: above it the two terms cannot be told apart."""
-HUBER_SIGMAS = 1.345
-"""95 % efficiency on Gaussian noise."""
-MAD_TO_SIGMA = 1.4826
 SMALLEST_ARM = 1e-5
 """Change of the loss over all points, relative, below which an arm is absent."""
 MAX_RUNAWAY_SHARE = 0.2
@@ -69,15 +64,12 @@ class SurfaceFit:
     objective: float
     sigma: float
     """Standard deviation of the log residuals."""
-    resampling: Literal["pairs", "wild"]
     n_points: int
-    n_restarted: int
-    """Resamples that needed a global restart to be certified."""
     n_uncertified: int
     """Resamples left out of the intervals, because no certified optimum was found."""
     draws: dict[str, FloatArray] = field(repr=False, compare=False)
     """Bootstrap values of the five coefficients."""
-    cautions: tuple[Caution, ...] = ()
+    warnings: tuple[FitWarning, ...] = ()
 
     def __call__(self, params: float, tokens: float) -> float:
         """Loss at a size and a number of tokens, nats per token."""
@@ -92,13 +84,6 @@ class SurfaceFit:
             + draws["B"] * tokens ** -draws["beta"]
         )
         return values_R
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why the data cannot pin the surface down."""
-
-    caution: Caution
 
 
 @dataclass(frozen=True)
@@ -125,7 +110,7 @@ class Centred:
 
 def fit_surface(
     points: Points, huber_delta: float | Literal["auto"], resampler: Resampler
-) -> SurfaceFit | Refusal:
+) -> SurfaceFit | FitWarning:
     """Fit one series or say why not; `huber_delta` is in log-loss units, inf = least squares."""
     reason = _why_not_identified(points)
     if reason is not None:
@@ -139,7 +124,9 @@ def fit_surface(
         return _refusal(points, *reason)
     if not best.is_certified_R[0]:
         return _refusal(points, "surface_not_certified", "no optimum could be certified")
-    draws_R5, counts = _bootstrap(centred.problem, points, theta_5, delta, resampler)
+    minimum = _bootstrap(centred.problem, points, theta_5, delta, resampler)
+    draws_R5 = minimum.theta_R5[minimum.is_certified_R]
+    n_uncertified = int((~minimum.is_certified_R).sum())
     is_flat_2R = _is_flat(centred.problem, draws_R5)
     runaway = _is_runaway(draws_R5) | is_flat_2R[0] | is_flat_2R[1]
     if not len(draws_R5) or runaway.mean() > MAX_RUNAWAY_SHARE:
@@ -161,15 +148,10 @@ def fit_surface(
         huber_delta=delta,
         objective=float(best.objective_R[0]),
         sigma=float(np.sqrt(np.sum(residual_P**2) / (len(residual_P) - N_COEFFICIENTS))),
-        resampling="pairs" if many_runs(points) else "wild",
         n_points=len(residual_P),
-        n_restarted=counts[0],
-        n_uncertified=counts[1],
+        n_uncertified=n_uncertified,
         draws=draws,
-        cautions=(
-            *_remarks(points, theta_5, draws_R5, counts[1]),
-            *_open_profiles(points, profile_ci),
-        ),
+        warnings=tuple(_warnings(points, theta_5, draws_R5, n_uncertified, profile_ci)),
     )
 
 
@@ -222,8 +204,8 @@ def _is_flat(problem: SurfaceProblem, theta_R5: FloatArray) -> BoolArray:
     return np.stack([np.ptp(size_RP, axis=1), np.ptp(data_RP, axis=1)]) < SMALLEST_ARM
 
 
-def _refusal(points: Points, code: str, reason: str) -> Refusal:
-    return Refusal(Caution(code, f"no surface is fitted: {reason}", points.family))
+def _refusal(points: Points, code: str, reason: str) -> FitWarning:
+    return FitWarning(code, f"no surface is fitted: {reason}", points.family)
 
 
 def centre(points: Points) -> Centred:
@@ -265,8 +247,8 @@ def _bootstrap(
     theta_5: FloatArray,
     delta: float,
     resampler: Resampler,
-) -> tuple[FloatArray, tuple[int, int]]:
-    """Certified draws of theta, and how many resamples were restarted and how many given up."""
+) -> Minimum:
+    """Theta of every resample; those that are not certified from the estimate start globally."""
     if many_runs(points):
         counts_RP = resampler.run_counts(points)
         resampled = dataclasses.replace(problem, weight_RP=counts_RP * problem.weight_RP)
@@ -280,22 +262,17 @@ def _bootstrap(
         noise_RP = resampler.wild_noise(points, noise) / np.sqrt(problem.weight_RP)
         fitted_RP = problem.log_loss_RP - residual_P
         resampled = dataclasses.replace(problem, log_loss_RP=fitted_RP + noise_RP)
-    n_restarted = 0
 
     def warm(part: SurfaceProblem) -> Minimum:
-        nonlocal n_restarted
         found = newton(part, np.tile(theta_5, (part.n_resamples, 1)), delta)
         failed = np.flatnonzero(~found.is_certified_R)
         if len(failed):
             again = minimise(part.rows(failed), delta)
             for name, value in vars(found).items():
                 value[failed] = getattr(again, name)
-            n_restarted += len(failed)
         return found
 
-    minimum = fit_chunked(resampled, warm)
-    n_uncertified = int((~minimum.is_certified_R).sum())
-    return minimum.theta_R5[minimum.is_certified_R], (n_restarted, n_uncertified)
+    return fit_chunked(resampled, warm)
 
 
 def fit_chunked(problem: SurfaceProblem, fit: Callable[[SurfaceProblem], Minimum]) -> Minimum:
@@ -321,30 +298,27 @@ def _tangent_basis(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
     return orthonormal
 
 
-def _remarks(
-    points: Points, theta_5: FloatArray, draws_R5: FloatArray, n_uncertified: int
-) -> list[Caution]:
-    cautions = []
+def _warnings(
+    points: Points,
+    theta_5: FloatArray,
+    draws_R5: FloatArray,
+    n_uncertified: int,
+    profile_ci: dict[str, tuple[float, float] | None],
+) -> list[FitWarning]:
+    warnings = []
     if theta_5[0] == 0:
         message = "the best surface has E = 0: the data do not show an irreducible loss"
-        cautions.append(Caution("no_irreducible_loss", message, points.family))
+        warnings.append(FitWarning("no_irreducible_loss", message, points.family))
     elif (share := float((draws_R5[:, 0] == 0).mean())) > 0.025:
         message = f"E = 0 in {share:.0%} of the resamples: the irreducible loss is not pinned down"
-        cautions.append(Caution("irreducible_loss_unclear", message, points.family))
+        warnings.append(FitWarning("irreducible_loss_unclear", message, points.family))
     if n_uncertified:
         message = f"{n_uncertified} resamples without a certified optimum are left out"
-        cautions.append(Caution("uncertified_resamples", message, points.family))
-    return cautions
-
-
-def _open_profiles(
-    points: Points, profile_ci: dict[str, tuple[float, float] | None]
-) -> list[Caution]:
-    open_ones = [name for name, interval in profile_ci.items() if interval is None]
-    if not open_ones:
-        return []
-    message = (
-        f"the profile of {' and '.join(open_ones)} does not close within its search: some values "
-        "far from the best fit almost as well"
-    )
-    return [Caution("open_profile", message, points.family)]
+        warnings.append(FitWarning("uncertified_resamples", message, points.family))
+    if open_ones := [name for name, interval in profile_ci.items() if interval is None]:
+        message = (
+            f"the profile of {' and '.join(open_ones)} does not close within its search: some "
+            "values far from the best fit almost as well"
+        )
+        warnings.append(FitWarning("open_profile", message, points.family))
+    return warnings

@@ -1,17 +1,6 @@
 """A surface with one exponent, L(N, D) = E + A / N^alpha + B / D^alpha, for extrapolation from few
-runs.
-
-Gadre et al. (arXiv 2403.08540, eq. 4) write it in compute C = 6·N·D and tokens per parameter
-M = D / N,
-
-    L = E + (a · M^eta + b · M^−eta) · C^−eta,
-
-which is the same with alpha = 2·eta. With four coefficients it needs only five runs; with equal
-exponents N* and D* grow alike, so it is no evidence on how to share compute. As published the
-residuals are of the loss itself, not of its log.
-
-Given alpha the fit is linear in (E, A, B); a grid over alpha finds the basin and Gauss–Newton
-finishes, for all resamples at once.
+runs: with four coefficients it needs only five. N* and D* grow alike in it, so it is no evidence on
+how to share compute.
 
 Suffixes: R resamples, P points, G grid cells, 4 the coefficients E, A, B, alpha.
 """
@@ -20,14 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.stats.bootstrap import Noise, Resampler
+from analysis.stats.power_law import EXPONENT_RANGE
 from analysis.tables.points import FloatArray, Points, n_levels
 
 MIN_POINTS = 5
 """Four coefficients and one point to judge the noise by."""
-EXPONENTS = (0.02, 2.0)
 N_GRID = 60
+"""Values of the one exponent: a dense grid costs little, and starts Gauss–Newton close by."""
 N_STEPS = 12
 """Gauss–Newton steps; from a grid this dense four reach rounding."""
 RIDGE = 1e-13
@@ -38,6 +28,8 @@ RIDGE = 1e-13
 class TiedSurface:
     """Coefficients in nats, parameters and tokens, with bootstrap draws."""
 
+    # Gadre et al. (arXiv 2403.08540, eq. 4) write it with C = 6·N·D and M = D / N as
+    # L = E + (a · M^eta + b · M^−eta) · C^−eta, which is the same with alpha = 2·eta.
     E: float
     A: float
     B: float
@@ -50,21 +42,21 @@ class TiedSurface:
         """Loss at a size and a number of tokens, nats per token."""
         return float(self.E + self.A / params**self.alpha + self.B / tokens**self.alpha)
 
-    def draws(self, params: float, tokens: float) -> FloatArray:
+    def draws_at(self, params: float, tokens: float) -> FloatArray:
         """Bootstrap values of the loss there, shape (R,)."""
         level_R, size_R, data_R, alpha_R = self.draws_R4.T
         values_R: FloatArray = level_R + size_R * params**-alpha_R + data_R * tokens**-alpha_R
         return values_R
 
 
-def fit_tied_surface(points: Points, resampler: Resampler) -> TiedSurface | Caution:
-    """Least squares of the loss, or why there is none."""
+def fit_tied_surface(points: Points, resampler: Resampler) -> TiedSurface | FitWarning:
+    """Least squares of the loss, as published, not of its log; or why there is none."""
     n_points = len(points.loss_P)
     if n_points < MIN_POINTS or min(n_levels(points.params_P), n_levels(points.tokens_P)) < 3:
         message = (
             f"{n_points} points are too few, or of too few sizes, for a surface of one exponent"
         )
-        return Caution("too_few_points", message, points.family)
+        return FitWarning("too_few_points", message, points.family)
     u_P, v_P = np.log(points.params_P), np.log(points.tokens_P)
     # Centred, so that both columns are of order one.
     u_origin, v_origin = float(u_P.mean()), float(v_P.mean())
@@ -77,7 +69,7 @@ def fit_tied_surface(points: Points, resampler: Resampler) -> TiedSurface | Caut
     draws_R4 = problem.fit(noisy_RP)
     if best_14[0, 1] <= 0 or best_14[0, 2] <= 0:
         message = "in the best surface of one exponent the loss rises with params or tokens"
-        return Caution("tied_surface_rises", message, points.family)
+        return FitWarning("tied_surface_rises", message, points.family)
     for theta_R4 in (best_14, draws_R4):
         theta_R4[:, 1] *= np.exp(theta_R4[:, 3] * u_origin)
         theta_R4[:, 2] *= np.exp(theta_R4[:, 3] * v_origin)
@@ -93,7 +85,7 @@ class _Problem:
     v_P: FloatArray
 
     def fit(self, loss_RP: FloatArray) -> FloatArray:
-        """Coefficients of every resample, shape (R, 4)."""
+        """Coefficients of every resample, shape (R, 4), by Gauss–Newton from the best of a grid."""
         theta_R4 = self._best_of_grid(loss_RP)
         for _ in range(N_STEPS):
             slopes_RP4 = self.slopes(theta_R4)
@@ -106,7 +98,7 @@ class _Problem:
             step_R4 = np.linalg.solve(normal_R44, pull_R41)[..., 0]
             step_R4[:, 3] = np.clip(step_R4[:, 3], -0.1, 0.1)
             theta_R4 = theta_R4 + step_R4
-            theta_R4[:, 3] = np.clip(theta_R4[:, 3], *EXPONENTS)
+            theta_R4[:, 3] = np.clip(theta_R4[:, 3], *EXPONENT_RANGE)
         return theta_R4
 
     def loss(self, theta_R4: FloatArray) -> FloatArray:
@@ -128,7 +120,7 @@ class _Problem:
         """Linear least squares at the alpha of the grid with the least error, shape (R, 4)."""
         error_R = np.full(len(loss_RP), np.inf)
         best_R4 = np.empty((len(loss_RP), 4))
-        for alpha in np.geomspace(*EXPONENTS, N_GRID):
+        for alpha in np.geomspace(*EXPONENT_RANGE, N_GRID):
             columns_P3 = np.stack(
                 [np.ones_like(self.u_P), np.exp(-alpha * self.u_P), np.exp(-alpha * self.v_P)], 1
             )

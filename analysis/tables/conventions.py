@@ -1,17 +1,7 @@
 """Sizes and FLOPs of the same runs under every convention that a source has the ingredients for.
 
-Our own store has all groups (`store_table`). A table from elsewhere may bring, beside the tidy
-columns,
-
-    params_trunk, _head, _embedding, _conditioning          groups of parameters
-    flops_per_token_trunk, _attention, _head                groups of training FLOPs per token
-    params_<name>, flops_per_token_<name>                   counts of its own under any other name
-    n_layers, d_model, context_tokens, vocab_size           the shape of a transformer
-
-The shape gives what is missing: attention 12·L·d·T per token, head 6·d·V per token and d·V
-parameters, input table d·V parameters. The names m1 and m2 are the methods of arXiv 2512.10858,
-`6N+attention` and `6N` here; they say what N is (trunk, m2 / 6), and that V is 131 072 where the
-table has no vocab_size.
+Besides the tidy columns a table may bring params_<group or name>, flops_per_token_<group or name>
+and the shape of its transformers, which gives what is missing.
 """
 
 from collections.abc import Mapping
@@ -26,6 +16,7 @@ from analysis.tables.points import BoolArray, FloatArray
 GIDD_VOCAB_SIZE = 131_072
 """Of every run of arXiv 2512.10858, its section 4."""
 _PARAMS, _FLOPS = "params_", "flops_per_token_"
+# Methods of arXiv 2512.10858.
 _PUBLISHED_METHODS = {"m1": "6N+attention", "m2": "6N"}
 _GROUPS = {
     _PARAMS: ("trunk", "head", "embedding", "conditioning"),
@@ -42,22 +33,22 @@ Counts = dict[str, FloatArray]
 
 
 @dataclass(frozen=True)
-class Recounts:
+class ConventionCounts:
     """Convention → one number per row of the tidy table; empty where there are no ingredients."""
 
     params: Mapping[str, FloatArray] = field(default_factory=dict)
     flops: Mapping[str, FloatArray] = field(default_factory=dict)
     """Training FLOPs of the row."""
 
-    def take(self, chosen: BoolArray) -> "Recounts":
+    def take(self, chosen: BoolArray) -> "ConventionCounts":
         """The recounts of some rows."""
-        return Recounts(
+        return ConventionCounts(
             params={name: values[chosen] for name, values in self.params.items()},
             flops={name: values[chosen] for name, values in self.flops.items()},
         )
 
 
-def recounts_of(raw: pd.DataFrame, tokens: FloatArray) -> Recounts:
+def counts_by_convention(raw: pd.DataFrame, tokens: FloatArray) -> ConventionCounts:
     """Every convention that the columns of a foreign table support; `tokens` per row.
 
     A column with a cell that is empty, not a number or not above 0 counts as absent.
@@ -65,7 +56,7 @@ def recounts_of(raw: pd.DataFrame, tokens: FloatArray) -> Recounts:
     columns = _Columns(raw)
     params = {name: values for name, values in columns.params.items() if values is not None}
     flops = {name: tokens * each for name, each in columns.flops.items() if each is not None}
-    return Recounts(params, flops)
+    return ConventionCounts(params, flops)
 
 
 @dataclass(frozen=True)
@@ -77,80 +68,57 @@ class _Columns:
     @cached_property
     def params(self) -> dict[str, FloatArray | None]:
         """Parameters by convention."""
+        head = _first(self._column("params_head"), _product(1.0, self._width, self._vocab))
+        table = _first(self._column("params_embedding"), _product(1.0, self._width, self._vocab))
         total = self._column("params_total")
         if total is None:
-            total = _sum(self._trunk, self._head_params, self._embedding)
+            total = _sum(self._trunk, head, table)
             conditioning = self._column("params_conditioning")
             total = total if conditioning is None else _sum(total, conditioning)
-        derived = {
-            "trunk": self._trunk,
-            "trunk+head": _sum(self._trunk, self._head_params),
-            "total": total,
-        }
+        derived = {"trunk": self._trunk, "trunk+head": _sum(self._trunk, head), "total": total}
         return derived | self._own(_PARAMS)
 
     @cached_property
     def flops(self) -> dict[str, FloatArray | None]:
         """Training FLOPs per token by convention."""
-        six_n = None if self._trunk is None else 6.0 * self._trunk
-        with_attention = self._column("flops_per_token_m1")
-        if with_attention is None:
-            with_attention = _sum(six_n, self._attention)
+        six_n = _product(6.0, self._trunk)
+        stated_attention = self._column("flops_per_token_attention")
+        # QKᵀ and its product with V: 4·L·d·T FLOPs forward, twice that backward.
+        shape = (self._shape("layers"), self._width, self._shape("context"))
+        attention = _first(stated_attention, _product(12.0, *shape))
+        with_attention = _first(self._column("flops_per_token_m1"), _sum(six_n, attention))
+        # The output logits: 2·d·V forward, twice that backward.
+        head = _product(6.0, self._width, self._vocab)
+        head = _first(self._column("flops_per_token_head"), head)
         trunk = self._column("flops_per_token_trunk")
         derived = {
-            "full": _sum(trunk, self._column("flops_per_token_attention"), self._head),
+            "full": _sum(trunk, stated_attention, head),
             "6N": six_n,
             "6N+attention": with_attention,
-            "6N+attention+head": None if trunk is not None else _sum(with_attention, self._head),
-            "no-attention": _sum(trunk, self._head),
+            "6N+attention+head": None if trunk is not None else _sum(with_attention, head),
+            "no-attention": _sum(trunk, head),
         }
         return derived | self._own(_FLOPS)
 
     @cached_property
     def _trunk(self) -> FloatArray | None:
         """Trunk parameters, as a column or as a sixth of method 2."""
-        stated, method_2 = self._column("params_trunk"), self._column("flops_per_token_m2")
-        return stated if stated is not None or method_2 is None else method_2 / 6.0
+        method_2 = self._column("flops_per_token_m2")
+        sixth = None if method_2 is None else method_2 / 6.0
+        return _first(self._column("params_trunk"), sixth)
 
     @cached_property
-    def _head_params(self) -> FloatArray | None:
-        stated = self._column("params_head")
-        return stated if stated is not None else _product(self._shape("width"), self._vocab)
-
-    @cached_property
-    def _embedding(self) -> FloatArray | None:
-        stated = self._column("params_embedding")
-        return stated if stated is not None else _product(self._shape("width"), self._vocab)
-
-    @cached_property
-    def _head(self) -> FloatArray | None:
-        """FLOPs per token of the output logits: 6·d·V."""
-        stated = self._column("flops_per_token_head")
-        if stated is not None:
-            return stated
-        products = _product(self._shape("width"), self._vocab)
-        return None if products is None else 6.0 * products
-
-    @cached_property
-    def _attention(self) -> FloatArray | None:
-        """FLOPs per token of attention: 12·L·d·T."""
-        stated = self._column("flops_per_token_attention")
-        if stated is not None:
-            return stated
-        products = _product(self._shape("layers"), self._shape("width"), self._shape("context"))
-        return None if products is None else 12.0 * products
+    def _width(self) -> FloatArray | None:
+        return self._shape("width")
 
     @cached_property
     def _vocab(self) -> FloatArray | None:
-        stated = self._shape("vocab")
-        if stated is not None:
-            return stated
         is_gidd = all(_FLOPS + method in self.raw.columns for method in _PUBLISHED_METHODS)
-        return np.full(len(self.raw), float(GIDD_VOCAB_SIZE)) if is_gidd else None
+        theirs = np.full(len(self.raw), float(GIDD_VOCAB_SIZE)) if is_gidd else None
+        return _first(self._shape("vocab"), theirs)
 
     def _shape(self, name: str) -> FloatArray | None:
-        found = [self._column(column) for column in _SHAPE[name]]
-        return next((values for values in found if values is not None), None)
+        return _first(*(self._column(column) for column in _SHAPE[name]))
 
     def _own(self, prefix: str) -> dict[str, FloatArray | None]:
         """Counts that are no group and no published method, by the table's own names."""
@@ -166,11 +134,18 @@ class _Columns:
         return values if usable.all() else None
 
 
+def _first(*choices: FloatArray | None) -> FloatArray | None:
+    """The first that is known."""
+    return next((values for values in choices if values is not None), None)
+
+
 def _sum(*parts: FloatArray | None) -> FloatArray | None:
+    """None where a part is missing."""
     known = [part for part in parts if part is not None]
     return np.sum(known, axis=0) if len(known) == len(parts) else None
 
 
-def _product(*parts: FloatArray | None) -> FloatArray | None:
+def _product(factor: float, *parts: FloatArray | None) -> FloatArray | None:
+    """None where a part is missing."""
     known = [part for part in parts if part is not None]
-    return np.prod(known, axis=0) if len(known) == len(parts) else None
+    return factor * np.prod(known, axis=0) if len(known) == len(parts) else None

@@ -1,12 +1,4 @@
-"""Reads a source, a results folder of ours or anyone's tidy table, into a checked tidy table.
-
-source                                      read as
-*.csv, *.tsv, other text                    tidy table
-*.parquet, a folder of Parquet files        tidy table, or observations of ours by their columns
-a folder with `observations[.parquet]`      results folder of ours: `store_table`
-
-A source may lie in an object store: `s3://bucket/prefix`.
-"""
+"""Reads a results folder of ours, or anyone's table (text, Parquet), into a checked tidy table."""
 
 import csv
 import io

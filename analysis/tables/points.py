@@ -62,9 +62,21 @@ class Points:
         return Points(family=self.family, **arrays)
 
 
+def rungs(values: FloatArray) -> IntArray:
+    """Number of each value's level, ascending: sorted neighbours less than `SAME_SIZE` apart in log
+    are on one level.
+    """
+    log_values = np.log(values)
+    order = np.argsort(log_values, kind="stable")
+    rung = np.empty(len(log_values), dtype=np.int64)
+    steps = np.diff(log_values[order], prepend=log_values[order[:1]])
+    rung[order] = np.cumsum(steps > SAME_SIZE)
+    return rung
+
+
 def n_levels(values: FloatArray) -> int:
-    """How many values differ by more than `SAME_SIZE`, chaining neighbours."""
-    return 1 + int(np.sum(np.diff(np.sort(np.log(values))) > SAME_SIZE))
+    """How many levels the values lie on; two runs of one rung differ by rounding."""
+    return len(np.unique(rungs(values)))
 
 
 def points_by_family(frame: pd.DataFrame) -> dict[str, Points]:
@@ -100,8 +112,7 @@ _FLOATS = (
 def _design_slots(frame: pd.DataFrame, run: IntArray) -> IntArray:
     """Slot of each row: equal for runs of different series with the same rung, seed and budgets.
 
-    The rung is found by chaining sorted sizes whose neighbours differ by less than `SAME_SIZE`; a
-    run observed at one budget only is told apart from the same rung's runs at other budgets.
+    A run observed at one budget only is told apart from the same rung's runs at other budgets.
     """
     runs = frame.assign(run=run).groupby("run", sort=True)
     table = runs.agg(
@@ -111,11 +122,7 @@ def _design_slots(frame: pd.DataFrame, run: IntArray) -> IntArray:
         budget=("budget_flops", "first"),
         n_budgets=("budget_flops", "nunique"),
     )
-    log_size = np.log(table["params"].to_numpy())
-    order = np.argsort(log_size, kind="stable")
-    rung = np.empty(len(table), dtype=np.int64)
-    rung[order] = np.cumsum(np.diff(log_size[order], prepend=log_size[order[:1]]) > SAME_SIZE)
-    table["rung"] = rung
+    table["rung"] = rungs(table["params"].to_numpy())
     table["budget"] = table["budget"].where(table["n_budgets"] == 1, 0.0).fillna(0.0)
     place = ["rung", "seed", "budget"]
     table["copy"] = table.groupby(["family", *place], dropna=False).cumcount()

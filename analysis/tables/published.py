@@ -1,9 +1,7 @@
-"""Published laws to set beside fitted ones: those of both studies and of the literature they plot.
+"""Published laws to show with fitted ones: those of both studies and of the literature they plot.
 
-`published_laws.csv` and `published_surfaces.csv` hold one law a row, each with its source, its
-place there, what it counts, and a note where we computed what the source only draws. Losses of
-different corpora or tokenizers are in different units, so their levels do not compare; exponents
-do, as far as the conventions of params and FLOPs agree.
+`published_laws.csv` holds one law a row, with its source, its conventions, and a note where we
+computed what the source only draws.
 """
 
 import csv
@@ -15,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
-from analysis.errors import Caution, SettingsError, did_you_mean
+from analysis.errors import FitWarning, SettingsError, did_you_mean
 
 Quantity = Literal["loss", "params", "tokens", "batch_tokens", "learning_rate"]
 Against = Literal["flops", "tokens", "batch_tokens"]
@@ -70,38 +68,10 @@ class PublishedLaw:
         return self.x_range is not None and self.x_range[0] <= x <= self.x_range[1]
 
 
-@dataclass(frozen=True)
-class PublishedSurface:
-    """L = E + A / S^alpha + B / D^beta with D in tokens, as published."""
-
-    name: str
-    E: float
-    A: float
-    alpha: float
-    B: float
-    beta: float
-    size: Literal["params", "flops_per_token"]
-    """What S is."""
-    loss_of: str
-    source: str
-    place: str
-    note: str
-
-    def __call__(self, size: float, tokens: float) -> float:
-        """Loss in nats per token."""
-        return float(self.E + self.A / size**self.alpha + self.B / tokens**self.beta)
-
-
 @cache
 def published_laws() -> tuple[PublishedLaw, ...]:
     """All laws, in the order of the file."""
     return tuple(_law(row) for row in _rows("published_laws.csv"))
-
-
-@cache
-def published_surfaces() -> tuple[PublishedSurface, ...]:
-    """All surfaces, in the order of the file."""
-    return tuple(_surface(row) for row in _rows("published_surfaces.csv"))
 
 
 def published_names() -> tuple[str, ...]:
@@ -145,7 +115,7 @@ def counted_alike(
     return tuple(law for _, law in best.values())
 
 
-def level_caution(laws: Iterable[PublishedLaw]) -> Caution:
+def level_warning(laws: Iterable[PublishedLaw]) -> FitWarning:
     """What may be compared and what may not."""
     units = sorted({law.loss_of for law in laws if law.loss_of})
     named = f" ({'; '.join(units)})" if units else ""
@@ -153,7 +123,7 @@ def level_caution(laws: Iterable[PublishedLaw]) -> Caution:
         f"published losses are of other corpora and tokenizers{named}: compare exponents, "
         "not levels"
     )
-    return Caution("published_levels_differ", message)
+    return FitWarning("published_levels_differ", message)
 
 
 def _is_frontier(law: PublishedLaw) -> bool:
@@ -178,22 +148,6 @@ def _law(row: dict[str, str]) -> PublishedLaw:
         x_range=_ends(row["x_low"], row["x_high"]),
         params=row["params"],
         flops=row["flops"],
-        loss_of=row["loss_of"],
-        source=row["source"],
-        place=row["place"],
-        note=row["note"],
-    )
-
-
-def _surface(row: dict[str, str]) -> PublishedSurface:
-    return PublishedSurface(
-        name=row["name"],
-        E=float(row["E"]),
-        A=float(row["A"]),
-        alpha=float(row["alpha"]),
-        B=float(row["B"]),
-        beta=float(row["beta"]),
-        size=cast(Literal["params", "flops_per_token"], row["size"]),
         loss_of=row["loss_of"],
         source=row["source"],
         place=row["place"],

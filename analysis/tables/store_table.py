@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import Caution, SettingsError, TableError, did_you_mean
-from analysis.tables.conventions import Recounts
+from analysis.errors import FitWarning, SettingsError, TableError, did_you_mean
+from analysis.tables.conventions import ConventionCounts
 from analysis.tables.tidy import RawTable, TidyTable, tidy_counted
 from sweeper.trials.flops import FLOPS_CONVENTIONS, FlopsPerToken, flops_by_convention
 from sweeper.trials.ladder import PARAMS_CONVENTIONS, ParameterGroups, params_by_convention
@@ -46,7 +46,11 @@ def from_observations(
     done = frame[frame["status"] == "done"]
     # A trial that extends a trajectory repeats its evaluations; each counts once.
     done = done.drop_duplicates(["series", "trajectory_id", "seed", "step", "budget_flops"])
-    cautions = [_left_out(name, series, rows) for series, rows in _unfinished(frame)]
+    warnings = []
+    for series, rest in frame[frame["status"] != "done"].groupby("series"):
+        n_runs = rest["trajectory_id"].nunique()
+        message = f"{name}: {len(rest)} observations of {n_runs} diverged runs are in no fit"
+        warnings.append(FitWarning("diverged_left_out", message, str(series)))
     if done.empty:
         raise TableError(f"{name}: no observation of a finished trial; run the sweep first")
     rows: list[dict[str, Any]] = [dict(row) for _, row in done.iterrows()]
@@ -68,17 +72,20 @@ def from_observations(
     result = tidy_counted(RawTable(table, name, tuple(int(i) + 1 for i in done.index)))
     return dataclasses.replace(
         result,
-        cautions=(*cautions, *result.cautions),
+        warnings=(*warnings, *result.warnings),
         params_convention=params,
         flops_convention=flops,
-        recounts=counts.take(np.isin(np.arange(len(rows)), result.frame.index)),
+        counts=counts.take(np.isin(np.arange(len(rows)), result.frame.index)),
     )
 
 
-def _counts(rows: list[dict[str, Any]]) -> Recounts:
+def _counts(rows: list[dict[str, Any]]) -> ConventionCounts:
     """Every row under every convention."""
-    groups = [_parameters(row) for row in rows]
-    return Recounts(
+    names = ("trunk", "embedding", "head", "conditioning")
+    groups = [
+        ParameterGroups(**{name: int(row[f"params_{name}"]) for name in names}) for row in rows
+    ]
+    return ConventionCounts(
         params={
             name: np.array([params_by_convention(each, name) for each in groups], dtype=float)
             for name in PARAMS_CONVENTIONS
@@ -99,33 +106,10 @@ def _check_convention(option: str, value: str, known: tuple[str, ...]) -> None:
         raise SettingsError(f"--{option} {value}: expected one of {', '.join(known)}{hint}")
 
 
-def _unfinished(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    unfinished = frame[frame["status"] != "done"]
-    return [(str(series), rows) for series, rows in unfinished.groupby("series")]
-
-
-def _left_out(name: str, series: str, rows: pd.DataFrame) -> Caution:
-    n_runs = rows["trajectory_id"].nunique()
-    message = f"{name}: {len(rows)} observations of {n_runs} diverged runs are in no fit"
-    return Caution("diverged_left_out", message, series)
-
-
-def _parameters(row: dict[str, Any]) -> ParameterGroups:
-    return ParameterGroups(
-        trunk=int(row["params_trunk"]),
-        embedding=int(row["params_embedding"]),
-        head=int(row["params_head"]),
-        conditioning=int(row["params_conditioning"]),
-    )
-
-
 def _flops(row: dict[str, Any], convention: str) -> float:
     """Training FLOPs of an observation; `full` is what the store counted."""
     if convention == "full":
         return float(row["flops"])
-    groups = FlopsPerToken(
-        trunk=row["flops_per_token_trunk"],
-        attention=row["flops_per_token_attention"],
-        head=row["flops_per_token_head"],
-    )
+    names = ("trunk", "attention", "head")
+    groups = FlopsPerToken(**{name: row[f"flops_per_token_{name}"] for name in names})
     return flops_by_convention(groups, row["params_trunk"], convention) * float(row["tokens"])

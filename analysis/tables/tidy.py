@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from analysis.errors import Caution, TableError
-from analysis.tables.conventions import Recounts, recounts_of
+from analysis.errors import FitWarning, TableError
+from analysis.tables.conventions import ConventionCounts, counts_by_convention
 from analysis.tables.points import SAME_SIZE, BoolArray, FloatArray
-from analysis.tables.units import check_units, unit_cautions, without_uneven_budgets
+from analysis.tables.units import check_units, unit_warnings, without_uneven_budgets
 
 REQUIRED = ("family", "params", "tokens", "flops", "loss")
 OPTIONAL = ("budget_flops", "loss_stderr", "seed", "run_id", "batch_tokens", "learning_rate")
@@ -55,10 +55,10 @@ class TidyTable:
     """
 
     frame: pd.DataFrame
-    cautions: tuple[Caution, ...]
+    warnings: tuple[FitWarning, ...]
     params_convention: str = "as given"
     flops_convention: str = "as given"
-    recounts: Recounts = field(default_factory=Recounts, repr=False)
+    counts: ConventionCounts = field(default_factory=ConventionCounts, repr=False)
     """Sizes and FLOPs of the rows, in their order, under other conventions."""
 
 
@@ -72,8 +72,8 @@ def tidy(raw: RawTable) -> TidyTable:
     return dataclasses.replace(
         table,
         frame=frame,
-        cautions=(*table.cautions, *unit_cautions(table.frame), *uneven),
-        recounts=recounts_of(kept, table.frame["tokens"].to_numpy()),
+        warnings=(*table.warnings, *unit_warnings(table.frame), *uneven),
+        counts=counts_by_convention(kept, table.frame["tokens"].to_numpy()),
     )
 
 
@@ -88,24 +88,24 @@ def tidy_counted(raw: RawTable) -> TidyTable:
         message = f"{raw.name}: no rows, expected one per observation with {', '.join(REQUIRED)}"
         raise TableError(message)
     frame = pd.DataFrame({"family": _labels(raw, "family")})
-    cautions: list[Caution] = []
+    warnings: list[FitWarning] = []
     for column in ("params", "tokens", "flops", "loss"):
         frame[column] = _numbers(raw, column)
-    frame["budget_flops"], budget_cautions = _budgets(raw)
-    frame["loss_stderr"], stderr_cautions = _optional_numbers(raw, "loss_stderr")
-    frame["seed"], seed_cautions = _optional_numbers(raw, "seed")
-    frame["run_id"], run_cautions = _run_ids(raw)
+    frame["budget_flops"], budget_warnings = _budgets(raw)
+    frame["loss_stderr"], stderr_warnings = _optional_numbers(raw, "loss_stderr")
+    frame["seed"], seed_warnings = _optional_numbers(raw, "seed")
+    frame["run_id"], run_warnings = _run_ids(raw)
     for column in ("batch_tokens", "learning_rate"):
         frame[column], gaps = _optional_numbers(raw, column)
-        cautions += gaps
-    cautions += [*budget_cautions, *stderr_cautions, *seed_cautions, *run_cautions]
-    kept, outlier_cautions = _without_outliers(raw)
+        warnings += gaps
+    warnings += [*budget_warnings, *stderr_warnings, *seed_warnings, *run_warnings]
+    kept, outlier_warnings = _without_outliers(raw)
     frame = frame[kept]
-    cautions += outlier_cautions
-    frame, duplicate_cautions = _without_duplicates(raw, frame)
-    cautions += duplicate_cautions
+    warnings += outlier_warnings
+    frame, duplicate_warnings = _without_duplicates(raw, frame)
+    warnings += duplicate_warnings
     frame, inferred = _with_budgets(frame)
-    return TidyTable(frame, (*cautions, *inferred))
+    return TidyTable(frame, (*warnings, *inferred))
 
 
 def _check_columns(raw: RawTable) -> None:
@@ -190,7 +190,7 @@ def _numbers(raw: RawTable, column: str) -> FloatArray:
     return np.array(cells, dtype=np.float64)
 
 
-def _optional_numbers(raw: RawTable, column: str) -> tuple[FloatArray, list[Caution]]:
+def _optional_numbers(raw: RawTable, column: str) -> tuple[FloatArray, list[FitWarning]]:
     """The column, or NaN throughout where it is absent or has gaps; gaps are remarked."""
     nothing = np.full(len(raw.frame), np.nan)
     if column not in raw.frame.columns:
@@ -203,11 +203,11 @@ def _optional_numbers(raw: RawTable, column: str) -> tuple[FloatArray, list[Caut
             f"{raw.where(blank.index(True), column)} and {sum(blank) - 1} more cells are empty: "
             "the whole column is left unused"
         )
-        return nothing, [Caution(f"incomplete_{column}", message)]
+        return nothing, [FitWarning(f"incomplete_{column}", message)]
     return _numbers(raw, column), []
 
 
-def _budgets(raw: RawTable) -> tuple[FloatArray, list[Caution]]:
+def _budgets(raw: RawTable) -> tuple[FloatArray, list[FitWarning]]:
     """Nominal budgets; a row without one is outside the isoFLOP curves, and NaN."""
     budget = np.full(len(raw.frame), np.nan)
     if "budget_flops" not in raw.frame.columns:
@@ -220,7 +220,7 @@ def _budgets(raw: RawTable) -> tuple[FloatArray, list[Caution]]:
     if n_blank in (0, len(budget)):
         return budget, []
     message = f"{n_blank} rows without budget_flops are in the surface but in no isoFLOP curve"
-    return budget, [Caution("rows_without_budget", message)]
+    return budget, [FitWarning("rows_without_budget", message)]
 
 
 def _one_name_per_budget(budget_P: FloatArray) -> FloatArray:
@@ -246,7 +246,7 @@ def _check_runs(raw: RawTable, frame: pd.DataFrame) -> None:
     )
 
 
-def _run_ids(raw: RawTable) -> tuple[list[str], list[Caution]]:
+def _run_ids(raw: RawTable) -> tuple[list[str], list[FitWarning]]:
     """Run of each row; a row without one is a run of its own."""
     own = [f"row {number}" for number in raw.row_numbers]
     if "run_id" not in raw.frame.columns:
@@ -259,10 +259,10 @@ def _run_ids(raw: RawTable) -> tuple[list[str], list[Caution]]:
     if not any(blank) or all(blank):
         return ids, []
     message = f"{sum(blank)} rows have no run_id: each counts as a run of its own"
-    return ids, [Caution("incomplete_run_id", message)]
+    return ids, [FitWarning("incomplete_run_id", message)]
 
 
-def _without_outliers(raw: RawTable) -> tuple[BoolArray, list[Caution]]:
+def _without_outliers(raw: RawTable) -> tuple[BoolArray, list[FitWarning]]:
     """Rows to keep: all but those marked in a column `outlier`."""
     keep = np.ones(len(raw.frame), dtype=bool)
     if OUTLIER_COLUMN not in raw.frame.columns:
@@ -279,13 +279,15 @@ def _without_outliers(raw: RawTable) -> tuple[BoolArray, list[Caution]]:
     if not keep.any():
         raise TableError(f"{raw.name}: every row is marked in column 'outlier'; unmark some")
     message = f"{n_marked} rows marked in column 'outlier' are left out"
-    return keep, [Caution("outliers_left_out", message)]
+    return keep, [FitWarning("outliers_left_out", message)]
 
 
 _TRUTH = {"": False, "0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
-def _without_duplicates(raw: RawTable, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
+def _without_duplicates(
+    raw: RawTable, frame: pd.DataFrame
+) -> tuple[pd.DataFrame, list[FitWarning]]:
     """One of each set of rows that are equal in every column; a repeated row is no new evidence."""
     compared = list(frame.columns)
     if "run_id" not in raw.frame.columns:
@@ -295,20 +297,20 @@ def _without_duplicates(raw: RawTable, frame: pd.DataFrame) -> tuple[pd.DataFram
         return frame, []
     row = raw.row_numbers[int(frame.index[repeated][0])]
     message = f"{int(repeated.sum())} rows repeat an earlier row (first: row {row}) and count once"
-    return frame[~repeated], [Caution("duplicate_rows", message)]
+    return frame[~repeated], [FitWarning("duplicate_rows", message)]
 
 
-def _with_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
+def _with_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[FitWarning]]:
     """Fill `budget_flops` from the gaps in log flops where the source has none."""
     if frame["budget_flops"].notna().any():
         return frame, []
     budgets = inferred_budgets(frame["flops"].to_numpy())
     if budgets is None:
         message = "no column budget_flops, and flops do not gather in budgets: no isoFLOP curves"
-        return frame, [Caution("no_budgets", message)]
+        return frame, [FitWarning("no_budgets", message)]
     n_budgets = len(np.unique(budgets))
     message = f"no column budget_flops: {n_budgets} budgets inferred from gaps in flops"
-    return frame.assign(budget_flops=budgets), [Caution("budgets_inferred", message)]
+    return frame.assign(budget_flops=budgets), [FitWarning("budgets_inferred", message)]
 
 
 def inferred_budgets(flops_P: FloatArray) -> FloatArray | None:

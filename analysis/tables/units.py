@@ -1,8 +1,6 @@
 """Whether the numbers of a table are in the units they should be in, judged by what tokens cost.
 
-flops / (6·params·tokens) is about 1, more where attention and head weigh, and a smooth function of
-the size within a series. Units that are mixed within a table are refused; what looks odd
-throughout, or is for the reader to judge, is remarked.
+Units that are mixed within a table are refused; what looks odd throughout is a warning.
 """
 
 from collections.abc import Callable
@@ -10,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from analysis.errors import Caution, TableError
+from analysis.errors import FitWarning, TableError
 from analysis.tables.points import FloatArray
 
 MIXED_UNITS_FACTOR = 100.0
@@ -55,7 +53,7 @@ def check_units(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
         raise _mixed(place(int(bad)), message)
 
 
-def without_uneven_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
+def without_uneven_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[FitWarning]]:
     """The table without the budgets of which some run spent a multiple of what the others did.
 
     Their runs keep their place in the surface: only what `budget_flops` says of them is doubtful.
@@ -64,24 +62,24 @@ def without_uneven_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Caut
     budgets = [frame["family"], frame["budget_flops"]]
     typical = log_flops.groupby(budgets).transform("median")
     odd = (log_flops - typical).abs() > np.log(UNEVEN_BUDGET_FACTOR)
-    cautions = []
+    warnings = []
     for (family, budget), rows in frame[odd].groupby(["family", "budget_flops"]):
         message = (
             f"{len(rows)} runs of budget {budget:.3g} spent {rows['flops'].iloc[0]:.3g} FLOPs or "
             "the like, over ten times more or less than the others: it gets no isoFLOP curve"
         )
-        cautions.append(Caution("uneven_budget_left_out", message, str(family), float(budget)))
+        warnings.append(FitWarning("uneven_budget_left_out", message, str(family), float(budget)))
     is_left_out = odd.groupby(budgets).transform("max").fillna(False).astype(bool)
-    return frame.assign(budget_flops=frame["budget_flops"].mask(is_left_out)), cautions
+    return frame.assign(budget_flops=frame["budget_flops"].mask(is_left_out)), warnings
 
 
-def unit_cautions(frame: pd.DataFrame) -> list[Caution]:
+def unit_warnings(frame: pd.DataFrame) -> list[FitWarning]:
     """Remarks on every series whose units look odd."""
-    cautions = []
+    warnings = []
     for family, rows in frame.groupby("family"):
         for code, message in (*_odd_ratio(rows), *_uneven(rows), *_budgets(rows), *_losses(rows)):
-            cautions.append(Caution(code, message, str(family)))
-    return cautions
+            warnings.append(FitWarning(code, message, str(family)))
+    return warnings
 
 
 def _mixed(where: str, message: str) -> TableError:
@@ -92,6 +90,7 @@ def _mixed(where: str, message: str) -> TableError:
 
 
 def _cost_ratio(frame: pd.DataFrame) -> pd.Series:
+    """About 1, more where attention and head weigh, and smooth in the size within a series."""
     return frame["flops"] / (6.0 * frame["params"] * frame["tokens"])
 
 

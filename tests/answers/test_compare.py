@@ -11,7 +11,7 @@ from analysis.answers import compare as comparison
 from analysis.answers.compare import Comparison, compare
 from analysis.errors import SettingsError
 from analysis.fitting.fit import FitSettings, fit_table
-from analysis.isoflop.crossover import crossing
+from analysis.isoflop.crossover import crossover
 from analysis.isoflop.frontier import Frontier
 from analysis.report.text import comparison_text
 
@@ -98,7 +98,7 @@ def test_only_losses_that_both_series_reached_are_not_extrapolated() -> None:
     assert flags[BUDGETS[-1]]  # b would need 3e17, and stops at 1e17
     far = compared(isoflop_rows("a"), isoflop_rows("b", handicap=1e4))
     assert all(point.extrapolated for point in far.points)
-    assert "no_overlap" in [caution.code for caution in far.cautions]
+    assert "no_overlap" in [warning.code for warning in far.warnings]
     assert "(extrapolated)" in far.verdict
 
 
@@ -111,7 +111,7 @@ def test_a_loss_below_the_other_series_limit_is_unreachable_with_a_remark() -> N
     assert last.multiplier is None
     assert last.ci is None
     assert last.unreachable_share > 0.5
-    assert "unreachable" in [caution.code for caution in result.cautions]
+    assert "unreachable" in [warning.code for warning in result.warnings]
     json.dumps(comparison.to_json(result), allow_nan=False)
 
 
@@ -186,7 +186,7 @@ def two_frontiers(gap: float, exponent: float) -> tuple[Frontier, Frontier]:
 
 @pytest.mark.parametrize(("gap", "inside"), [(0.01, True), (0.05, False), (-0.05, False)])
 def test_frontiers_meet_where_their_laws_say(gap: float, inside: bool) -> None:
-    found = crossing(*two_frontiers(gap, -0.09))
+    found = crossover(*two_frontiers(gap, -0.09))
     assert found is not None
     # gap − 0.01 · ln(C / 1e16) = 0
     assert found.flops == pytest.approx(1e16 * np.exp(gap / 0.01), rel=1e-6)
@@ -196,11 +196,11 @@ def test_frontiers_meet_where_their_laws_say(gap: float, inside: bool) -> None:
 
 
 def test_frontiers_that_do_not_meet_near_the_data_say_so() -> None:
-    assert crossing(*two_frontiers(0.1, -0.08)) is None  # parallel
-    assert crossing(*two_frontiers(0.1, -0.09)) is None  # 4.3 decades away
+    assert crossover(*two_frontiers(0.1, -0.08)) is None  # parallel
+    assert crossover(*two_frontiers(0.1, -0.09)) is None  # 4.3 decades away
     found = compared(isoflop_rows("a"), isoflop_rows("b", handicap=3.0))
-    assert "the frontiers meet at" in comparison_text(found) or found.crossing is None
-    nowhere = comparison_text(dataclasses.replace(found, crossing=None))
+    assert "the frontiers meet at" in comparison_text(found) or found.crossover is None
+    nowhere = comparison_text(dataclasses.replace(found, crossover=None))
     assert "the frontiers do not meet within 3 decades" in nowhere
 
 
@@ -209,7 +209,7 @@ def test_too_few_crossing_resamples_leave_no_interval() -> None:
     raised = other.log_loss_RK.copy()
     raised[2] += 1.0
     apart = Frontier(other.log_flops_K, raised, np.array([-0.09, -0.09, -0.08]), other.offset_R)
-    found = crossing(own, apart)
+    found = crossover(own, apart)
     assert found is not None
     assert found.ci is None
     assert found.share == 0.5

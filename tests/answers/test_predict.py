@@ -38,7 +38,7 @@ def without_budgets(frame: object) -> object:
 
 
 def codes(prediction: Prediction) -> set[str]:
-    return {caution.code for caution in prediction.cautions}
+    return {warning.code for warning in prediction.warnings}
 
 
 def test_a_planted_optimum_inside_the_budgets_is_recovered() -> None:
@@ -177,8 +177,7 @@ def test_training_settings_come_from_the_series_where_it_fitted_its_own(fit: Fit
     series = fit.family("a")
     assert series.isoflop is not None
     own = BatchLaws(series.isoflop.tokens_law, series.isoflop.params_law, None)
-    further = dataclasses.replace(series.further, batch_laws=own)
-    changed = dataclasses.replace(series, further=further)
+    changed = dataclasses.replace(series, batch_laws=own)
     found = predict(dataclasses.replace(fit, families={"a": changed}), "a", 1e16)
     assert found.batch_tokens is not None
     assert found.learning_rate is not None

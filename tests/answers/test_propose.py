@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from planted_tables import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
 
-from analysis.answers.candidates import Cell, Sizes, candidates
-from analysis.answers.information import Quantity, curves
+from analysis.answers.candidates import CandidateRun, Sizes, candidates
+from analysis.answers.information import linearised
 from analysis.answers.propose import Interval, Proposals, Request, propose, to_json
 from analysis.errors import SettingsError
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.report.proposal_text import fragment, proposals_text
+from analysis.stats.power_law import LawName
 from sweeper.sweepfile.schema import load_sweep
 from sweeper.trials.ladder import ladder, trunk_params
 
@@ -30,23 +31,23 @@ def fitted(*parts: pd.DataFrame) -> FitResult:
 
 
 def proposed(
-    result: FitResult, interval: Interval = "params", n_cells: int = 6, *labels: str
+    result: FitResult, interval: Interval = "params", n_runs: int = 6, *labels: str
 ) -> Proposals:
-    return propose(result, Request(labels or ("a",), interval, None, n_cells))
+    return propose(result, Request(labels or ("a",), interval, None, n_runs))
 
 
-def with_runs(rows: pd.DataFrame, cells: Sequence[Cell], seed: int) -> pd.DataFrame:
-    """The table after the cells were trained."""
-    noise = np.exp(NOISE * np.random.default_rng(seed).standard_normal(len(cells)))
-    params, tokens = np.array([c.params for c in cells]), np.array([c.tokens for c in cells])
+def with_runs(rows: pd.DataFrame, runs: Sequence[CandidateRun], seed: int) -> pd.DataFrame:
+    """The table after the runs were trained."""
+    noise = np.exp(NOISE * np.random.default_rng(seed).standard_normal(len(runs)))
+    params, tokens = np.array([c.params for c in runs]), np.array([c.tokens for c in runs])
     loss = PLANTED.loss(params, tokens) * noise
     new = pd.DataFrame({"family": "a", "params": params, "tokens": tokens, "loss": loss})
-    budgets = np.array([cell.budget_flops for cell in cells], dtype=np.float64)
-    new = new.assign(flops=[cell.flops for cell in cells], budget_flops=budgets)
+    budgets = np.array([run.budget_flops for run in runs], dtype=np.float64)
+    new = new.assign(flops=[run.flops for run in runs], budget_flops=budgets)
     return pd.concat([rows, new], ignore_index=True)
 
 
-def width(rows: pd.DataFrame, quantity: Quantity) -> float:
+def width(rows: pd.DataFrame, quantity: LawName) -> float:
     """Of the bootstrap interval of the optimum's law, or of the loss, at the largest budget."""
     fit = fitted(rows).family("a").isoflop
     assert fit is not None
@@ -58,31 +59,31 @@ def width(rows: pd.DataFrame, quantity: Quantity) -> float:
     return float(np.log(ends[1] / ends[0]))
 
 
-def random_cells(result: FitResult, flops: float, rng: np.random.Generator) -> list[Cell]:
+def random_runs(result: FitResult, flops: float, rng: np.random.Generator) -> list[CandidateRun]:
     """Any candidates, as many as the FLOPs pay for."""
     chosen = []
-    for index in rng.permutation(len(cells := candidates(result.family("a"), FREE))):
-        if cells[index].flops <= flops * (1 + 1e-9):
-            chosen.append(cells[index])
-            flops -= cells[index].flops
+    for index in rng.permutation(len(runs := candidates(result.family("a"), FREE))):
+        if runs[index].flops <= flops * (1 + 1e-9):
+            chosen.append(runs[index])
+            flops -= runs[index].flops
     return chosen
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quantity", ["params", "loss"])
 def test_proposed_runs_shrink_the_bootstrap_interval_more_than_others_of_equal_cost(
-    quantity: Quantity,
+    quantity: LawName,
 ) -> None:
     ours, others, expected = [], [], []
     for seed in range(40):  # the difference is about 0.12 with a scatter of 0.19
         rows = isoflop_rows(noise=NOISE, seed=seed, n_sizes=6)
         result = fitted(rows)
         found = proposed(result, quantity)
-        cells = [proposal.cell for proposal in found.proposals]
+        runs = [proposal.run for proposal in found.proposals]
         rng = np.random.default_rng([seed, 1])
-        rivals = random_cells(result, sum(cell.flops for cell in cells), rng)
+        rivals = random_runs(result, sum(run.flops for run in runs), rng)
         now = width(rows, quantity)
-        ours.append(np.log(width(with_runs(rows, cells, seed + 50), quantity) / now))
+        ours.append(np.log(width(with_runs(rows, runs, seed + 50), quantity) / now))
         others.append(np.log(width(with_runs(rows, rivals, seed + 50), quantity) / now))
         assert found.proposals[-1].width is not None
         expected.append(np.log(found.proposals[-1].width))
@@ -94,9 +95,9 @@ def test_proposed_runs_shrink_the_bootstrap_interval_more_than_others_of_equal_c
 
 
 @pytest.mark.parametrize("quantity", ["params", "tokens", "loss"])
-def test_the_linearised_optimum_moves_as_the_optimum_does(quantity: Quantity) -> None:
+def test_the_linearised_optimum_moves_as_the_optimum_does(quantity: LawName) -> None:
     """Gradient against central differences of the optimum of changed valleys."""
-    linear = curves(fitted(isoflop_rows(noise=1e-4)).family("a"))
+    linear = linearised(fitted(isoflop_rows(noise=1e-4)).family("a"))
     assert linear is not None
     step, log_flops = 1e-4, float(linear.log_flops_K[2])
     for column in (2, 7, 12):  # level and both arms of the third budget
@@ -135,11 +136,11 @@ def test_an_open_budget_gets_sizes_on_the_side_of_its_minimum(kept: slice, side:
     some = rows[cheap].iloc[[0] * len(seen)].assign(params=seen, tokens=BUDGETS[0] / 6 / seen)
     some["loss"] = PLANTED.loss(some["params"].to_numpy(), some["tokens"].to_numpy())
     found = proposed(fitted(pd.concat([rows[~cheap], some], ignore_index=True)))
-    first = [p.cell for p in found.proposals if p.purpose == "bracket"]
+    first = [p.run for p in found.proposals if p.purpose == "bracket"]
     assert first
     assert [p.purpose for p in found.proposals[: len(first)]] == ["bracket"] * len(first)
-    assert {cell.budget_flops for cell in first} == {BUDGETS[0]}
-    new = np.array([cell.params for cell in first])
+    assert {run.budget_flops for run in first} == {BUDGETS[0]}
+    new = np.array([run.params for run in first])
     best = PLANTED.best_params(BUDGETS[0])
     if side == "below":
         assert (new < seen.min()).all()
@@ -158,7 +159,7 @@ def test_without_a_law_only_bracketing_runs_are_proposed_and_no_width_is_claimed
     assert {proposal.purpose for proposal in found.proposals} == {"bracket"}
     assert all(proposal.width is None for proposal in found.proposals)
     assert found.target_flops is None
-    assert "no_interval" in {caution.code for caution in found.cautions}
+    assert "no_interval" in {warning.code for warning in found.warnings}
     json.dumps(to_json(found), allow_nan=False)
 
 
@@ -169,10 +170,10 @@ def test_every_further_run_narrows_the_interval_and_none_was_observed() -> None:
     assert widths
     assert 0 < widths[-1] < 1
     assert (np.diff([1.0, *widths]) < 0).all()
-    for cell in (proposal.cell for proposal in found.proposals):
-        at_budget = rows[np.isclose(rows["budget_flops"], cell.flops)]["params"]
-        assert np.abs(np.log(at_budget / cell.params)).min() > 0.05
-        assert cell.params * cell.tokens * 6 == pytest.approx(cell.flops, rel=1e-9)
+    for run in (proposal.run for proposal in found.proposals):
+        at_budget = rows[np.isclose(rows["budget_flops"], run.flops)]["params"]
+        assert np.abs(np.log(at_budget / run.params)).min() > 0.05
+        assert run.params * run.tokens * 6 == pytest.approx(run.flops, rel=1e-9)
 
 
 def test_a_multiplier_asks_both_series_where_they_are_compared() -> None:
@@ -180,7 +181,7 @@ def test_a_multiplier_asks_both_series_where_they_are_compared() -> None:
         isoflop_rows("a", noise=NOISE), isoflop_rows("b", noise=NOISE, handicap=3.0, seed=1)
     )
     found = propose(result, Request(("a", "b"), "multiplier", 1e16, 12))
-    assert {proposal.cell.family for proposal in found.proposals} == {"a", "b"}
+    assert {proposal.run.family for proposal in found.proposals} == {"a", "b"}
     assert found.target_flops == 1e16
 
 
@@ -191,7 +192,7 @@ def test_without_budgets_runs_are_proposed_from_the_surface() -> None:
     rows = rows.drop(columns="budget_flops")
     found = proposed(fitted(rows))
     assert found.proposals
-    assert all(proposal.cell.budget_flops is None for proposal in found.proposals)
+    assert all(proposal.run.budget_flops is None for proposal in found.proposals)
     assert "budget" not in fragment(found)
 
 

@@ -29,11 +29,12 @@ import numpy as np
 from planted_tables import Surface, isoflop_rows, table
 
 from analysis.answers.compare import multiplier_at
+from analysis.errors import FitWarning
 from analysis.isoflop.frontier import frontier
 from analysis.isoflop.isoflop import IsoFlopFit, fit_isoflop
 from analysis.isoflop.noise_correlation import noise_correlation
 from analysis.stats.bootstrap import Resampler
-from analysis.surface.surface import Refusal, SurfaceFit, fit_surface
+from analysis.surface.surface import SurfaceFit, fit_surface
 from analysis.tables.points import FloatArray, Points, points_by_family
 
 NoiseKind = Literal["Gaussian", "Student t3"]
@@ -59,7 +60,7 @@ Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
-class Cell:
+class Condition:
     """One row of the table."""
 
     n_points: int
@@ -67,7 +68,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class PlantedSeries:
     """Two series without noise."""
 
     series: tuple[Points, ...]
@@ -84,7 +85,7 @@ class Sweep:
 
 
 @functools.cache
-def planted(surface: Surface, n_points: int) -> Sweep:
+def planted(surface: Surface, n_points: int) -> PlantedSeries:
     """One of the designs."""
     n_budgets, n_sizes = DESIGNS[n_points]
     budgets_K = np.geomspace(*BUDGET_RANGE, n_budgets)
@@ -92,7 +93,7 @@ def planted(surface: Surface, n_points: int) -> Sweep:
         isoflop_rows(label, surface, handicap=handicap, budgets=budgets_K, n_sizes=n_sizes)
         for label, handicap in (("a", 1.0), ("b", HANDICAP))
     ]
-    return Sweep(tuple(points_by_family(table(*rows).frame).values()), budgets_K)
+    return PlantedSeries(tuple(points_by_family(table(*rows).frame).values()), budgets_K)
 
 
 def deviates(noise: NoiseKind, rng: np.random.Generator, points: Points) -> FloatArray:
@@ -104,15 +105,17 @@ def deviates(noise: NoiseKind, rng: np.random.Generator, points: Points) -> Floa
     return deviate_P
 
 
-def replicate(cell: Cell, seed: int) -> dict[str, bool | None]:
+def replicate(condition: Condition, seed: int) -> dict[str, bool | None]:
     """Whether each interval holds the truth; None where there is no interval."""
-    rng = np.random.default_rng([seed, cell.n_points, get_args(NoiseKind).index(cell.noise)])
-    bent, straight = planted(BENT, cell.n_points), planted(STRAIGHT, cell.n_points)
-    series = bent.noisy(cell.noise, rng)
+    rng = np.random.default_rng(
+        [seed, condition.n_points, get_args(NoiseKind).index(condition.noise)]
+    )
+    bent, straight = planted(BENT, condition.n_points), planted(STRAIGHT, condition.n_points)
+    series = bent.noisy(condition.noise, rng)
     correlation_FF = noise_correlation(series, "pair")
     resampler = Resampler.create(series, N_DRAWS, seed, correlation_FF)
     fits = [fit_isoflop(points, "pair", resampler) for points in series]
-    (alone, _) = straight.noisy(cell.noise, rng)
+    (alone, _) = straight.noisy(condition.noise, rng)
     loss_law = fit_isoflop(alone, "pair", Resampler.create([alone], N_DRAWS, seed)).loss_law
     share = BENT.params_exponent
     optimum = fits[0].optima[len(bent.budgets_K) // 2]
@@ -141,9 +144,9 @@ def multiplier_ci(fits: list[IsoFlopFit], budgets_K: FloatArray) -> Interval:
     return multiplier_at(own, other, middle, middle).ci
 
 
-def surface_holds(fit: SurfaceFit | Refusal) -> dict[str, bool | None]:
+def surface_holds(fit: SurfaceFit | FitWarning) -> dict[str, bool | None]:
     """The bootstrap intervals of four numbers, and the profile intervals of two."""
-    if isinstance(fit, Refusal):
+    if isinstance(fit, FitWarning):
         return dict.fromkeys([*SURFACE_NAMES, *PROFILE_NAMES])
     by_bootstrap = {
         shown: holds(fit.ci[name], getattr(BENT, name)) for shown, name in SURFACE_NAMES.items()
@@ -164,15 +167,15 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _task(task: tuple[Cell, int]) -> tuple[Cell, dict[str, bool | None]]:
+def _task(task: tuple[Condition, int]) -> tuple[Condition, dict[str, bool | None]]:
     return task[0], replicate(*task)
 
 
 def outcomes(
-    cells: Iterable[Cell], n_replicates: int, n_processes: int
-) -> Iterator[tuple[Cell, dict[str, bool | None]]]:
-    """All replicates of all cells, in order."""
-    tasks = list(itertools.product(cells, range(n_replicates)))
+    conditions: Iterable[Condition], n_replicates: int, n_processes: int
+) -> Iterator[tuple[Condition, dict[str, bool | None]]]:
+    """All replicates of all conditions, in order."""
+    tasks = list(itertools.product(conditions, range(n_replicates)))
     if n_processes == 1:
         yield from map(_task, tasks)
         return
@@ -181,19 +184,21 @@ def outcomes(
         yield from pool.imap(_task, tasks, chunksize=10)
 
 
-Tally = dict[Cell, dict[str, list[bool | None]]]
+Tally = dict[Condition, dict[str, list[bool | None]]]
 
 
 def tally(
-    cells: list[Cell], n_replicates: int, n_processes: int = 1, *, every: int = 10**9
+    conditions: list[Condition], n_replicates: int, n_processes: int = 1, *, every: int = 10**9
 ) -> Tally:
-    """Outcomes by cell and quantity; a line after so many replicates."""
+    """Outcomes by condition and quantity; a line after so many replicates."""
     result: Tally = defaultdict(lambda: defaultdict(list))
     started = time.perf_counter()
-    total = len(cells) * n_replicates
-    for done, (cell, held) in enumerate(outcomes(cells, n_replicates, n_processes), start=1):
+    total = len(conditions) * n_replicates
+    for done, (condition, held) in enumerate(
+        outcomes(conditions, n_replicates, n_processes), start=1
+    ):
         for name, value in held.items():
-            result[cell][name].append(value)
+            result[condition][name].append(value)
         if done % every == 0:
             elapsed = time.perf_counter() - started
             left = elapsed / done * (total - done)
@@ -208,12 +213,12 @@ def coverage(values: list[bool | None]) -> float:
 
 
 def as_markdown(result: Tally) -> str:
-    """A row per cell: percent, bold outside 92–98, and the share of replicates without interval."""
+    """A row per condition: percent, bold outside 92–98, and the share without interval."""
     names = list(next(iter(result.values())))
     lines = ["| n | noise | " + " | ".join(names) + " |", "|---" * (2 + len(names)) + "|"]
-    for cell, by_name in result.items():
+    for condition, by_name in result.items():
         shown = [_shown(by_name[name]) for name in names]
-        lines.append(f"| {cell.n_points} | {cell.noise} | " + " | ".join(shown) + " |")
+        lines.append(f"| {condition.n_points} | {condition.noise} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 
@@ -231,9 +236,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, help="page whose table is replaced")
     options = parser.parse_args()
-    cells = [Cell(n, noise) for n in DESIGNS for noise in get_args(NoiseKind)]
+    conditions = [Condition(n, noise) for n in DESIGNS for noise in get_args(NoiseKind)]
     started = time.perf_counter()
-    result = tally(cells, options.replicates, options.processes, every=50)
+    result = tally(conditions, options.replicates, options.processes, every=50)
     text = as_markdown(result)
     minutes = (time.perf_counter() - started) / 60
     say(f"{text}\n\n{options.replicates} replicates a row, {minutes:.1f} min")

@@ -438,7 +438,7 @@ def test_exponents_have_a_row_for_every_series_and_method(fit: FitResult) -> Non
         has_law = family.isoflop.params_law is not None
         assert (f"{label}, isoFLOP" in rows) == has_law
         assert (f"{label}, surface" in rows) == (family.surface is not None)
-        assert (f"{label}, envelope" in rows) == (family.further.envelope is not None)
+        assert (f"{label}, envelope" in rows) == (family.envelope is not None)
     assert len(set(rows)) == len(rows)
 
 
@@ -467,7 +467,7 @@ def test_nothing_to_draw_without_any_exponent(table: TidyTable) -> None:
 def test_the_residual_panel_shows_what_smaller_budgets_predicted(single: FitResult) -> None:
     figure = gallery.frontier(single)
     assert "residual from smaller budgets alone" in texts(figure)
-    holdout = single.family("masked").further.holdout
+    holdout = single.family("masked").holdout
     assert holdout is not None
     hollow = [
         line

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from planted_tables import isoflop_rows, table
 
-from analysis.fitting.batch_laws import BatchLaws, Sweep, find_vertices, iso_loss_sweep
+from analysis.fitting.batch_laws import BatchLaws, VaryingCurves, find_vertices, isoloss_curves
 from analysis.fitting.fit import FitSettings, fit_table, to_json
 from analysis.tables.points import points_by_family
 
@@ -49,7 +49,7 @@ def rate_sweep(noise: float = 0.0) -> pd.DataFrame:
 
 
 def laws_of(frame: pd.DataFrame) -> BatchLaws:
-    laws = fit_table(table(frame), SETTINGS).family("a").further.batch_laws
+    laws = fit_table(table(frame), SETTINGS).family("a").batch_laws
     assert laws is not None
     return laws
 
@@ -100,7 +100,7 @@ def test_curves_without_a_bracketed_vertex_are_counted_and_left_out() -> None:
     bracketed, falling, concave = [2.0, 1.0, 2.1], [3.0, 2.0, 1.5], [1.0, 2.0, 1.0]
     y = np.array([*bracketed, *falling, *concave])
     curve = np.repeat(np.arange(3), 3)
-    best = find_vertices(Sweep(x, y, curve, curve))
+    best = find_vertices(VaryingCurves(x, y, curve, curve))
     assert best.curve_V.tolist() == [0]
     assert best.n_open == 2
     assert 1.0 < best.x_V[0] < 4.0
@@ -109,10 +109,10 @@ def test_curves_without_a_bracketed_vertex_are_counted_and_left_out() -> None:
 
 def test_a_curve_is_never_read_beyond_its_points() -> None:
     points = points_by_family(table(batch_sweep()).frame)["a"]
-    sweep = iso_loss_sweep(points)
+    curves = isoloss_curves(points)
     for batch in BATCHES:
         seen = points.tokens_P[points.batch_tokens_P == batch]
-        read = sweep.y_P[sweep.x_P == batch]
+        read = curves.y_P[curves.x_P == batch]
         assert seen.min() * (1 - 1e-9) <= read.min()
         assert read.max() <= seen.max() * (1 + 1e-9)
 

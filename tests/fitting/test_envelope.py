@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from planted_tables import Surface, isoflop_rows, table
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.fitting.envelope import Envelope, fit_envelope, lower_hulls
 from analysis.stats.bootstrap import Resampler
 from analysis.tables.points import Points, points_by_family
@@ -77,12 +77,12 @@ def test_sizes_and_tokens_share_the_compute_between_them() -> None:
 def test_without_training_curves_there_is_no_envelope() -> None:
     points = points_by_family(table(isoflop_rows()).frame)["a"]
     refusal = fit_envelope(points, Resampler.create([points], 20, 0))
-    assert isinstance(refusal, Caution)
+    assert isinstance(refusal, FitWarning)
     assert refusal.code == "no_training_curves"
 
 
 def test_a_few_curves_are_too_few() -> None:
     points = curves(n_sizes=4)
     refusal = fit_envelope(points, Resampler.create([points], 20, 0))
-    assert isinstance(refusal, Caution)
+    assert isinstance(refusal, FitWarning)
     assert refusal.code == "too_few_training_curves"

@@ -19,8 +19,8 @@ def test_json_has_exactly_the_agreed_shape() -> None:
     answer = to_json(fit_table(table(isoflop_rows("a", noise=0.002)), SETTINGS))
     assert set(answer) == {"families", "settings", "warnings"}
     family = answer["families"]["a"]
-    further = {"envelope", "token_frontier", "holdout"}
-    assert set(family) == {"n_runs", "isoflop", "surface"} | further
+    others = {"envelope", "token_frontier", "holdout"}
+    assert set(family) == {"n_runs", "isoflop", "surface"} | others
     isoflop = family["isoflop"]
     assert {"optima", "params_law", "tokens_law", "loss_law"} <= set(isoflop)
     wanted = {"budget_flops", "params", "tokens", "loss", "n_points", "bracketed"}
@@ -109,7 +109,7 @@ def test_offsets_are_shown_for_every_series_or_for_none() -> None:
         assert isoflop is not None
         assert isoflop.loss_law is not None
         assert isoflop.loss_law.offset is None
-    assert "offset_in_some_series" in [caution.code for caution in both.cautions]
+    assert "offset_in_some_series" in [warning.code for warning in both.warnings]
 
 
 def test_adding_a_series_does_not_move_the_estimates_of_another() -> None:
@@ -168,5 +168,5 @@ def test_short_counts() -> None:
 
 def test_constant_losses_give_nulls_and_a_named_warning() -> None:
     result = fit_table(table(isoflop_rows().assign(loss=2.0)))
-    assert "constant_loss" in {caution.code for caution in result.cautions}
+    assert "constant_loss" in {warning.code for warning in result.warnings}
     assert all(fit.surface is None for fit in result.families.values())

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from planted_tables import Surface, isoflop_rows, table
 
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.fitting.fit import FitSettings, fit_table
 from analysis.fitting.holdout import HoldOut
 from analysis.stats.bootstrap import Resampler
@@ -20,7 +20,7 @@ STRAIGHT = Surface(E=1e-9, A=50.0, B=50.0, alpha=0.15, beta=0.15)
 
 def held_out(surface: Surface, noise: float = 0.0, seed: int = 0) -> HoldOut:
     rows = isoflop_rows(surface=surface, budgets=WIDE, noise=noise, seed=seed)
-    holdout = fit_table(table(rows), SETTINGS).family("a").further.holdout
+    holdout = fit_table(table(rows), SETTINGS).family("a").holdout
     assert holdout is not None
     return holdout
 
@@ -70,7 +70,7 @@ def test_without_budgets_the_costly_runs_are_predicted_from_the_cheap() -> None:
     frame["flops"] = 6 * frame["params"] * frame["tokens"]
     loss = Surface().loss(frame["params"].to_numpy(), frame["tokens"].to_numpy())
     frame["loss"] = loss * np.exp(0.001 * rng.standard_normal(24))
-    holdout = fit_table(table(frame), SETTINGS).family("a").further.holdout
+    holdout = fit_table(table(frame), SETTINGS).family("a").holdout
     assert holdout is not None
     assert holdout.unit == "points"
     assert set(holdout.scores) == {"surface", "tied"}
@@ -81,8 +81,8 @@ def test_three_budgets_cannot_be_held_out() -> None:
     frame = isoflop_rows(budgets=np.geomspace(1e15, 1e16, 3), n_sizes=4)
     frame["loss"] = Surface().loss(frame["params"].to_numpy(), frame["tokens"].to_numpy())
     result = fit_table(table(frame.head(7)), SETTINGS)
-    assert result.family("a").further.holdout is None
-    assert "no_holdout" in {caution.code for caution in result.cautions}
+    assert result.family("a").holdout is None
+    assert "no_holdout" in {warning.code for warning in result.warnings}
 
 
 def one_series(frame: object) -> Points:
@@ -105,10 +105,10 @@ def test_draws_of_the_surface_of_one_exponent_hold_the_planted_loss() -> None:
     points = one_series(isoflop_rows(surface=planted, noise=0.003, seed=2))
     fit = fit_tied_surface(points, Resampler.create([points], 200, 0))
     assert isinstance(fit, TiedSurface)
-    low, high = np.percentile(fit.draws(1e8, 1e10), [2.5, 97.5])
+    low, high = np.percentile(fit.draws_at(1e8, 1e10), [2.5, 97.5])
     assert low < planted.loss(np.array(1e8), np.array(1e10)) < high
 
 
 def test_four_points_are_too_few_for_a_surface_of_one_exponent() -> None:
     points = one_series(isoflop_rows()).take(np.arange(4))
-    assert isinstance(fit_tied_surface(points, Resampler.create([points], 20, 0)), Caution)
+    assert isinstance(fit_tied_surface(points, Resampler.create([points], 20, 0)), FitWarning)

@@ -1,11 +1,8 @@
 """L*(D) by the surface and along the optima, and the cooldown factor."""
 
-import numpy as np
 import pytest
 from planted_tables import BUDGETS, Surface, isoflop_rows, table
 
-from analysis.errors import SettingsError
-from analysis.fitting.cooldown import cooldown_ratio
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.fitting.token_frontier import TokenFrontier
 
@@ -13,7 +10,7 @@ SETTINGS = FitSettings(n_bootstrap=100)
 
 
 def frontier_of(result: FitResult) -> TokenFrontier:
-    tokens = result.family("a").further.token_frontier
+    tokens = result.family("a").token_frontier
     assert tokens is not None
     return tokens
 
@@ -40,11 +37,11 @@ def test_intervals_of_the_limit_hold_the_planted_one() -> None:
 def test_a_limit_far_below_every_size_is_not_stated() -> None:
     slow = Surface(E=0.3, A=20.0, B=400.0, alpha=0.1, beta=0.37)
     result = fit_table(table(isoflop_rows(surface=slow)), SETTINGS)
-    tokens = result.family("a").further.token_frontier
+    tokens = result.family("a").token_frontier
     assert tokens is not None
     assert tokens.limit is None
     assert tokens.along_optima is not None
-    assert "token_limit_out_of_reach" in {caution.code for caution in result.cautions}
+    assert "token_limit_out_of_reach" in {warning.code for warning in result.warnings}
 
 
 def test_the_slope_along_the_optima_is_that_of_loss_over_that_of_tokens() -> None:
@@ -58,29 +55,5 @@ def test_the_slope_along_the_optima_is_that_of_loss_over_that_of_tokens() -> Non
 def test_one_budget_and_few_points_have_no_token_bound_frontier() -> None:
     frame = isoflop_rows(budgets=BUDGETS[:1]).head(6)
     result = fit_table(table(frame), SETTINGS)
-    assert result.family("a").further.token_frontier is None
-    assert "no_token_frontier" in {caution.code for caution in result.cautions}
-
-
-def test_a_planted_cooldown_factor_is_recovered_with_its_interval() -> None:
-    rng = np.random.default_rng(0)
-    cooled = rng.uniform(3.0, 4.0, 30)
-    constant = 1.03 * cooled * np.exp(0.004 * rng.standard_normal(30))
-    found = cooldown_ratio(constant, cooled, np.arange(30))
-    assert found.ci[0] < 1.03 < found.ci[1]
-    assert found.spread == pytest.approx(0.004, rel=0.4)  # 30 draws: 3 sd
-
-
-def test_pairs_of_one_run_count_as_one() -> None:
-    rng = np.random.default_rng(1)
-    luck = np.repeat(0.01 * rng.standard_normal(8), 5)
-    constant = 1.02 * 3.0 * np.exp(luck)
-    cooled = np.full(40, 3.0)
-    together = cooldown_ratio(constant, cooled, np.repeat(np.arange(8), 5))
-    apart = cooldown_ratio(constant, cooled, np.arange(40))
-    assert np.ptp(together.ci) > 1.5 * np.ptp(apart.ci)
-
-
-def test_two_pairs_are_too_few() -> None:
-    with pytest.raises(SettingsError, match="expected equally many"):
-        cooldown_ratio(np.full(2, 3.1), np.full(2, 3.0), np.arange(2))
+    assert result.family("a").token_frontier is None
+    assert "no_token_frontier" in {warning.code for warning in result.warnings}

@@ -24,7 +24,7 @@ def fitted(
 
 
 def codes(fit: IsoFlopFit) -> list[str]:
-    return [caution.code for caution in fit.cautions]
+    return [warning.code for warning in fit.warnings]
 
 
 @pytest.mark.parametrize("surface", [PLANTED, ASYMMETRIC])
@@ -149,7 +149,7 @@ def test_a_valley_without_an_end_is_named_and_left_out() -> None:
     assert fit.optima[0].params is None
     assert len(fit.optima[0].curve_loss) > 10
     assert len(fit.bracketed) == 4
-    unbracketed = next(c for c in fit.cautions if c.code == "unbracketed_budget")
+    unbracketed = next(c for c in fit.warnings if c.code == "unbracketed_budget")
     assert unbracketed.budget_flops == BUDGETS[0]
     assert "add smaller sizes" in unbracketed.message
 

@@ -11,7 +11,7 @@ import pytest
 from small_sweep import SIZES, small_sweep
 
 from analysis.answers.compare import compare
-from analysis.errors import Caution
+from analysis.errors import FitWarning
 from analysis.fitting.fit import FitResult, FitSettings, fit_table, to_json
 from analysis.report import html, tables
 from analysis.report.html import render_report, write_report
@@ -139,8 +139,8 @@ def test_a_table_without_budgets_gives_a_report_without_frontier(
 ) -> None:
     table, fit = single
     family = dataclasses.replace(fit.families["masked"], isoflop=None, surface=None)
-    reason = Caution("no_budgets", "flops do not gather in budgets: no isoFLOP curves")
-    bare = dataclasses.replace(fit, families={"masked": family}, cautions=(reason,))
+    reason = FitWarning("no_budgets", "flops do not gather in budgets: no isoFLOP curves")
+    bare = dataclasses.replace(fit, families={"masked": family}, warnings=(reason,))
     text = parsed(render_report("bare", table, bare, [], Provenance("bare.csv"))).text
     assert "No compute-optimal point: flops do not gather in budgets" in text
     assert "No figure: no series has isoFLOP budgets." in text
@@ -201,7 +201,7 @@ def test_the_table_of_laws_has_three_rows_per_series_with_laws(fit: FitResult) -
 def test_the_holdout_stands_beside_the_laws_of_every_series(fit: FitResult, page: str) -> None:
     table = tables.holdout_table(fit)
     told = {row[0] for row in table.rows}
-    assert told == {label for label, one in fit.families.items() if one.further.holdout}
+    assert told == {label for label, one in fit.families.items() if one.holdout}
     assert told
     assert all(row[2].endswith("%") and row[4].endswith("%") for row in table.rows)
     assert "Hold-out: each form fitted to what cost less" in parsed(page).text
@@ -240,13 +240,13 @@ def test_published_exponents_stand_beside_ours_when_asked_for(
 
 
 def test_remarks_are_grouped_by_kind_and_said_once() -> None:
-    cautions = [
-        Caution("single_budget", "no law", "a"),
-        Caution("single_budget", "no law", "b"),
-        Caution("single_budget", "no law", "a"),
-        Caution("no_budgets", "none"),
+    warnings = [
+        FitWarning("single_budget", "no law", "a"),
+        FitWarning("single_budget", "no law", "b"),
+        FitWarning("single_budget", "no law", "a"),
+        FitWarning("no_budgets", "none"),
     ]
-    groups = tables.remarks(cautions)
+    groups = tables.remarks(warnings)
     assert [(group.title, group.messages) for group in groups] == [
         ("Single budget", ("a: no law", "b: no law")),
         ("No budgets", ("none",)),

@@ -18,7 +18,7 @@ from analysis.sensitivity.conclusions import CONVENTIONS, Conclusion, Row
 from analysis.sensitivity.regroup import regrouped, spent_alike
 from analysis.sensitivity.sensitivity import with_sensitivity
 from analysis.sensitivity.variants import Variation
-from analysis.tables.conventions import GIDD_VOCAB_SIZE, recounts_of
+from analysis.tables.conventions import GIDD_VOCAB_SIZE, counts_by_convention
 from analysis.tables.load import load
 from analysis.tables.tidy import TidyTable
 
@@ -191,7 +191,7 @@ def test_what_the_data_cannot_support_is_null_with_its_reason_and_no_agreement()
 def test_an_empty_ingredient_is_no_ingredient() -> None:
     rows = with_ingredients(ladder_rows("a", Surface(A=SMALL, B=700.0), seed=1))
     rows.loc[3, "flops_per_token_with_head"] = np.nan
-    counts = recounts_of(rows, rows["tokens"].to_numpy())
+    counts = counts_by_convention(rows, rows["tokens"].to_numpy())
     assert "with_head" not in counts.flops
     assert "6N" in counts.flops
 
@@ -208,7 +208,7 @@ def test_regrouped_budgets_recover_the_optimum_under_the_other_count() -> None:
     surface = Surface(A=SMALL, B=700.0)
     planted = table(with_ingredients(ladder_rows("a", surface, seed=1, noise=0.0)))
     (points,) = (family.points for family in fit_table(planted, SETTINGS).families.values())
-    flops_P = planted.recounts.flops["with_head"]
+    flops_P = planted.counts.flops["with_head"]
     again = regrouped({"a": type(points)(**vars(points) | {"flops_P": flops_P})})
     assert again is not None
     assert not spent_alike(type(points)(**vars(points) | {"flops_P": flops_P}))
@@ -223,7 +223,7 @@ def test_methods_of_the_gidd_study_imply_its_other_counts() -> None:
     row_8x512 = pd.DataFrame(
         {"flops_per_token_m1": [252005376], "flops_per_token_m2": [151342080], "d_model": [512]}
     )
-    counts = recounts_of(row_8x512, np.array([1.0]))
+    counts = counts_by_convention(row_8x512, np.array([1.0]))
     # Section 4.1 of its specification: P = 25,223,680 and a head of 4.027e8 FLOPs per token.
     assert counts.params["trunk"][0] == 25_223_680
     assert counts.params["total"][0] == 25_223_680 + 2 * 512 * GIDD_VOCAB_SIZE
@@ -242,7 +242,7 @@ def test_shapes_imply_attention_and_head() -> None:
             "vocab_size": [1000],
         }
     )
-    counts = recounts_of(shape, np.array([10.0]))
+    counts = counts_by_convention(shape, np.array([10.0]))
     attention, head = 12 * 4 * 128 * 256, 6 * 128 * 1000
     assert counts.flops["6N+attention+head"][0] == 10 * (6e6 + attention + head)
     assert counts.params["total"][0] == 1e6 + 2 * 128 * 1000
@@ -310,6 +310,6 @@ def test_a_table_read_from_a_file_keeps_its_ingredients(tmp_path: Path) -> None:
     rows = rows.assign(outlier=[1] + [0] * (len(rows) - 1))
     rows.to_csv(path, index=False)
     planted = load(path)
-    assert len(planted.recounts.flops["with_head"]) == len(planted.frame) == len(rows) - 1
+    assert len(planted.counts.flops["with_head"]) == len(planted.frame) == len(rows) - 1
     expected = rows["flops_per_token_with_head"].to_numpy()[1:] * planted.frame["tokens"]
-    assert planted.recounts.flops["with_head"] == pytest.approx(expected.to_numpy())
+    assert planted.counts.flops["with_head"] == pytest.approx(expected.to_numpy())

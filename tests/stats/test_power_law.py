@@ -5,10 +5,9 @@ import pytest
 
 from analysis.stats.power_law import (
     PowerLaw,
-    ResidualVariance,
-    excess_variance,
     fit_power_law,
     law_with_offset,
+    variance_about_line,
 )
 
 FLOPS = np.geomspace(1e15, 1e18, 8)
@@ -47,8 +46,7 @@ def test_scatter_about_the_law_widens_its_interval() -> None:
 
 def test_excess_variance_is_zero_within_the_noise() -> None:
     x = np.log(FLOPS)
-    line = ResidualVariance(x, 2 + 0.5 * x, np.full(8, 0.01))
-    assert excess_variance(line, upper=1.0) == 0.0
+    assert variance_about_line(x, 2 + 0.5 * x, np.full(8, 0.01)) == 0.0
 
 
 def test_an_offset_is_found_when_it_is_there() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from planted_tables import Surface, isoflop_rows, table, trajectory_rows
 
+from analysis.errors import FitWarning
 from analysis.stats.bootstrap import Resampler
 from analysis.surface.solver import (
     SurfaceProblem,
@@ -15,7 +16,7 @@ from analysis.surface.solver import (
     newton,
     projection_start,
 )
-from analysis.surface.surface import Refusal, SurfaceFit, fit_surface
+from analysis.surface.surface import SurfaceFit, fit_surface
 from analysis.tables.points import Points, points_by_family
 
 PLANTED = Surface()
@@ -25,7 +26,7 @@ def one_series(frame: object) -> Points:
     return points_by_family(table(frame).frame)["a"]  # type: ignore[arg-type]
 
 
-def fitted(points: Points, delta: float | str = "auto") -> SurfaceFit | Refusal:
+def fitted(points: Points, delta: float | str = "auto") -> SurfaceFit | FitWarning:
     resampler = Resampler.create([points], 200, 0)
     return fit_surface(points, delta, resampler)  # type: ignore[arg-type]
 
@@ -133,8 +134,8 @@ def test_points_of_a_run_count_as_one_draw() -> None:
 
 def refusal_code(points: Points) -> str:
     refusal = fitted(points)
-    assert isinstance(refusal, Refusal)
-    return refusal.caution.code
+    assert isinstance(refusal, FitWarning)
+    return refusal.code
 
 
 def test_what_cannot_be_pinned_down_is_refused_with_the_reason() -> None:

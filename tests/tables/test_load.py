@@ -26,7 +26,7 @@ def written(folder: Path, text: str, name: str = "runs.csv") -> Path:
 
 
 def codes(table: TidyTable) -> list[str]:
-    return [caution.code for caution in table.cautions]
+    return [warning.code for warning in table.warnings]
 
 
 @pytest.mark.parametrize(

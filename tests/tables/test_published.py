@@ -22,7 +22,6 @@ from analysis.tables.published import (
     counted_alike,
     published_laws,
     published_names,
-    published_surfaces,
 )
 
 SAHOO = {"sahoo-ar": "AR", "sahoo-mdlm": "MDLM", "sahoo-duo": "Duo", "sahoo-esolm": "EsoLM"}
@@ -39,7 +38,6 @@ def test_no_law_is_listed_twice_and_each_says_where_it_is_from() -> None:
     keys = [(x.name, x.quantity, x.against, x.params, x.flops) for x in published_laws()]
     assert len(set(keys)) == len(keys)
     assert all(x.source and x.place for x in published_laws())
-    assert all(x.source and x.place for x in published_surfaces())
 
 
 def test_intervals_hold_their_exponents_and_state_their_level() -> None:
@@ -82,12 +80,6 @@ def test_laws_read_off_a_figure_are_those_of_its_points(name: str) -> None:
         assert theirs(3e19) == pytest.approx(ours(3e19), rel=tolerance)
 
 
-def test_a_surface_is_read_in_its_own_units() -> None:
-    (chinchilla,) = (s for s in published_surfaces() if s.name == "chinchilla")
-    # 70B parameters on 1.4T tokens, by hand: 1.8169 + 0.0815 + 0.0750.
-    assert chinchilla(70e9, 1.4e12) == pytest.approx(1.9734, abs=1e-4)
-
-
 def test_names_are_chosen_by_pattern_and_by_group() -> None:
     assert {x.name for x in chosen_laws("gidd-m*, ni")} == {"gidd-masked", "ni"}
     assert {x.name for x in chosen_laws("all")} == set(published_names())
@@ -117,8 +109,8 @@ def test_a_law_without_coefficient_has_an_exponent_and_no_value() -> None:
 def test_a_fit_that_carries_published_laws_says_that_levels_do_not_compare() -> None:
     fit = fit_table(table(isoflop_rows()), FitSettings(n_bootstrap=20))
     beside = with_published(fit, "gidd-masked,nie-ar")
-    assert "published_levels_differ" in {caution.code for caution in beside.cautions}
-    assert dataclasses.replace(beside, published=(), cautions=fit.cautions) == fit
+    assert "published_levels_differ" in {warning.code for warning in beside.warnings}
+    assert dataclasses.replace(beside, published=(), warnings=fit.warnings) == fit
     text = published_text(beside.published)
     assert "−0.0496 [−0.0500, −0.0493] 95%" in text
     assert len(text.splitlines()) == 3

@@ -91,7 +91,7 @@ def test_a_results_folder_is_read_as_its_series(tmp_path: Path, parts: int) -> N
     assert table.frame["run_id"].nunique() == 14
     assert (table.params_convention, table.flops_convention) == ("trunk", "full")
     assert table.frame["loss_stderr"].eq(0.004).all()
-    assert table.cautions == ()
+    assert table.warnings == ()
 
 
 def test_every_convention_is_computed_from_the_ingredients(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_diverged_trials_are_named_and_in_no_fit(tmp_path: Path) -> None:
     frame.loc[bad, "bound_nats_per_token"] = 9.9
     table = load(stored(tmp_path, frame))
     assert len(table.frame) == len(frame) - bad.sum()
-    assert [caution.code for caution in table.cautions] == ["diverged_left_out"]
+    assert [warning.code for warning in table.warnings] == ["diverged_left_out"]
 
 
 def test_a_trajectory_extended_by_a_second_trial_counts_once(tmp_path: Path) -> None:

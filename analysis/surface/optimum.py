@@ -1,0 +1,65 @@
+"""Where the loss E + A/N^alpha + B/D^beta is lowest along a budget, on which D = C / M(N)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.isoflop.cost import CostPerToken
+from analysis.surface.surface import SurfaceFit
+from analysis.tables.points import FloatArray
+
+N_BISECTIONS = 60
+"""Halvings of the searched log sizes: down to rounding."""
+
+
+@dataclass(frozen=True)
+class SurfaceOptima:
+    """Logs at K budgets, shape (1 + R, K): row 0 is the estimate, the others are draws."""
+
+    log_params_RK: FloatArray
+    log_tokens_RK: FloatArray
+    log_loss_RK: FloatArray
+
+
+def best_size(
+    size_arm: FloatArray,
+    data_arm: FloatArray,
+    exponents: tuple[FloatArray, FloatArray],
+    cost: CostPerToken,
+    log_flops: FloatArray,
+    margin: float,
+) -> FloatArray:
+    """Log of the size with the lowest loss; all arguments broadcast.
+
+    It is searched up to `margin` beyond the observed log sizes, and lies at an end of that range
+    where the loss has no minimum inside it.
+    """
+    alpha, beta = exponents
+    shape = np.broadcast_shapes(np.shape(size_arm), np.shape(log_flops))
+    low, high = np.full(shape, cost.low - margin), np.full(shape, cost.high + margin)
+    for _ in range(N_BISECTIONS):
+        middle = 0.5 * (low + high)
+        # dL/dlog N = 0: alpha·A·N^(−alpha) = beta·B·m·D^(−beta) with m = d log M / d log N.
+        gain = alpha * size_arm * np.exp(-alpha * middle)
+        log_tokens = cost.log_tokens(middle, log_flops)
+        price = beta * data_arm * cost.slope(middle) * np.exp(-beta * log_tokens)
+        low, high = np.where(gain > price, middle, low), np.where(gain > price, high, middle)
+    return low
+
+
+def surface_optima(
+    surface: SurfaceFit, cost: CostPerToken, log_flops_K: FloatArray, margin: float, n_draws: int
+) -> SurfaceOptima | None:
+    """The surface's optima at K budgets; None where one lies beyond the searched sizes."""
+    E, A, B, alpha, beta = (
+        # Draws without a certificate are missing; the first ones then count twice.
+        np.concatenate([[getattr(surface, name)], np.resize(surface.draws[name], n_draws)])[:, None]
+        for name in ("E", "A", "B", "alpha", "beta")
+    )
+    log_params = best_size(A, B, (alpha, beta), cost, log_flops_K, margin)
+    beyond_K = np.maximum(cost.low - log_params[0], log_params[0] - cost.high)
+    if beyond_K.max() > margin - 1e-6:
+        return None
+    log_tokens = cost.log_tokens(log_params, log_flops_K)
+    loss = E + A * np.exp(-alpha * log_params) + B * np.exp(-beta * log_tokens)
+    return SurfaceOptima(log_params, log_tokens, np.log(loss))
