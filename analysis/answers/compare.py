@@ -19,7 +19,6 @@ from analysis.errors import Caution, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.crossover import Crossing, crossing
 from analysis.isoflop.frontier import Frontier, frontier
-from analysis.sensitivity.conclusions import Sensitivity
 from analysis.stats.power_law import LawName, percentile_interval
 from analysis.tables.points import FloatArray
 
@@ -74,8 +73,6 @@ class Comparison:
     cautions: tuple[Caution, ...]
     crossing: Crossing | None = None
     """Where the two frontiers meet; None where they do not near the data, or one is missing."""
-    sensitivity: Sensitivity | None = None
-    """How the conclusions fare otherwise; `sensitivity.with_sensitivity` adds it."""
 
 
 def compare(result: FitResult, baseline: str, against: str) -> Comparison:
@@ -120,8 +117,11 @@ def compare_all(result: FitResult) -> tuple[Comparison, ...]:
     return tuple(compare(result, *pair) for pair in itertools.combinations(ranked, 2))
 
 
-def to_json(comparison: Comparison) -> Json:
-    """The answer of `sweeper compare --json`: numbers are finite or null."""
+def to_json(comparison: Comparison, sensitivity: Json | None = None) -> Json:
+    """The answer of `sweeper compare --json`: numbers are finite or null.
+
+    `sensitivity` is what `Sensitivity.to_json` says of this comparison.
+    """
     return {
         "baseline": comparison.baseline,
         "against": comparison.against,
@@ -147,7 +147,7 @@ def to_json(comparison: Comparison) -> Json:
         },
         "crossing": None if comparison.crossing is None else comparison.crossing.to_json(),
         "verdict": comparison.verdict,
-        "sensitivity": None if comparison.sensitivity is None else comparison.sensitivity.to_json(),
+        "sensitivity": sensitivity,
         "warnings": [caution.to_json() for caution in comparison.cautions],
     }
 

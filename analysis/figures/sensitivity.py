@@ -15,7 +15,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from analysis import notation
-from analysis.answers.compare import Comparison
 from analysis.figures.annotations import NothingToDraw, key_entry
 from analysis.figures.style import (
     INK,
@@ -64,15 +63,14 @@ class _Strip:
         return rows
 
 
-def sensitivity(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
+def sensitivity(tried: Sequence[Sensitivity], fit: FitResult) -> Figure:
     """Differences of up to `MAX_PAIRS` pairs; of a single pair also each series' exponents."""
-    tried = [(c, c.sensitivity) for c in comparisons if c.sensitivity is not None]
     if not tried:
         raise NothingToDraw("no sensitivity: there are no two series with isoFLOP budgets")
-    drawn = [pair for pair in tried if _has_numbers(pair[1].comparisons)]
-    strips = [_differences(comparison, found) for comparison, found in drawn[:MAX_PAIRS]]
-    if len(tried) == 1 and _has_numbers(tried[0][1].exponents):
-        strips.append(_exponents(tried[0][1]))
+    drawn = [found for found in tried if _has_numbers(found.comparisons)]
+    strips = [_differences(found) for found in drawn[:MAX_PAIRS]]
+    if len(tried) == 1 and _has_numbers(tried[0].exponents):
+        strips.append(_exponents(tried[0]))
     if not strips:
         raise NothingToDraw("no sensitivity: no law of any two series can be varied")
     heights = [ROW_INCHES * len(strip.entries) + 0.75 for strip in strips]
@@ -81,7 +79,7 @@ def sensitivity(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
         grid = figure.subplots(len(strips), 4, squeeze=False, height_ratios=heights)
         for strip, row in zip(strips, grid, strict=True):
             _draw_strip(strip, list(row), fit)
-        figure.legend(handles=_key(tried[0][1]), loc="outside lower center", ncols=4)
+        figure.legend(handles=_key(tried[0]), loc="outside lower center", ncols=4)
         return figure
 
 
@@ -89,8 +87,8 @@ def _has_numbers(conclusions: Sequence[Conclusion]) -> bool:
     return any(row.value is not None for each in conclusions for row in each.rows)
 
 
-def _differences(comparison: Comparison, found: Sensitivity) -> _Strip:
-    against, baseline = drawn_label(comparison.against), drawn_label(comparison.baseline)
+def _differences(found: Sensitivity) -> _Strip:
+    against, baseline = drawn_label(found.against), drawn_label(found.baseline)
     groups = tuple((conclusion,) for conclusion in found.comparisons)
     return _Strip(f"{against} against {baseline}", groups, found.variations)
 

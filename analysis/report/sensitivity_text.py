@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 from analysis import notation
-from analysis.answers.compare import Comparison
 from analysis.report.tables import Table
 from analysis.sensitivity.conclusions import (
     KIND_TITLES,
@@ -27,12 +26,12 @@ def sensitivity_lines(sensitivity: Sensitivity | None, quantity: Quantity) -> li
     return [f"    sensitivity: {sensitivity.of(quantity).verdict}"]
 
 
-def sensitivity_text(sensitivity: Sensitivity, pair: tuple[str, str]) -> str:
+def sensitivity_text(sensitivity: Sensitivity) -> str:
     """The full table for a terminal: variations down, conclusions across."""
-    baseline, against = pair
     differences = _grid(sensitivity, sensitivity.comparisons)
     lines = [
-        f"Every variation of {against} against {baseline}: difference of exponents, multiplier",
+        f"Every variation of {sensitivity.against} against {sensitivity.baseline}: "
+        "difference of exponents, multiplier",
         *differences,
         "",
         "Exponents of each series",
@@ -45,27 +44,23 @@ def sensitivity_text(sensitivity: Sensitivity, pair: tuple[str, str]) -> str:
     return "\n".join(line.rstrip() for line in [*lines, *_reasons(sensitivity)])
 
 
-def verdicts_table(comparisons: Sequence[Comparison]) -> Table:
+def verdicts_table(sensitivities: Sequence[Sensitivity]) -> Table:
     """What becomes of every comparison's numbers, for the report."""
     rows = [
         (
-            f"{comparison.against} vs {comparison.baseline}",
+            f"{found.against} vs {found.baseline}",
             _heading(conclusion),
             _written(conclusion.quantity, conclusion.value),
             conclusion.verdict,
         )
-        for comparison in comparisons
-        if comparison.sensitivity is not None
-        for conclusion in comparison.sensitivity.comparisons
+        for found in sensitivities
+        for conclusion in found.comparisons
     ]
     return Table(("series", "number", "as fitted", "under every variation"), tuple(rows), n_text=4)
 
 
-def variations_table(comparison: Comparison) -> Table:
+def variations_table(found: Sensitivity) -> Table:
     """Every variation of one comparison with its interval, for the report."""
-    found = comparison.sensitivity
-    if found is None:
-        return Table(("variation",), ())
     rows = [("as fitted", "", *(_with_interval(c, c.value, c.ci) for c in found.comparisons))]
     for variation in found.variations:
         cells = [_cell(conclusion, variation) for conclusion in found.comparisons]

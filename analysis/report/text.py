@@ -13,6 +13,7 @@ from analysis.fitting.holdout import HoldOut
 from analysis.isoflop.crossover import SEARCHED_DECADES, Crossing
 from analysis.isoflop.isoflop import REASONS, Optimum
 from analysis.report.sensitivity_text import sensitivity_lines
+from analysis.sensitivity.conclusions import Sensitivity
 from analysis.stats.power_law import LawName, PowerLaw
 from analysis.surface.surface import SurfaceFit
 
@@ -29,11 +30,11 @@ def summary(result: FitResult) -> str:
     return "\n\n".join(blocks)
 
 
-def comparison_text(comparison: Comparison) -> str:
+def comparison_text(comparison: Comparison, sensitivity: Sensitivity | None = None) -> str:
     """Verdict, multiplier at every budget, exponents side by side, each with what becomes of it
     under other conventions, forms and data; then the cautions.
     """
-    lines = [comparison.verdict, *sensitivity_lines(comparison.sensitivity, "multiplier")]
+    lines = [comparison.verdict, *sensitivity_lines(sensitivity, "multiplier")]
     if comparison.points:
         lines += ["", f"  {'budget':>9}  {'loss':>7}  compute of {comparison.against} over it"]
         lines += [_multiplier_line(point) for point in comparison.points]
@@ -41,7 +42,7 @@ def comparison_text(comparison: Comparison) -> str:
     lines.append("")
     for name in comparison.exponents:
         lines.append(_exponent_line(comparison, name))
-        lines += sensitivity_lines(comparison.sensitivity, name)
+        lines += sensitivity_lines(sensitivity, name)
     if comparison.cautions:
         lines += ["", *(caution_line(caution) for caution in comparison.cautions)]
     return "\n".join(lines)

@@ -150,6 +150,8 @@ class Conclusion:
 class Sensitivity:
     """Every conclusion about two series."""
 
+    baseline: str
+    against: str
     comparisons: tuple[Conclusion, ...]
     """Differences of exponents, and the multiplier at the largest common budget."""
     exponents: tuple[Conclusion, ...]

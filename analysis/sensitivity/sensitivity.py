@@ -34,20 +34,19 @@ class _Number:
     reason: str = ""
 
 
-def with_sensitivity(
+def sensitivities(
     table: TidyTable, result: FitResult, comparisons: Sequence[Comparison]
-) -> tuple[Comparison, ...]:
-    """Comparisons with their sensitivity, for which each series is refitted only once."""
+) -> tuple[Sensitivity, ...]:
+    """Of each comparison whose series have isoFLOP budgets; every series is refitted only once."""
     named = sorted(set(chain.from_iterable((c.baseline, c.against) for c in comparisons)))
     labels = [label for label in named if result.families[label].isoflop is not None]
     variants = read_variants(table, result, labels) if labels else None
     if variants is None:
-        return tuple(comparisons)
+        return ()
     return tuple(
-        dataclasses.replace(each, sensitivity=sensitivity(variants, each.baseline, each.against))
-        if {each.baseline, each.against} <= set(labels)
-        else each
+        sensitivity(variants, each.baseline, each.against)
         for each in comparisons
+        if {each.baseline, each.against} <= set(labels)
     )
 
 
@@ -64,6 +63,8 @@ def sensitivity(variants: Variants, baseline: str, against: str) -> Sensitivity:
         _exponent_conclusion(variants, varied, label, law) for label in pair for law in LAWS
     ]
     return Sensitivity(
+        baseline=baseline,
+        against=against,
         comparisons=(*differences, _multiplier_conclusion(variants, varied, pair)),
         exponents=tuple(exponents),
         params_convention=variants.params_convention,
