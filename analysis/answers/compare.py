@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis import notation
 from analysis.errors import Caution, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.crossover import Crossing, crossing
@@ -126,29 +127,14 @@ def to_json(comparison: Comparison, sensitivity: Json | None = None) -> Json:
         "baseline": comparison.baseline,
         "against": comparison.against,
         "points": [
-            {
-                "flops": point.flops,
-                "multiplier": point.multiplier,
-                "ci": None if point.ci is None else list(point.ci),
-                "extrapolated": point.extrapolated,
-            }
+            notation.to_json(point, "flops", "multiplier", "ci", "extrapolated")
             for point in comparison.points
         ],
-        "exponents": {
-            name: None
-            if (law := comparison.exponents[name]) is None
-            else {
-                "baseline": law.baseline,
-                "against": law.against,
-                "difference": law.difference,
-                "difference_ci": list(law.difference_ci),
-            }
-            for name in comparison.exponents
-        },
-        "crossing": None if comparison.crossing is None else comparison.crossing.to_json(),
+        "exponents": notation.to_json(comparison.exponents),
+        "crossing": notation.to_json(comparison.crossing),
         "verdict": comparison.verdict,
         "sensitivity": sensitivity,
-        "warnings": [caution.to_json() for caution in comparison.cautions],
+        "warnings": notation.to_json(comparison.cautions),
     }
 
 

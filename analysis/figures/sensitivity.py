@@ -31,7 +31,7 @@ from analysis.figures.style import (
 from analysis.fitting.fit import FitResult
 from analysis.notation import Interval
 from analysis.sensitivity.conclusions import KIND_TITLES, Conclusion, Quantity, Row, Sensitivity
-from analysis.sensitivity.variants import Variation
+from analysis.sensitivity.variations import Variation
 
 MAX_PAIRS = 3
 """Pairs of series that one figure holds."""

@@ -20,7 +20,7 @@ from analysis.fitting.fit import FitResult
 from analysis.output import write_file
 from analysis.report import tables
 from analysis.report.provenance import ExcludedTrial, Provenance
-from analysis.report.published_table import COLUMNS, exponent_rows
+from analysis.report.published_table import exponents_of
 from analysis.report.sensitivity_text import variations_table, verdicts_table
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -73,7 +73,7 @@ def render_report(source_name: str, study: Study, provenance: Provenance) -> str
         optima=tables.optima_table(fit),
         left_out=tables.left_out_table(fit),
         laws=tables.laws_table(fit),
-        published=tables.Table(COLUMNS, exponent_rows(fit.published), len(COLUMNS)),
+        published=exponents_of(fit.published),
         surfaces=tables.surfaces_table(fit),
         holdout=tables.holdout_table(fit),
         further=tables.further_table(fit),

@@ -3,27 +3,20 @@
 from collections.abc import Callable, Sequence
 
 from analysis import notation
+from analysis.notation import with_interval
 from analysis.report.tables import Table
 from analysis.sensitivity.conclusions import (
     KIND_TITLES,
     SYMBOLS,
     Conclusion,
-    Interval,
     Quantity,
     Row,
     Sensitivity,
 )
-from analysis.sensitivity.variants import Variation
+from analysis.sensitivity.variations import Variation
 
 CHANGED, UNSHOWN = "!", "~"
 """Marks of a number that contradicts the fit, and of a difference within its own noise."""
-
-
-def sensitivity_lines(sensitivity: Sensitivity | None, quantity: Quantity) -> list[str]:
-    """The verdict on one comparison, as a line to stand under its number."""
-    if sensitivity is None:
-        return []
-    return [f"    sensitivity: {sensitivity.of(quantity).verdict}"]
 
 
 def sensitivity_text(sensitivity: Sensitivity) -> str:
@@ -61,7 +54,8 @@ def verdicts_table(sensitivities: Sequence[Sensitivity]) -> Table:
 
 def variations_table(found: Sensitivity) -> Table:
     """Every variation of one comparison with its interval, for the report."""
-    rows = [("as fitted", "", *(_with_interval(c, c.value, c.ci) for c in found.comparisons))]
+    fit = [with_interval(c.value, c.ci, _WRITERS[c.quantity]) for c in found.comparisons]
+    rows = [("as fitted", "", *fit)]
     for variation in found.variations:
         cells = [_cell(conclusion, variation) for conclusion in found.comparisons]
         rows.append((KIND_TITLES[variation.kind], variation.label, *cells))
@@ -82,27 +76,16 @@ def _cell(conclusion: Conclusion, variation: Variation) -> str:
     if row.value is None:
         return row.reason
     mark = f" {CHANGED}" if row.is_changed else ""
-    return _with_interval(conclusion, row.value, row.ci) + mark
-
-
-def _with_interval(conclusion: Conclusion, value: float | None, ci: Interval | None) -> str:
-    write = _WRITERS[conclusion.quantity]
-    return _written(conclusion.quantity, value) + (f" {notation.interval(ci, write)}" if ci else "")
+    return with_interval(row.value, row.ci, _WRITERS[conclusion.quantity]) + mark
 
 
 def _grid(sensitivity: Sensitivity, conclusions: Sequence[Conclusion]) -> list[str]:
-    width = max(len(_label(variation)) for variation in sensitivity.variations)
-    header = " ".join(f"{_title(each):>14}" for each in conclusions)
-    fit = " ".join(f"{_written(each.quantity, each.value):>14}" for each in conclusions)
-    lines = [f"  {'':{width}} {header}", f"  {'as fitted':{width}} {fit}"]
+    rows = [("as fitted", *(_written(each.quantity, each.value) for each in conclusions))]
     for variation in sensitivity.variations:
-        found = [_row(each, variation) for each in conclusions]
-        cells = " ".join(
-            f"{'' if row is None else _marked(each, row):>14}"
-            for each, row in zip(conclusions, found, strict=True)
-        )
-        lines.append(f"  {_label(variation):{width}} {cells}")
-    return lines
+        found = [(each, _row(each, variation)) for each in conclusions]
+        rows.append((_label(variation), *("" if r is None else _marked(c, r) for c, r in found)))
+    columns = ("", *(_title(each) for each in conclusions))
+    return Table(columns, tuple(rows)).lines(gap=" ", least=14)
 
 
 def _label(variation: Variation) -> str:
@@ -132,7 +115,7 @@ def _marked(conclusion: Conclusion, row: Row) -> str:
 
 
 def _written(quantity: Quantity, value: float | None) -> str:
-    return "—" if value is None else _WRITERS[quantity](value)
+    return with_interval(value, None, _WRITERS[quantity])
 
 
 _WRITERS: dict[Quantity, Callable[[float], str]] = {

@@ -1,10 +1,9 @@
-"""Plain-text answers as strings: what `fit`, `compare` and `predict` print."""
-
-from collections.abc import Callable
+"""What `fit`, `compare`, `predict` and `propose` print."""
 
 from analysis import notation
 from analysis.answers.compare import Comparison, MultiplierPoint
-from analysis.answers.predict import Estimate, Prediction
+from analysis.answers.predict import Prediction
+from analysis.answers.propose import Proposal, Proposals
 from analysis.errors import Caution
 from analysis.fitting.batch_laws import BatchLaws
 from analysis.fitting.fit import FamilyFit, FitResult
@@ -12,14 +11,14 @@ from analysis.fitting.further import Further
 from analysis.fitting.holdout import HoldOut
 from analysis.isoflop.crossover import SEARCHED_DECADES, Crossing
 from analysis.isoflop.isoflop import REASONS, Optimum
-from analysis.report.sensitivity_text import sensitivity_lines
-from analysis.sensitivity.conclusions import Sensitivity
+from analysis.notation import LOSS_UNIT, count, with_interval
+from analysis.sensitivity.conclusions import SYMBOLS, Quantity, Sensitivity
 from analysis.stats.power_law import LawName, PowerLaw
 from analysis.surface.surface import SurfaceFit
 
+four_digits = "{:.4f}".format
 MAX_BUDGETS = 5
 """Budgets shown per series: the ends and what lies evenly between them."""
-_SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
 def summary(result: FitResult) -> str:
@@ -34,7 +33,11 @@ def comparison_text(comparison: Comparison, sensitivity: Sensitivity | None = No
     """Verdict, multiplier at every budget, exponents side by side, each with what becomes of it
     under other conventions, forms and data; then the cautions.
     """
-    lines = [comparison.verdict, *sensitivity_lines(sensitivity, "multiplier")]
+
+    def tried(quantity: Quantity) -> list[str]:
+        return [f"    sensitivity: {sensitivity.of(quantity).verdict}"] if sensitivity else []
+
+    lines = [comparison.verdict, *tried("multiplier")]
     if comparison.points:
         lines += ["", f"  {'budget':>9}  {'loss':>7}  compute of {comparison.against} over it"]
         lines += [_multiplier_line(point) for point in comparison.points]
@@ -42,7 +45,7 @@ def comparison_text(comparison: Comparison, sensitivity: Sensitivity | None = No
     lines.append("")
     for name in comparison.exponents:
         lines.append(_exponent_line(comparison, name))
-        lines += sensitivity_lines(sensitivity, name)
+        lines += tried(name)
     if comparison.cautions:
         lines += ["", *(caution_line(caution) for caution in comparison.cautions)]
     return "\n".join(lines)
@@ -66,16 +69,17 @@ def prediction_text(prediction: Prediction) -> str:
     lines = [
         f"{prediction.family} at {prediction.flops:.3g} FLOPs by {source[prediction.source]}{where}"
     ]
-    if prediction.params and prediction.tokens and prediction.loss:
+    params, tokens, loss = prediction.params, prediction.tokens, prediction.loss
+    if params and tokens and loss:
         unit = notation.params_unit(prediction.params_convention)
         lines += [
-            f"  N* = {_estimate(prediction.params, notation.count)} {unit}, "
-            f"D* = {_estimate(prediction.tokens, notation.count)} tokens",
-            f"  L* = {_estimate(prediction.loss, '{:.4f}'.format)} {notation.LOSS_UNIT}, one run",
+            f"  N* = {with_interval(params.value, params.ci, count)} {unit}, "
+            f"D* = {with_interval(tokens.value, tokens.ci, count)} tokens",
+            f"  L* = {with_interval(loss.value, loss.ci, four_digits)} {LOSS_UNIT}, one run",
         ]
     if prediction.batch_tokens and prediction.learning_rate:
         lines.append(
-            f"  batch {notation.count(prediction.batch_tokens.value)} tokens, learning rate "
+            f"  batch {count(prediction.batch_tokens.value)} tokens, learning rate "
             f"{prediction.learning_rate.value:.3g} ({prediction.batch_tokens.source})"
         )
     lines += [caution_line(caution) for caution in prediction.cautions]
@@ -84,21 +88,17 @@ def prediction_text(prediction: Prediction) -> str:
     return "\n".join(lines)
 
 
-def _estimate(estimate: Estimate, form: Callable[[float], str]) -> str:
-    return _with_interval(estimate.value, estimate.ci, form)
-
-
 def _multiplier_line(point: MultiplierPoint) -> str:
     value = "unreachable"
     if point.multiplier is not None:
-        value = _with_interval(point.multiplier, point.ci, "{:.3g}×".format)
+        value = with_interval(point.multiplier, point.ci, "{:.3g}×".format)
     remark = "  extrapolated" if point.extrapolated else ""
     return f"  {point.flops:9.3g}  {point.loss:7.4f}  {value}{remark}"
 
 
 def _exponent_line(comparison: Comparison, name: LawName) -> str:
     difference = comparison.exponents[name]
-    symbol = {"params": "N*", "tokens": "D*", "loss": "L*"}[name]
+    symbol = SYMBOLS[name]
     if difference is None:
         return f"  exponent of {symbol}: no law in one of the series"
     low, high = difference.difference_ci
@@ -158,15 +158,15 @@ def further_lines(further: Further) -> list[str]:
     if further.envelope is not None:
         names = {"N": further.envelope.params_law, "D": further.envelope.tokens_law}
         exponents = ", ".join(
-            f"{name}* exponent {_with_interval(law.exponent, law.exponent_ci, '{:.4f}'.format)}"
+            f"{name}* exponent {with_interval(law.exponent, law.exponent_ci, four_digits)}"
             for name, law in names.items()
         )
         lines.append(f"envelope of training curves: {exponents}")
     tokens = further.token_frontier
     if tokens is not None and tokens.limit is not None:
         last = tokens.limit[-1]
-        loss = _with_interval(last.loss, last.ci, "{:.4f}".format)
-        lines.append(f"token-bound: L* → {loss} on {short(last.tokens)} tokens as N grows")
+        loss = with_interval(last.loss, last.ci, four_digits)
+        lines.append(f"token-bound: L* → {loss} on {count(last.tokens)} tokens as N grows")
     if further.batch_laws is not None:
         lines += _batch_lines(further.batch_laws)
     if further.holdout is not None:
@@ -205,33 +205,17 @@ def caution_line(caution: Caution) -> str:
     return f"warning:{where} {caution.message} [{caution.code}]"
 
 
-def short(count: float) -> str:
-    """A count with three digits and a suffix: 177M, 5.99B."""
-    for size, suffix in _SUFFIXES:
-        if count >= size:
-            return f"{count / size:.3g}{suffix}"
-    return f"{count:.3g}"
-
-
 def _optimum_line(optimum: Optimum) -> str:
     budget = f"{optimum.budget_flops:9.3g}"
     if optimum.loss is None or optimum.params is None or optimum.tokens is None:
         why = REASONS[optimum.reason] if optimum.reason else "not bracketed"
         return f"  {budget}  not bracketed: {why}"
     cells = (
-        _with_interval(optimum.loss, optimum.loss_ci, "{:.4f}".format),
-        _with_interval(optimum.params, optimum.params_ci, short),
-        _with_interval(optimum.tokens, optimum.tokens_ci, short),
+        with_interval(optimum.loss, optimum.loss_ci, four_digits),
+        with_interval(optimum.params, optimum.params_ci, count),
+        with_interval(optimum.tokens, optimum.tokens_ci, count),
     )
     return f"  {budget}  " + "  ".join(f"{cell:24}" for cell in cells).rstrip()
-
-
-def _with_interval(
-    value: float, interval: tuple[float, float] | None, form: Callable[[float], str]
-) -> str:
-    if interval is None:
-        return form(value)
-    return f"{form(value)} [{form(interval[0])}, {form(interval[1])}]"
 
 
 def _spread(optima: tuple[Optimum, ...]) -> list[Optimum]:
@@ -241,3 +225,55 @@ def _spread(optima: tuple[Optimum, ...]) -> list[Optimum]:
     if n <= MAX_BUDGETS:
         return chosen
     return [chosen[round(i * (n - 1) / (MAX_BUDGETS - 1))] for i in range(MAX_BUDGETS)]
+
+
+def proposals_text(found: Proposals) -> str:
+    """Ranked table, what it costs, a fragment of YAML, then the cautions."""
+    lines = [_proposals_headline(found)]
+    if found.proposals:
+        lines.append(
+            f"  {'':>2}  {'series':12} {'size':>7} {'tokens':>7} {'FLOPs':>9}  {'interval':8}  why"
+        )
+    lines += [_proposal_line(rank, each) for rank, each in enumerate(found.proposals, start=1)]
+    if found.n_more:
+        lines.append(f"  and {found.n_more} more that would bracket a budget (--number)")
+    if found.proposals:
+        cost = sum(proposal.cell.flops for proposal in found.proposals)
+        lines += [f"  together {cost:.3g} FLOPs as separate runs", "", fragment(found).rstrip(), ""]
+    return "\n".join([*lines, *(caution_line(caution) for caution in found.cautions)])
+
+
+def fragment(found: Proposals) -> str:
+    """A `design` with the proposed runs: what was trained before stays in the results."""
+    runs = []
+    for cell in (proposal.cell for proposal in found.proposals):
+        budget = "" if cell.budget_flops is None else f", budget: {cell.budget_flops:g}"
+        tokens = count(cell.tokens)
+        # In full, as some rungs differ by 0.2 %.
+        size = f"{cell.params:.0f}"
+        runs.append(f"    - {{series: {cell.family}, size: {size}, tokens: {tokens}{budget}}}")
+    return "\n".join(["design:", "  list:", *runs]) + "\n"
+
+
+def _proposals_headline(found: Proposals) -> str:
+    families = ", ".join(found.request.families)
+    if not found.proposals:
+        return f"{families}: no run to propose"
+    if found.target_flops is None:
+        return f"runs that would bracket open budgets of {families}:"
+    interval = found.request.interval
+    if interval == "multiplier":
+        baseline, against = found.request.families
+        quantity = f"the multiplier of {against} over {baseline}"
+    else:
+        quantity = f"{SYMBOLS[interval]} of {families}"
+    return f"runs to shrink the interval of {quantity} at {found.target_flops:.3g} FLOPs:"
+
+
+def _proposal_line(rank: int, proposal: Proposal) -> str:
+    cell = proposal.cell
+    width = "" if proposal.width is None else f"×{proposal.width:.2f}"
+    return (
+        f"  {rank:>2}  {cell.family:12} {count(cell.params):>7} {count(cell.tokens):>7} "
+        f"{cell.flops:9.3g}  {width:8}  {proposal.why}"
+    )

@@ -59,7 +59,7 @@ def compare(
     """
     from analysis.answers.compare import compare as compare_series
     from analysis.answers.compare import to_json
-    from analysis.report.published_table import published_json, published_text
+    from analysis.report.published_table import exponents_of, published_json
     from analysis.report.sensitivity_text import sensitivity_text
     from analysis.report.text import comparison_text
     from analysis.sensitivity.sensitivity import sensitivities
@@ -73,7 +73,7 @@ def compare(
     else:
         say(comparison_text(comparison, tried))
         if result.published:
-            say("\n" + published_text(result.published))
+            say("\n".join(["", *exponents_of(result.published).lines()]))
         if in_full and tried is not None:
             say(f"\n{sensitivity_text(tried)}")
 
@@ -125,7 +125,7 @@ def propose(source: StorePath, as_json: bool, **options: Any) -> None:
     """
     from analysis.answers.propose import Request, to_json
     from analysis.answers.propose import propose as propose_runs
-    from analysis.report.proposal_text import proposals_text
+    from analysis.report.text import proposals_text
 
     at = None if options["at"] is None else _number(options["at"], "--at")
     _, result = fitted(source, options)

@@ -15,9 +15,8 @@ from analysis.fitting.fit import FitSettings, fit_table
 from analysis.report.sensitivity_text import sensitivity_text
 from analysis.report.text import comparison_text
 from analysis.sensitivity.conclusions import CONVENTIONS, Conclusion, Row, Sensitivity
-from analysis.sensitivity.regroup import regrouped, spent_alike
 from analysis.sensitivity.sensitivity import sensitivities
-from analysis.sensitivity.variants import Variation
+from analysis.sensitivity.variations import Variation, regrouped, spent_alike
 from analysis.tables.conventions import GIDD_VOCAB_SIZE, recounts_of
 from analysis.tables.load import load
 from analysis.tables.tidy import TidyTable
