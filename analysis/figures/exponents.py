@@ -62,9 +62,7 @@ def exponents(fit: FitResult) -> Figure:
         _name_rows(grid[0], heights, styles)
         key = [key_entry("estimate, 95 % interval", marker="o")]
         if any(method != METHODS[0] for _, method in rows):
-            hollow = key_entry("by another method than isoFLOP", marker="o")
-            hollow.set_markerfacecolor(PAPER)
-            key.append(hollow)
+            key.append(key_entry("by another method than isoFLOP", marker="o", face=PAPER))
         even = Line2D([], [], color=MUTED, linewidth=0.9, label="size and tokens grow alike")
         figure.legend(handles=[*key, even], loc="outside lower center", ncols=3)
         return figure

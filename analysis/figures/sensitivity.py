@@ -68,9 +68,20 @@ def sensitivity(tried: Sequence[Sensitivity], fit: FitResult) -> Figure:
     if not tried:
         raise NothingToDraw("no sensitivity: there are no two series with isoFLOP budgets")
     drawn = [found for found in tried if _has_numbers(found.comparisons)]
-    strips = [_differences(found) for found in drawn[:MAX_PAIRS]]
+    strips = [
+        _Strip(
+            f"{drawn_label(found.against)} against {drawn_label(found.baseline)}",
+            tuple((conclusion,) for conclusion in found.comparisons),
+            found.variations,
+        )
+        for found in drawn[:MAX_PAIRS]
+    ]
     if len(tried) == 1 and _has_numbers(tried[0].exponents):
-        strips.append(_exponents(tried[0]))
+        groups = [
+            tuple(each for each in tried[0].exponents if each.quantity == quantity)
+            for quantity in ("params", "tokens", "loss")
+        ]
+        strips.append(_Strip("each series", tuple(groups), tried[0].variations))
     if not strips:
         raise NothingToDraw("no sensitivity: no law of any two series can be varied")
     heights = [ROW_INCHES * len(strip.entries) + 0.75 for strip in strips]
@@ -85,20 +96,6 @@ def sensitivity(tried: Sequence[Sensitivity], fit: FitResult) -> Figure:
 
 def _has_numbers(conclusions: Sequence[Conclusion]) -> bool:
     return any(row.value is not None for each in conclusions for row in each.rows)
-
-
-def _differences(found: Sensitivity) -> _Strip:
-    against, baseline = drawn_label(found.against), drawn_label(found.baseline)
-    groups = tuple((conclusion,) for conclusion in found.comparisons)
-    return _Strip(f"{against} against {baseline}", groups, found.variations)
-
-
-def _exponents(found: Sensitivity) -> _Strip:
-    by_quantity = [
-        tuple(each for each in found.exponents if each.quantity == quantity)
-        for quantity in ("params", "tokens", "loss")
-    ]
-    return _Strip("each series", tuple(by_quantity), found.variations)
 
 
 def _draw_strip(strip: _Strip, panels: Sequence[Axes], fit: FitResult) -> None:
@@ -198,12 +195,8 @@ def _set_values_axis(axes: Axes, conclusions: Sequence[Conclusion], *, is_ratio:
     pad = 0.08 * max(high - low, 1e-6)
     axes.set_xlim(low - pad, high + pad)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}".replace("-", "−"))
     axes.tick_params(axis="x", labelsize=7.5)
-
-
-def _short(value: float) -> str:
-    return f"{value:.4g}".replace("-", "−")
 
 
 def _series_key(strip: _Strip, fit: FitResult) -> list[Line2D]:
