@@ -5,7 +5,6 @@ from analysis.answers.compare import Comparison, MultiplierPoint
 from analysis.answers.predict import Prediction
 from analysis.answers.propose import Proposal, Proposals
 from analysis.errors import Caution
-from analysis.fitting.batch_laws import BatchLaws
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.fitting.further import Further
 from analysis.fitting.holdout import HoldOut
@@ -130,14 +129,14 @@ def family_summary(fit: FamilyFit) -> str:
     return "\n".join(lines)
 
 
-def law_text(name: str, law: PowerLaw | None) -> str:
+def law_text(name: str, law: PowerLaw | None, by: str = "C", points: str = "budgets") -> str:
     """A law as a formula with the interval of its exponent."""
     if law is None:
-        return f"{name}(C): no law"
+        return f"{name}({by}): no law"
     low, high = law.exponent_ci
     offset = "" if law.offset is None else f"{law.offset:.4g} + "
-    formula = f"{offset}{law.coefficient:.4g} · C^{law.exponent:.4f}"
-    return f"{name}(C) = {formula}, exponent [{low:.4f}, {high:.4f}], {law.n_budgets} budgets"
+    formula = f"{offset}{law.coefficient:.4g} · {by}^{law.exponent:.4f}"
+    return f"{name}({by}) = {formula}, exponent [{low:.4f}, {high:.4f}], {law.n_budgets} {points}"
 
 
 def surface_text(surface: SurfaceFit | None) -> str:
@@ -167,26 +166,19 @@ def further_lines(further: Further) -> list[str]:
         last = tokens.limit[-1]
         loss = with_interval(last.loss, last.ci, four_digits)
         lines.append(f"token-bound: L* → {loss} on {count(last.tokens)} tokens as N grows")
-    if further.batch_laws is not None:
-        lines += _batch_lines(further.batch_laws)
+    if (laws := further.batch_laws) is not None:
+        lines += [
+            law_text(name, law, by, "vertices")
+            for name, by, law in (
+                ("B*", "D", laws.batch_by_tokens),
+                ("eta*", "B", laws.rate_by_batch),
+                ("eta*", "D", laws.rate_by_tokens),
+            )
+            if law is not None
+        ]
     if further.holdout is not None:
         lines.append(_holdout_line(further.holdout))
     return lines
-
-
-def _batch_lines(laws: BatchLaws) -> list[str]:
-    """The best batch and the best rate as formulas."""
-    named = (
-        ("B*(D)", "D", laws.batch_by_tokens),
-        ("eta*(B)", "B", laws.rate_by_batch),
-        ("eta*(D)", "D", laws.rate_by_tokens),
-    )
-    return [
-        f"{name} = {law.coefficient:.4g} · {by}^{law.exponent:.4f}, exponent "
-        f"[{law.exponent_ci[0]:.4f}, {law.exponent_ci[1]:.4f}], {law.n_budgets} vertices"
-        for name, by, law in named
-        if law is not None
-    ]
 
 
 def _holdout_line(holdout: HoldOut) -> str:

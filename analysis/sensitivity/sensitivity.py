@@ -18,7 +18,7 @@ from analysis.isoflop.frontier import Frontier, frontier
 from analysis.isoflop.isoflop import IsoFlopFit, fit_isoflop, with_laws
 from analysis.isoflop.noise_correlation import noise_correlation
 from analysis.notation import Interval
-from analysis.sensitivity.conclusions import Conclusion, Row, Sensitivity
+from analysis.sensitivity.conclusions import Conclusion, Quantity, Row, Sensitivity
 from analysis.sensitivity.variations import Case, Changed, Variation, cases
 from analysis.stats.bootstrap import Resampler
 from analysis.stats.power_law import LawName, PowerLaw, percentile_interval
@@ -160,27 +160,25 @@ Varied = Sequence[tuple[Variation, Refits]]
 def _comparisons(as_fitted: Refits, varied: Varied, pair: Pair) -> tuple[Conclusion, ...]:
     """Differences of exponents, and the multiplier, where a variation changes either series."""
     varied = [each for each in varied if any(each[1][label].is_changed for label in pair)]
-    found = []
-    for law in LAWS:
-        here = _difference(as_fitted, pair, law)
-        there = [(variation, _difference(refits, pair, law)) for variation, refits in varied]
-        rows = tuple(_signed_row(variation, each, here, neutral=0.0) for variation, each in there)
-        found.append(Conclusion(law, None, here.value, here.ci, _excludes(here, 0.0), rows))
+    differences = [
+        _signed(
+            law,
+            _difference(as_fitted, pair, law),
+            [(variation, _difference(refits, pair, law)) for variation, refits in varied],
+            neutral=0.0,
+        )
+        for law in LAWS
+    ]
     # Read at the largest budget of the fit whose loss both series observed; where none was, at the
     # largest, extrapolated as in `compare`. Where a variation changes what FLOPs are, or takes that
     # budget away: at its own.
     extrapolates = _multiplier(as_fitted, pair, None, False)[0].value is None
     here, flops = _multiplier(as_fitted, pair, None, extrapolates)
-    numbers = [
-        _multiplier(refits, pair, None if variation.changes_compute else flops, extrapolates)[0]
-        for variation, refits in varied
-    ]
-    rows = tuple(
-        _signed_row(variation, number, here, neutral=1.0)
-        for (variation, _), number in zip(varied, numbers, strict=True)
-    )
-    multiplier = Conclusion("multiplier", None, here.value, here.ci, _excludes(here, 1.0), rows)
-    return (*found, multiplier)
+    there = []
+    for variation, refits in varied:
+        at = None if variation.changes_compute else flops
+        there.append((variation, _multiplier(refits, pair, at, extrapolates)[0]))
+    return (*differences, _signed("multiplier", here, there, neutral=1.0))
 
 
 def _difference(refits: Refits, pair: Pair, law: LawName) -> _Number:
@@ -210,19 +208,28 @@ def _multiplier(
     return _Number(reason="no budget at which both series observed the loss"), None
 
 
-def _excludes(number: _Number, neutral: float) -> bool:
-    """Whether the interval leaves out no difference."""
-    return number.ci is not None and not number.ci[0] <= neutral <= number.ci[1]
+def _signed(
+    quantity: Quantity,
+    here: _Number,
+    there: Sequence[tuple[Variation, _Number]],
+    *,
+    neutral: float,
+) -> Conclusion:
+    """On which side of `neutral` a number lies, and which variations say the other."""
 
+    def is_shown(number: _Number) -> bool:
+        return number.ci is not None and not number.ci[0] <= neutral <= number.ci[1]
 
-def _signed_row(variation: Variation, there: _Number, here: _Number, *, neutral: float) -> Row:
-    is_reversed = (
-        there.value is not None
-        and here.value is not None
-        and (there.value > neutral) != (here.value > neutral)
-    )
-    shown = _excludes(there, neutral)
-    return Row(variation, there.value, there.ci, there.reason, is_reversed, shown)
+    rows = []
+    for variation, number in there:
+        is_reversed = (
+            number.value is not None
+            and here.value is not None
+            and (number.value > neutral) != (here.value > neutral)
+        )
+        found = (number.value, number.ci, number.reason)
+        rows.append(Row(variation, *found, is_reversed, is_shown(number)))
+    return Conclusion(quantity, None, here.value, here.ci, is_shown(here), tuple(rows))
 
 
 def _exponents(as_fitted: Refits, varied: Varied, pair: Pair) -> tuple[Conclusion, ...]:
