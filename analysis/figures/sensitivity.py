@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from analysis import notation
 from analysis.figures.annotations import NothingToDraw, key_entry
@@ -25,6 +24,7 @@ from analysis.figures.style import (
     house_style,
     new_figure,
     series_styles,
+    set_exponents_axis,
     set_log_axis,
     widened,
 )
@@ -194,8 +194,7 @@ def _set_values_axis(axes: Axes, conclusions: Sequence[Conclusion], *, is_ratio:
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     pad = 0.08 * max(high - low, 1e-6)
     axes.set_xlim(low - pad, high + pad)
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}".replace("-", "−"))
+    set_exponents_axis(axes)
     axes.tick_params(axis="x", labelsize=7.5)
 
 
