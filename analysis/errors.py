@@ -43,9 +43,7 @@ class FitWarning:
 
     def to_json(self) -> dict[str, str | float]:
         """The remark as a JSON object, without the fields that do not apply."""
-        fields = {"code": self.code, "message": self.message}
-        context = {"family": self.family, "budget_flops": self.budget_flops}
-        return fields | {key: value for key, value in context.items() if value is not None}
+        return {key: value for key, value in vars(self).items() if value is not None}
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,13 +1,16 @@
-"""How numbers and their units are written in figures, tables and sentences."""
+"""How numbers, units and results are written in figures, tables, sentences and JSON."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 Interval = tuple[float, float]
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _UNITS = ("", "K", "M", "B", "T")
 LOSS_UNIT = "nats per token"
+NO_INTERVAL = "[no interval]"
 
 
 def count(value: float) -> str:
@@ -54,7 +57,31 @@ def significant(value: float) -> str:
 
 def interval(ends: Interval | None, write: Callable[[float], str]) -> str:
     """Both ends in brackets; says so where there are none."""
-    return "[no interval]" if ends is None else f"[{write(ends[0])}, {write(ends[1])}]"
+    return NO_INTERVAL if ends is None else f"[{write(ends[0])}, {write(ends[1])}]"
+
+
+def with_interval(
+    value: float | None, ends: Interval | None, write: Callable[[float], str], without: str = ""
+) -> str:
+    """`1.3M [1.1M, 1.6M]`; a dash for no value, `without` in place of a missing interval."""
+    if value is None:
+        return "—"
+    return f"{write(value)} {without if ends is None else interval(ends, write)}".rstrip()
+
+
+def to_json(value: Any, *names: str) -> Any:
+    """A result as JSON: the named attributes of a dataclass, or all its fields, in order.
+
+    What it holds is written likewise; an object with a `to_json` of its own is written by that.
+    """
+    if names or (is_dataclass(value) and not hasattr(value, "to_json")):
+        names = names or tuple(each.name for each in fields(value))
+        return {name: to_json(getattr(value, name)) for name in names}
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {key: to_json(each) for key, each in value.items()}
+    return [to_json(each) for each in value] if isinstance(value, (tuple, list)) else value
 
 
 def params_unit(convention: str) -> str:

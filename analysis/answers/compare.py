@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from analysis import notation
 from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.crossover import Crossover, crossover
 from analysis.isoflop.frontier import Frontier, frontier
-from analysis.sensitivity.conclusions import Sensitivity
 from analysis.stats.power_law import LawName, percentile_interval
 from analysis.tables.points import FloatArray
 
@@ -71,8 +71,6 @@ class Comparison:
     warnings: tuple[FitWarning, ...]
     crossover: Crossover | None = None
     """Where the two frontiers meet; None where they do not near the data, or one is missing."""
-    sensitivity: Sensitivity | None = None
-    """How the conclusions fare otherwise; `sensitivity.with_sensitivity` adds it."""
 
 
 def compare(result: FitResult, baseline: str, against: str) -> Comparison:
@@ -114,23 +112,23 @@ def compare_all(result: FitResult) -> tuple[Comparison, ...]:
     return tuple(compare(result, *pair) for pair in itertools.combinations(ranked, 2))
 
 
-def to_json(comparison: Comparison) -> Json:
-    """The answer of `sweeper compare --json`: numbers are finite or null."""
+def to_json(comparison: Comparison, sensitivity: Json | None = None) -> Json:
+    """The answer of `sweeper compare --json`: numbers are finite or null.
+
+    `sensitivity` is what `Sensitivity.to_json` says of this comparison.
+    """
     return {
         "baseline": comparison.baseline,
         "against": comparison.against,
         "points": [
-            {name: getattr(point, name) for name in ("flops", "multiplier", "ci", "extrapolated")}
+            notation.to_json(point, "flops", "multiplier", "ci", "extrapolated")
             for point in comparison.points
         ],
-        "exponents": {
-            name: None if difference is None else dict(vars(difference))
-            for name, difference in comparison.exponents.items()
-        },
-        "crossing": None if comparison.crossover is None else dict(vars(comparison.crossover)),
+        "exponents": notation.to_json(comparison.exponents),
+        "crossing": notation.to_json(comparison.crossover),
         "verdict": comparison.verdict,
-        "sensitivity": None if comparison.sensitivity is None else comparison.sensitivity.to_json(),
-        "warnings": [warning.to_json() for warning in comparison.warnings],
+        "sensitivity": sensitivity,
+        "warnings": notation.to_json(comparison.warnings),
     }
 
 

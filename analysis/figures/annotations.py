@@ -61,9 +61,14 @@ def _arms(value: float, ends: Interval | None) -> FloatArray | None:
     return lengths
 
 
-def key_entry(label: str, color: str = INK, marker: str = "", size: float = 5.0) -> Line2D:
+def key_entry(
+    label: str, color: str = INK, marker: str = "", size: float = 5.0, face: str = "auto"
+) -> Line2D:
     """An entry of a figure's key without a line."""
-    return Line2D([], [], color=color, marker=marker, markersize=size, linestyle="", label=label)
+    return Line2D(
+        [], [], color=color, marker=marker, markersize=size, linestyle="", label=label,
+        markerfacecolor=face,
+    )  # fmt: skip
 
 
 def hollow_entry(label: str, color: str = MUTED) -> Line2D:

@@ -4,17 +4,21 @@ A forest plot. An exponent on which the methods agree may be believed; one that 
 method is a fact about the method.
 """
 
-from dataclasses import dataclass
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.annotations import Mark, NothingToDraw, draw_mark, key_entry
-from analysis.figures.style import MUTED, PAPER, SeriesStyle, house_style, new_figure, series_styles
+from analysis.figures.style import (
+    MUTED,
+    PAPER,
+    SeriesStyle,
+    house_style,
+    new_figure,
+    series_styles,
+    set_exponents_axis,
+)
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.notation import Interval
 from analysis.stats.power_law import PowerLaw
 
 METHODS = ("isoFLOP", "envelope", "surface")
@@ -31,20 +35,13 @@ MARK_SIZE = 5.0
 ROW_INCHES = 0.24
 
 
-@dataclass(frozen=True)
-class _Estimate:
-    method: str
-    exponent: float
-    ci: Interval
-
-
 def exponents(fit: FitResult) -> Figure:
     """One panel per law; series from top to bottom, methods within each."""
     rows = [
         (label, method)
         for label, family in fit.families.items()
         for method in METHODS
-        if any(_estimate(family, method, quantity) for quantity in PANELS)
+        if any(_estimate(family, method, quantity, 0.0) for quantity in PANELS)
     ]
     if not rows:
         raise NothingToDraw("no series has a scaling law")
@@ -62,15 +59,13 @@ def exponents(fit: FitResult) -> Figure:
         _name_rows(grid[0], heights, styles)
         key = [key_entry("estimate, 95 % interval", marker="o")]
         if any(method != METHODS[0] for _, method in rows):
-            hollow = key_entry("by another method than isoFLOP", marker="o")
-            hollow.set_markerfacecolor(PAPER)
-            key.append(hollow)
+            key.append(key_entry("by another method than isoFLOP", marker="o", face=PAPER))
         even = Line2D([], [], color=MUTED, linewidth=0.9, label="size and tokens grow alike")
         figure.legend(handles=[*key, even], loc="outside lower center", ncols=3)
         return figure
 
 
-def _estimate(family: FamilyFit, method: str, quantity: str) -> _Estimate | None:
+def _estimate(family: FamilyFit, method: str, quantity: str, height: float) -> Mark | None:
     law: PowerLaw | None = None
     if method == "isoFLOP" and family.isoflop is not None:
         law = getattr(family.isoflop, f"{quantity}_law")
@@ -79,11 +74,11 @@ def _estimate(family: FamilyFit, method: str, quantity: str) -> _Estimate | None
     elif method == "surface" and family.surface is not None and quantity != "loss":
         share, (low, high) = family.surface.params_exponent, family.surface.ci["params_exponent"]
         if quantity == "params":
-            return _Estimate(method, share, (low, high))
-        return _Estimate(method, 1.0 - share, (1.0 - high, 1.0 - low))
+            return Mark(share, height, (low, high))
+        return Mark(1.0 - share, height, (1.0 - high, 1.0 - low))
     if law is None or law.offset is not None:  # beside an offset the exponent means another thing
         return None
-    return _Estimate(method, law.exponent, law.exponent_ci)
+    return Mark(law.exponent, height, law.exponent_ci)
 
 
 def _heights(rows: list[tuple[str, str]]) -> dict[tuple[str, str], float]:
@@ -108,18 +103,15 @@ def _panel(
     for (label, method), height in heights.items():
         if method == PUBLISHED:
             continue
-        estimate = _estimate(fit.families[label], method, quantity)
-        if estimate is None:
-            continue
-        mark = Mark(estimate.exponent, height, x_ends=estimate.ci)
-        face = styles[label].color if method == METHODS[0] else PAPER
-        draw_mark(axes, mark, styles[label], MARK_SIZE, face)
+        mark = _estimate(fit.families[label], method, quantity, height)
+        if mark is not None:
+            face = styles[label].color if method == METHODS[0] else PAPER
+            draw_mark(axes, mark, styles[label], MARK_SIZE, face)
     if quantity != "loss":
         axes.axvline(EVEN_SPLIT, color=MUTED, linewidth=0.9, zorder=1)
     axes.set_ylim(min(heights.values()) - 0.8, max(heights.values()) + 0.8)
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}".replace("-", "−"))
+    set_exponents_axis(axes)
     axes.set_xlabel("exponent")
 
 

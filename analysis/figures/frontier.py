@@ -1,7 +1,11 @@
-"""The frontier figure: compute-optimal loss, size and tokens of all series against compute."""
+"""The frontier figure: compute-optimal loss, size and tokens of all series against compute.
 
+Published laws stand beside them: thin, grey, labelled where they leave the panel.
+"""
+
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +23,6 @@ from analysis.figures.annotations import (
     key_entry,
     optima_of,
 )
-from analysis.figures.published import draw_published, published_key
 from analysis.figures.style import (
     INK,
     MUTED,
@@ -39,13 +42,22 @@ from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.isoflop import Optimum
 from analysis.notation import Interval
 from analysis.stats.power_law import PowerLaw
-from analysis.tables.published import PublishedLaw
+from analysis.tables.published import PublishedLaw, Quantity
 
 EXTRAPOLATED_SHARE = 0.3
 """How far laws are drawn beyond the budgets, as a share of their log range."""
 N_LAW = 81
 
-Quantity = Literal["loss", "params", "tokens"]
+WITHIN, BEYOND = (0.0, (6.0, 1.5)), (0.0, (1.0, 2.0))
+"""Dashes inside the range that a law was fitted over, dots outside it or where it is unknown."""
+REACH: dict[Quantity, float] = {"loss": 1.25, "params": 10.0, "tokens": 10.0}
+"""How far a panel is opened for laws beside its own curves. The levels of losses do not compare
+across corpora, so these are not worth squeezing our own curves for."""
+PUBLISHED_WIDTH = 0.9
+N_PUBLISHED = 101
+NOTE_COLUMNS = 56
+"""Characters of a note that a panel has room for."""
+
 _QUANTITIES: tuple[Quantity, ...] = ("loss", "params", "tokens")
 
 
@@ -80,11 +92,7 @@ def frontier(fit: FitResult) -> Figure:
             [["loss", "params"], ["loss", "params"], ["loss", "tokens"], ["residual", "tokens"]],
             width_ratios=[1.15, 1.0],
         )
-        labels = {
-            axes["loss"]: _law_panel(axes["loss"], "loss", content),
-            axes["params"]: _law_panel(axes["params"], "params", content),
-            axes["tokens"]: _law_panel(axes["tokens"], "tokens", content),
-        }
+        labels = {axes[name]: _law_panel(axes[name], name, content) for name in _QUANTITIES}
         _residual_panel(axes["residual"], content)
         axes["loss"].set(ylabel=f"L* ({notation.LOSS_UNIT})", title="Compute-optimal loss")
         size = f"N* ({notation.params_unit(fit.params_convention)})"
@@ -95,7 +103,7 @@ def frontier(fit: FitResult) -> Figure:
         for name in ("loss", "params"):
             set_log_axis(axes[name], "x", limits, lambda _: "", 5)
         for panel, name in zip(labels, _QUANTITIES, strict=True):
-            labels[panel] += draw_published(panel, name, content.published)
+            labels[panel] += _draw_published(panel, name, content.published)
         key = _key(content)
         figure.legend(handles=key, loc="outside lower center", ncols=4 if len(key) <= 4 else 3)
         label_curves(figure, labels, 8.0 if content.published else 9.0)
@@ -103,19 +111,12 @@ def frontier(fit: FitResult) -> Figure:
 
 
 def _law(family: FamilyFit, name: Quantity) -> PowerLaw | None:
-    fit = family.isoflop
-    if fit is None:
-        return None
-    return {"params": fit.params_law, "tokens": fit.tokens_law, "loss": fit.loss_law}[name]
+    law: PowerLaw | None = getattr(family.isoflop, f"{name}_law", None)
+    return law
 
 
 def _mark(optimum: Optimum, name: Quantity) -> Mark:
-    value, ends = {
-        "params": (optimum.params, optimum.params_ci),
-        "tokens": (optimum.tokens, optimum.tokens_ci),
-        "loss": (optimum.loss, optimum.loss_ci),
-    }[name]
-    assert value is not None, "a bracketed optimum has numbers"
+    value, ends = getattr(optimum, name), getattr(optimum, f"{name}_ci")
     return Mark(optimum.flops, value, y_ends=ends)
 
 
@@ -160,12 +161,12 @@ def _law_curve(
 
 
 def _is_open(optimum: Optimum) -> bool:
-    """Whether there is a valley, but not a bracketed one."""
+    """Whether there is a curve, but not a bracketed one."""
     return bool(optimum.curve_params) and not optimum.bracketed
 
 
 def _open_budgets(axes: Axes, content: _Content) -> list[float]:
-    """Lowest measured loss of the budgets whose valley is not bracketed, as hollow marks."""
+    """Lowest measured loss of the budgets that are not bracketed, as hollow marks."""
     seen = []
     for family in content.families:
         style, points = content.styles[family.family], family.points
@@ -231,11 +232,72 @@ def _key(content: _Content) -> list[Line2D]:
         Line2D([], [], label="extrapolated", color=INK, linestyle=DASHES, linewidth=1.3),
     ]
     if any(_is_open(optimum) for family in content.families for optimum in optima_of(family)):
-        entry = key_entry("lowest loss, budget not bracketed", marker="o")
-        entry.set_markerfacecolor(PAPER)
-        key.append(entry)
+        key.append(key_entry("lowest loss, budget not bracketed", marker="o", face=PAPER))
     if any(_held_out(family) for family in content.families):
-        entry = key_entry("residual from smaller budgets alone", marker="o", size=6.5)
-        entry.set_markerfacecolor(PAPER)
-        key.append(entry)
-    return [*key, *published_key(content.published)]
+        label = "residual from smaller budgets alone"
+        key.append(key_entry(label, marker="o", size=6.5, face=PAPER))
+    return [*key, *_published_key(content.published)]
+
+
+def _draw_published(
+    axes: Axes, quantity: Quantity, laws: Sequence[PublishedLaw]
+) -> list[CurveLabel]:
+    """Draw what passes near a panel's own curves, and name in its corner what does not.
+
+    The panel's limits must be set; they are opened to hold what is drawn.
+    """
+    limits, (low, high) = axes.get_xlim(), axes.get_ylim()
+    flops = np.geomspace(*limits, N_PUBLISHED)
+    reach = REACH[quantity]
+    labels, far, seen = list[CurveLabel](), list[str](), [low, high]
+    for law in laws:
+        if law.quantity != quantity or law.coefficient is None:
+            continue
+        value = np.array([law(c) for c in flops], dtype=np.float64)
+        near = (value > low / reach) & (value < high * reach)
+        if not near.any():
+            far.append(law.name)
+            continue
+        covered = np.array([law.covers(c) for c in flops])
+        for dashes, part in ((BEYOND, ~covered), (WITHIN, covered)):
+            shown = np.where(part, value, np.nan)
+            axes.plot(
+                flops, shown, color=MUTED, linestyle=dashes, linewidth=PUBLISHED_WIDTH, zorder=1.5
+            )
+        seen += value[near].tolist()
+        last = N_PUBLISHED - 1 - int(np.argmax(near[::-1]))
+        labels.append(CurveLabel(float(flops[last]), float(value[last]), law.name, MUTED))
+    if labels:
+        _open(axes, quantity, (min(seen), max(seen)))
+    if far:
+        text = f"off this panel: {', '.join(far)}"
+        lines = textwrap.wrap(text, NOTE_COLUMNS, break_on_hyphens=False)
+        note = axes.text(
+            0.02, 0.02, "\n".join(lines), transform=axes.transAxes,
+            color=MUTED, fontsize=7.0, va="bottom",
+        )  # fmt: skip
+        note.set_in_layout(False)
+    return labels
+
+
+def _published_key(laws: Sequence[PublishedLaw]) -> list[Line2D]:
+    """Entries of the figure's key; none without laws."""
+    if not laws:
+        return []
+    return [
+        Line2D([], [], label=label, color=MUTED, linestyle=dashes, linewidth=PUBLISHED_WIDTH)
+        for label, dashes in (
+            ("published, within its range", WITHIN),
+            ("published, outside it or unknown", BEYOND),
+        )
+    ]
+
+
+def _open(axes: Axes, quantity: Quantity, ends: Interval) -> None:
+    if ends == axes.get_ylim():
+        return
+    limits = widened(ends, 0.02)
+    if quantity == "loss":
+        set_loss_axis(axes, limits, "log")
+    else:
+        set_log_axis(axes, "y", limits, notation.count)

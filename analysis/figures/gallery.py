@@ -7,6 +7,7 @@ reason. `figures` renders and saves.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
@@ -19,10 +20,13 @@ from analysis.figures.multiplier import multiplier
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.trajectories import trajectories
 from analysis.fitting.fit import FitResult
+from analysis.sensitivity.conclusions import Sensitivity
+from analysis.tables.tidy import TidyTable
 
 __all__ = [
     "FIGURES",
     "NothingToDraw",
+    "Study",
     "exponents",
     "frontier",
     "isoflop",
@@ -31,14 +35,28 @@ __all__ = [
     "trajectories",
 ]
 
-FigureMaker = Callable[[FitResult, Sequence[Comparison]], Figure]
 
-FIGURES: dict[str, FigureMaker] = {
-    "frontier": lambda fit, _: frontier(fit),
-    "isoflop": lambda fit, _: isoflop(fit),
-    "multiplier": lambda fit, comparisons: multiplier(comparisons, fit),
-    "trajectories": lambda fit, _: trajectories(fit),
-    "exponents": lambda fit, _: exponents(fit),
-    "sensitivity": lambda fit, comparisons: sensitivity(comparisons, fit),
+@dataclass(frozen=True)
+class Study:
+    """Everything that figures and a report are made from."""
+
+    table: TidyTable
+    fit: FitResult
+    comparisons: Sequence[Comparison] = ()
+    sensitivities: Sequence[Sensitivity] = ()
+
+    def sensitivity_of(self, comparison: Comparison) -> Sensitivity | None:
+        """What was tried of one comparison, None where nothing could be."""
+        pair = (comparison.baseline, comparison.against)
+        return next((s for s in self.sensitivities if (s.baseline, s.against) == pair), None)
+
+
+FIGURES: dict[str, Callable[[Study], Figure]] = {
+    "frontier": lambda study: frontier(study.fit),
+    "isoflop": lambda study: isoflop(study.fit),
+    "multiplier": lambda study: multiplier(study.comparisons, study.fit),
+    "trajectories": lambda study: trajectories(study.fit),
+    "exponents": lambda study: exponents(study.fit),
+    "sensitivity": lambda study: sensitivity(study.sensitivities, study.fit),
 }
 """All figures by name, in the order in which they answer questions."""

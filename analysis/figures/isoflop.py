@@ -45,7 +45,7 @@ _FLAGS = {"minimum_at_smallest": "←", "minimum_at_largest": "→"}
 
 
 def isoflop(fit: FitResult) -> Figure:
-    """One panel per series: losses against size at every budget, valleys, vertices, and flags."""
+    """One panel per series: losses against size at every budget, curves, vertices and flags."""
     shown = [family for family in fit.families.values() if optima_of(family)]
     if not shown:
         raise NothingToDraw("no series has isoFLOP budgets")
@@ -53,7 +53,10 @@ def isoflop(fit: FitResult) -> Figure:
     with house_style():
         n_columns = columns_for(len(shown))
         figure, grid = panels(len(shown), 3.4, n_columns)
-        spans = [_loss_range(family) for family in shown]
+        spans = []
+        for points in (family.points for family in shown):
+            loss = points.loss_P[np.isfinite(points.budget_P)]
+            spans.append((float(loss.min()), float(loss.max())))
         widest = max(high - low for low, high in spans)
         labels = {}
         for axes, family, (low, high) in zip(grid, shown, spans, strict=True):
@@ -71,12 +74,6 @@ def isoflop(fit: FitResult) -> Figure:
         return figure
 
 
-def _loss_range(family: FamilyFit) -> tuple[float, float]:
-    points = family.points
-    chosen = np.isfinite(points.budget_P)
-    return float(points.loss_P[chosen].min()), float(points.loss_P[chosen].max())
-
-
 def _set_sizes_axis(axes: Axes, family: FamilyFit, n_columns: int) -> None:
     """Limits with room for the labels."""
     optima = optima_of(family)
@@ -92,7 +89,7 @@ def _set_sizes_axis(axes: Axes, family: FamilyFit, n_columns: int) -> None:
 def _side(optima: tuple[Optimum, ...]) -> Literal["left", "right"]:
     """Where the budgets are written.
 
-    Left of a valley's small end nothing else can lie: at equal size the dearer budgets have lower
+    Left of a curve's small end nothing else can lie: at equal size the dearer budgets have lower
     losses, and the cheaper ones climb. But small models hardly tell many budgets apart.
     """
     return "left" if len(optima) <= MANY_BUDGETS else "right"
@@ -106,7 +103,7 @@ def _panel(axes: Axes, family: FamilyFit, style: SeriesStyle) -> list[CurveLabel
     axes.text(0.0, 1.012, note, transform=axes.transAxes, va="bottom", color=MUTED, fontsize=8.5)
     size = 4.2 if len(optima) <= MANY_BUDGETS else 2.4
     for optimum in optima:
-        _valley(axes, points.take(points.budget_P == optimum.budget_flops), optimum, style, size)
+        _curve(axes, points.take(points.budget_P == optimum.budget_flops), optimum, style, size)
     return [
         _label(points.take(points.budget_P == optimum.budget_flops), optimum, style, _side(optima))
         for optimum in _labelled(optima)
@@ -122,7 +119,7 @@ def _labelled(optima: tuple[Optimum, ...]) -> list[Optimum]:
     return bracketed[::-stride]
 
 
-def _valley(axes: Axes, points: Points, optimum: Optimum, style: SeriesStyle, size: float) -> None:
+def _curve(axes: Axes, points: Points, optimum: Optimum, style: SeriesStyle, size: float) -> None:
     color, face = (style.color, style.color) if optimum.bracketed else (MUTED, PAPER)
     axes.plot(
         optimum.curve_params,
@@ -153,7 +150,7 @@ def _valley(axes: Axes, points: Points, optimum: Optimum, style: SeriesStyle, si
 def _label(
     points: Points, optimum: Optimum, style: SeriesStyle, side: Literal["left", "right"]
 ) -> CurveLabel:
-    """The budget beside its valley; an arrow where the minimum lies beyond an end."""
+    """The budget at an end of its curve; an arrow where the minimum lies beyond an end."""
     end = int(np.argmin(points.params_P) if side == "left" else np.argmax(points.params_P))
     height = float(points.loss_P[end])
     if optimum.curve_loss:

@@ -71,15 +71,13 @@ def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
 
 def _set_axes(axes: Axes, group: Sequence[Comparison], n_columns: int) -> None:
     points = [point for comparison in group for point in (*comparison.curve, *comparison.points)]
-    seen = [1.0, *(value for point in points for value in _extent(point))]
+    reached = [point for point in points if point.multiplier is not None]
+    seen = [1.0, *(point.multiplier or 1.0 for point in reached)]
+    seen += [end for point in reached for end in point.ci or ()]
     limits = widened([point.flops for point in points], 0.05)
     set_log_axis(axes, "x", limits, notation.flops, 7 - n_columns)
     set_log_axis(axes, "y", widened(seen, 0.08, least=0.08), notation.ratio, 7)
     axes.axhline(1.0, color=INK, linewidth=0.9)
-
-
-def _extent(point: MultiplierPoint) -> tuple[float, ...]:
-    return () if point.multiplier is None else (point.multiplier, *(point.ci or ()))
 
 
 def _label(comparison: Comparison, style: SeriesStyle) -> CurveLabel:
@@ -110,23 +108,23 @@ def stretches(curve: Iterable[MultiplierPoint]) -> list[Stretch]:
     """Cut a curve where its flag changes or a value is missing; an extrapolated stretch reaches to
     the observed one beside it.
     """
-    groups = [(flag, tuple(group)) for flag, group in groupby(curve, key=_flag)]
+
+    def flag(point: MultiplierPoint) -> bool | None:
+        return None if point.multiplier is None else point.extrapolated
+
+    groups = [(found, tuple(group)) for found, group in groupby(curve, key=flag)]
     pieces = []
-    for index, (flag, members) in enumerate(groups):
-        if flag is None:
+    for index, (is_extrapolated, members) in enumerate(groups):
+        if is_extrapolated is None:
             continue
         before = groups[index - 1] if index else (None, ())
         after = groups[index + 1] if index + 1 < len(groups) else (None, ())
-        if flag:
+        if is_extrapolated:
             left = before[1][-1:] if before[0] is False else ()
             right = after[1][:1] if after[0] is False else ()
             members = (*left, *members, *right)
-        pieces.append(Stretch(members, flag))
+        pieces.append(Stretch(members, is_extrapolated))
     return pieces
-
-
-def _flag(point: MultiplierPoint) -> bool | None:
-    return None if point.multiplier is None else point.extrapolated
 
 
 def _stretch(axes: Axes, stretch: Stretch, style: SeriesStyle) -> None:

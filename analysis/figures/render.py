@@ -14,11 +14,9 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from analysis.answers.compare import Comparison
 from analysis.errors import SettingsError, did_you_mean
-from analysis.figures.gallery import FIGURES, NothingToDraw
+from analysis.figures.gallery import FIGURES, NothingToDraw, Study
 from analysis.figures.style import GRID, INK, MUTED, PALETTE, PAPER, house_style
-from analysis.fitting.fit import FitResult
 from analysis.tables.tidy import TidyTable
 from sweeper.store.files import write_output
 
@@ -39,9 +37,7 @@ class SavedFigures:
 
 
 def save_figures(
-    table: TidyTable,
-    fit: FitResult,
-    comparisons: Sequence[Comparison],
+    study: Study,
     out: Path,
     names: Sequence[str] = tuple(FIGURES),
     suffixes: Sequence[str] = (".png", ".svg"),
@@ -61,12 +57,12 @@ def save_figures(
             raise SettingsError(
                 f"{out}: cannot draw {suffix} files; expected {', '.join(SUFFIXES)}, or a folder"
             )
-    source = fingerprint(table)
+    source = fingerprint(study.table)
     paths: list[Path] = []
     skipped = []
     for name in names:
         try:
-            figure = FIGURES[name](fit, comparisons)
+            figure = FIGURES[name](study)
         except NothingToDraw as reason:
             skipped.append((name, str(reason)))
             continue

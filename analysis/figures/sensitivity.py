@@ -12,10 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from analysis import notation
-from analysis.answers.compare import Comparison
 from analysis.figures.annotations import NothingToDraw, key_entry
 from analysis.figures.style import (
     INK,
@@ -26,13 +24,14 @@ from analysis.figures.style import (
     house_style,
     new_figure,
     series_styles,
+    set_exponents_axis,
     set_log_axis,
     widened,
 )
 from analysis.fitting.fit import FitResult
 from analysis.notation import Interval
 from analysis.sensitivity.conclusions import KIND_TITLES, Conclusion, Quantity, Row, Sensitivity
-from analysis.sensitivity.variants import Variation
+from analysis.sensitivity.variations import Variation
 
 MAX_PAIRS = 3
 """Pairs of series that one figure holds."""
@@ -64,15 +63,25 @@ class _Strip:
         return rows
 
 
-def sensitivity(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
+def sensitivity(tried: Sequence[Sensitivity], fit: FitResult) -> Figure:
     """Differences of up to `MAX_PAIRS` pairs; of a single pair also each series' exponents."""
-    tried = [(c, c.sensitivity) for c in comparisons if c.sensitivity is not None]
     if not tried:
         raise NothingToDraw("no sensitivity: there are no two series with isoFLOP budgets")
-    drawn = [pair for pair in tried if _has_numbers(pair[1].comparisons)]
-    strips = [_differences(comparison, found) for comparison, found in drawn[:MAX_PAIRS]]
-    if len(tried) == 1 and _has_numbers(tried[0][1].exponents):
-        strips.append(_exponents(tried[0][1]))
+    drawn = [found for found in tried if _has_numbers(found.comparisons)]
+    strips = [
+        _Strip(
+            f"{drawn_label(found.against)} against {drawn_label(found.baseline)}",
+            tuple((conclusion,) for conclusion in found.comparisons),
+            found.variations,
+        )
+        for found in drawn[:MAX_PAIRS]
+    ]
+    if len(tried) == 1 and _has_numbers(tried[0].exponents):
+        groups = [
+            tuple(each for each in tried[0].exponents if each.quantity == quantity)
+            for quantity in ("params", "tokens", "loss")
+        ]
+        strips.append(_Strip("each series", tuple(groups), tried[0].variations))
     if not strips:
         raise NothingToDraw("no sensitivity: no law of any two series can be varied")
     heights = [ROW_INCHES * len(strip.entries) + 0.75 for strip in strips]
@@ -81,26 +90,12 @@ def sensitivity(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
         grid = figure.subplots(len(strips), 4, squeeze=False, height_ratios=heights)
         for strip, row in zip(strips, grid, strict=True):
             _draw_strip(strip, list(row), fit)
-        figure.legend(handles=_key(tried[0][1]), loc="outside lower center", ncols=4)
+        figure.legend(handles=_key(tried[0]), loc="outside lower center", ncols=4)
         return figure
 
 
 def _has_numbers(conclusions: Sequence[Conclusion]) -> bool:
     return any(row.value is not None for each in conclusions for row in each.rows)
-
-
-def _differences(comparison: Comparison, found: Sensitivity) -> _Strip:
-    against, baseline = drawn_label(comparison.against), drawn_label(comparison.baseline)
-    groups = tuple((conclusion,) for conclusion in found.comparisons)
-    return _Strip(f"{against} against {baseline}", groups, found.variations)
-
-
-def _exponents(found: Sensitivity) -> _Strip:
-    by_quantity = [
-        tuple(each for each in found.exponents if each.quantity == quantity)
-        for quantity in ("params", "tokens", "loss")
-    ]
-    return _Strip("each series", tuple(by_quantity), found.variations)
 
 
 def _draw_strip(strip: _Strip, panels: Sequence[Axes], fit: FitResult) -> None:
@@ -199,13 +194,8 @@ def _set_values_axis(axes: Axes, conclusions: Sequence[Conclusion], *, is_ratio:
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     pad = 0.08 * max(high - low, 1e-6)
     axes.set_xlim(low - pad, high + pad)
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    set_exponents_axis(axes)
     axes.tick_params(axis="x", labelsize=7.5)
-
-
-def _short(value: float) -> str:
-    return f"{value:.4g}".replace("-", "−")
 
 
 def _series_key(strip: _Strip, fit: FitResult) -> list[Line2D]:

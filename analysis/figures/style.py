@@ -275,3 +275,9 @@ def set_flops_axis(axes: Axes, limits: Interval, convention: str, n: int = 6) ->
     """The horizontal axis of a budget."""
     set_log_axis(axes, "x", limits, notation.flops, n)
     axes.set_xlabel(f"training compute C ({notation.flops_unit(convention)})")
+
+
+def set_exponents_axis(axes: Axes) -> None:
+    """A horizontal axis of small numbers of either sign."""
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}".replace("-", "−"))

@@ -87,14 +87,10 @@ def _key(shown: list[FamilyFit]) -> list[Line2D]:
     key = []
     if any(family.points.has_shared_runs for family in shown):
         key.append(Line2D([], [], color=INK, linewidth=0.9, label="one run"))
-    if any(_repeats_sizes(family.points) for family in shown):
+    alone = [family.points for family in shown if not family.points.has_shared_runs]
+    if any(len(np.unique(points.params_P)) < len(points.params_P) for points in alone):
         label = "separate runs of one size"
         key.append(Line2D([], [], color=INK, linestyle=":", linewidth=0.9, label=label))
     envelope = Line2D([], [], color=MUTED, alpha=0.5, linewidth=6.0, label="lower envelope")
     note = [key_entry("labels: size in parameters")] if key else []
     return [*key, envelope, *note]
-
-
-def _repeats_sizes(points: Points) -> bool:
-    """Whether separate runs of one size can be joined."""
-    return not points.has_shared_runs and len(np.unique(points.params_P)) < len(points.params_P)

@@ -5,30 +5,34 @@ It holds its figures, its style and its data; it loads and runs nothing. Same in
 
 import base64
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from analysis.answers import compare as comparing
-from analysis.answers.compare import Comparison
-from analysis.figures import gallery
-from analysis.figures.gallery import NothingToDraw
+from analysis.figures.gallery import FIGURES, NothingToDraw, Study
 from analysis.figures.render import fingerprint, inline_svg
 from analysis.figures.style import DARK_PALETTE, PALETTE
 from analysis.fitting import fit as fitting
 from analysis.fitting.fit import FitResult
 from analysis.report import tables
 from analysis.report.provenance import ExcludedTrial, Provenance
-from analysis.report.published_table import COLUMNS, exponent_rows
+from analysis.report.published_table import exponents_of
 from analysis.report.sensitivity_text import variations_table, verdicts_table
-from analysis.tables.tidy import TidyTable
 from sweeper.store.files import write_output
 
 TEMPLATES = Path(__file__).parent / "templates"
+TITLES = {
+    "frontier": "Compute-optimal loss, size and tokens",
+    "isoflop": "Loss against size at every budget",
+    "multiplier": "Compute multipliers",
+    "trajectories": "Loss against compute by size",
+    "exponents": "Scaling exponents by series and method",
+    "sensitivity": "Comparisons otherwise",
+}
+"""What each figure is called for a reader who cannot see it."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +43,16 @@ class _Picture:
     reason: str
 
 
-def write_report(
-    source_name: str,
-    table: TidyTable,
-    fit: FitResult,
-    comparisons: Sequence[Comparison],
-    provenance: Provenance,
-    out: Path,
-) -> Path:
+def write_report(source_name: str, study: Study, provenance: Provenance, out: Path) -> Path:
     """Write the report, whole or not at all; raises `OutputError` for a path that cannot be."""
-    page = render_report(source_name, table, fit, comparisons, provenance)
+    page = render_report(source_name, study, provenance)
     write_output(out, page.encode("utf-8", errors="replace"))
     return out
 
 
-def render_report(
-    source_name: str,
-    table: TidyTable,
-    fit: FitResult,
-    comparisons: Sequence[Comparison],
-    provenance: Provenance,
-) -> str:
+def render_report(source_name: str, study: Study, provenance: Provenance) -> str:
     """The report as HTML."""
+    fit, comparisons = study.fit, study.comparisons
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -69,50 +61,38 @@ def render_report(
         lstrip_blocks=True,
     )
     warnings = [*fit.warnings, *(warning for one in comparisons for warning in one.warnings)]
-    data = _json(fit, comparisons)
+    data = _json(study)
     return environment.get_template("report.html").render(
         title=source_name,
         light=PALETTE,
         dark=DARK_PALETTE,
         fit=fit,
         answers=tables.answers(fit),
-        comparisons=comparisons,
-        pictures=_pictures(fit, comparisons),
+        comparisons=[(each, study.sensitivity_of(each)) for each in comparisons],
+        pictures={name: _picture(name, title, study) for name, title in TITLES.items()},
         optima=tables.optima_table(fit),
         left_out=tables.left_out_table(fit),
         laws=tables.laws_table(fit),
-        published=tables.Table(COLUMNS, exponent_rows(fit.published), len(COLUMNS)),
+        published=exponents_of(fit.published),
         surfaces=tables.surfaces_table(fit),
         holdout=tables.holdout_table(fit),
         further=tables.further_table(fit),
         multipliers=tables.multipliers_table(comparisons),
         exponents=tables.exponents_table(comparisons),
-        verdicts=verdicts_table(comparisons),
-        variations=[variations_table(comparison) for comparison in comparisons],
+        verdicts=verdicts_table(study.sensitivities),
+        variations=[(found, variations_table(found)) for found in study.sensitivities],
         missing=_missing(fit),
         remarks=tables.remarks(warnings),
         excluded=_excluded(provenance.excluded),
-        provenance=_provenance(table, fit, provenance),
+        provenance=_provenance(study, provenance),
         json=data,
         json_base64=base64.b64encode(data.encode()).decode(),
     )
 
 
-def _pictures(fit: FitResult, comparisons: Sequence[Comparison]) -> dict[str, _Picture]:
-    makers: dict[str, tuple[str, Callable[[], Figure]]] = {
-        "frontier": ("Compute-optimal loss, size and tokens", lambda: gallery.frontier(fit)),
-        "isoflop": ("Loss against size at every budget", lambda: gallery.isoflop(fit)),
-        "multiplier": ("Compute multipliers", lambda: gallery.multiplier(comparisons, fit)),
-        "trajectories": ("Loss against compute by size", lambda: gallery.trajectories(fit)),
-        "exponents": ("Scaling exponents by series and method", lambda: gallery.exponents(fit)),
-        "sensitivity": ("Comparisons otherwise", lambda: gallery.sensitivity(comparisons, fit)),
-    }
-    return {name: _picture(name, title, make) for name, (title, make) in makers.items()}
-
-
-def _picture(name: str, title: str, make: Callable[[], Figure]) -> _Picture:
+def _picture(name: str, title: str, study: Study) -> _Picture:
     try:
-        return _Picture(Markup(inline_svg(make(), name, title)), "")
+        return _Picture(Markup(inline_svg(FIGURES[name](study), name, title)), "")
     except NothingToDraw as reason:
         return _Picture(None, str(reason))
 
@@ -128,15 +108,13 @@ def _missing(fit: FitResult) -> tuple[tuple[str, str, str], ...]:
     return tuple(rows)
 
 
-def _excluded(trials: Sequence[ExcludedTrial]) -> tables.Table:
+def _excluded(trials: tuple[ExcludedTrial, ...]) -> tables.Table:
     rows = tuple((t.trial_id, t.series, t.status, t.reason) for t in trials)
     return tables.Table(("trial", "series", "status", "reason"), rows, n_text=4)
 
 
-def _provenance(
-    table: TidyTable, fit: FitResult, provenance: Provenance
-) -> tuple[tuple[str, str], ...]:
-    settings = fit.settings
+def _provenance(study: Study, provenance: Provenance) -> tuple[tuple[str, str], ...]:
+    table, fit, settings = study.table, study.fit, study.fit.settings
     return (
         ("source", provenance.source),
         ("rows", f"{len(table.frame)} observations of {table.frame['run_id'].nunique()} runs"),
@@ -150,9 +128,13 @@ def _provenance(
     )
 
 
-def _json(fit: FitResult, comparisons: Sequence[Comparison]) -> str:
+def _json(study: Study) -> str:
+    comparisons = [(each, study.sensitivity_of(each)) for each in study.comparisons]
     content = {
-        "fit": fitting.to_json(fit),
-        "comparisons": [comparing.to_json(comparison) for comparison in comparisons],
+        "fit": fitting.to_json(study.fit),
+        "comparisons": [
+            comparing.to_json(each, tried.to_json() if tried else None)
+            for each, tried in comparisons
+        ],
     }
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)

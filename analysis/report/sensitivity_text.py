@@ -3,36 +3,28 @@
 from collections.abc import Callable, Sequence
 
 from analysis import notation
-from analysis.answers.compare import Comparison
+from analysis.notation import with_interval
 from analysis.report.tables import Table
 from analysis.sensitivity.conclusions import (
     KIND_TITLES,
     SYMBOLS,
     Conclusion,
-    Interval,
     Quantity,
     Row,
     Sensitivity,
 )
-from analysis.sensitivity.variants import Variation
+from analysis.sensitivity.variations import Variation
 
 CHANGED, UNSHOWN = "!", "~"
 """Marks of a number that contradicts the fit, and of a difference within its own noise."""
 
 
-def sensitivity_lines(sensitivity: Sensitivity | None, quantity: Quantity) -> list[str]:
-    """The verdict on one comparison, as a line to stand under its number."""
-    if sensitivity is None:
-        return []
-    return [f"    sensitivity: {sensitivity.of(quantity).verdict}"]
-
-
-def sensitivity_text(sensitivity: Sensitivity, pair: tuple[str, str]) -> str:
+def sensitivity_text(sensitivity: Sensitivity) -> str:
     """The full table for a terminal: variations down, conclusions across."""
-    baseline, against = pair
     differences = _grid(sensitivity, sensitivity.comparisons)
     lines = [
-        f"Every variation of {against} against {baseline}: difference of exponents, multiplier",
+        f"Every variation of {sensitivity.against} against {sensitivity.baseline}: "
+        "difference of exponents, multiplier",
         *differences,
         "",
         "Exponents of each series",
@@ -45,28 +37,25 @@ def sensitivity_text(sensitivity: Sensitivity, pair: tuple[str, str]) -> str:
     return "\n".join(line.rstrip() for line in [*lines, *_reasons(sensitivity)])
 
 
-def verdicts_table(comparisons: Sequence[Comparison]) -> Table:
+def verdicts_table(sensitivities: Sequence[Sensitivity]) -> Table:
     """What becomes of every comparison's numbers, for the report."""
     rows = [
         (
-            f"{comparison.against} vs {comparison.baseline}",
+            f"{found.against} vs {found.baseline}",
             _heading(conclusion),
             _written(conclusion.quantity, conclusion.value),
             conclusion.verdict,
         )
-        for comparison in comparisons
-        if comparison.sensitivity is not None
-        for conclusion in comparison.sensitivity.comparisons
+        for found in sensitivities
+        for conclusion in found.comparisons
     ]
     return Table(("series", "number", "as fitted", "under every variation"), tuple(rows), n_text=4)
 
 
-def variations_table(comparison: Comparison) -> Table:
+def variations_table(found: Sensitivity) -> Table:
     """Every variation of one comparison with its interval, for the report."""
-    found = comparison.sensitivity
-    if found is None:
-        return Table(("variation",), ())
-    rows = [("as fitted", "", *(_with_interval(c, c.value, c.ci) for c in found.comparisons))]
+    fit = [with_interval(c.value, c.ci, _WRITERS[c.quantity]) for c in found.comparisons]
+    rows = [("as fitted", "", *fit)]
     for variation in found.variations:
         cells = [_cell(conclusion, variation) for conclusion in found.comparisons]
         rows.append((KIND_TITLES[variation.kind], variation.label, *cells))
@@ -87,27 +76,16 @@ def _cell(conclusion: Conclusion, variation: Variation) -> str:
     if row.value is None:
         return row.reason
     mark = f" {CHANGED}" if row.is_changed else ""
-    return _with_interval(conclusion, row.value, row.ci) + mark
-
-
-def _with_interval(conclusion: Conclusion, value: float | None, ci: Interval | None) -> str:
-    write = _WRITERS[conclusion.quantity]
-    return _written(conclusion.quantity, value) + (f" {notation.interval(ci, write)}" if ci else "")
+    return with_interval(row.value, row.ci, _WRITERS[conclusion.quantity]) + mark
 
 
 def _grid(sensitivity: Sensitivity, conclusions: Sequence[Conclusion]) -> list[str]:
-    width = max(len(_label(variation)) for variation in sensitivity.variations)
-    header = " ".join(f"{_title(each):>14}" for each in conclusions)
-    fit = " ".join(f"{_written(each.quantity, each.value):>14}" for each in conclusions)
-    lines = [f"  {'':{width}} {header}", f"  {'as fitted':{width}} {fit}"]
+    rows = [("as fitted", *(_written(each.quantity, each.value) for each in conclusions))]
     for variation in sensitivity.variations:
-        found = [_row(each, variation) for each in conclusions]
-        cells = " ".join(
-            f"{'' if row is None else _marked(each, row):>14}"
-            for each, row in zip(conclusions, found, strict=True)
-        )
-        lines.append(f"  {_label(variation):{width}} {cells}")
-    return lines
+        found = [(each, _row(each, variation)) for each in conclusions]
+        rows.append((_label(variation), *("" if r is None else _marked(c, r) for c, r in found)))
+    columns = ("", *(_title(each) for each in conclusions))
+    return Table(columns, tuple(rows)).lines(gap=" ", least=14)
 
 
 def _label(variation: Variation) -> str:
@@ -137,7 +115,7 @@ def _marked(conclusion: Conclusion, row: Row) -> str:
 
 
 def _written(quantity: Quantity, value: float | None) -> str:
-    return "—" if value is None else _WRITERS[quantity](value)
+    return with_interval(value, None, _WRITERS[quantity])
 
 
 _WRITERS: dict[Quantity, Callable[[float], str]] = {

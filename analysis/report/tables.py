@@ -5,6 +5,7 @@ Every number is read off a result; nothing is fitted here.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from analysis import notation
 from analysis.answers.compare import Comparison
@@ -12,17 +13,33 @@ from analysis.errors import FitWarning
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.fitting.holdout import FormName
 from analysis.isoflop.isoflop import REASONS, Optimum
+from analysis.sensitivity.conclusions import SYMBOLS
 from analysis.stats.power_law import PowerLaw
-from analysis.surface.surface import SurfaceFit
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text; the first `n_text` columns are words, the others numbers."""
+    """A table as text; the first `n_text` columns are words, the others numbers.
+
+    The template of the report renders it as HTML, `lines` for a terminal.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     n_text: int = 1
+
+    def lines(self, gap: str = "  ", least: int = 0) -> list[str]:
+        """Words to the left, numbers to the right in columns of `least` characters or more."""
+        grid = [self.columns, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+        return [
+            "  "
+            + gap.join(
+                f"{cell:{width}}" if rank < self.n_text else f"{cell:>{max(width, least)}}"
+                for rank, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in grid
+        ]
 
 
 @dataclass(frozen=True)
@@ -47,15 +64,16 @@ def answers(fit: FitResult) -> tuple[Answer, ...]:
 
 
 def _answer(family: FamilyFit, fit: FitResult) -> str:
-    optima = () if family.isoflop is None else family.isoflop.optima
+    optima = _optima(family)
     bracketed = [optimum for optimum in optima if optimum.bracketed]
     if not bracketed:
         return f"No compute-optimal point: {why_no_laws(family.family, fit)}."
     best = bracketed[-1]
+    size, tokens, loss = _numbers(best)
     text = (
-        f"At {notation.flops(best.budget_flops)} FLOPs, {_size(best)} "
-        f"{notation.params_unit(fit.params_convention)} trained on {_tokens(best)} tokens "
-        f"reach {_loss(best)} {notation.LOSS_UNIT}."
+        f"At {notation.flops(best.budget_flops)} FLOPs, N* = {size} "
+        f"{notation.params_unit(fit.params_convention)} trained on D* = {tokens} tokens "
+        f"reach L* = {loss} {notation.LOSS_UNIT}."
     )
     later = [optimum for optimum in optima if optimum.budget_flops > best.budget_flops]
     if not later:
@@ -68,24 +86,21 @@ def _answer(family: FamilyFit, fit: FitResult) -> str:
     )
 
 
-def _size(optimum: Optimum) -> str:
-    return f"N* = {_with_interval(optimum.params, optimum.params_ci, 'count')}"
+_with_interval = partial(notation.with_interval, without=notation.NO_INTERVAL)
 
 
-def _tokens(optimum: Optimum) -> str:
-    return f"D* = {_with_interval(optimum.tokens, optimum.tokens_ci, 'count')}"
+def _numbers(optimum: Optimum) -> tuple[str, str, str]:
+    """Size, tokens and loss with their intervals."""
+    return (
+        _with_interval(optimum.params, optimum.params_ci, notation.count),
+        _with_interval(optimum.tokens, optimum.tokens_ci, notation.count),
+        _with_interval(optimum.loss, optimum.loss_ci, notation.loss),
+    )
 
 
-def _loss(optimum: Optimum) -> str:
-    return f"L* = {_with_interval(optimum.loss, optimum.loss_ci, 'loss')}"
-
-
-_WRITERS = {"count": notation.count, "loss": notation.loss, "exponent": notation.exponent}
-
-
-def _with_interval(value: float | None, ends: notation.Interval | None, kind: str) -> str:
-    write = _WRITERS[kind]
-    return "—" if value is None else f"{write(value)} {notation.interval(ends, write)}"
+def _optima(family: FamilyFit) -> tuple[Optimum, ...]:
+    """Optima of all budgets, none where the table has no isoFLOP structure."""
+    return () if family.isoflop is None else family.isoflop.optima
 
 
 def _reason(optimum: Optimum) -> str:
@@ -122,13 +137,12 @@ def optima_table(fit: FitResult) -> Table:
         (
             family.family,
             notation.flops(optimum.budget_flops),
-            _with_interval(optimum.params, optimum.params_ci, "count"),
-            _with_interval(optimum.tokens, optimum.tokens_ci, "count"),
-            _with_interval(optimum.loss, optimum.loss_ci, "loss"),
+            *_numbers(optimum),
             str(optimum.n_points),
         )
         for family in fit.families.values()
-        for optimum in (() if family.isoflop is None else family.isoflop.bracketed)
+        for optimum in _optima(family)
+        if optimum.bracketed
     ]
     size = f"N* ({notation.params_unit(fit.params_convention)})"
     budget = f"budget ({notation.flops_unit(fit.flops_convention)})"
@@ -141,7 +155,7 @@ def left_out_table(fit: FitResult) -> Table:
     rows = [
         (family.family, notation.flops(optimum.budget_flops), _reason(optimum))
         for family in fit.families.values()
-        for optimum in (() if family.isoflop is None else family.isoflop.optima)
+        for optimum in _optima(family)
         if not optimum.bracketed
     ]
     return Table(("series", "budget (FLOPs)", "why it is left out"), tuple(rows), n_text=3)
@@ -154,9 +168,13 @@ def laws_table(fit: FitResult) -> Table:
     for family in fit.families.values():
         if family.isoflop is None or reference is None:
             continue
-        rows += _law_row(family.family, "N*", family.isoflop.params_law, "count", reference)
-        rows += _law_row(family.family, "D*", family.isoflop.tokens_law, "count", reference)
-        rows += _law_row(family.family, "L*", family.isoflop.loss_law, "loss", reference)
+        for symbol, law, write in (
+            ("N*", family.isoflop.params_law, notation.count),
+            ("D*", family.isoflop.tokens_law, notation.count),
+            ("L*", family.isoflop.loss_law, notation.loss),
+        ):
+            if law is not None:
+                rows.append((family.family, *_law_cells(symbol, law, write, reference)))
     at = "" if reference is None else f"value at {notation.flops(reference)} FLOPs"
     columns = ("series", "law", "exponent [95 %]", f"{at} [95 %]", "scatter", "budgets")
     return Table(columns, tuple(rows), n_text=2)
@@ -167,48 +185,41 @@ def largest_budget(fit: FitResult) -> float | None:
     budgets = [
         optimum.budget_flops
         for family in fit.families.values()
-        for optimum in (() if family.isoflop is None else family.isoflop.bracketed)
+        for optimum in _optima(family)
+        if optimum.bracketed
     ]
     return max(budgets, default=None)
 
 
-def _law_row(
-    label: str, name: str, law: PowerLaw | None, kind: str, flops: float
-) -> list[tuple[str, ...]]:
-    if law is None:
-        return []
+def _law_cells(
+    symbol: str, law: PowerLaw, write: Callable[[float], str], flops: float
+) -> tuple[str, ...]:
     offset = "" if law.offset is None else f"{notation.significant(law.offset)} + "
-    formula = f"{name} = {offset}{notation.significant(law.coefficient)} · C^{law.exponent:.3f}"
-    return [
-        (
-            label,
-            formula.replace("^-", "^−"),
-            _with_interval(law.exponent, law.exponent_ci, "exponent"),
-            _with_interval(law(flops), law.interval(flops), kind),
-            f"{100 * law.scatter:.2g} %",
-            str(law.n_budgets),
-        )
-    ]
+    formula = f"{symbol} = {offset}{notation.significant(law.coefficient)} · C^{law.exponent:.3f}"
+    return (
+        formula.replace("^-", "^−"),
+        _with_interval(law.exponent, law.exponent_ci, notation.exponent),
+        _with_interval(law(flops), law.interval(flops), write),
+        f"{100 * law.scatter:.2g} %",
+        str(law.n_budgets),
+    )
 
 
 def surfaces_table(fit: FitResult) -> Table:
     """Coefficients of L(N, D) = E + A/N^alpha + B/D^beta, or why there are none."""
     rows = [
-        _surface_row(family.family, family.surface)
+        (
+            family.family,
+            *(
+                _with_interval(getattr(surface, name), surface.ci[name], notation.significant)
+                for name in ("E", "A", "B", "alpha", "beta")
+            ),
+            str(surface.n_points),
+        )
         for family in fit.families.values()
-        if family.surface is not None
+        if (surface := family.surface) is not None
     ]
-    columns = ("series", "E (nats)", "A", "B", "α", "β", "points")
-    return Table(columns, tuple(rows))
-
-
-def _surface_row(label: str, fit: SurfaceFit) -> tuple[str, ...]:
-    def cell(name: str) -> str:
-        value: float = getattr(fit, name)
-        ends = notation.interval(fit.ci[name], notation.significant)
-        return f"{notation.significant(value)} {ends}"
-
-    return (label, *(cell(name) for name in ("E", "A", "B", "alpha", "beta")), str(fit.n_points))
+    return Table(("series", "E (nats)", "A", "B", "α", "β", "points"), tuple(rows))
 
 
 def holdout_table(fit: FitResult) -> Table:
@@ -254,7 +265,7 @@ def further_table(fit: FitResult) -> Table:
             ("best rate η*(D)", batch.rate_by_tokens if batch else None),
         ]
         rows += [
-            (family.family, name, _with_interval(law.exponent, law.exponent_ci, "exponent"),
+            (family.family, name, _with_interval(law.exponent, law.exponent_ci, notation.exponent),
              f"{law.n_budgets}")
             for name, law in named
             if law is not None
@@ -276,24 +287,16 @@ def multipliers_table(comparisons: Sequence[Comparison]) -> Table:
         for comparison in comparisons
         for point in comparison.points
     ]
-    columns = (
-        "series",
-        "budget (FLOPs)",
-        "L* of the baseline",
-        "multiplier",
-        "95 %",
-        "that loss is",
-    )
-    return Table(columns, tuple(rows))
+    budget, loss = "budget (FLOPs)", "L* of the baseline"
+    return Table(("series", budget, loss, "multiplier", "95 %", "that loss is"), tuple(rows))
 
 
 def exponents_table(comparisons: Sequence[Comparison]) -> Table:
     """Differences of exponents by paired draws."""
-    names = {"params": "N*", "tokens": "D*", "loss": "L*"}
     rows = [
         (
             f"{comparison.against} vs {comparison.baseline}",
-            names[name],
+            SYMBOLS[name],
             notation.exponent(law.against),
             notation.exponent(law.baseline),
             notation.exponent(law.difference),

@@ -1,23 +1,22 @@
-"""Plain-text answers as strings: what `fit`, `compare` and `predict` print."""
-
-from collections.abc import Callable
+"""What `fit`, `compare`, `predict` and `propose` print."""
 
 from analysis import notation
 from analysis.answers.compare import Comparison, MultiplierPoint
-from analysis.answers.predict import Estimate, Prediction
+from analysis.answers.predict import Prediction
+from analysis.answers.propose import Proposal, Proposals
 from analysis.errors import FitWarning
-from analysis.fitting.batch_laws import BatchLaws
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.fitting.holdout import HoldOut
 from analysis.isoflop.crossover import SEARCHED_DECADES, Crossover
 from analysis.isoflop.isoflop import REASONS, Optimum
-from analysis.report.sensitivity_text import sensitivity_lines
+from analysis.notation import LOSS_UNIT, count, with_interval
+from analysis.sensitivity.conclusions import SYMBOLS, Quantity, Sensitivity
 from analysis.stats.power_law import LawName, PowerLaw
 from analysis.surface.surface import SurfaceFit
 
+four_digits = "{:.4f}".format
 MAX_BUDGETS = 5
 """Budgets shown per series: the ends and what lies evenly between them."""
-_SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
 def summary(result: FitResult) -> str:
@@ -28,11 +27,15 @@ def summary(result: FitResult) -> str:
     return "\n\n".join(blocks)
 
 
-def comparison_text(comparison: Comparison) -> str:
+def comparison_text(comparison: Comparison, sensitivity: Sensitivity | None = None) -> str:
     """Verdict, multiplier at every budget, exponents side by side, each with what becomes of it
     under other conventions, forms and data; then the warnings.
     """
-    lines = [comparison.verdict, *sensitivity_lines(comparison.sensitivity, "multiplier")]
+
+    def tried(quantity: Quantity) -> list[str]:
+        return [f"    sensitivity: {sensitivity.of(quantity).verdict}"] if sensitivity else []
+
+    lines = [comparison.verdict, *tried("multiplier")]
     if comparison.points:
         lines += ["", f"  {'budget':>9}  {'loss':>7}  compute of {comparison.against} over it"]
         lines += [_multiplier_line(point) for point in comparison.points]
@@ -40,7 +43,7 @@ def comparison_text(comparison: Comparison) -> str:
     lines.append("")
     for name in comparison.exponents:
         lines.append(_exponent_line(comparison, name))
-        lines += sensitivity_lines(comparison.sensitivity, name)
+        lines += tried(name)
     if comparison.warnings:
         lines += ["", *(warning_line(warning) for warning in comparison.warnings)]
     return "\n".join(lines)
@@ -64,16 +67,17 @@ def prediction_text(prediction: Prediction) -> str:
     lines = [
         f"{prediction.family} at {prediction.flops:.3g} FLOPs by {source[prediction.source]}{where}"
     ]
-    if prediction.params and prediction.tokens and prediction.loss:
+    params, tokens, loss = prediction.params, prediction.tokens, prediction.loss
+    if params and tokens and loss:
         unit = notation.params_unit(prediction.params_convention)
         lines += [
-            f"  N* = {_estimate(prediction.params, notation.count)} {unit}, "
-            f"D* = {_estimate(prediction.tokens, notation.count)} tokens",
-            f"  L* = {_estimate(prediction.loss, '{:.4f}'.format)} {notation.LOSS_UNIT}, one run",
+            f"  N* = {with_interval(params.value, params.ci, count)} {unit}, "
+            f"D* = {with_interval(tokens.value, tokens.ci, count)} tokens",
+            f"  L* = {with_interval(loss.value, loss.ci, four_digits)} {LOSS_UNIT}, one run",
         ]
     if prediction.batch_tokens and prediction.learning_rate:
         lines.append(
-            f"  batch {notation.count(prediction.batch_tokens.value)} tokens, learning rate "
+            f"  batch {count(prediction.batch_tokens.value)} tokens, learning rate "
             f"{prediction.learning_rate.value:.3g} ({prediction.batch_tokens.source})"
         )
     lines += [warning_line(warning) for warning in prediction.warnings]
@@ -82,21 +86,17 @@ def prediction_text(prediction: Prediction) -> str:
     return "\n".join(lines)
 
 
-def _estimate(estimate: Estimate, form: Callable[[float], str]) -> str:
-    return _with_interval(estimate.value, estimate.ci, form)
-
-
 def _multiplier_line(point: MultiplierPoint) -> str:
     value = "unreachable"
     if point.multiplier is not None:
-        value = _with_interval(point.multiplier, point.ci, "{:.3g}×".format)
+        value = with_interval(point.multiplier, point.ci, "{:.3g}×".format)
     remark = "  extrapolated" if point.extrapolated else ""
     return f"  {point.flops:9.3g}  {point.loss:7.4f}  {value}{remark}"
 
 
 def _exponent_line(comparison: Comparison, name: LawName) -> str:
     difference = comparison.exponents[name]
-    symbol = {"params": "N*", "tokens": "D*", "loss": "L*"}[name]
+    symbol = SYMBOLS[name]
     if difference is None:
         return f"  exponent of {symbol}: no law in one of the series"
     low, high = difference.difference_ci
@@ -128,14 +128,14 @@ def family_summary(fit: FamilyFit) -> str:
     return "\n".join(lines)
 
 
-def law_text(name: str, law: PowerLaw | None) -> str:
+def law_text(name: str, law: PowerLaw | None, by: str = "C", points: str = "budgets") -> str:
     """A law as a formula with the interval of its exponent."""
     if law is None:
-        return f"{name}(C): no law"
+        return f"{name}({by}): no law"
     low, high = law.exponent_ci
     offset = "" if law.offset is None else f"{law.offset:.4g} + "
-    formula = f"{offset}{law.coefficient:.4g} · C^{law.exponent:.4f}"
-    return f"{name}(C) = {formula}, exponent [{low:.4f}, {high:.4f}], {law.n_budgets} budgets"
+    formula = f"{offset}{law.coefficient:.4g} · {by}^{law.exponent:.4f}"
+    return f"{name}({by}) = {formula}, exponent [{low:.4f}, {high:.4f}], {law.n_budgets} {points}"
 
 
 def surface_text(surface: SurfaceFit | None) -> str:
@@ -156,35 +156,28 @@ def further_lines(fit: FamilyFit) -> list[str]:
     if fit.envelope is not None:
         names = {"N": fit.envelope.params_law, "D": fit.envelope.tokens_law}
         exponents = ", ".join(
-            f"{name}* exponent {_with_interval(law.exponent, law.exponent_ci, '{:.4f}'.format)}"
+            f"{name}* exponent {with_interval(law.exponent, law.exponent_ci, four_digits)}"
             for name, law in names.items()
         )
         lines.append(f"envelope of training curves: {exponents}")
     tokens = fit.token_frontier
     if tokens is not None and tokens.limit is not None:
         last = tokens.limit[-1]
-        loss = _with_interval(last.loss, last.ci, "{:.4f}".format)
-        lines.append(f"token-bound: L* → {loss} on {short(last.tokens)} tokens as N grows")
-    if fit.batch_laws is not None:
-        lines += _batch_lines(fit.batch_laws)
+        loss = with_interval(last.loss, last.ci, four_digits)
+        lines.append(f"token-bound: L* → {loss} on {count(last.tokens)} tokens as N grows")
+    if (laws := fit.batch_laws) is not None:
+        lines += [
+            law_text(name, law, by, "vertices")
+            for name, by, law in (
+                ("B*", "D", laws.batch_by_tokens),
+                ("eta*", "B", laws.rate_by_batch),
+                ("eta*", "D", laws.rate_by_tokens),
+            )
+            if law is not None
+        ]
     if fit.holdout is not None:
         lines.append(_holdout_line(fit.holdout))
     return lines
-
-
-def _batch_lines(laws: BatchLaws) -> list[str]:
-    """The best batch and the best rate as formulas."""
-    named = (
-        ("B*(D)", "D", laws.batch_by_tokens),
-        ("eta*(B)", "B", laws.rate_by_batch),
-        ("eta*(D)", "D", laws.rate_by_tokens),
-    )
-    return [
-        f"{name} = {law.coefficient:.4g} · {by}^{law.exponent:.4f}, exponent "
-        f"[{law.exponent_ci[0]:.4f}, {law.exponent_ci[1]:.4f}], {law.n_budgets} vertices"
-        for name, by, law in named
-        if law is not None
-    ]
 
 
 def _holdout_line(holdout: HoldOut) -> str:
@@ -203,33 +196,17 @@ def warning_line(warning: FitWarning) -> str:
     return f"warning:{where} {warning.message} [{warning.code}]"
 
 
-def short(count: float) -> str:
-    """A count with three digits and a suffix: 177M, 5.99B."""
-    for size, suffix in _SUFFIXES:
-        if count >= size:
-            return f"{count / size:.3g}{suffix}"
-    return f"{count:.3g}"
-
-
 def _optimum_line(optimum: Optimum) -> str:
     budget = f"{optimum.budget_flops:9.3g}"
     if optimum.loss is None or optimum.params is None or optimum.tokens is None:
         why = REASONS[optimum.reason] if optimum.reason else "not bracketed"
         return f"  {budget}  not bracketed: {why}"
     cells = (
-        _with_interval(optimum.loss, optimum.loss_ci, "{:.4f}".format),
-        _with_interval(optimum.params, optimum.params_ci, short),
-        _with_interval(optimum.tokens, optimum.tokens_ci, short),
+        with_interval(optimum.loss, optimum.loss_ci, four_digits),
+        with_interval(optimum.params, optimum.params_ci, count),
+        with_interval(optimum.tokens, optimum.tokens_ci, count),
     )
     return f"  {budget}  " + "  ".join(f"{cell:24}" for cell in cells).rstrip()
-
-
-def _with_interval(
-    value: float, interval: tuple[float, float] | None, form: Callable[[float], str]
-) -> str:
-    if interval is None:
-        return form(value)
-    return f"{form(value)} [{form(interval[0])}, {form(interval[1])}]"
 
 
 def _spread(optima: tuple[Optimum, ...]) -> list[Optimum]:
@@ -239,3 +216,55 @@ def _spread(optima: tuple[Optimum, ...]) -> list[Optimum]:
     if n <= MAX_BUDGETS:
         return chosen
     return [chosen[round(i * (n - 1) / (MAX_BUDGETS - 1))] for i in range(MAX_BUDGETS)]
+
+
+def proposals_text(found: Proposals) -> str:
+    """Ranked table, what it costs, a fragment of YAML, then the warnings."""
+    lines = [_proposals_headline(found)]
+    if found.proposals:
+        lines.append(
+            f"  {'':>2}  {'series':12} {'size':>7} {'tokens':>7} {'FLOPs':>9}  {'interval':8}  why"
+        )
+    lines += [_proposal_line(rank, each) for rank, each in enumerate(found.proposals, start=1)]
+    if found.n_more:
+        lines.append(f"  and {found.n_more} more that would bracket a budget (--number)")
+    if found.proposals:
+        cost = sum(proposal.run.flops for proposal in found.proposals)
+        lines += [f"  together {cost:.3g} FLOPs as separate runs", "", fragment(found).rstrip(), ""]
+    return "\n".join([*lines, *(warning_line(warning) for warning in found.warnings)])
+
+
+def fragment(found: Proposals) -> str:
+    """A `design` with the proposed runs: what was trained before stays in the results."""
+    runs = []
+    for run in (proposal.run for proposal in found.proposals):
+        budget = "" if run.budget_flops is None else f", budget: {run.budget_flops:g}"
+        tokens = count(run.tokens)
+        # In full, as some rungs differ by 0.2 %.
+        size = f"{run.params:.0f}"
+        runs.append(f"    - {{series: {run.family}, size: {size}, tokens: {tokens}{budget}}}")
+    return "\n".join(["design:", "  list:", *runs]) + "\n"
+
+
+def _proposals_headline(found: Proposals) -> str:
+    families = ", ".join(found.request.families)
+    if not found.proposals:
+        return f"{families}: no run to propose"
+    if found.target_flops is None:
+        return f"runs that would bracket open budgets of {families}:"
+    interval = found.request.interval
+    if interval == "multiplier":
+        baseline, against = found.request.families
+        quantity = f"the multiplier of {against} over {baseline}"
+    else:
+        quantity = f"{SYMBOLS[interval]} of {families}"
+    return f"runs to shrink the interval of {quantity} at {found.target_flops:.3g} FLOPs:"
+
+
+def _proposal_line(rank: int, proposal: Proposal) -> str:
+    run = proposal.run
+    width = "" if proposal.width is None else f"×{proposal.width:.2f}"
+    return (
+        f"  {rank:>2}  {run.family:12} {count(run.params):>7} {count(run.tokens):>7} "
+        f"{run.flops:9.3g}  {width:8}  {proposal.why}"
+    )

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.sensitivity.variants import Variation, VariationKind
+from analysis.notation import Interval, to_json
+from analysis.sensitivity.variations import Variation, VariationKind
 from analysis.stats.power_law import LawName
 
 Json = dict[str, Any]
 Quantity = Literal[LawName, "multiplier"]
 Status = Literal["holds", "changes", "rests_on_one_size", "untested"]
-Interval = tuple[float, float]
 
 MAX_NAMED = 4
 """Variations that a sentence names."""
@@ -53,7 +53,7 @@ class Row:
             "kind": self.variation.kind,
             "variation": self.variation.label,
             "value": self.value,
-            "ci": None if self.ci is None else list(self.ci),
+            "ci": to_json(self.ci),
             "changed": None if self.value is None else self.is_changed,
             "reason": self.reason or None,
         }
@@ -113,15 +113,9 @@ class Conclusion:
 
     def to_json(self) -> Json:
         """Finite numbers, or null with a reason."""
-        return {
-            "quantity": self.quantity,
-            "series": self.series,
-            "value": self.value,
-            "ci": None if self.ci is None else list(self.ci),
-            "status": self.status,
-            "verdict": self.verdict,
-            "rows": [row.to_json() for row in self.rows],
-        }
+        names = ("quantity", "series", "value", "ci", "status", "verdict", "rows")
+        found: Json = to_json(self, *names)
+        return found
 
     def _why_untested(self) -> str:
         if self.value is None:
@@ -150,6 +144,8 @@ class Conclusion:
 class Sensitivity:
     """Every conclusion about two series."""
 
+    baseline: str
+    against: str
     comparisons: tuple[Conclusion, ...]
     """Differences of exponents, and the multiplier at the largest common budget."""
     exponents: tuple[Conclusion, ...]
@@ -174,7 +170,7 @@ class Sensitivity:
             "params": self.params_convention,
             "flops": self.flops_convention,
             "bootstrap_of_variations": self.n_draws,
-            "conclusions": [each.to_json() for each in (*self.comparisons, *self.exponents)],
+            "conclusions": to_json((*self.comparisons, *self.exponents)),
         }
 
 

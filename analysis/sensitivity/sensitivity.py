@@ -1,31 +1,52 @@
 """Which conclusions survive other conventions, other forms and fewer data.
 
-Differences are paired within every variation: both series draw the same random numbers there, as
-they do in the fit. The multiplier is read at the largest budget of the fit whose loss both series
-observed; where a variation changes what FLOPs are, or takes that budget away, at its own. Where
-no loss was observed by both, it is the extrapolated one at the largest budget, as in `compare`.
+Every variation goes through the same isoFLOP fit or its laws, with `N_DRAWS` resamples that are
+paired between series as in the fit itself. What the data are too few for has a reason in place of a
+number.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from analysis.answers.compare import Comparison, multiplier_at
 from analysis.fitting.fit import FitResult
-from analysis.sensitivity.conclusions import Conclusion, Interval, Quantity, Row, Sensitivity
-from analysis.sensitivity.readings import Reading
-from analysis.sensitivity.variants import Variants, Variation, read_variants
-from analysis.stats.power_law import LawName, percentile_interval
+from analysis.isoflop.curves import IsoFlopMethod
+from analysis.isoflop.frontier import Frontier, frontier
+from analysis.isoflop.isoflop import IsoFlopFit, fit_isoflop, with_laws
+from analysis.isoflop.noise_correlation import noise_correlation
+from analysis.notation import Interval
+from analysis.sensitivity.conclusions import Conclusion, Quantity, Row, Sensitivity
+from analysis.sensitivity.variations import Case, Changed, Variation, cases
+from analysis.stats.bootstrap import Resampler
+from analysis.stats.power_law import LawName, PowerLaw, percentile_interval
 from analysis.tables.tidy import TidyTable
 
+N_DRAWS = 100
+"""Resamples of every refit: an end of an interval then wobbles by about an eighth of its width."""
 LAWS: tuple[LawName, ...] = ("params", "tokens", "loss")
 
-Readings = Mapping[str, Reading]
+
+@dataclass(frozen=True)
+class _Refit:
+    """What one series shows under one variation."""
+
+    laws: Mapping[LawName, PowerLaw] = field(default_factory=dict)
+    """Those there are."""
+    frontier: Frontier | None = None
+    reason: str = ""
+    """Why a law or the frontier is missing."""
+    is_changed: bool = True
+    """Whether the variation changes anything about this series."""
 
 
-@dataclasses.dataclass(frozen=True)
+Refits = Mapping[str, _Refit]
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
 class _Number:
     """A quantity under one variation."""
 
@@ -34,147 +55,204 @@ class _Number:
     reason: str = ""
 
 
-def with_sensitivity(
+def sensitivities(
     table: TidyTable, result: FitResult, comparisons: Sequence[Comparison]
-) -> tuple[Comparison, ...]:
-    """Comparisons with their sensitivity, for which each series is refitted only once."""
-    named = sorted(set(chain.from_iterable((c.baseline, c.against) for c in comparisons)))
-    labels = [label for label in named if result.families[label].isoflop is not None]
-    variants = read_variants(table, result, labels) if labels else None
-    if variants is None:
-        return tuple(comparisons)
-    return tuple(
-        dataclasses.replace(each, sensitivity=sensitivity(variants, each.baseline, each.against))
-        if {each.baseline, each.against} <= set(labels)
-        else each
-        for each in comparisons
-    )
-
-
-def sensitivity(variants: Variants, baseline: str, against: str) -> Sensitivity:
-    """Every conclusion about two series of which the variants were read."""
-    pair = (baseline, against)
+) -> tuple[Sensitivity, ...]:
+    """Of each comparison whose series have isoFLOP budgets; every series is refitted only once."""
+    named = {label for each in comparisons for label in (each.baseline, each.against)}
+    fits = {k: fit for k in sorted(named) if (fit := result.families[k].isoflop) is not None}
+    if not fits:
+        return ()
+    n_draws = min(N_DRAWS, result.settings.n_bootstrap)
+    with_offset = any(fit.loss_law is not None and fit.loss_law.offset for fit in fits.values())
+    as_fitted = {label: _refit_of(fit, with_offset) for label, fit in fits.items()}
+    fits = {label: _first_draws(fit, n_draws) for label, fit in fits.items()}
+    refitter = _Refitter(_resampler(result, n_draws), with_offset)
+    unchanged = {
+        label: dataclasses.replace(refitter.refit(label, fit, fit.method), is_changed=False)
+        for label, fit in fits.items()
+    }
     varied = [
-        (variation, readings)
-        for variation, readings in variants.varied
-        if any(readings[label].is_touched for label in pair)
+        (case.variation, unchanged | refitter.refit_all(case, fits))
+        for case in cases(table, result, fits)
     ]
-    differences = [_difference_conclusion(variants, varied, pair, law) for law in LAWS]
-    exponents = [
-        _exponent_conclusion(variants, varied, label, law) for label in pair for law in LAWS
-    ]
-    return Sensitivity(
-        comparisons=(*differences, _multiplier_conclusion(variants, varied, pair)),
-        exponents=tuple(exponents),
-        params_convention=variants.params_convention,
-        flops_convention=variants.flops_convention,
-        n_draws=variants.n_draws,
+    return tuple(
+        Sensitivity(
+            baseline=each.baseline,
+            against=each.against,
+            comparisons=_comparisons(as_fitted, varied, (each.baseline, each.against)),
+            exponents=_exponents(as_fitted, varied, (each.baseline, each.against)),
+            params_convention=result.params_convention,
+            flops_convention=result.flops_convention,
+            n_draws=n_draws,
+        )
+        for each in comparisons
+        if {each.baseline, each.against} <= set(fits)
     )
 
 
-Varied = Sequence[tuple[Variation, Readings]]
+def _resampler(result: FitResult, n_draws: int) -> Resampler:
+    """Fewer draws of what the fit drew."""
+    series, settings = [family.points for family in result.families.values()], result.settings
+    correlation_FF = noise_correlation(series, settings.isoflop)
+    return Resampler.create(series, n_draws, settings.seed, correlation_FF)
 
 
-def _difference_conclusion(
-    variants: Variants, varied: Varied, pair: tuple[str, str], law: LawName
-) -> Conclusion:
-    here = _difference(variants.baseline, pair, law)
-    rows = [
-        _signed_row(variation, _difference(readings, pair, law), here, neutral=0.0)
-        for variation, readings in varied
+def _first_draws(fit: IsoFlopFit, n_draws: int) -> IsoFlopFit:
+    return dataclasses.replace(
+        fit,
+        log_params_RK=fit.log_params_RK[:n_draws],
+        log_tokens_RK=fit.log_tokens_RK[:n_draws],
+        log_loss_RK=fit.log_loss_RK[:n_draws],
+    )
+
+
+@dataclass(frozen=True)
+class _Refitter:
+    """What all refits share."""
+
+    resampler: Resampler
+    with_offset: bool
+    """Whether the loss laws of the fit have an offset: without, their exponents mean another
+    thing."""
+
+    def refit_all(self, case: Case, chosen: Mapping[str, object]) -> dict[str, _Refit]:
+        """The chosen series that a variation changes."""
+        changed = {k: each for k, each in case.changed.items() if k in chosen}
+        found = {k: self.refit(k, each, case.method) for k, each in changed.items()}
+        if case.otherwise is not None and not all(refit.laws for refit in found.values()):
+            return {k: self.refit(k, case.otherwise[k], case.method) for k in found}
+        return found
+
+    def refit(self, label: str, changed: Changed, method: IsoFlopMethod) -> _Refit:
+        """One series: a changed table is fitted, changed optima get new laws."""
+        if isinstance(changed, str):
+            return _Refit(reason=changed)
+        if isinstance(changed, IsoFlopFit):
+            if len(changed.bracketed) < 2:
+                return _refit_of(changed, self.with_offset)
+            weighted = changed.method == "pair"
+            laws = with_laws(changed, label, self.resampler, weighted=weighted)
+            return _refit_of(laws, self.with_offset)
+        fit = fit_isoflop(changed, method, self.resampler)
+        if fit.method != method:
+            return _Refit(reason=f"too few points for method {method}")
+        return _refit_of(fit, self.with_offset)
+
+
+def _refit_of(fit: IsoFlopFit, with_offset: bool) -> _Refit:
+    """The laws of a fit, the loss law in the form asked for."""
+    if fit.params_law is None or fit.tokens_law is None or fit.loss_law is None:
+        few = f"{len(fit.bracketed)} of {len(fit.optima)} budgets bracketed, a law needs two"
+        return _Refit(reason=few)
+    laws: dict[LawName, PowerLaw] = {"params": fit.params_law, "tokens": fit.tokens_law}
+    loss_law = fit.offset_law if with_offset else fit.loss_law
+    if loss_law is None:
+        reason = "here the losses do not support the offset that the fitted loss law has"
+        return _Refit(laws, frontier(fit), reason)
+    laws["loss"] = loss_law
+    return _Refit(laws, frontier(dataclasses.replace(fit, loss_law=loss_law)))
+
+
+Varied = Sequence[tuple[Variation, Refits]]
+
+
+def _comparisons(as_fitted: Refits, varied: Varied, pair: Pair) -> tuple[Conclusion, ...]:
+    """Differences of exponents, and the multiplier, where a variation changes either series."""
+    varied = [each for each in varied if any(each[1][label].is_changed for label in pair)]
+    differences = [
+        _signed(
+            law,
+            _difference(as_fitted, pair, law),
+            [(variation, _difference(refits, pair, law)) for variation, refits in varied],
+            neutral=0.0,
+        )
+        for law in LAWS
     ]
-    return _signed_conclusion(law, here, rows, neutral=0.0)
+    # Read at the largest budget of the fit whose loss both series observed; where none was, at the
+    # largest, extrapolated as in `compare`. Where a variation changes what FLOPs are, or takes that
+    # budget away: at its own.
+    extrapolates = _multiplier(as_fitted, pair, None, False)[0].value is None
+    here, flops = _multiplier(as_fitted, pair, None, extrapolates)
+    there = []
+    for variation, refits in varied:
+        at = None if variation.changes_compute else flops
+        there.append((variation, _multiplier(refits, pair, at, extrapolates)[0]))
+    return (*differences, _signed("multiplier", here, there, neutral=1.0))
 
 
-def _difference(readings: Readings, pair: tuple[str, str], law: LawName) -> _Number:
-    """Exponent of the second series minus that of the first."""
-    missing = [label for label in pair if law not in readings[label].laws]
-    if missing:
-        return _Number(reason=f"{missing[0]}: {readings[missing[0]].reason}")
-    ours, theirs = (readings[label].laws[law] for label in pair)
-    n_draws = min(len(ours.exponent_R), len(theirs.exponent_R))
-    draws_R = theirs.exponent_R[:n_draws] - ours.exponent_R[:n_draws]
-    return _Number(theirs.exponent - ours.exponent, percentile_interval(draws_R))
-
-
-def _multiplier_conclusion(variants: Variants, varied: Varied, pair: tuple[str, str]) -> Conclusion:
-    observed = _multiplier(variants.baseline, pair, _Where())
-    is_extrapolated = observed[0].value is None
-    here, flops = _multiplier(variants.baseline, pair, _Where(None, is_extrapolated))
-    rows = []
-    for variation, readings in varied:
-        where = _Where(None if variation.changes_compute else flops, is_extrapolated)
-        found, _ = _multiplier(readings, pair, where)
-        rows.append(_signed_row(variation, found, here, neutral=1.0))
-    return _signed_conclusion("multiplier", here, rows, neutral=1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Where:
-    """At which budget a multiplier is read."""
-
-    flops: float | None = None
-    """Wanted; None, or where it was not observed: the largest that was."""
-    may_extrapolate: bool = False
+def _difference(refits: Refits, pair: Pair, law: LawName) -> _Number:
+    """Exponent of the second series minus that of the first, by paired draws."""
+    for label in pair:
+        if law not in refits[label].laws:
+            return _Number(reason=f"{label}: {refits[label].reason}")
+    ours, theirs = (refits[label].laws[law] for label in pair)
+    ci = percentile_interval(theirs.exponent_R - ours.exponent_R)
+    return _Number(theirs.exponent - ours.exponent, ci)
 
 
 def _multiplier(
-    readings: Readings, pair: tuple[str, str], where: _Where
+    refits: Refits, pair: Pair, flops: float | None, may_extrapolate: bool
 ) -> tuple[_Number, float | None]:
-    """A multiplier, and the FLOPs it holds at."""
-    missing = [label for label in pair if readings[label].frontier is None]
-    if missing:
-        return _Number(reason=f"{missing[0]}: {readings[missing[0]].reason}"), None
-    own, other = (readings[label].frontier for label in pair)
-    assert own is not None
-    assert other is not None
+    """A multiplier at these FLOPs or the largest knot where there is one, and those FLOPs."""
+    own, other = (refits[label].frontier for label in pair)
+    if own is None or other is None:
+        missing = pair[0] if own is None else pair[1]
+        return _Number(reason=f"{missing}: {refits[missing].reason}"), None
     knots = np.exp(np.union1d(own.log_flops_K, other.log_flops_K))[::-1].tolist()
-    for flops in [*([] if where.flops is None else [where.flops]), *knots]:
-        point = multiplier_at(own, other, flops, flops)
+    for at in [*([] if flops is None else [flops]), *knots]:
+        point = multiplier_at(own, other, at, at)
         is_usable = point.multiplier is not None and point.ci is not None
-        if is_usable and (where.may_extrapolate or not point.extrapolated):
-            return _Number(point.multiplier, point.ci), flops
+        if is_usable and (may_extrapolate or not point.extrapolated):
+            return _Number(point.multiplier, point.ci), at
     return _Number(reason="no budget at which both series observed the loss"), None
 
 
-def _signed_conclusion(
-    quantity: Quantity, here: _Number, rows: Sequence[Row], *, neutral: float
+def _signed(
+    quantity: Quantity,
+    here: _Number,
+    there: Sequence[tuple[Variation, _Number]],
+    *,
+    neutral: float,
 ) -> Conclusion:
-    is_shown = here.ci is not None and not here.ci[0] <= neutral <= here.ci[1]
-    return Conclusion(quantity, None, here.value, here.ci, is_shown, tuple(rows))
+    """On which side of `neutral` a number lies, and which variations say the other."""
+
+    def is_shown(number: _Number) -> bool:
+        return number.ci is not None and not number.ci[0] <= neutral <= number.ci[1]
+
+    rows = []
+    for variation, number in there:
+        is_reversed = (
+            number.value is not None
+            and here.value is not None
+            and (number.value > neutral) != (here.value > neutral)
+        )
+        found = (number.value, number.ci, number.reason)
+        rows.append(Row(variation, *found, is_reversed, is_shown(number)))
+    return Conclusion(quantity, None, here.value, here.ci, is_shown(here), tuple(rows))
 
 
-def _signed_row(variation: Variation, there: _Number, here: _Number, *, neutral: float) -> Row:
-    is_changed = (
-        there.value is not None
-        and here.value is not None
-        and (there.value > neutral) != (here.value > neutral)
-    )
-    is_shown = there.ci is not None and not there.ci[0] <= neutral <= there.ci[1]
-    return Row(variation, there.value, there.ci, there.reason, is_changed, is_shown)
+def _exponents(as_fitted: Refits, varied: Varied, pair: Pair) -> tuple[Conclusion, ...]:
+    """The exponents of each series by itself, where a variation changes it."""
+    found = []
+    for label in pair:
+        mine = [(variation, each[label]) for variation, each in varied if each[label].is_changed]
+        for law in LAWS:
+            here = _exponent(as_fitted[label], law)
+            rows = tuple(_moved_row(v, _exponent(refit, law), here) for v, refit in mine)
+            found.append(Conclusion(law, label, here.value, here.ci, True, rows))
+    return tuple(found)
 
 
-def _exponent_conclusion(
-    variants: Variants, varied: Varied, label: str, law: LawName
-) -> Conclusion:
-    here = _exponent(variants.baseline[label], law)
-    rows = [
-        _moved_row(variation, _exponent(readings[label], law), here)
-        for variation, readings in varied
-        if readings[label].is_touched
-    ]
-    return Conclusion(law, label, here.value, here.ci, True, tuple(rows))
-
-
-def _exponent(reading: Reading, law: LawName) -> _Number:
-    if law not in reading.laws:
-        return _Number(reason=reading.reason)
-    return _Number(reading.laws[law].exponent, reading.laws[law].exponent_ci)
+def _exponent(refit: _Refit, law: LawName) -> _Number:
+    if law not in refit.laws:
+        return _Number(reason=refit.reason)
+    return _Number(refit.laws[law].exponent, refit.laws[law].exponent_ci)
 
 
 def _moved_row(variation: Variation, there: _Number, here: _Number) -> Row:
-    if there.value is None or here.ci is None or there.ci is None:
-        return Row(variation, there.value, there.ci, there.reason, False, False)
-    is_changed = not here.ci[0] <= there.value <= here.ci[1]
-    is_apart = there.ci[1] < here.ci[0] or there.ci[0] > here.ci[1]
-    return Row(variation, there.value, there.ci, there.reason, is_changed, is_apart)
+    is_moved = is_apart = False
+    if there.value is not None and there.ci is not None and here.ci is not None:
+        is_moved = not here.ci[0] <= there.value <= here.ci[1]
+        is_apart = there.ci[1] < here.ci[0] or there.ci[0] > here.ci[1]
+    return Row(variation, there.value, there.ci, there.reason, is_moved, is_apart)

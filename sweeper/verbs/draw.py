@@ -24,15 +24,16 @@ def plot(source: StorePath, out: Path, names: tuple[str, ...], **options: Any) -
     Example: sweeper plot results/quick -o figures
     """
     from analysis.answers.compare import compare_all
-    from analysis.figures.gallery import FIGURES
+    from analysis.figures.gallery import FIGURES, Study
     from analysis.figures.render import save_figures
-    from analysis.sensitivity.sensitivity import with_sensitivity
+    from analysis.sensitivity.sensitivity import sensitivities
 
     table, result = fitted(source, options)
     comparisons = compare_all(result)
-    if not names or "sensitivity" in names:
-        comparisons = with_sensitivity(table, result, comparisons)
-    saved = save_figures(table, result, comparisons, out, names or tuple(FIGURES))
+    is_asked_for = not names or "sensitivity" in names
+    tried = sensitivities(table, result, comparisons) if is_asked_for else ()
+    study = Study(table, result, comparisons, tried)
+    saved = save_figures(study, out, names or tuple(FIGURES))
     for path in saved.paths:
         say(f"wrote {path}")
     for name, reason in saved.skipped:
@@ -49,11 +50,13 @@ def report(source: StorePath, out: Path, **options: Any) -> None:
     Example: sweeper report results/quick -o report.html
     """
     from analysis.answers.compare import compare_all
+    from analysis.figures.gallery import Study
     from analysis.report.html import write_report
     from analysis.report.provenance import provenance_of
-    from analysis.sensitivity.sensitivity import with_sensitivity
+    from analysis.sensitivity.sensitivity import sensitivities
 
     table, result = fitted(source, options)
-    comparisons = with_sensitivity(table, result, compare_all(result))
-    write_report(source.name, table, result, comparisons, provenance_of(source), out)
+    comparisons = compare_all(result)
+    study = Study(table, result, comparisons, sensitivities(table, result, comparisons))
+    write_report(source.name, study, provenance_of(source), out)
     say(f"wrote {out}")

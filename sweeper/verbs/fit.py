@@ -61,23 +61,23 @@ def compare(
     """
     from analysis.answers.compare import compare as compare_series
     from analysis.answers.compare import to_json
-    from analysis.report.published_table import published_json, published_text
+    from analysis.report.published_table import exponents_of, published_json
     from analysis.report.sensitivity_text import sensitivity_text
     from analysis.report.text import comparison_text
-    from analysis.sensitivity.sensitivity import with_sensitivity
+    from analysis.sensitivity.sensitivity import sensitivities
 
     table, result = fitted(source, options)
-    compared = compare_series(result, baseline, against)
-    (comparison,) = with_sensitivity(table, result, [compared])
+    comparison = compare_series(result, baseline, against)
+    tried = next(iter(sensitivities(table, result, [comparison])), None)
     if as_json:
         published = {"published": published_json(result.published)} if result.published else {}
-        print_json(to_json(comparison) | published)
+        print_json(to_json(comparison, tried.to_json() if tried else None) | published)
     else:
-        say(comparison_text(comparison))
+        say(comparison_text(comparison, tried))
         if result.published:
-            say("\n" + published_text(result.published))
-        if in_full and comparison.sensitivity is not None:
-            say(f"\n{sensitivity_text(comparison.sensitivity, (baseline, against))}")
+            say("\n".join(["", *exponents_of(result.published).lines()]))
+        if in_full and tried is not None:
+            say(f"\n{sensitivity_text(tried)}")
 
 
 @click.command()
@@ -127,7 +127,7 @@ def propose(source: StorePath, as_json: bool, **options: Any) -> None:
     """
     from analysis.answers.propose import Request, to_json
     from analysis.answers.propose import propose as propose_runs
-    from analysis.report.proposal_text import proposals_text
+    from analysis.report.text import proposals_text
 
     at = None if options["at"] is None else _number(options["at"], "--at")
     _, result = fitted(source, options)

@@ -15,7 +15,7 @@ from analysis.answers.information import linearised
 from analysis.answers.propose import Interval, Proposals, Request, propose, to_json
 from analysis.errors import SettingsError
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
-from analysis.report.proposal_text import fragment, proposals_text
+from analysis.report.text import fragment, proposals_text
 from analysis.stats.power_law import LawName
 from sweeper.sweepfile.schema import load_sweep
 from sweeper.trials.ladder import ladder, trunk_params

@@ -8,14 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from small_sweep import small_sweep
 
-from analysis.answers.compare import Comparison, compare, compare_all
+from analysis.answers.compare import compare, compare_all
 from analysis.figures import gallery
+from analysis.figures.gallery import Study
 from analysis.figures.render import save_figures
 from analysis.figures.sensitivity import MAX_PAIRS
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.report.html import render_report
 from analysis.report.provenance import Provenance
-from analysis.sensitivity.sensitivity import with_sensitivity
+from analysis.sensitivity.conclusions import Sensitivity
+from analysis.sensitivity.sensitivity import sensitivities
 from analysis.tables.tidy import TidyTable
 
 PAIR = ("ar", "masked")
@@ -32,13 +34,13 @@ def fit(table: TidyTable) -> FitResult:
 
 
 @pytest.fixture(scope="module")
-def comparison(table: TidyTable, fit: FitResult) -> Comparison:
-    return with_sensitivity(table, fit, [compare(fit, *PAIR)])[0]
+def tried(table: TidyTable, fit: FitResult) -> Sensitivity:
+    return sensitivities(table, fit, [compare(fit, *PAIR)])[0]
 
 
 @pytest.fixture(scope="module")
-def figure(fit: FitResult, comparison: Comparison) -> Figure:
-    return gallery.sensitivity([comparison], fit)
+def figure(fit: FitResult, tried: Sensitivity) -> Figure:
+    return gallery.sensitivity([tried], fit)
 
 
 def panel(figure: Figure, title: str) -> Axes:
@@ -46,32 +48,25 @@ def panel(figure: Figure, title: str) -> Axes:
 
 
 def test_every_variation_has_a_row_under_the_heading_of_its_kind(
-    figure: Figure, comparison: Comparison
+    figure: Figure, tried: Sensitivity
 ) -> None:
     rows = [text.get_text() for text in panel(figure, "Δ N* exponent").get_yticklabels()]
     assert rows[0] == "as fitted"
     assert rows.index("functional form") < rows.index("parabola") < rows.index("fit window")
-    assert comparison.sensitivity is not None
-    n_kinds = len({variation.kind for variation in comparison.sensitivity.variations})
-    assert len(rows) == 1 + n_kinds + len(comparison.sensitivity.variations)
+    n_kinds = len({variation.kind for variation in tried.variations})
+    assert len(rows) == 1 + n_kinds + len(tried.variations)
 
 
-def test_crosses_are_the_rows_that_contradict_the_fit(
-    figure: Figure, comparison: Comparison
-) -> None:
-    assert comparison.sensitivity is not None
+def test_crosses_are_the_rows_that_contradict_the_fit(figure: Figure, tried: Sensitivity) -> None:
     for title, quantity in (("Δ N* exponent", "params"), ("compute multiplier", "multiplier")):
-        found = comparison.sensitivity.of(quantity)  # type: ignore[arg-type]
+        found = tried.of(quantity)  # type: ignore[arg-type]
         crosses = [line for line in panel(figure, title).lines if line.get_marker() == "X"]
         assert len(crosses) == len(found.changed)
 
 
-def test_what_is_not_supported_is_said_and_has_no_mark(
-    figure: Figure, comparison: Comparison
-) -> None:
+def test_what_is_not_supported_is_said_and_has_no_mark(figure: Figure, tried: Sensitivity) -> None:
     axes = panel(figure, "Δ L* exponent")
-    assert comparison.sensitivity is not None
-    found = comparison.sensitivity.of("loss")
+    found = tried.of("loss")
     missing = len(found.rows) - len(found.tried)
     assert missing >= 2  # the table has no ingredients to recount parameters and FLOPs from
     assert [text.get_text() for text in axes.texts] == ["not supported"] * missing
@@ -80,11 +75,10 @@ def test_what_is_not_supported_is_said_and_has_no_mark(
 
 
 def test_axes_hold_every_number_and_the_line_of_no_difference(
-    figure: Figure, comparison: Comparison
+    figure: Figure, tried: Sensitivity
 ) -> None:
-    assert comparison.sensitivity is not None
     low, high = panel(figure, "Δ D* exponent").get_xlim()
-    found = comparison.sensitivity.of("tokens")
+    found = tried.of("tokens")
     values = [row.value for row in found.tried if row.value is not None]
     assert low < min(0.0, *values)
     assert max(0.0, *values) < high
@@ -99,50 +93,47 @@ def test_one_pair_also_shows_the_exponents_of_each_series(figure: Figure) -> Non
 def test_several_pairs_are_stacked_up_to_what_a_figure_holds(
     table: TidyTable, fit: FitResult
 ) -> None:
-    comparisons = with_sensitivity(table, fit, compare_all(fit))
-    titles = [axes.get_title(loc="left") for axes in gallery.sensitivity(comparisons, fit).axes]
-    assert titles.count("Δ N* exponent") == min(len(comparisons), MAX_PAIRS) == 3
+    every = sensitivities(table, fit, compare_all(fit))
+    titles = [axes.get_title(loc="left") for axes in gallery.sensitivity(every, fit).axes]
+    assert titles.count("Δ N* exponent") == min(len(every), MAX_PAIRS) == 3
     assert "N* exponent" not in titles
 
 
-def test_without_a_sensitivity_there_is_no_figure(fit: FitResult, comparison: Comparison) -> None:
-    bare = dataclasses.replace(comparison, sensitivity=None)
+def test_without_a_sensitivity_there_is_no_figure(fit: FitResult) -> None:
     with pytest.raises(gallery.NothingToDraw, match="no sensitivity"):
-        gallery.sensitivity([bare], fit)
+        gallery.sensitivity([], fit)
 
 
-def test_a_pair_without_numbers_leaves_no_empty_panels(
-    fit: FitResult, comparison: Comparison
-) -> None:
-    assert comparison.sensitivity is not None
+def test_a_pair_without_numbers_leaves_no_empty_panels(fit: FitResult, tried: Sensitivity) -> None:
     mute = [
         dataclasses.replace(
             each, rows=tuple(dataclasses.replace(row, value=None, ci=None) for row in each.rows)
         )
-        for each in comparison.sensitivity.comparisons
+        for each in tried.comparisons
     ]
-    silent = dataclasses.replace(comparison.sensitivity, comparisons=tuple(mute))
-    figure = gallery.sensitivity([dataclasses.replace(comparison, sensitivity=silent)], fit)
+    silent = dataclasses.replace(tried, comparisons=tuple(mute))
+    figure = gallery.sensitivity([silent], fit)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert "Δ N* exponent" not in titles
     assert "N* exponent" in titles
 
 
 def test_the_figure_is_saved_by_its_name(
-    tmp_path: Path, table: TidyTable, fit: FitResult, comparison: Comparison
+    tmp_path: Path, table: TidyTable, fit: FitResult, tried: Sensitivity
 ) -> None:
-    saved = save_figures(table, fit, [comparison], tmp_path / "s.png", ("sensitivity",))
+    study = Study(table, fit, sensitivities=[tried])
+    saved = save_figures(study, tmp_path / "s.png", ("sensitivity",))
     assert saved.paths == (tmp_path / "s.png",)
 
 
 def test_the_report_shows_verdicts_figure_and_every_variation(
-    table: TidyTable, fit: FitResult, comparison: Comparison
+    table: TidyTable, fit: FitResult, tried: Sensitivity
 ) -> None:
-    page = render_report("small", table, fit, [comparison], Provenance("small.csv", (), ()))
-    assert comparison.sensitivity is not None
+    study = Study(table, fit, [compare(fit, *PAIR)], [tried])
+    page = render_report("small", study, Provenance("small.csv", (), ()))
     section = page[page.index('<section id="sensitivity">') : page.index('<section id="optima">')]
     assert section.count("<svg") == 1
-    for conclusion in comparison.sensitivity.comparisons:
+    for conclusion in tried.comparisons:
         assert conclusion.verdict in section
-    for variation in comparison.sensitivity.variations:
+    for variation in tried.variations:
         assert variation.label in section

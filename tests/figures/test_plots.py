@@ -14,6 +14,7 @@ from analysis import notation
 from analysis.answers.compare import Comparison, MultiplierPoint, compare
 from analysis.errors import FitError, SettingsError
 from analysis.figures import gallery
+from analysis.figures.gallery import Study
 from analysis.figures.multiplier import stretches
 from analysis.figures.render import figure_bytes, save_figures
 from analysis.figures.style import (
@@ -378,7 +379,7 @@ def test_numbers_are_written_for_readers(text: str, written: str) -> None:
 def test_a_folder_gets_every_figure_that_can_be_drawn(
     tmp_path: Path, table: TidyTable, single: FitResult
 ) -> None:
-    saved = save_figures(table, single, [], tmp_path / "figures", suffixes=(".svg",))
+    saved = save_figures(Study(table, single), tmp_path / "figures", suffixes=(".svg",))
     names = {path.name for path in saved.paths}
     assert names == {"exponents.svg", "frontier.svg", "isoflop.svg", "trajectories.svg"}
     assert [name for name, _ in saved.skipped] == ["multiplier", "sensitivity"]
@@ -393,7 +394,7 @@ def test_a_file_gets_the_figure_asked_for_and_the_same_bytes_twice(
 ) -> None:
     contents = []
     for name in ("a", "b"):
-        saved = save_figures(table, single, [], tmp_path / (name + suffix), names=("isoflop",))
+        saved = save_figures(Study(table, single), tmp_path / (name + suffix), names=("isoflop",))
         contents.append(saved.paths[0].read_bytes())
     assert contents[0].startswith(magic)
     assert contents[0] == contents[1]
@@ -403,12 +404,12 @@ def test_unknown_figures_suffixes_and_paths_are_refused(
     tmp_path: Path, table: TidyTable, single: FitResult
 ) -> None:
     with pytest.raises(SettingsError, match="did you mean 'frontier'"):
-        save_figures(table, single, [], tmp_path, names=("frontiers",))
+        save_figures(Study(table, single), tmp_path, names=("frontiers",))
     with pytest.raises(SettingsError, match=r"cannot draw \.bmp"):
-        save_figures(table, single, [], tmp_path / "a.bmp")
+        save_figures(Study(table, single), tmp_path / "a.bmp")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        save_figures(table, single, [], tmp_path / "file" / "a.svg", names=("isoflop",))
+        save_figures(Study(table, single), tmp_path / "file" / "a.svg", names=("isoflop",))
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from planted_tables import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
 
+from analysis import notation
 from analysis.answers.compare import compare
 from analysis.errors import SettingsError
 from analysis.fitting.fit import FitSettings, fit_table, to_json
-from analysis.report.text import comparison_text, short, summary
+from analysis.report.text import comparison_text, summary
 
 SETTINGS = FitSettings(n_bootstrap=50)
 
@@ -157,7 +158,7 @@ def test_the_text_of_a_comparison_has_its_verdict_points_and_exponents() -> None
 
 
 def test_short_counts() -> None:
-    assert [short(x) for x in (12, 1.5e3, 1.77e8, 5.99e9, 2e12)] == [
+    assert [notation.count(x) for x in (12, 1.5e3, 1.77e8, 5.99e9, 2e12)] == [
         "12",
         "1.5K",
         "177M",

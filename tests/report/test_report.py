@@ -12,6 +12,7 @@ from small_sweep import SIZES, small_sweep
 
 from analysis.answers.compare import compare
 from analysis.errors import FitWarning
+from analysis.figures.gallery import Study
 from analysis.fitting.fit import FitResult, FitSettings, fit_table, to_json
 from analysis.report import html, tables
 from analysis.report.html import render_report, write_report
@@ -40,7 +41,7 @@ def page(table: TidyTable, fit: FitResult) -> str:
     comparisons = [compare(fit, "masked", "masked-ce"), compare(fit, "masked", "uniform")]
     excluded = (ExcludedTrial("3f9a12c0be41", "uniform", "diverged", "loss rose at step 410"),)
     provenance = Provenance("results/quick", (("torch", "2.11"),), excluded)
-    return render_report("quick", table, fit, comparisons, provenance)
+    return render_report("quick", Study(table, fit, comparisons), provenance)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def test_a_table_without_budgets_gives_a_report_without_frontier(
     family = dataclasses.replace(fit.families["masked"], isoflop=None, surface=None)
     reason = FitWarning("no_budgets", "flops do not gather in budgets: no isoFLOP curves")
     bare = dataclasses.replace(fit, families={"masked": family}, warnings=(reason,))
-    text = parsed(render_report("bare", table, bare, [], Provenance("bare.csv"))).text
+    text = parsed(render_report("bare", Study(table, bare), Provenance("bare.csv"))).text
     assert "No compute-optimal point: flops do not gather in budgets" in text
     assert "No figure: no series has isoFLOP budgets." in text
     assert "No comparison was asked for" in text
@@ -153,7 +154,7 @@ def test_whatever_users_typed_is_escaped(tmp_path: Path) -> None:
     fit = fit_table(table, FitSettings(n_bootstrap=10))
     trial = ExcludedTrial("id", EVIL, EVIL, EVIL)
     provenance = Provenance(EVIL, ((EVIL, EVIL),), (trial,))
-    page = render_report(EVIL, table, fit, [compare(fit, EVIL, "b--><b>")], provenance)
+    page = render_report(EVIL, Study(table, fit, [compare(fit, EVIL, "b--><b>")]), provenance)
     assert "<script" not in page
     assert "<b>" not in page
     assert "<!--" not in page
@@ -166,7 +167,7 @@ def test_the_same_input_gives_the_same_bytes_on_disk(
 ) -> None:
     table, fit = single
     for name in ("a.html", "new/folder/b.html"):
-        write_report("s", table, fit, [], Provenance("s.csv"), tmp_path / name)
+        write_report("s", Study(table, fit), Provenance("s.csv"), tmp_path / name)
     content = (tmp_path / "a.html").read_bytes()
     assert content == (tmp_path / "new/folder/b.html").read_bytes()
     assert [path.name for path in (tmp_path / "new/folder").iterdir()] == ["b.html"]
@@ -232,7 +233,7 @@ def test_published_exponents_stand_beside_ours_when_asked_for(
     table: TidyTable, fit: FitResult, page: str
 ) -> None:
     beside = with_published(fit, "gidd-masked,chinchilla")
-    shown = render_report("quick", table, beside, [], Provenance("results/quick", (), ()))
+    shown = render_report("quick", Study(table, beside), Provenance("results/quick", (), ()))
     assert "Exponents published elsewhere" not in page
     assert "Exponents published elsewhere" in shown
     assert "arXiv 2203.15556" in shown

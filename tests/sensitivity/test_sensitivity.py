@@ -14,10 +14,9 @@ from analysis.answers.compare import Comparison, compare
 from analysis.fitting.fit import FitSettings, fit_table
 from analysis.report.sensitivity_text import sensitivity_text
 from analysis.report.text import comparison_text
-from analysis.sensitivity.conclusions import CONVENTIONS, Conclusion, Row
-from analysis.sensitivity.regroup import regrouped, spent_alike
-from analysis.sensitivity.sensitivity import with_sensitivity
-from analysis.sensitivity.variants import Variation
+from analysis.sensitivity.conclusions import CONVENTIONS, Conclusion, Row, Sensitivity
+from analysis.sensitivity.sensitivity import sensitivities
+from analysis.sensitivity.variations import Variation, regrouped, spent_alike
 from analysis.tables.conventions import GIDD_VOCAB_SIZE, counts_by_convention
 from analysis.tables.load import load
 from analysis.tables.tidy import TidyTable
@@ -55,15 +54,18 @@ def with_ingredients(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def tried(planted: TidyTable, settings: FitSettings = SETTINGS) -> Comparison:
+Tried = tuple[Comparison, Sensitivity]
+
+
+def tried(planted: TidyTable, settings: FitSettings = SETTINGS) -> Tried:
     result = fit_table(planted, settings)
-    (found,) = with_sensitivity(planted, result, [compare(result, "a", "b")])
-    return found
+    compared = compare(result, "a", "b")
+    (found,) = sensitivities(planted, result, [compared])
+    return compared, found
 
 
-def conclusion(found: Comparison, quantity: str) -> Conclusion:
-    assert found.sensitivity is not None
-    return found.sensitivity.of(quantity)  # type: ignore[arg-type]
+def conclusion(found: Tried, quantity: str) -> Conclusion:
+    return found[1].of(quantity)  # type: ignore[arg-type]
 
 
 def row(of: Conclusion, label: str) -> Row:
@@ -71,7 +73,7 @@ def row(of: Conclusion, label: str) -> Row:
 
 
 @pytest.fixture(scope="module")
-def reversed_by_convention() -> Comparison:
+def reversed_by_convention() -> Tried:
     """`a` prefers larger models by trunk parameters; its small models are mostly tables."""
     a = ladder_rows("a", Surface(A=SMALL, B=700.0, beta=0.385), seed=1)
     b = ladder_rows("b", Surface(A=LARGE, B=700.0, beta=0.37), seed=2)
@@ -79,7 +81,7 @@ def reversed_by_convention() -> Comparison:
 
 
 @pytest.fixture(scope="module")
-def robust() -> Comparison:
+def robust() -> Tried:
     """Both need models of like size; `b` scales them faster by far."""
     a = ladder_rows("a", Surface(A=150.0, B=220.0, beta=0.30), seed=1)
     b = ladder_rows("b", Surface(A=150.0, B=3200.0, beta=0.44), seed=2)
@@ -87,7 +89,7 @@ def robust() -> Comparison:
 
 
 def test_a_planted_reversal_by_the_count_of_parameters_is_reported(
-    reversed_by_convention: Comparison,
+    reversed_by_convention: Tried,
 ) -> None:
     found = conclusion(reversed_by_convention, "params")
     assert found.status == "changes"
@@ -104,7 +106,7 @@ def test_a_planted_reversal_by_the_count_of_parameters_is_reported(
 
 
 def test_a_planted_reversal_by_the_count_of_flops_is_reported(
-    reversed_by_convention: Comparison,
+    reversed_by_convention: Tried,
 ) -> None:
     found = conclusion(reversed_by_convention, "tokens")
     changed = [row.variation.label for row in found.changed]
@@ -112,7 +114,7 @@ def test_a_planted_reversal_by_the_count_of_flops_is_reported(
     assert "its sign changes under FLOPs with_head; it holds under the other" in found.verdict
 
 
-def test_a_planted_difference_that_no_variation_reverses_holds(robust: Comparison) -> None:
+def test_a_planted_difference_that_no_variation_reverses_holds(robust: Tried) -> None:
     found = conclusion(robust, "params")
     assert found.status == "holds"
     assert found.verdict == f"its sign holds under all {len(found.rows)} variations."
@@ -120,7 +122,7 @@ def test_a_planted_difference_that_no_variation_reverses_holds(robust: Compariso
     assert kinds == {"params", "flops", "form", "window", "budget", "size"}
 
 
-def test_renaming_sizes_moves_neither_tokens_nor_losses(robust: Comparison) -> None:
+def test_renaming_sizes_moves_neither_tokens_nor_losses(robust: Tried) -> None:
     for quantity in ("tokens", "loss"):
         found = conclusion(robust, quantity)
         # Weights of the laws come from fewer draws, which moves slopes by a little of their noise.
@@ -168,8 +170,7 @@ def test_series_of_different_sizes_are_tried_without_each_of_them() -> None:
         sizes = [row for row in conclusion(found, quantity).rows if row.variation.kind == "size"]
         assert len(sizes) == 10  # 17 sizes, left out by neighbouring groups
         assert all(row.value is not None for row in sizes)
-    assert found.sensitivity is not None
-    of_a = next(each for each in found.sensitivity.exponents if each.series == "a")
+    of_a = next(each for each in found[1].exponents if each.series == "a")
     assert all(row.value is not None for row in of_a.rows if row.variation.kind == "size")
 
 
@@ -200,8 +201,8 @@ def test_a_series_without_laws_leaves_its_comparisons_untested() -> None:
     thin = isoflop_rows("b").groupby("budget_flops").head(2)
     found = tried(table(isoflop_rows("a"), thin))
     assert conclusion(found, "params").status == "untested"
-    assert "not tested" in comparison_text(found)
-    json.dumps(comparison.to_json(found), allow_nan=False)
+    assert "not tested" in comparison_text(*found)
+    json.dumps(comparison.to_json(found[0], found[1].to_json()), allow_nan=False)
 
 
 def test_regrouped_budgets_recover_the_optimum_under_the_other_count() -> None:
@@ -248,8 +249,8 @@ def test_shapes_imply_attention_and_head() -> None:
     assert counts.params["total"][0] == 1e6 + 2 * 128 * 1000
 
 
-def test_the_answer_of_compare_has_every_conclusion(robust: Comparison) -> None:
-    answer = comparison.to_json(robust)["sensitivity"]
+def test_the_answer_of_compare_has_every_conclusion(robust: Tried) -> None:
+    answer = comparison.to_json(robust[0], robust[1].to_json())["sensitivity"]
     named = [(each["quantity"], each["series"]) for each in answer["conclusions"]]
     assert named[:4] == [(name, None) for name in ("params", "tokens", "loss", "multiplier")]
     assert len(named) == 4 + 2 * 3
@@ -258,15 +259,14 @@ def test_the_answer_of_compare_has_every_conclusion(robust: Comparison) -> None:
 
 
 def test_verdicts_stand_under_their_numbers_and_the_table_marks_reversals(
-    reversed_by_convention: Comparison,
+    reversed_by_convention: Tried,
 ) -> None:
-    lines = comparison_text(reversed_by_convention).splitlines()
+    lines = comparison_text(*reversed_by_convention).splitlines()
     after = dict(itertools.pairwise(lines))
     under = next(line for first, line in after.items() if "exponent of D*" in first)
     assert "sensitivity: its sign changes under FLOPs with_head" in under
     assert "sensitivity: its sign holds" in after[lines[0]]
-    assert reversed_by_convention.sensitivity is not None
-    grid = sensitivity_text(reversed_by_convention.sensitivity, ("a", "b"))
+    grid = sensitivity_text(reversed_by_convention[1])
     line = next(line for line in grid.splitlines() if "FLOPs count with_head" in line)
     assert line.count("!") >= 1
 
@@ -286,8 +286,8 @@ def test_counting_the_head_reverses_who_needs_more_parameters_not_whose_loss_is_
     planted = load(SHARED_DATA / "gidd_isoflop_points.csv")
     settings = FitSettings(isoflop=method, n_bootstrap=100)  # type: ignore[arg-type]
     result = fit_table(planted, settings)
-    (found,) = with_sensitivity(planted, result, [compare(result, "masked", "uniform")])
-    size, tokens, loss = (conclusion(found, name) for name in ("params", "tokens", "loss"))
+    (found,) = sensitivities(planted, result, [compare(result, "masked", "uniform")])
+    size, tokens, loss = found.of("params"), found.of("tokens"), found.of("loss")
     assert size.value is not None
     assert size.value > 0
     assert not row(size, "6N").is_changed

@@ -7,13 +7,7 @@ from planted_tables import SHARED_DATA, isoflop_rows, table
 
 from analysis.errors import SettingsError
 from analysis.fitting.fit import FitSettings, fit_table
-from analysis.report.published_table import (
-    COLUMNS,
-    exponent_rows,
-    published_json,
-    published_text,
-    with_published,
-)
+from analysis.report.published_table import exponents_of, published_json, with_published
 from analysis.tables.load import load
 from analysis.tables.published import (
     FRONTIER,
@@ -111,8 +105,8 @@ def test_a_fit_that_carries_published_laws_says_that_levels_do_not_compare() -> 
     beside = with_published(fit, "gidd-masked,nie-ar")
     assert "published_levels_differ" in {warning.code for warning in beside.warnings}
     assert dataclasses.replace(beside, published=(), warnings=fit.warnings) == fit
-    text = published_text(beside.published)
-    assert "−0.0496 [−0.0500, −0.0493] 95%" in text
-    assert len(text.splitlines()) == 3
-    assert all(len(row) == len(COLUMNS) for row in exponent_rows(beside.published))
+    found = exponents_of(beside.published)
+    assert "−0.0496 [−0.0500, −0.0493] 95%" in "\n".join(found.lines())
+    assert len(found.lines()) == 3
+    assert all(len(row) == len(found.columns) for row in found.rows)
     assert {x["name"] for x in published_json(beside.published)} == {"gidd-masked", "nie-ar"}
