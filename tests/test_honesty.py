@@ -7,8 +7,7 @@ import torch
 
 from sweeper.data.corpus import load_corpus
 from sweeper.evaluation.bound import evaluate_bound, validation_set
-from sweeper.families import load_family
-from sweeper.families._options import encoded_options
+from sweeper.families import encoded_options, load_family
 from sweeper.training.trainer import Trainer
 from sweeper.trials.ladder import rung_of_width
 from sweeper.trials.trial import Data, Evaluation, Optimizer, Trial

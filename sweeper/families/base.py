@@ -4,9 +4,7 @@ A family is one module of this folder holding a frozen dataclass `Family`; its f
 registered name and its fields after `vocab_size` are its options. It never touches a network: it
 calls a *denoiser*, and declares in `needs` what that denoiser must offer.
 
-Noise levels: alpha_t = 1 − t throughout, so t is the share of noise and −alpha'_t = 1.
-
-Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens), X measures of exposure.
+Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens), X token weights.
 """
 
 import abc
@@ -41,13 +39,10 @@ class Denoiser(Protocol):
         """
 
 
-class Reader(Protocol):
-    """A causal network during generation: it is fed every input once or, as a mask, twice.
+class IncrementalDecoder(Protocol):
+    """A causal network during generation, fed a few inputs at a time at noise level 0."""
 
-    It is told no noise level, so what was read for good never has to be read again.
-    """
-
-    def read(self, ids_BN: Tensor, positions_BN: Tensor, n_final: int) -> Tensor:
+    def decode(self, ids_BN: Tensor, positions_BN: Tensor, n_final: int) -> Tensor:
         """Logits (B, N, V) of new inputs at their positions.
 
         Each reads the final inputs of all earlier calls, the new ones before it, and itself. The
@@ -59,8 +54,8 @@ class Reader(Protocol):
 class CachingDenoiser(Denoiser, Protocol):
     """A network that can keep keys and values between calls."""
 
-    def cached_reader(self, capacity: int) -> Reader:
-        """A reader for one generation of at most `capacity` inputs, final and new together."""
+    def incremental_decoder(self, capacity: int) -> IncrementalDecoder:
+        """For one generation of at most `capacity` inputs, final and new together."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +69,6 @@ class Needs:
     """Whether the network is told the noise level, if it can be; else it reads level 0."""
     doubled_share: float = 0.0
     """Share of training sequences that the network reads at twice their length."""
-    explicit_order: bool = False
-    """Whether it tells the denoiser where its inputs stand."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +138,10 @@ class BoundDraw:
 
     nats_BL: Tensor
     """Its mean over levels, noise and positions is the bound, nats per token."""
-    exposure_BLX: Tensor
-    """By how much the draw depends on each token, in X measures: the first is what the draw would
-    be if predicting any changed token cost one nat. The mean of each over levels and noise is 1 at
-    every position; beyond that they matter to the standard error only."""
+    token_weights_BLX: Tensor | None = None
+    """By how much the draw depends on each token; none: on all alike. The evaluator makes control
+    variates of them, so they matter to the standard error only, but the mean of each over levels
+    and noise must be 1 at every position."""
 
 
 Sampler = Callable[[Denoiser, SamplingPlan, torch.Generator], Samples]
@@ -209,6 +202,7 @@ class AbstractFamily(abc.ABC):
 class AbstractDiffusion(AbstractFamily):
     """A family that corrupts every token independently, with an integral over t as its bound."""
 
+    # alpha_t = 1 − t in every family, so t is the share of noise and −alpha'_t = 1.
     t_min = 1e-3
     t_max = 1.0
     """Training draws t between these; how the bound covers the rest is said by each family."""
@@ -241,6 +235,20 @@ class AbstractDiffusion(AbstractFamily):
         logits_BLV = denoiser(batch.zt_BL, batch.t_B)
         return self.loss_density(logits_BLV, batch.x0_BL, batch.zt_BL, batch.t_B)
 
+    def changed_share(self, t_B: Tensor) -> Tensor:
+        """Probability that `corrupt` changes a token: below t where noise may repeat the token."""
+        return t_B
+
+    def token_weights(
+        self, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor, level_weight_B: Tensor
+    ) -> Tensor:
+        """Those of a bound that weighs level t by `level_weight_B`, 1 on average: (B, L, 1).
+
+        What the draw would be if predicting any changed token cost one nat and others nothing.
+        """
+        changed_BL = (zt_BL != x0_BL) * (level_weight_B / self.changed_share(t_B))[:, None]
+        return changed_BL[..., None]
+
 
 def stratified(n: int, rng: torch.Generator) -> Tensor:
     """n points, one uniform draw in each interval [i/n, (i+1)/n), shape (n,), float32.
@@ -258,14 +266,15 @@ def uniform_draws(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
 
 def token_nll(logits_BLV: Tensor, ids_BL: Tensor) -> Tensor:
     """−log softmax(logits)[ids], nats, (B, L), float32 or wider."""
-    logits = wide(logits_BLV).flatten(0, -2)  # one row per token: a strided softmax is slower
+    # One row per token: a strided softmax is slower.
+    logits = at_least_float32(logits_BLV).flatten(0, -2)
     targets = ids_BL.flatten().long()  # torch refuses int32 here, and only here
     return functional.cross_entropy(logits, targets, reduction="none").view_as(ids_BL)
 
 
-def wide(x: Tensor) -> Tensor:
-    """x in float32, or unchanged if it is already float64."""
-    return x if x.dtype == torch.float64 else x.float()
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in float32, or unchanged if it is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def per_token(t_B: Tensor, like_BL: Tensor) -> Tensor:

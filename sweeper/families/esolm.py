@@ -22,8 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sweeper.families._decoding import reader_of
-from sweeper.families._sampling import draw, tempered
+from sweeper.families._sampling import draw, incremental_decoder, tempered
 from sweeper.families.base import (
     AbstractFamily,
     BoundDraw,
@@ -71,7 +70,6 @@ class Family(AbstractFamily):
             attention="causal",
             extra_input_ids=1,
             doubled_share=1 - self.diffusion_share,
-            explicit_order=True,
         )
 
     @property
@@ -84,19 +82,6 @@ class Family(AbstractFamily):
         """Draw z_t given x_0; t = 0 masks a share 1 − alpha_0."""
         return self._mask(x0_BL, self._masked_share(t_B), rng)
 
-    def nelbo_density(
-        self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
-    ) -> Tensor:
-        """Integrand of the diffusion term over t ~ U(0, 1), nats per token, (B, L)."""
-        weight_B1 = self.alpha_0 / per_token(self._masked_share(t_B), x0_BL)
-        return weight_B1 * token_nll(logits_BLV, x0_BL) * (zt_BL == self.vocab_size)
-
-    def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
-        """What training averages over t for the diffusion term, nats per token, (B, L)."""
-        if self.objective == "cross_entropy":
-            return token_nll(logits_BLV, x0_BL) * (zt_BL == self.vocab_size)
-        return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
-
     def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
         """The first `diffusion_share` of the sequences at stratified t, the others at t = 0."""
         n_diffusion = whole_on_average(self.diffusion_share * x0_BL.shape[0], rng)
@@ -108,11 +93,12 @@ class Family(AbstractFamily):
         return NoisyBatch(x0_BL, zt_BL, t_B, self._order(zt_BL, t_B == 0, rng))
 
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
-        """Each term averages over its own sequences, and the two add up."""
+        """The sum of the averages of both terms, each over its own sequences."""
+        # Each sequence trains one term, so each term is divided by its share of the sequences.
         is_sequential_B = batch.t_B == 0
         share_B = torch.where(is_sequential_B, 1 - self.diffusion_share, self.diffusion_share)
         weight_B = torch.ones_like(batch.t_B)
-        if self.objective == "nelbo":
+        if self.objective == "nelbo":  # −alpha'_t / (1 − alpha_t) = alpha_0 / m
             weight_B = self.alpha_0 / self._masked_share(batch.t_B)
         weight_B = torch.where(is_sequential_B, 1.0, weight_B)
         return (weight_B / share_B)[:, None] * self._masked_nll(denoiser, batch, is_sequential_B)
@@ -127,6 +113,8 @@ class Family(AbstractFamily):
         """
         u_B, lowest = t_B.to(x0_BL.device), math.sqrt(1 - self.alpha_0)
         is_sequential_B = u_B >= self.alpha_0
+        # alpha_0 = (1 − lowest)(1 + lowest), so u in [0, alpha_0] gives r in [lowest, 1], and
+        # dm/du = 2r / (1 + lowest) is the weight.
         root_B = (lowest + u_B / (1 + lowest)).clamp(min=1e-6)  # at 0 the density is 0 / 0
         weight_B = torch.where(is_sequential_B, 1.0, 2 * root_B / (1 + lowest))
         m_B = torch.where(is_sequential_B, 1 - self.alpha_0, root_B.square())
@@ -134,8 +122,8 @@ class Family(AbstractFamily):
         zt_BL = self._mask(x0_BL, m_B, rng)
         batch = NoisyBatch(x0_BL, zt_BL, level_B, self._order(zt_BL, is_sequential_B, rng))
         nll_BL = self._masked_nll(denoiser, batch, is_sequential_B)
-        exposure_BL = (weight_B / m_B)[:, None] * (zt_BL == self.vocab_size)
-        return BoundDraw(exposure_BL * nll_BL, exposure_BL[..., None])
+        token_weight_BL = (weight_B / m_B)[:, None] * (zt_BL == self.vocab_size)
+        return BoundDraw(token_weight_BL * nll_BL, token_weight_BL[..., None])
 
     def _masked_share(self, t: Tensor) -> Tensor:
         return (1 - self.alpha_0) + self.alpha_0 * t
@@ -182,6 +170,7 @@ class Family(AbstractFamily):
         counts, n_left = [], plan.seq_len
         for steps_left in range(plan.n_steps, 0, -1):
             t, dt = steps_left / plan.n_steps, 1 / plan.n_steps
+            # (alpha_s − alpha_t) / (1 − alpha_t) with alpha_t = alpha_0 (1 − t), s = t − dt.
             p_decided = self.alpha_0 * dt / (1 - self.alpha_0 * (1 - t))
             counts.append(int((uniform_draws((n_left,), rng) < p_decided).sum()))
             n_left -= counts[-1]
@@ -209,17 +198,17 @@ class Family(AbstractFamily):
     ) -> Samples:
         """Decide tokens in the given order, `counts` at a time.
 
-        Each step reads the tokens that the last one decided, now for good, and then the masks of
-        those to decide (the cached sampler of arXiv 2506.01928).
+        Each step reads the tokens that the last one decided, which are final, and then the masks
+        of those to decide (the cached sampler of arXiv 2506.01928).
         """
-        reader, n_known = reader_of(denoiser, plan), 0
+        decoder, n_known = incremental_decoder(denoiser, plan), 0
         decided = [order_BL[:, :0]]
         for count in counts:
             latest_BN = decided[-1]
             masks_BN = torch.full_like(order_BL[:, :count], self.vocab_size)
             positions_BN = order_BL[:, n_known - latest_BN.shape[1] : n_known + count]
             ids_BN = torch.cat([latest_BN, masks_BN], dim=1)
-            logits_BNV = reader.read(ids_BN, positions_BN, n_final=latest_BN.shape[1])
+            logits_BNV = decoder.decode(ids_BN, positions_BN, n_final=latest_BN.shape[1])
             decided.append(draw(tempered(logits_BNV[:, -count:], plan), rng))
             n_known += count
         tokens_BL = torch.cat(decided, dim=1)

@@ -16,8 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from sweeper.families.base import Denoiser
-from sweeper.networks.backbone import Backbone
-from sweeper.networks.denoiser import BackboneDenoiser
+from sweeper.networks.backbone import Backbone, BackboneDenoiser
 from sweeper.training.distributed import Ranks
 from sweeper.trials.seeds import generator
 from sweeper.trials.trial import Trial

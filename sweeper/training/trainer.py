@@ -122,11 +122,11 @@ class Trainer:
     def scoring(self, after_batch: Callable[[], object]) -> Scoring:
         """How the ranks score a validation set together."""
 
-        def gathered(parts: list[Any]) -> list[Any]:
+        def all_gather(parts: list[Any]) -> list[Any]:
             self.network.complete(torch.zeros((), device=self.device))
             return self.ranks.gathered(parts)
 
-        return Scoring(after_batch, self.ranks.has_turn, gathered)
+        return Scoring(after_batch, self.ranks.has_turn, all_gather)
 
     def _micro_batches(self) -> list[range]:
         """Rows of the global batch that this rank trains at a time; may be none in the last.

@@ -27,7 +27,7 @@ from sweeper.evaluation.bound import (
     evaluate_given_prefixes,
     validation_set,
 )
-from sweeper.families._options import family_of
+from sweeper.families import family_of
 from sweeper.store.assignment import Assignment, Outcome, StopRequested
 from sweeper.store.attempts import Progress, attempts, progress_reporter, utc_now
 from sweeper.store.layout import Store

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 BackboneName = Literal["gidd", "dit"]
-"""Published network: that of arXiv 2512.10858, or of arXiv 2602.15014 (`presets/`)."""
+"""Published network: that of arXiv 2512.10858, or of arXiv 2602.15014 (`networks/`)."""
 
 LARGEST_SIZE_MISMATCH = 0.15
 """A size asked for may differ from its nearest rung by this share of itself, not more."""

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from sweeper.data.corpus import Corpus
-from sweeper.families import load_family
-from sweeper.families._options import encoded_options, family_of
+from sweeper.families import encoded_options, family_of, load_family
 from sweeper.families.base import Needs
 from sweeper.planning import recipe
 from sweeper.planning.design import Target

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from sweeper.data.corpus import Corpus, load_corpus
-from sweeper.families import family_names, load_family
-from sweeper.families._options import encoded_options
+from sweeper.families import encoded_options, family_names, load_family
 from sweeper.training.distributed import ALONE, Ranks
 from sweeper.training.trainer import Diverged, Trainer
 from sweeper.trials.ladder import Rung

@@ -24,7 +24,7 @@ from small_trials import (
 from sweeper.data.corpus import load_corpus
 from sweeper.errors import DataError
 from sweeper.evaluation.bound import evaluate_bound, validation_set
-from sweeper.families._options import family_of
+from sweeper.families import family_of
 from sweeper.networks.backbone import Backbone
 from sweeper.store.layout import Store
 from sweeper.store.results import read_record
