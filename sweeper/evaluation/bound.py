@@ -97,7 +97,7 @@ class Scoring:
     """The parts of all processes from those of each."""
 
 
-SINGLE_PROCESS = Scoring()
+BY_ONE_PROCESS = Scoring()
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def evaluate_bound(
     denoiser: Denoiser,
     validation: ValidationSet,
     seed: int,
-    scoring: Scoring = SINGLE_PROCESS,
+    scoring: Scoring = BY_ONE_PROCESS,
 ) -> BoundEstimate:
     """Score all sequences; the result does not depend on anything but weights and arguments."""
     evaluator = _Evaluator(family, denoiser, seed, scoring)
@@ -151,7 +151,7 @@ def evaluate_given_prefixes(
     denoiser: Denoiser,
     validation: ValidationSet,
     seed: int,
-    scoring: Scoring = SINGLE_PROCESS,
+    scoring: Scoring = BY_ONE_PROCESS,
 ) -> BoundEstimate:
     """The bound on what follows a clean prefix, nats per token of that.
 

@@ -13,7 +13,7 @@ import torch
 
 from sweeper.data.corpus import Corpus, load_corpus
 from sweeper.families import encoded_options, family_names, load_family
-from sweeper.training.distributed import ALONE, Ranks
+from sweeper.training.distributed import SINGLE_PROCESS, Ranks
 from sweeper.training.trainer import Diverged, Trainer
 from sweeper.trials.ladder import Rung
 from sweeper.trials.resources import Resources
@@ -38,7 +38,7 @@ def trainer_of(corpus: Corpus) -> Callable[..., Trainer]:
         micro_batch: int | None = None,
         options: Mapping[str, float] = MappingProxyType({}),
         *,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
         recomputed: bool = False,
         **changes: object,
     ) -> Trainer:
