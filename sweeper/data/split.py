@@ -40,7 +40,9 @@ class SplitTexts:
 def split_texts(source: str, texts: list[bytes]) -> SplitTexts:
     """Texts without copies, about 5 % of the bytes, in whole texts, in validation."""
     unique = _without_copies(texts)
-    groups = _groups(unique)
+    groups = [[0]]
+    if len(unique) > 1:  # a single one is often large, and there is nothing to compare it with
+        groups = group_texts([passages(normalised(text)) for text in unique])
     logger.info(
         "corpus %s: %d texts in %d groups that share no passage; dropped %d copies",
         source,
@@ -71,12 +73,6 @@ def _without_copies(texts: list[bytes]) -> list[bytes]:
     return [kept[digest] for digest in sorted(kept)]
 
 
-def _groups(texts: list[bytes]) -> list[list[int]]:
-    if len(texts) == 1:  # often large, and there is nothing to compare it with
-        return [[0]]
-    return group_texts([passages(normalised(text)) for text in texts])
-
-
 def normalised(text: bytes) -> bytes:
     """A text with plain line ends and without white space at the end of lines."""
     if _has_plain_line_ends(text):
@@ -92,13 +88,13 @@ def _has_plain_line_ends(text: bytes) -> bool:
 
 def _held_out(sizes: list[int], groups: list[list[int]]) -> set[int]:
     """The members of those groups, taken in order, that still fit into the validation share."""
-    room = VALIDATION_SHARE * sum(sizes)
+    n_left = VALIDATION_SHARE * sum(sizes)
     held_out: set[int] = set()
     for group in groups:
         size = sum(sizes[index] for index in group)
-        if size <= room:
+        if size <= n_left:
             held_out.update(group)
-            room -= size
+            n_left -= size
     return held_out
 
 

@@ -9,7 +9,7 @@ A folder is written under a temporary name and renamed when it is whole.
 """
 
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,7 +63,7 @@ class Meta(pydantic.BaseModel):
 
 
 @dataclass(frozen=True)
-class Document:
+class EncodedDocument:
     """One document to be written."""
 
     tokens: np.ndarray
@@ -92,12 +92,11 @@ def read_token_folder(source: str, folder: Path) -> SplitTokens:
         **parts,
         vocab_size=meta.vocab_size,
         bytes_per_token=meta.bytes_per_token,
-        entropy_nats_per_token=None,
     )
 
 
 def write_token_folder(
-    folder: Path, documents: Iterable[Document], vocabulary: Vocabulary, name: str = ""
+    folder: Path, documents: Iterable[EncodedDocument], vocabulary: Vocabulary, name: str = ""
 ) -> bool:
     """Write documents as they come, in this order; False where the folder exists already.
 
@@ -185,7 +184,7 @@ class _PartWriter:
 
 
 def _write_into(
-    folder: Path, *, documents: Iterable[Document], vocabulary: Vocabulary, name: str
+    folder: Path, *, documents: Iterable[EncodedDocument], vocabulary: Vocabulary, name: str
 ) -> None:
     with (
         (folder / PARTS["train"]).open("xb") as train_file,
@@ -195,8 +194,9 @@ def _write_into(
         validation = _PartWriter(validation_file, vocabulary.size)
         for document in documents:
             part = validation if document.validates else train
-            for tokens in _terminated(document.tokens, vocabulary.separator_id):
-                part.add(tokens)
+            part.add(document.tokens)
+            if vocabulary.separator_id is not None:
+                part.add(np.array([vocabulary.separator_id]))
             part.n_bytes += document.n_bytes
     for part, file_name in ((train, PARTS["train"]), (validation, PARTS["validation"])):
         if not part.n_tokens:
@@ -212,9 +212,3 @@ def _write_into(
         separator_id=vocabulary.separator_id,
     )
     (folder / META).write_text(meta.model_dump_json(indent=1) + "\n")
-
-
-def _terminated(tokens: np.ndarray, separator_id: int | None) -> Iterator[np.ndarray]:
-    yield tokens
-    if separator_id is not None:
-        yield np.array([separator_id])

@@ -26,7 +26,7 @@ from sweeper.sweepfile.schema import AssumedCorpus, CorpusChoice, LoadedSweep, S
 from sweeper.trials.flops import BACKWARD_FACTOR, FlopsPerToken
 from sweeper.trials.ladder import ParameterGroups, parameter_groups, trunk_params
 from sweeper.trials.resources import Resources
-from sweeper.trials.text_options import Reading
+from sweeper.trials.text_options import TextOptions
 from sweeper.trials.trial import Data, Evaluation, Precision, Trial
 
 
@@ -41,7 +41,7 @@ class PlannedTrial:
     flops_per_token: FlopsPerToken
     source: str
     """Corpus as named in the sweep file."""
-    reading: Reading
+    reading: TextOptions
     resources: Resources
 
     @property

@@ -14,7 +14,7 @@ from sweeper.store.storage import StorePath
 from sweeper.trials.flops import FlopsPerToken
 from sweeper.trials.ladder import ParameterGroups
 from sweeper.trials.resources import BY_DEFAULT, Resources
-from sweeper.trials.text_options import AS_BYTES, Reading
+from sweeper.trials.text_options import AS_BYTES, TextOptions
 from sweeper.trials.trial import Trial
 
 Outcome = Literal["published", "diverged", "interrupted"]
@@ -54,7 +54,7 @@ class Assignment:
     n_threads: int
     """CPU threads of the worker. Sums differ in the last bit with their number."""
     device: Device
-    reading: Reading = AS_BYTES
+    reading: TextOptions = AS_BYTES
     resources: Resources = BY_DEFAULT
 
     @property

@@ -14,7 +14,7 @@ from sweeper.store.layout import Store
 from sweeper.trials.flops import FlopsPerToken
 from sweeper.trials.ladder import ParameterGroups
 from sweeper.trials.resources import BY_DEFAULT, Resources
-from sweeper.trials.text_options import AS_BYTES, Reading
+from sweeper.trials.text_options import AS_BYTES, TextOptions
 from sweeper.trials.trial import Trial, canonical, from_canonical
 
 PLAN_VERSION = 1
@@ -46,7 +46,7 @@ class StoredTrial:
     cells: tuple[StoredCell, ...]
     params: ParameterGroups
     flops_per_token: FlopsPerToken
-    reading: Reading = AS_BYTES
+    reading: TextOptions = AS_BYTES
     resources: Resources = BY_DEFAULT
 
 
@@ -116,6 +116,6 @@ def _trial(entry: dict[str, Any]) -> StoredTrial:
         cells=tuple(StoredCell(**cell) for cell in entry["cells"]),
         params=ParameterGroups(**entry["params"]),
         flops_per_token=FlopsPerToken(**entry["flops_per_token"]),
-        reading=Reading(**entry.get("reading", {})),  # plans were once of bytes alone
+        reading=TextOptions(**entry.get("reading", {})),  # plans were once of bytes alone
         resources=Resources(**entry.get("resources", {})),
     )

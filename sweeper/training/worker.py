@@ -36,7 +36,7 @@ from sweeper.training import distributed
 from sweeper.training.checkpoints import UNREADABLE, Checkpoints, CheckpointTimer
 from sweeper.training.distributed import Ranks
 from sweeper.training.trainer import Diverged, LogEntry, Trainer
-from sweeper.trials.text_options import Reading
+from sweeper.trials.text_options import TextOptions
 
 logger = logging.getLogger(__name__)
 
@@ -305,8 +305,8 @@ def _planned_corpus(assignment: Assignment) -> Corpus:
 
 
 @functools.lru_cache(maxsize=1)
-def _load_corpus_once(source: str, cache: Path, reading: Reading) -> Corpus:
-    return load_corpus(source, cache, reading)
+def _load_corpus_once(source: str, cache: Path, options: TextOptions) -> Corpus:
+    return load_corpus(source, cache, options)
 
 
 def _prepare_process(n_threads: int) -> None:

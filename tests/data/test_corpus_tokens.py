@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sweeper.data.corpus import load_corpus, train_batch, validation_sequences
-from sweeper.data.token_files import Document, Vocabulary, write_token_folder
+from sweeper.data.token_files import EncodedDocument, Vocabulary, write_token_folder
 from sweeper.data.tokens import BLOCK_TOKENS, N_BLOCKS, SplitTokens, fingerprint
 from sweeper.errors import DataError
 
@@ -31,8 +31,8 @@ def ids(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 300, n)
 
 
-def documents(n: int = 40) -> list[Document]:
-    return [Document(ids(50, seed), 120, seed % 10 == 0) for seed in range(n)]
+def documents(n: int = 40) -> list[EncodedDocument]:
+    return [EncodedDocument(ids(50, seed), 120, seed % 10 == 0) for seed in range(n)]
 
 
 def test_a_folder_is_read_as_it_lies(tmp_path: Path) -> None:
@@ -43,7 +43,6 @@ def test_a_folder_is_read_as_it_lies(tmp_path: Path) -> None:
     assert isinstance(corpus.train_tokens, np.memmap)
     assert not corpus.train_tokens.flags.writeable
     assert (corpus.vocab_size, corpus.bytes_per_token) == (300, 3.5)
-    assert corpus.entropy_nats_per_token is None
     assert not (tmp_path / "cache").exists()
 
 
@@ -54,7 +53,7 @@ def test_the_fingerprint_is_of_the_tokens_and_not_of_their_type_or_place(tmp_pat
         write_folder(tmp_path / "b", train, validation, dtype="uint32", tokenizer="other")
     )
     assert narrow.fingerprint == wide.fingerprint
-    in_memory = SplitTokens(train, validation, 300, 3.5, None)
+    in_memory = SplitTokens(train, validation, 300, 3.5)
     assert narrow.fingerprint == fingerprint(in_memory)
     other = load_corpus(write_folder(tmp_path / "c", train, validation, vocab_size=301))
     assert other.fingerprint != narrow.fingerprint
@@ -186,7 +185,7 @@ def test_a_folder_that_exists_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_later_of_two_writers_gives_way(tmp_path: Path) -> None:
-    def overtaken() -> Iterator[Document]:
+    def overtaken() -> Iterator[EncodedDocument]:
         assert write_token_folder(tmp_path / "t", documents(20), VOCABULARY)
         yield from documents(30)
 
@@ -196,21 +195,22 @@ def test_the_later_of_two_writers_gives_way(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    def failing() -> Iterator[Document]:
+    def failing() -> Iterator[EncodedDocument]:
         yield from documents(20)
         raise RuntimeError("the network is gone")
 
     with pytest.raises(RuntimeError, match="the network is gone"):
         write_token_folder(tmp_path / "t", failing(), VOCABULARY)
+    outside = EncodedDocument(np.array([5, 300]), 2, True)
     with pytest.raises(DataError, match=r"ids from 5 to 300; expected 0 to 299"):
-        write_token_folder(tmp_path / "t", [Document(np.array([5, 300]), 2, True)], VOCABULARY)
+        write_token_folder(tmp_path / "t", [outside], VOCABULARY)
     with pytest.raises(DataError, match=r"no tokens for validation.bin, from 51 in all"):
-        write_token_folder(tmp_path / "t", [Document(ids(50), 2, False)], VOCABULARY)
+        write_token_folder(tmp_path / "t", [EncodedDocument(ids(50), 2, False)], VOCABULARY)
     assert [*tmp_path.iterdir()] == []
 
 
 def test_documents_without_text_have_no_bytes_per_token(tmp_path: Path) -> None:
-    drawn = [Document(ids(50, seed), 0, seed == 0) for seed in range(3)]
+    drawn = [EncodedDocument(ids(50, seed), 0, seed == 0) for seed in range(3)]
     write_token_folder(tmp_path / "t", drawn, Vocabulary(300, "counts", None))
     corpus = load_corpus(f"tokens:{tmp_path / 't'}")
     assert corpus.bytes_per_token is None

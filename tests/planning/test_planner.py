@@ -41,7 +41,6 @@ def corpus(n_train: int = 10**8, n_validation: int = 10**6, fingerprint: str = "
         vocab_size=256,
         bytes_per_token=1.0,
         fingerprint=fingerprint,
-        entropy_nats_per_token=None,
     )
 
 

@@ -32,7 +32,7 @@ from sweeper.training import checkpoints, worker
 from sweeper.training.trainer import Trainer
 from sweeper.training.worker import run_trial
 from sweeper.trials.resources import Resources
-from sweeper.trials.text_options import Reading
+from sweeper.trials.text_options import TextOptions
 from sweeper.trials.trial import Data, Optimizer
 
 
@@ -354,8 +354,8 @@ def test_a_worker_reads_the_corpus_as_it_was_planned(tmp_path: Path) -> None:
     rows = [json.dumps({"body": f"document {i} " * 20}) for i in range(60)]
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(rows))
-    source, reading = f"path:{path}", Reading(text_column="body")
-    corpus = load_corpus(source, reading=reading)
+    source, reading = f"path:{path}", TextOptions(text_column="body")
+    corpus = load_corpus(source, options=reading)
     trial = trial_of()
     data = dataclasses.replace(
         trial.data, fingerprint=corpus.fingerprint, vocab_size=corpus.vocab_size
