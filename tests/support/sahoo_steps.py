@@ -33,8 +33,8 @@ FORWARD_FLOPS = {
     "sahoo-2121M": 6.8054e12,
 }
 """Forward pass over one sequence of 2,048 tokens, as published in its repository: the result of a
-counter, rounded to five or six digits. Projections, MLPs and head, without the products of attention,
-plus 0.05 to 0.3 % for norms and the like."""
+counter, rounded to five or six digits. Projections, MLPs and head, without the products of
+attention, plus 0.05 to 0.3 % for norms and the like."""
 
 
 def sahoo_steps(name: str, budget_flops: float) -> int:
