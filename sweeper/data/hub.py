@@ -17,7 +17,7 @@ from typing import Any
 from sweeper.data.documents import no_column, no_text
 from sweeper.data.split import normalised
 from sweeper.data.text_files import is_text
-from sweeper.data.token_files import EncodedDocument, Vocabulary, write_token_folder
+from sweeper.data.token_files import EncodedDocument, write_token_folder
 from sweeper.data.tokenizer import Tokenizer, batches
 from sweeper.data.tokens import VALIDATION_SHARE
 from sweeper.errors import DataError, MissingPackage, UnavailableData
@@ -110,9 +110,8 @@ def write_texts(
     Returns False where the folder exists already. `name` is what errors call the corpus. Raises
     DataError where one side of the split would be empty.
     """
-    vocabulary = Vocabulary(tokenizer.vocab_size, tokenizer.name, tokenizer.separator_id)
-    documents = _capped(name, _documents(name, texts, tokenizer), vocabulary, max_tokens)
-    return write_token_folder(folder, documents, vocabulary, name=name)
+    documents = _capped(name, _documents(name, texts, tokenizer), tokenizer, max_tokens)
+    return write_token_folder(folder, documents, tokenizer, name=name)
 
 
 def validates(text: bytes) -> bool:
@@ -145,12 +144,12 @@ def _contents(name: str, texts: Iterable[str]) -> Iterator[bytes]:
 
 
 def _capped(
-    name: str, documents: Iterable[EncodedDocument], vocabulary: Vocabulary, max_tokens: int
+    name: str, documents: Iterable[EncodedDocument], tokenizer: Tokenizer, max_tokens: int
 ) -> Iterator[EncodedDocument]:
     """Documents up to the one that would exceed the cap."""
     n_tokens = 0
     for document in documents:
-        n_tokens += len(document.tokens) + (vocabulary.separator_id is not None)
+        n_tokens += len(document.tokens) + (tokenizer.separator_id is not None)
         if n_tokens > max_tokens:
             logger.warning("%s: read no further than max_tokens, %d tokens", name, max_tokens)
             return

@@ -45,7 +45,7 @@ class FoundSource:
     """A source that exists, not yet read."""
 
     key: str
-    """Changes whenever options would give other tokens; may also change when it would not."""
+    """Changes whenever loading would give other tokens; may also change when it would not."""
     load: Callable[[Path | None], tuple[SplitTokens, str]]
     """The tokens and their fingerprint, kept in a cache folder where one is given."""
 
@@ -60,13 +60,17 @@ def find_source(source: str, options: TextOptions = AS_BYTES) -> FoundSource:
     if kind == "path":
         return _text(source, _path(source, rest, "a text file or folder"), ANY_TEXT, options)
     if kind == "tokens":
-        return _tokens(source, _path(source, rest, "a folder of tokens"))
+        folder = _path(source, rest, "a folder of tokens")
+        return FoundSource(_key(str(folder.resolve())), lambda _cache: _mapped(source, folder))
     if source.startswith("synthetic:"):
         synthetic = parse_synthetic(source)
         return _in_memory(_key(repr(synthetic)), partial(generate, synthetic))
     if kind == "hf":
         return _streamed(source, parse_hub(source), options)
-    raise DataError(f"corpus {source!r}: unknown source{_hint(source)}; expected {SOURCES}")
+    hint = did_you_mean(source, _KNOWN)
+    if ("/" in source or "." in source) and Path(source).exists():
+        hint = f" (did you mean 'path:{source}'?)"
+    raise DataError(f"corpus {source!r}: unknown source{hint}; expected {SOURCES}")
 
 
 def _text(source: str, root: Path, rule: FileRule, options: TextOptions) -> FoundSource:
@@ -83,13 +87,6 @@ def _text(source: str, root: Path, rule: FileRule, options: TextOptions) -> Foun
     stamps = [f"{file.name} {file.size_bytes} {file.mtime_ns} {file.ctime_ns}" for file in files]
     key = _key(str(root.resolve()), *stamps, *how)
     return _in_memory(key, partial(_read, source, files, options))
-
-
-def _tokens(source: str, folder: Path) -> FoundSource:
-    def load(_: Path | None) -> tuple[SplitTokens, str]:  # there is nothing to keep
-        return _mapped(source, folder)
-
-    return FoundSource(_key(str(folder.resolve())), load)
 
 
 def _streamed(source: str, dataset: HubDataset, options: TextOptions) -> FoundSource:
@@ -167,9 +164,3 @@ def _path(source: str, text: str, wanted: str) -> Path:
         raise DataError(
             f"corpus {source!r}: {error}; expected a user after '~': write the whole path"
         ) from error
-
-
-def _hint(source: str) -> str:
-    if ("/" in source or "." in source) and Path(source).exists():
-        return f" (did you mean 'path:{source}'?)"
-    return did_you_mean(source, _KNOWN)

@@ -65,7 +65,7 @@ class ByteTokenizer:
 
     name: str = BYTES
     vocab_size: int = 256
-    separator_id: int = SEPARATOR[0]
+    separator_id: int | None = SEPARATOR[0]
 
     def encode(self, texts: Sequence[bytes]) -> list[np.ndarray]:
         """The bytes of each text, as read-only views of it."""

@@ -130,11 +130,11 @@ class AbstractMixing(AbstractDiffusion):
     def posterior(self, x_theta_BLV: Tensor, z_BL: Tensor, t_B: Tensor, s_B: Tensor) -> Tensor:
         """q(z_s | z_t, x_theta) over all input ids E for a level s < t, (B, L, E).
 
-        q_s(z_s | x_theta) q(z_t | z_s) / q_t(z_t | x_theta), where z_t keeps z_s with probability
-        alpha_t / alpha_s. Where z_t is impossible under x_theta (cut by a nucleus, and no noise
-        that could have made it), it stays.
+        q_s(z_s | x_theta) q(z_t | z_s) / q_t(z_t | x_theta). Where z_t is impossible under x_theta
+        (cut by a nucleus, and no noise that could have made it), it stays.
         """
         t_BL, s_BL = per_token(t_B, z_BL), per_token(s_B, z_BL)
+        # alpha_t / alpha_s: z_t keeps z_s
         stays_BL = (1 - t_BL) / (1 - s_BL)
         # q(z_t | z_s) = stays · 1[z_t = z_s] + added(z_t), added = noise_t − stays · noise_s
         noise_BL, earlier_noise_BL = (self._log_noise(z_BL, level).exp() for level in (t_BL, s_BL))

@@ -1,8 +1,6 @@
 """What a family is: how tokens are corrupted, trained on, scored and sampled.
 
-A family is one module of this folder holding a frozen dataclass `Family`; its file name is its
-registered name and its fields after `vocab_size` are its options. It never touches a network: it
-calls a *denoiser*, and declares in `needs` what that denoiser must offer.
+A family never touches a network: it calls a *denoiser*, and `needs` says what that must offer.
 
 Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens), X token weights.
 """
@@ -33,9 +31,9 @@ class Denoiser(Protocol):
     ) -> Tensor:
         """Float logits (B, L, V) from input ids (B, L) and noise levels, (B,) or (B, L).
 
-        `positions_BL`: where each input stands in the sequence, repeats allowed (default: as they
-        come, 0 … L − 1). `visible_BLL`, (L, L) or (B, L, L): which input (row) reads which
-        (column), in place of the declared attention pattern; each reads at least itself.
+        `positions_BL`: where each input stands in the sequence (default: 0 … L − 1).
+        `visible_BLL`, (L, L) or (B, L, L): which input (row) reads which (column), in place of the
+        declared attention pattern; each reads at least itself.
         """
 
 
@@ -104,8 +102,8 @@ class SamplingPlan:
     n_sequences: int
     seq_len: int
     n_steps: int
-    """Denoising steps. The denoiser is called at most as often, and once more for each token that
-    is predicted from those before it: all tokens of `ar`, those `esolm` leaves for the end."""
+    """Denoising steps. The denoiser is called at most as often, and once for each token that is
+    predicted from those before it: all of `ar`, those `esolm` leaves for the end."""
     sampler: str = "ancestral"
     """One of the family's `samplers`."""
     temperature: float = 1.0
@@ -113,8 +111,8 @@ class SamplingPlan:
     top_p: float = 1.0
     """Nucleus: the mass of most probable tokens that x_theta keeps."""
     keeps_cache: bool = True
-    """Whether causal families keep keys and values of what they have read, where the denoiser
-    can; the samples are the same without, at the cost of reading everything in each step."""
+    """Whether causal families use the denoiser's key-value cache, where it has one; the samples
+    are the same without."""
 
     def __post_init__(self) -> None:
         if min(self.n_sequences, self.seq_len, self.n_steps) < 1:
@@ -149,11 +147,7 @@ Sampler = Callable[[Denoiser, SamplingPlan, torch.Generator], Samples]
 
 @dataclass(frozen=True)
 class AbstractFamily(abc.ABC):
-    """Interface of all families.
-
-    Random draws are made on the generator's device and then moved to the data's, so a CPU
-    generator gives the same noise to every accelerator.
-    """
+    """Interface of all families; fields after `vocab_size` are the options of one."""
 
     vocab_size: int
 
@@ -174,11 +168,10 @@ class AbstractFamily(abc.ABC):
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
-        """An unbiased draw of the bound on −log p(x0).
+        """An unbiased draw of the bound on −log p(x0), from one call of the denoiser.
 
         `t_B` in (0, 1) comes from the evaluator's stratified grid; averaged over t ~ U(0, 1) and
-        the corruption, the mean over L bounds the negative log-likelihood per token. Exact for a
-        family without t. Costs one call of the denoiser; float32 or wider.
+        the corruption, the mean over L bounds the negative log-likelihood per token.
         """
 
     @property
@@ -251,16 +244,14 @@ class AbstractDiffusion(AbstractFamily):
 
 
 def stratified(n: int, rng: torch.Generator) -> Tensor:
-    """n points, one uniform draw in each interval [i/n, (i+1)/n), shape (n,), float32.
-
-    The low-discrepancy sampler of arXiv 2406.07524: the mean over a batch varies far less than
-    over independent draws.
-    """
+    """n points, one uniform draw in each interval [i/n, (i+1)/n), shape (n,), float32."""
+    # The low-discrepancy sampler of arXiv 2406.07524: its mean varies less than that of n draws.
     return (torch.arange(n, device=rng.device) + uniform_draws((n,), rng)) / n
 
 
 def uniform_draws(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     """Uniform draws in [0, 1), float32, on the generator's device."""
+    # To be moved to the data's: a CPU generator gives the same noise to every accelerator.
     return torch.rand(shape, generator=rng, device=rng.device)
 
 

@@ -7,11 +7,10 @@
 alpha_0 = 1 leaves only the second, diffusion term: masked diffusion with causal attention.
 alpha_0 = 0 leaves only the first, sequential one: autoregression.
 
-The network is causal over an order of its own, so what it has read can be cached in generation.
-For the diffusion term it reads the clean tokens, then the masked ones, each in random order. For
-the sequential term it reads the clean tokens in random order, then the masked ones from left to
-right, as a doubled sequence [z_0 ; x]: a token of the first half sees itself and those tokens of
-the second half that come before it.
+The network is causal over an order of its own, so keys and values can be cached in generation. For
+the diffusion term it reads the clean tokens, then the masked ones, each in random order. For the
+sequential term it reads the clean tokens in random order, then the masked ones from left to right,
+as a doubled sequence [z_0 ; x].
 """
 
 import math
@@ -66,11 +65,8 @@ class Family(AbstractFamily):
 
     @property
     def needs(self) -> Needs:
-        return Needs(
-            attention="causal",
-            extra_input_ids=1,
-            doubled_share=1 - self.diffusion_share,
-        )
+        doubled_share = 1 - self.diffusion_share
+        return Needs(attention="causal", extra_input_ids=1, doubled_share=doubled_share)
 
     @property
     def diffusion_share(self) -> float:
@@ -106,15 +102,11 @@ class Family(AbstractFamily):
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
-        """The diffusion term on the grid below alpha_0, the sequential term above.
-
-        With m the masked share, the diffusion term is the integral of 1/m over m from 1 − alpha_0
-        to 1. Its grid is even in r = sqrt(m), because the variance grows like 1/m.
-        """
+        """The diffusion term on the grid below alpha_0, the sequential term above."""
         u_B, lowest = t_B.to(x0_BL.device), math.sqrt(1 - self.alpha_0)
         is_sequential_B = u_B >= self.alpha_0
-        # alpha_0 = (1 − lowest)(1 + lowest), so u in [0, alpha_0] gives r in [lowest, 1], and
-        # dm/du = 2r / (1 + lowest) is the weight.
+        # The diffusion term is the integral of 1/m over the masked share m, 1 − alpha_0 to 1. The
+        # grid is even in r = sqrt(m): the variance grows like 1/m. dm/du = 2r / (1 + lowest).
         root_B = (lowest + u_B / (1 + lowest)).clamp(min=1e-6)  # at 0 the density is 0 / 0
         weight_B = torch.where(is_sequential_B, 1.0, 2 * root_B / (1 + lowest))
         m_B = torch.where(is_sequential_B, 1 - self.alpha_0, root_B.square())
@@ -133,8 +125,7 @@ class Family(AbstractFamily):
         return torch.where(u_BL < per_token(m_B, x0_BL), self.vocab_size, x0_BL)
 
     def _order(self, zt_BL: Tensor, is_sequential_B: Tensor, rng: torch.Generator) -> Tensor:
-        """Positions as the network reads them: clean ones first, in random order, then the masked
-        ones, in random order or, for the sequential term, from left to right."""
+        """Positions as the network reads them: clean ones first, then masked ones."""
         random_BL = uniform_draws(tuple(zt_BL.shape), rng).to(zt_BL.device)
         ascending_L = torch.linspace(0, 1, zt_BL.shape[1], device=zt_BL.device)
         masked_BL = torch.where(is_sequential_B[:, None], ascending_L, random_BL)

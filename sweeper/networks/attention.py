@@ -95,12 +95,6 @@ def by_head(x_BNnD: Tensor, n_heads: int) -> Tensor:
     return x_BNnD.reshape(B, N, n * n_heads, D // n_heads).transpose(1, 2)
 
 
-def causal_visibility(n_new: int, n_kept: int, device: torch.device) -> Tensor:
-    """(N, M): each new input reads all kept ones, the new ones before it, and itself."""
-    every_NM = torch.ones(n_new, n_kept + n_new, dtype=torch.bool, device=device)
-    return every_NM.tril(n_kept)
-
-
 def visibility_bias(visible_BNM: Tensor, dtype: torch.dtype) -> Tensor:
     """Zero where an input (row) may read another (column), −inf elsewhere; one for all heads.
 

@@ -20,7 +20,6 @@ from sweeper.networks import dit, gidd
 from sweeper.networks.attention import (
     AttentionContext,
     KVCache,
-    causal_visibility,
     rotary_angles,
     visibility_bias,
 )
@@ -118,8 +117,9 @@ class Backbone(nn.Module):
         if positions_BN is None:
             positions_BN = torch.arange(n_kept, n_kept + n_new, device=z_BN.device)
         is_causal = visible_BNM is None and self.is_causal
-        if is_causal:
-            visible_BNM = causal_visibility(n_new, n_kept, z_BN.device)
+        if is_causal:  # all cached inputs, the new ones before it, and itself
+            every_NM = torch.ones(n_new, n_kept + n_new, dtype=torch.bool, device=z_BN.device)
+            visible_BNM = every_NM.tril(n_kept)
         bias_BHNM = None
         if visible_BNM is not None:
             bias_BHNM = visibility_bias(visible_BNM, self.embedding.dtype)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from sweeper.data.corpus import load_corpus, train_batch, validation_sequences
-from sweeper.data.token_files import EncodedDocument, Vocabulary, write_token_folder
+from sweeper.data.token_files import EncodedDocument, write_token_folder
+from sweeper.data.tokenizer import ByteTokenizer
 from sweeper.data.tokens import BLOCK_TOKENS, N_BLOCKS, SplitTokens, fingerprint
 from sweeper.errors import DataError
 
-VOCABULARY = Vocabulary(size=300, tokenizer="test", separator_id=299)
+TOKENIZER = ByteTokenizer("test", vocab_size=300, separator_id=299)
 META = {"vocab_size": 300, "dtype": "uint16", "tokenizer": "test", "bytes_per_token": 3.5}
 
 
@@ -167,7 +168,7 @@ def test_every_defect_is_refused(
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    assert write_token_folder(tmp_path / "made" / "t", documents(), VOCABULARY)
+    assert write_token_folder(tmp_path / "made" / "t", documents(), TOKENIZER)
     corpus = load_corpus(f"tokens:{tmp_path / 'made' / 't'}")
     kept = [np.append(one.tokens, 299) for one in documents() if not one.validates]
     held_out = [np.append(one.tokens, 299) for one in documents() if one.validates]
@@ -178,18 +179,18 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_exists_is_kept(tmp_path: Path) -> None:
-    assert write_token_folder(tmp_path / "t", documents(20), VOCABULARY)
+    assert write_token_folder(tmp_path / "t", documents(20), TOKENIZER)
     before = load_corpus(f"tokens:{tmp_path / 't'}").fingerprint
-    assert not write_token_folder(tmp_path / "t", documents(30), VOCABULARY)
+    assert not write_token_folder(tmp_path / "t", documents(30), TOKENIZER)
     assert load_corpus(f"tokens:{tmp_path / 't'}").fingerprint == before
 
 
 def test_the_later_of_two_writers_gives_way(tmp_path: Path) -> None:
     def overtaken() -> Iterator[EncodedDocument]:
-        assert write_token_folder(tmp_path / "t", documents(20), VOCABULARY)
+        assert write_token_folder(tmp_path / "t", documents(20), TOKENIZER)
         yield from documents(30)
 
-    assert not write_token_folder(tmp_path / "t", overtaken(), VOCABULARY)
+    assert not write_token_folder(tmp_path / "t", overtaken(), TOKENIZER)
     assert len(load_corpus(f"tokens:{tmp_path / 't'}").train_tokens) == 18 * 51
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
@@ -200,18 +201,18 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
         raise RuntimeError("the network is gone")
 
     with pytest.raises(RuntimeError, match="the network is gone"):
-        write_token_folder(tmp_path / "t", failing(), VOCABULARY)
+        write_token_folder(tmp_path / "t", failing(), TOKENIZER)
     outside = EncodedDocument(np.array([5, 300]), 2, True)
     with pytest.raises(DataError, match=r"ids from 5 to 300; expected 0 to 299"):
-        write_token_folder(tmp_path / "t", [outside], VOCABULARY)
+        write_token_folder(tmp_path / "t", [outside], TOKENIZER)
     with pytest.raises(DataError, match=r"no tokens for validation.bin, from 51 in all"):
-        write_token_folder(tmp_path / "t", [EncodedDocument(ids(50), 2, False)], VOCABULARY)
+        write_token_folder(tmp_path / "t", [EncodedDocument(ids(50), 2, False)], TOKENIZER)
     assert [*tmp_path.iterdir()] == []
 
 
 def test_documents_without_text_have_no_bytes_per_token(tmp_path: Path) -> None:
     drawn = [EncodedDocument(ids(50, seed), 0, seed == 0) for seed in range(3)]
-    write_token_folder(tmp_path / "t", drawn, Vocabulary(300, "counts", None))
+    write_token_folder(tmp_path / "t", drawn, ByteTokenizer("counts", 300, None))
     corpus = load_corpus(f"tokens:{tmp_path / 't'}")
     assert corpus.bytes_per_token is None
     assert len(corpus.train_tokens) == 100
