@@ -18,7 +18,7 @@ from sweeper.store.storage import StorePath
 from sweeper.trials.text_options import AS_BYTES, TextOptions
 
 CACHE = ".corpora"
-"""Folder beside the sweeps' results where tokens are kept between runs."""
+"""Folder next to the sweeps' results where tokens are kept between runs."""
 
 MAX_SORTED_CHUNKS = 2**24
 """Of more chunks, the order is computed where it is needed: sorting a billion takes 20 GB."""

@@ -152,10 +152,12 @@ def _key(*parts: str) -> str:
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=10).hexdigest()
 
 
-def _path(source: str, text: str, wanted: str) -> Path:
+def _path(source: str, text: str, expected: str) -> Path:
     if not text:
         kind = source.partition(":")[0]
-        raise DataError(f"corpus {source!r}: no path; expected {wanted}, such as {kind}:data/books")
+        raise DataError(
+            f"corpus {source!r}: no path; expected {expected}, such as {kind}:data/books"
+        )
     if "\0" in text:
         raise DataError(f"corpus {source!r}: a path cannot hold a zero byte: remove it")
     try:

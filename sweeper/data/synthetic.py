@@ -171,8 +171,10 @@ def _parameter(source: str, pair: str) -> tuple[str, int | float]:
     try:
         return name, int(text) if known[name] is int else float(text)
     except ValueError as error:
-        wanted = "a whole number such as 2000000" if known[name] is int else "a number such as 0.3"
-        raise DataError(f"corpus {source!r}: {name} is {text!r}, expected {wanted}") from error
+        expected = (
+            "a whole number such as 2000000" if known[name] is int else "a number such as 0.3"
+        )
+        raise DataError(f"corpus {source!r}: {name} is {text!r}, expected {expected}") from error
 
 
 def _require(name: str, value: float, least: float, most: float) -> None:

@@ -57,7 +57,7 @@ def stdlib_folder() -> Path:
 
 
 def installed_folder() -> Path:
-    """The packages installed beside the running interpreter."""
+    """The packages installed for the running interpreter."""
     return Path(sysconfig.get_path("purelib"))
 
 
@@ -71,9 +71,9 @@ def list_files(source: str, root: Path, rule: FileRule) -> list[ListedFile]:
             "expected a readable text file or folder: check the path and its permissions"
         ) from error
     if not files:
-        wanted = f"{rule.suffix} file" if rule.suffix else "file"
+        expected = f"{rule.suffix} file" if rule.suffix else "file"
         raise DataError(
-            f"corpus {source!r}: no {wanted} at {_quoted(root)}; "
+            f"corpus {source!r}: no {expected} at {_quoted(root)}; "
             "expected at least one: name a text file or a folder that holds some"
         )
     _refuse_containers(source, files)

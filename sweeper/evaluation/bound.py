@@ -26,7 +26,7 @@ EVAL_BATCH_SEQUENCES = 64
 """Sequences scored at a time. Fixed, because the noise is drawn per batch."""
 
 N_PREFIX_LENGTHS = 8
-"""Lengths of prefix that sequences are dealt to; fewer, if some would get less than two."""
+"""Lengths of prefix that share the sequences; fewer, if some would get less than two."""
 
 POPULATION_TOKENS = 2**22
 """Validation tokens, spread evenly, over which n-gram NLLs are averaged: all, if there are no more.
@@ -111,7 +111,7 @@ class _Scores:
 
 
 def validation_set(corpus: Corpus, *, seq_len: int, n_sequences: int) -> ValidationSet:
-    """The same sequences for every trial, measured against all of the validation text."""
+    """The same sequences for every trial, which represent all of the validation text."""
     n_chunks = len(corpus.validation_tokens) // seq_len
     n_population = min(n_chunks, max(n_sequences, POPULATION_TOKENS // seq_len))
     ngrams = count_ngrams(corpus)

@@ -64,7 +64,7 @@ class Needs:
     extra_input_ids: int
     """Input ids beyond the vocabulary, from id V on: a mask (diffusion) or a start token (AR)."""
     time_conditioning: bool = False
-    """Whether the network is told the noise level, if it can be; else it reads level 0."""
+    """Whether the noise level conditions the network, if it can; else the network reads level 0."""
     doubled_share: float = 0.0
     """Share of training sequences that the network reads at twice their length."""
 

@@ -66,7 +66,7 @@ class Family(AbstractDiffusion):
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
-        """The bound as an average over the number n of masked tokens; the denoiser is told n/L.
+        """The bound as an average over the number n of masked tokens, at the noise level n/L.
 
         n is the ceiling of t² L, which has probability P(n) = (sqrt(n) − sqrt(n − 1)) / sqrt(L),
         and is weighted by 1 / (L P(n)), because few masked tokens make a noisy mean.

@@ -5,8 +5,8 @@
     modulate(x) = x (1 + scale) + shift
 
 Shifts, scales and gates of each layer are linear in c and start at zero, so every block starts as
-the identity. Rotary positions, a GELU MLP, a head with bias. Every family has this conditioning;
-one that is told no noise level reads sigma = 0, a learned constant.
+the identity. Rotary positions, a GELU MLP, a head with bias. Families without time conditioning
+read sigma = 0: c is a learned constant.
 
 Shapes: B batch, N new inputs, M inputs read, D width, H heads, K channels of a head, C channels of
 the condition.
@@ -26,7 +26,7 @@ from sweeper.trials.ladder import DIT_CONDITION_WIDTH, DIT_LEVEL_FEATURES, Rung
 NORM_EPSILON = 1e-5
 LEVEL_FREQUENCY_BASE = 10_000.0
 ALPHA_MIN = 1e-3
-"""Least alpha_t that a network is told of: sigma stays below 6.9, its range in training."""
+"""Least alpha_t that a network reads: sigma stays below 6.9, its range in training."""
 
 
 class Linear(nn.Module):

@@ -148,7 +148,7 @@ class CheckpointTimer:
 
 
 def _write(path: Path, contents: dict[str, Any]) -> None:
-    # Through a file of Python's, which says why it cannot be written; torch's own does not.
+    # Python's own file raises an OSError that gives the reason; torch's does not.
     with path.open("xb") as file:
         torch.save(contents, file)
 
