@@ -4,7 +4,6 @@ import logging
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -43,14 +42,6 @@ UNREADABLE = (
 _PATTERN = "step-*.pt"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint that could be read."""
-
-    step: int
-    contents: dict[str, Any]
-
-
 class Checkpoints:
     """The checkpoints of one trial, as one attempt at it sees them."""
 
@@ -59,8 +50,8 @@ class Checkpoints:
         self._skipped: set[StorePath] = set()
         """Files that this attempt could not use; deleted once there is a better one."""
 
-    def newest_first(self) -> Iterator[Checkpoint]:
-        """All that can be read; warns of the others."""
+    def newest_first(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Steps and contents of all that can be read; warns of the others."""
         for path in reversed(self._paths()):
             try:
                 contents = _read(path)
@@ -69,7 +60,7 @@ class Checkpoints:
             except UNREADABLE as error:
                 self.skip(_step(path), f"it is unreadable ({type(error).__name__}: {error})")
             else:
-                yield Checkpoint(_step(path), contents)
+                yield _step(path), contents
 
     def skip(self, step: int, reason: str) -> None:
         """Do not use the checkpoint of a step."""

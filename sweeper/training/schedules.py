@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the share of its peak rate that a step trains at. Pure.
+"""Learning-rate schedules: the share of its peak rate that a step trains at.
 
 Steps are counted from 1: a run of S steps takes 1 … S. The studies count from 0; their step s is
 our s + 1. No update is wasted on a rate of zero: warmup ends at the peak with step W, and a

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -36,12 +35,14 @@ from sweeper.training import distributed
 from sweeper.training.checkpoints import UNREADABLE, Checkpoints, CheckpointTimer
 from sweeper.training.distributed import Ranks
 from sweeper.training.trainer import Diverged, LogEntry, Trainer
-from sweeper.trials.text_options import TextOptions
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_STEPS = 25
 """Steps whose mean loss makes one row."""
+
+_load_corpus = functools.lru_cache(maxsize=1)(load_corpus)
+"""Trials of a process follow each other, mostly on the same corpus."""
 
 
 @dataclass
@@ -73,22 +74,23 @@ def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     device of a rank is the current one. Raises DataError when the corpus is not the one that was
     planned.
     """
-    _prepare_process(assignment.n_threads)
-    corpus = _planned_corpus(assignment)
-    attempt = _Attempt(assignment, corpus, stop, distributed.current())
+    torch.set_num_threads(assignment.n_threads)
+    # Gradients that underflow are slow to multiply: up to 3 ms of a 10 ms step under the profiler.
+    torch.set_flush_denormal(True)
+    worker = _Worker(assignment, _planned_corpus(assignment), stop, distributed.current())
     try:
-        attempt.train()
+        worker.train()
     except Stopped:
         return "interrupted"
     except Diverged as divergence:
-        attempt.publish("diverged", str(divergence))
+        worker.publish("diverged", str(divergence))
         return "diverged"
-    attempt.publish("done")
+    worker.publish("done")
     return "published"
 
 
-class _Attempt:
-    """A trial between its checkpoint and its publication; only the first rank reads and writes."""
+class _Worker:
+    """One attempt, from its checkpoint to its record; only the first rank reads and writes."""
 
     def __init__(
         self, assignment: Assignment, corpus: Corpus, stop: StopRequested, ranks: Ranks
@@ -233,15 +235,14 @@ class _Attempt:
 
     def usable_checkpoint(self) -> tuple[dict[str, Any], Measured] | None:
         """State of the trainer, and what this trial had measured."""
-        for checkpoint in self.checkpoints.newest_first():
+        for step, contents in self.checkpoints.newest_first():
             try:
-                state = checkpoint.contents["trainer"]
+                state = contents["trainer"]
                 self.trainer.check(state)
-                return state, self._measured_until(
-                    state["step"], _measured_from(checkpoint.contents["measured"])
-                )
+                measured = _measured_from(contents["measured"])
+                return state, self._measured_until(state["step"], measured)
             except UNREADABLE as error:
-                self.checkpoints.skip(checkpoint.step, str(error) or type(error).__name__)
+                self.checkpoints.skip(step, str(error) or type(error).__name__)
         return None
 
     def _measured_until(self, step: int, measured: Measured) -> Measured:
@@ -293,7 +294,7 @@ def _measured_from(fields: dict[str, Any]) -> Measured:
 
 def _planned_corpus(assignment: Assignment) -> Corpus:
     cache = cache_beside(assignment.store_folder.parent)
-    corpus = _load_corpus_once(assignment.source, cache, assignment.reading)
+    corpus = _load_corpus(assignment.source, cache, assignment.reading)
     planned = assignment.trial.data.fingerprint
     if corpus.fingerprint != planned:
         raise DataError(
@@ -302,14 +303,3 @@ def _planned_corpus(assignment: Assignment) -> Corpus:
             "run the sweep again to plan anew"
         )
     return corpus
-
-
-@functools.lru_cache(maxsize=1)
-def _load_corpus_once(source: str, cache: Path, options: TextOptions) -> Corpus:
-    return load_corpus(source, cache, options)
-
-
-def _prepare_process(n_threads: int) -> None:
-    torch.set_num_threads(n_threads)
-    # Gradients that underflow are slow to multiply: up to 3 ms of a 10 ms step under the profiler.
-    torch.set_flush_denormal(True)
