@@ -50,8 +50,8 @@ MUTANTS = [
     Mutant(
         "esolm: diffusion term not weighted by alpha_0",
         "families/esolm",
-        "weight_B1 = self.alpha_0 / per_token(",
-        "weight_B1 = 1 / per_token(",
+        "weight_B = self.alpha_0 / self._masked_share(",
+        "weight_B = 1 / self._masked_share(",
         "test_families_esolm",
     ),
     # Signs.
@@ -83,8 +83,8 @@ MUTANTS = [
     Mutant(
         "ar: input not shifted",
         "families/ar",
-        "return torch.cat([start_B1, x0_BL[:, :-1]], dim=1)",
-        "return x0_BL",
+        "shifted_BL = torch.cat([start_B1, x0_BL[:, :-1]], dim=1)",
+        "shifted_BL = x0_BL",
     ),
     Mutant(
         "esolm: a masked token reads its own answer",

@@ -52,7 +52,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         "test_families_esolm::test_samplers_reproduce_a_tiny_joint",
     ),
     "T19": (
-        "test_denoiser::test_cached_and_uncached_samplers_draw_the_same_tokens_from_fewer_inputs",
+        "test_kv_cache::test_cached_and_uncached_samplers_draw_the_same_tokens_from_fewer_inputs",
     ),
     "T20": (
         "test_backbone::test_logits_ignore_tokens_later_in_the_order",

@@ -1,8 +1,7 @@
 """Keep the tokens of a source on disk, as memory maps that workers of one machine share.
 
-An entry is `KEY.train.npy`, `KEY.validation.npy` and, written last, `KEY.json`. What is read back
-must have the fingerprint that was stored, otherwise it is built again. Entries of
-files that have changed since stay until someone deletes the folder, which is always safe.
+An entry is `KEY.train.npy`, `KEY.validation.npy` and, written last, `KEY.json`. Entries of files
+that have changed since stay until someone deletes the folder, which is always safe.
 """
 
 import logging
@@ -22,7 +21,10 @@ _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError)
 
 
 def cached(folder: Path, key: str, build: Callable[[], SplitTokens]) -> tuple[SplitTokens, str]:
-    """The tokens kept under `key`, or those that `build` makes, and their fingerprint."""
+    """The tokens kept under `key`, or those that `build` makes, and their fingerprint.
+
+    An entry whose tokens do not have the stored fingerprint is built again.
+    """
     entry = folder / f"{key}.json"
     if entry.exists():
         try:
@@ -46,7 +48,6 @@ def _load(folder: Path, key: str) -> tuple[SplitTokens, str]:
         validation=np.load(folder / f"{key}.validation.npy", mmap_mode="r"),
         vocab_size=facts["vocab_size"],
         bytes_per_token=facts["bytes_per_token"],
-        entropy_nats_per_token=facts["entropy_nats_per_token"],
     )
     digest = fingerprint(tokens)
     if digest != facts["fingerprint"]:
@@ -59,7 +60,6 @@ def _store(folder: Path, key: str, tokens: SplitTokens, digest: str) -> None:
         "fingerprint": digest,
         "vocab_size": tokens.vocab_size,
         "bytes_per_token": tokens.bytes_per_token,
-        "entropy_nats_per_token": tokens.entropy_nats_per_token,
     }
     files.replace_with(folder / f"{key}.train.npy", partial(_save, tokens.train))
     files.replace_with(folder / f"{key}.validation.npy", partial(_save, tokens.validation))

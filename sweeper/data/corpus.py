@@ -1,7 +1,7 @@
 """Corpora: tokens to train on, tokens to validate on, and the order in which they are read.
 
-Reading needs no loader state: a batch is a function of (corpus, seed, step), and the validation
-sequences are a function of the corpus. How tokens are found and split is in `sweeper/corpora/`.
+There is no loader state: a batch is a function of (corpus, seed, step), and the validation
+sequences are a function of the corpus.
 """
 
 import os
@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from sweeper.data.sources import find_source
+from sweeper.data.tokens import HASH_MULTIPLIER
 from sweeper.errors import DataError
 from sweeper.store.storage import StorePath
-from sweeper.trials.text_options import AS_BYTES, Reading
+from sweeper.trials.text_options import AS_BYTES, TextOptions
 
 CACHE = ".corpora"
-"""Folder beside the sweeps' results where tokens are kept between runs."""
+"""Folder next to the sweeps' results where tokens are kept between runs."""
 
 MAX_SORTED_CHUNKS = 2**24
 """Of more chunks, the order is computed where it is needed: sorting a billion takes 20 GB."""
 
 _N_ROUNDS = 8
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
 
 _DATA_ORDER = 0x0DA7A
 """Separates the stream of the data order from other uses of the same seed."""
@@ -44,19 +44,17 @@ class Corpus:
     """Bytes of text per token; None where there is no text."""
     fingerprint: str
     """Hex digest of the tokens (of a sample, where they are many) and the vocabulary alone."""
-    entropy_nats_per_token: float | None
-    """Known entropy rate of a synthetic source."""
 
 
 def load_corpus(
-    source: str, cache_folder: Path | None = None, reading: Reading = AS_BYTES
+    source: str, cache_folder: Path | None = None, options: TextOptions = AS_BYTES
 ) -> Corpus:
     """The corpus a sweep file names, kept in `cache_folder` where one is given.
 
     Raises DataError where the source is unknown, missing, unreadable or not text, and
     MissingPackage where reading it takes a package that is not installed.
     """
-    tokens, digest = find_source(source, reading).load(cache_folder)
+    tokens, digest = find_source(source, options).load(cache_folder)
     return Corpus(
         source=source,
         train_tokens=tokens.train,
@@ -64,7 +62,6 @@ def load_corpus(
         vocab_size=tokens.vocab_size,
         bytes_per_token=tokens.bytes_per_token,
         fingerprint=digest,
-        entropy_nats_per_token=tokens.entropy_nats_per_token,
     )
 
 
@@ -85,7 +82,7 @@ def train_batch(
     """Batch `step` of the data order `seed`: (n_sequences, seq_len) int64.
 
     An epoch cuts the tokens, as a ring, into chunks at an offset of its own and visits each chunk
-    once in a random order. A batch that reaches the end of an epoch goes on in the next one.
+    once in a random order. A batch may end in the next epoch.
     """
     n_chunks = len(corpus.train_tokens) // seq_len
     if n_chunks < 1:
@@ -131,9 +128,8 @@ def _visited(n_chunks: int, seed: int, epoch: int, ranks: np.ndarray) -> tuple[i
 def _permuted(ranks: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
     """A keyed permutation of range(n) at some of its places, without the rest of it.
 
-    A Feistel network permutes the next power of four; what leaves the range walks on until it is
-    back, which keeps it a permutation (Black & Rogaway 2002, "Ciphers with Arbitrary Finite
-    Domains", cycle walking).
+    A Feistel network permutes the next power of four; what leaves the range is permuted again until
+    it is back (cycle walking: Black & Rogaway 2002, "Ciphers with Arbitrary Finite Domains").
     """
     half = np.uint64(((n - 1).bit_length() + 1) // 2)
     places = ranks.astype(np.uint64)
@@ -148,8 +144,8 @@ def _feistel(places: np.ndarray, half: np.uint64, keys: np.ndarray) -> np.ndarra
     mask = (np.uint64(1) << half) - np.uint64(1)
     left, right = places >> half, places & mask
     for key in keys:
-        mixed = (right ^ key) * _MIX
-        mixed = (mixed ^ (mixed >> np.uint64(32))) * _MIX
+        mixed = (right ^ key) * HASH_MULTIPLIER
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * HASH_MULTIPLIER
         left, right = right, left ^ ((mixed >> np.uint64(32)) & mask)
     return np.asarray((left << half) | right)
 

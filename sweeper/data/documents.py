@@ -86,10 +86,10 @@ def _json_lines(source: str, file: ListedFile, column: str) -> Iterator[str]:
                 ) from error
             if not isinstance(row, dict) or column not in row:
                 found = f"the keys {', '.join(row)}" if isinstance(row, dict) else "no object"
-                raise _no_column(where, column, found)
+                raise no_column(where, column, found)
             text = row[column]
             if not isinstance(text, str | None):
-                raise _no_text(where, column, type(text).__name__)
+                raise no_text(where, column, type(text).__name__)
             yield text or ""
 
 
@@ -103,12 +103,12 @@ def _parquet(source: str, file: ListedFile, column: str) -> Iterator[str]:
         with pq.ParquetFile(file.path) as table:
             schema = table.schema_arrow
             if column not in schema.names:
-                raise _no_column(where, column, f"the columns {', '.join(schema.names)}")
+                raise no_column(where, column, f"the columns {', '.join(schema.names)}")
             kind = schema.field(column).type
             if pa.types.is_dictionary(kind):
                 kind = kind.value_type
             if not any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string)):
-                raise _no_text(where, column, str(kind))
+                raise no_text(where, column, str(kind))
             for batch in table.iter_batches(_ROWS_AT_ONCE, columns=[column]):
                 yield from (text or "" for text in batch.column(0).to_pylist())
     except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -118,13 +118,15 @@ def _parquet(source: str, file: ListedFile, column: str) -> Iterator[str]:
         ) from error
 
 
-def _no_column(where: str, column: str, found: str) -> DataError:
+def no_column(where: str, column: str, found: str) -> DataError:
+    """Rows have no such column."""
     return DataError(
         f"{where}: found {found}; expected {column!r}: set text_column to the one with the text"
     )
 
 
-def _no_text(where: str, column: str, found: str) -> DataError:
+def no_text(where: str, column: str, found: str) -> DataError:
+    """A column holds something else."""
     return DataError(
         f"{where}: {column!r} holds {found}; expected text: set text_column to the one with text"
     )

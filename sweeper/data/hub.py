@@ -1,15 +1,28 @@
-"""Documents of Hugging Face datasets, one after another, through the optional package `datasets`.
+"""Hugging Face datasets, streamed through the optional package `datasets` into a token folder.
 
 hf:OWNER/NAME[/CONFIG][:SPLIT]      on the hub; the split is `train` where none is named
 hf:/FOLDER[:SPLIT]                  a local folder that `datasets` can read (or ./ or ~/)
+
+Documents are too many to keep or compare. Unlike in `split.py` copies are kept, and texts that
+share passages may be divided.
 """
 
-from collections.abc import Iterator
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeper.data.documents import no_column, no_text
+from sweeper.data.split import normalised
+from sweeper.data.text_files import is_text
+from sweeper.data.token_files import EncodedDocument, write_token_folder
+from sweeper.data.tokenizer import Tokenizer, batches
+from sweeper.data.tokens import VALIDATION_SHARE
 from sweeper.errors import DataError, MissingPackage, UnavailableData
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SPLIT = "train"
 
@@ -49,19 +62,14 @@ def stream_texts(source: str, dataset: HubDataset, text_column: str) -> Iterator
     Raises MissingPackage, UnavailableData where hub or folder cannot be reached, and DataError
     where the dataset has no such split, configuration or column of text.
     """
+    where = f"corpus {source!r}"
     try:
         for row in _rows(source, dataset):
             if text_column not in row:
-                raise DataError(
-                    f"corpus {source!r}: found the columns {', '.join(row)}; expected "
-                    f"{text_column!r}: set text_column to the one with the text"
-                )
+                raise no_column(where, text_column, f"the columns {', '.join(row)}")
             text = row[text_column]
             if not isinstance(text, str | None):
-                raise DataError(
-                    f"corpus {source!r}: {text_column!r} holds {type(text).__name__}; expected "
-                    "text: set text_column to the one with text"
-                )
+                raise no_text(where, text_column, type(text).__name__)
             yield text or ""
     except ImportError as error:
         raise MissingPackage(
@@ -92,3 +100,57 @@ def _rows(source: str, dataset: HubDataset) -> Iterator[dict[str, Any]]:
         dataset.name, dataset.config or None, split=dataset.split, streaming=True
     )
     yield from stream
+
+
+def write_texts(
+    name: str, folder: Path, texts: Iterable[str], tokenizer: Tokenizer, max_tokens: int
+) -> bool:
+    """Write a token folder from the first `max_tokens` tokens of texts, separators included.
+
+    Returns False where the folder exists already. `name` is what errors call the corpus. Raises
+    DataError where one side of the split would be empty.
+    """
+    documents = _capped(name, _documents(name, texts, tokenizer), tokenizer, max_tokens)
+    return write_token_folder(folder, documents, tokenizer, name=name)
+
+
+def validates(text: bytes) -> bool:
+    """Whether a text is held out for validation."""
+    # By its content alone: copies fall on one side, whatever comes before or after them.
+    digest = hashlib.blake2b(normalised(text), digest_size=8).digest()
+    return int.from_bytes(digest) < VALIDATION_SHARE * 2**64
+
+
+def _documents(name: str, texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[EncodedDocument]:
+    ends = tokenizer.separator_id is not None
+    for batch in batches(_contents(name, texts)):
+        for text, tokens in zip(batch, tokenizer.encode(batch), strict=True):
+            yield EncodedDocument(tokens, len(text) + ends, validates(text))
+
+
+def _contents(name: str, texts: Iterable[str]) -> Iterator[bytes]:
+    """Those texts that are not blank, as UTF-8."""
+    n_not_text = 0
+    for text in texts:
+        content = text.encode(errors="surrogatepass")
+        if not is_text(content):
+            n_not_text += 1
+        elif content.strip():
+            yield content
+    if n_not_text:
+        logger.warning(
+            "%s: left out %d documents with zero bytes or broken characters", name, n_not_text
+        )
+
+
+def _capped(
+    name: str, documents: Iterable[EncodedDocument], tokenizer: Tokenizer, max_tokens: int
+) -> Iterator[EncodedDocument]:
+    """Documents up to the one that would exceed the cap."""
+    n_tokens = 0
+    for document in documents:
+        n_tokens += len(document.tokens) + (tokenizer.separator_id is not None)
+        if n_tokens > max_tokens:
+            logger.warning("%s: read no further than max_tokens, %d tokens", name, max_tokens)
+            return
+        yield document

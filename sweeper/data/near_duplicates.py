@@ -6,11 +6,12 @@ excerpt, or a file embedded in another one shares passages with its origin.
 
 import numpy as np
 
+from sweeper.data.tokens import HASH_MULTIPLIER
+
 PASSAGE_BYTES = 256
 
 _WORDS = PASSAGE_BYTES // 8
 _WEIGHTS = np.random.Philox(np.random.SeedSequence(0)).random_raw(_WORDS) | np.uint64(1)
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
 _BLOCK = 1 << 16  # passages hashed at a time: 16 MiB
 _NEWLINE = ord("\n")
 
@@ -32,7 +33,7 @@ def passages(text: bytes) -> np.ndarray:
 
 def _hashed(words: np.ndarray) -> np.ndarray:
     # The sum over words is linear, so differences must not be confined to the high bits.
-    words = (words ^ (words >> np.uint64(32))) * _MIX
+    words = (words ^ (words >> np.uint64(32))) * HASH_MULTIPLIER
     words ^= words >> np.uint64(29)
     return np.asarray((words * _WEIGHTS).sum(axis=1, dtype=np.uint64))
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from sweeper.data.cache import cached
 from sweeper.data.documents import holds_documents, read_documents
-from sweeper.data.hub import HubDataset, parse_hub, stream_texts
+from sweeper.data.hub import HubDataset, parse_hub, stream_texts, write_texts
 from sweeper.data.split import split_texts
-from sweeper.data.streamed import write_texts
 from sweeper.data.synthetic import did_you_mean, generate, parse_synthetic
 from sweeper.data.text_files import (
     ANY_TEXT,
@@ -30,7 +29,7 @@ from sweeper.data.token_files import read_token_folder
 from sweeper.data.tokenizer import encode_split, load_tokenizer, tokenizer_identity
 from sweeper.data.tokens import SplitTokens, fingerprint, sampled_fingerprint
 from sweeper.errors import DataError
-from sweeper.trials.text_options import AS_BYTES, Reading
+from sweeper.trials.text_options import AS_BYTES, TextOptions
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +45,12 @@ class FoundSource:
     """A source that exists, not yet read."""
 
     key: str
-    """Changes whenever reading would give other tokens; may also change when it would not."""
+    """Changes whenever loading would give other tokens; may also change when it would not."""
     load: Callable[[Path | None], tuple[SplitTokens, str]]
     """The tokens and their fingerprint, kept in a cache folder where one is given."""
 
 
-def find_source(source: str, reading: Reading = AS_BYTES) -> FoundSource:
+def find_source(source: str, options: TextOptions = AS_BYTES) -> FoundSource:
     """Look up what a source names; raises DataError where there is no such thing."""
     kind, _, rest = source.partition(":")
     if source == "stdlib":
@@ -59,41 +58,40 @@ def find_source(source: str, reading: Reading = AS_BYTES) -> FoundSource:
     if source == "installed":
         return _text(source, installed_folder(), PYTHON_SOURCES, AS_BYTES)
     if kind == "path":
-        return _text(source, _path(source, rest, "a text file or folder"), ANY_TEXT, reading)
+        return _text(source, _path(source, rest, "a text file or folder"), ANY_TEXT, options)
     if kind == "tokens":
-        return _tokens(source, _path(source, rest, "a folder of tokens"))
+        folder = _path(source, rest, "a folder of tokens")
+        return FoundSource(_key(str(folder.resolve())), lambda _cache: _mapped(source, folder))
     if source.startswith("synthetic:"):
         synthetic = parse_synthetic(source)
         return _in_memory(_key(repr(synthetic)), partial(generate, synthetic))
     if kind == "hf":
-        return _streamed(source, parse_hub(source), reading)
-    raise DataError(f"corpus {source!r}: unknown source{_hint(source)}; expected {SOURCES}")
+        return _streamed(source, parse_hub(source), options)
+    hint = did_you_mean(source, _KNOWN)
+    if ("/" in source or "." in source) and Path(source).exists():
+        hint = f" (did you mean 'path:{source}'?)"
+    raise DataError(f"corpus {source!r}: unknown source{hint}; expected {SOURCES}")
 
 
-def _text(source: str, root: Path, rule: FileRule, reading: Reading) -> FoundSource:
+def _text(source: str, root: Path, rule: FileRule, options: TextOptions) -> FoundSource:
     files = list_files(source, root, rule)
     _refuse_mixture(source, files)
-    if reading.text_column != AS_BYTES.text_column and not holds_documents(files[0]):
+    if options.text_column != AS_BYTES.text_column and not holds_documents(files[0]):
         raise DataError(
-            f"corpus {source!r}: text_column is {reading.text_column!r}, but {files[0].name!r} has "
+            f"corpus {source!r}: text_column is {options.text_column!r}, but {files[0].name!r} has "
             "no columns; expected .jsonl, .jsonl.gz or .parquet files: leave text_column out"
         )
     how: tuple[str, ...] = ()
-    if reading != AS_BYTES:
-        how = (tokenizer_identity(source, reading.tokenizer), reading.text_column)
-    return _in_memory(_key(*_listing(root, files), *how), partial(_read, source, files, reading))
+    if options != AS_BYTES:
+        how = (tokenizer_identity(source, options.tokenizer), options.text_column)
+    stamps = [f"{file.name} {file.size_bytes} {file.mtime_ns} {file.ctime_ns}" for file in files]
+    key = _key(str(root.resolve()), *stamps, *how)
+    return _in_memory(key, partial(_read, source, files, options))
 
 
-def _tokens(source: str, folder: Path) -> FoundSource:
-    def load(_: Path | None) -> tuple[SplitTokens, str]:  # there is nothing to keep
-        return _mapped(source, folder)
-
-    return FoundSource(_key(str(folder.resolve())), load)
-
-
-def _streamed(source: str, dataset: HubDataset, reading: Reading) -> FoundSource:
-    identity = tokenizer_identity(source, reading.tokenizer)
-    key = _key(repr(dataset), identity, reading.text_column, f"{reading.max_tokens} tokens")
+def _streamed(source: str, dataset: HubDataset, options: TextOptions) -> FoundSource:
+    identity = tokenizer_identity(source, options.tokenizer)
+    key = _key(repr(dataset), identity, options.text_column, f"{options.max_tokens} tokens")
 
     def load(cache_folder: Path | None) -> tuple[SplitTokens, str]:
         if cache_folder is None:
@@ -107,9 +105,9 @@ def _streamed(source: str, dataset: HubDataset, reading: Reading) -> FoundSource
             except DataError as error:
                 logger.warning("cache entry %s is damaged and will be rebuilt: %s", folder, error)
                 shutil.rmtree(folder)
-        tokenizer = load_tokenizer(source, reading.tokenizer)
-        texts = stream_texts(source, dataset, reading.text_column)
-        write_texts(f"corpus {source!r}", folder, texts, tokenizer, reading.max_tokens)
+        tokenizer = load_tokenizer(source, options.tokenizer)
+        texts = stream_texts(source, dataset, options.text_column)
+        write_texts(f"corpus {source!r}", folder, texts, tokenizer, options.max_tokens)
         return _mapped(source, folder)
 
     return FoundSource(key, load)
@@ -130,10 +128,10 @@ def _in_memory(key: str, read: Callable[[], SplitTokens]) -> FoundSource:
     return FoundSource(key, load)
 
 
-def _read(source: str, files: list[ListedFile], reading: Reading) -> SplitTokens:
-    tokenizer = load_tokenizer(source, reading.tokenizer)
+def _read(source: str, files: list[ListedFile], options: TextOptions) -> SplitTokens:
+    tokenizer = load_tokenizer(source, options.tokenizer)
     if holds_documents(files[0]):
-        texts = read_documents(source, files, reading.text_column)
+        texts = read_documents(source, files, options.text_column)
     else:
         texts = read_texts(source, files)
     return encode_split(split_texts(source, texts), tokenizer)
@@ -149,20 +147,17 @@ def _refuse_mixture(source: str, files: list[ListedFile]) -> None:
         )
 
 
-def _listing(root: Path, files: list[ListedFile]) -> list[str]:
-    stamps = [f"{file.name} {file.size_bytes} {file.mtime_ns} {file.ctime_ns}" for file in files]
-    return [str(root.resolve()), *stamps]
-
-
 def _key(*parts: str) -> str:
     text = "\0".join([f"format {FORMAT}", *parts])
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=10).hexdigest()
 
 
-def _path(source: str, text: str, wanted: str) -> Path:
+def _path(source: str, text: str, expected: str) -> Path:
     if not text:
         kind = source.partition(":")[0]
-        raise DataError(f"corpus {source!r}: no path; expected {wanted}, such as {kind}:data/books")
+        raise DataError(
+            f"corpus {source!r}: no path; expected {expected}, such as {kind}:data/books"
+        )
     if "\0" in text:
         raise DataError(f"corpus {source!r}: a path cannot hold a zero byte: remove it")
     try:
@@ -171,9 +166,3 @@ def _path(source: str, text: str, wanted: str) -> Path:
         raise DataError(
             f"corpus {source!r}: {error}; expected a user after '~': write the whole path"
         ) from error
-
-
-def _hint(source: str) -> str:
-    if ("/" in source or "." in source) and Path(source).exists():
-        return f" (did you mean 'path:{source}'?)"
-    return did_you_mean(source, _KNOWN)

@@ -1,13 +1,9 @@
 """Split texts into train and validation so that no validation text occurs in training.
 
-A text is known by the digest of its content, normalised for line endings and trailing white
-space. Copies beyond the first are dropped. Texts that share a passage of 256 bytes stay together,
-and whole groups fall on one side in the order of their digests: names, times and the order of the
-folder have no say. Shorter passages (an import block, an idiom) do occur on both sides.
-
-Two cases cannot be split so, and say so in the log. Where no group is small enough, the end of
-the longest text validates. Where nearly all texts share passages (one licence header suffices),
-they are split as if they did not.
+A text is known by the digest of its content, normalised for line endings and trailing white space.
+Copies beyond the first are dropped. Texts that share a passage of 256 bytes stay together, and
+whole groups fall on one side in the order of their digests, whatever the files are called. Shorter
+passages (an import block, an idiom) do occur on both sides.
 """
 
 import hashlib
@@ -22,7 +18,7 @@ from sweeper.data.tokens import VALIDATION_SHARE
 logger = logging.getLogger(__name__)
 
 LEAST_VALIDATION_SHARE = 0.01
-"""With less than this in small groups, the split falls back as the module says."""
+"""With less than this in small groups, `split_texts` falls back."""
 SEPARATOR = b"\0"
 """Ends every text at byte level. Text holds no zero byte, so boundaries stay visible."""
 
@@ -40,7 +36,9 @@ class SplitTexts:
 def split_texts(source: str, texts: list[bytes]) -> SplitTexts:
     """Texts without copies, about 5 % of the bytes, in whole texts, in validation."""
     unique = _without_copies(texts)
-    groups = _groups(unique)
+    groups = [[0]]
+    if len(unique) > 1:  # a single one is often large, and there is nothing to compare it with
+        groups = group_texts([passages(normalised(text)) for text in unique])
     logger.info(
         "corpus %s: %d texts in %d groups that share no passage; dropped %d copies",
         source,
@@ -52,6 +50,7 @@ def split_texts(source: str, texts: list[bytes]) -> SplitTexts:
     held_out = _held_out(sizes, groups)
     if _share(sizes, held_out) >= LEAST_VALIDATION_SHARE:
         return _by_text(unique, held_out)
+    # Nearly all texts share passages (one licence header suffices): split them as if they did not.
     held_out = _held_out(sizes, [[index] for index in range(len(unique))])
     if _share(sizes, held_out) >= LEAST_VALIDATION_SHARE:
         split = _by_text(unique, held_out)
@@ -71,34 +70,24 @@ def _without_copies(texts: list[bytes]) -> list[bytes]:
     return [kept[digest] for digest in sorted(kept)]
 
 
-def _groups(texts: list[bytes]) -> list[list[int]]:
-    if len(texts) == 1:  # often large, and there is nothing to compare it with
-        return [[0]]
-    return group_texts([passages(normalised(text)) for text in texts])
-
-
 def normalised(text: bytes) -> bytes:
     """A text with plain line ends and without white space at the end of lines."""
-    if _has_plain_line_ends(text):
+    tokens = np.frombuffer(text, dtype=np.uint8)
+    last_of_lines = tokens[:-1][tokens[1:] == ord("\n")]
+    if b"\r" not in text and not any((last_of_lines == blank).any() for blank in b" \t\v\f"):
         return text.rstrip()  # the same, without a list of all lines
     return b"\n".join([line.rstrip() for line in text.splitlines()]).rstrip()
 
 
-def _has_plain_line_ends(text: bytes) -> bool:
-    tokens = np.frombuffer(text, dtype=np.uint8)
-    last_of_lines = tokens[:-1][tokens[1:] == ord("\n")]
-    return b"\r" not in text and not any((last_of_lines == blank).any() for blank in b" \t\v\f")
-
-
 def _held_out(sizes: list[int], groups: list[list[int]]) -> set[int]:
     """The members of those groups, taken in order, that still fit into the validation share."""
-    room = VALIDATION_SHARE * sum(sizes)
+    n_left = VALIDATION_SHARE * sum(sizes)
     held_out: set[int] = set()
     for group in groups:
         size = sum(sizes[index] for index in group)
-        if size <= room:
+        if size <= n_left:
             held_out.update(group)
-            room -= size
+            n_left -= size
     return held_out
 
 

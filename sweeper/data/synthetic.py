@@ -5,10 +5,8 @@
 
 Every parameter may be left out; those above are the defaults. Each context of `order` tokens has
 its own distribution of the next token, drawn from a symmetric Dirichlet of that concentration
-(small: predictable, large: uniform) and rounded to multiples of 1/4096, at least one each. So
-the chain is ergodic, and its entropy rate follows from its stationary distribution (Cover &
-Thomas, Elements of Information Theory, eq. 4.27): H = -sum_s pi(s) sum_k p(k|s) ln p(k|s).
-The last 5 % of the tokens validate.
+(small: predictable, large: uniform) and rounded to multiples of 1/4096, at least one each, so
+that the chain is ergodic and its entropy rate known. The last 5 % of the tokens validate.
 """
 
 import dataclasses
@@ -25,7 +23,8 @@ from sweeper.errors import DataError
 
 KINDS = ("markov", "iid")
 
-_SLOTS = 4096
+SLOTS = 4096
+"""Transition probabilities are multiples of one over this."""
 _MAX_CONTEXTS = 1024
 _MAX_TOKENS = 100_000_000
 _BLOCK = 1 << 20
@@ -88,17 +87,15 @@ def did_you_mean(word: str, known: tuple[str, ...]) -> str:
 
 
 def generate(source: SyntheticSource) -> SplitTokens:
-    """The tokens of a source, and its entropy rate."""
+    """The tokens of a source."""
     slots_CV = transition_slots(source)
-    stationary_C = stationary_distribution(slots_CV)
-    tokens = _sampled(source, slots_CV, stationary_C)
+    tokens = _sampled(source, slots_CV, stationary_distribution(slots_CV))
     cut = len(tokens) - round(VALIDATION_SHARE * len(tokens))
     return SplitTokens(
         train=tokens[:cut],
         validation=tokens[cut:],
         vocab_size=source.vocab,
         bytes_per_token=None,
-        entropy_nats_per_token=entropy_rate(slots_CV, stationary_C),
     )
 
 
@@ -107,12 +104,12 @@ def generate(source: SyntheticSource) -> SplitTokens:
 
 def transition_slots(source: SyntheticSource) -> np.ndarray:
     """Next-token probabilities in units of 1/4096: (C, V) integers that sum to 4096 per row."""
-    rng = _generator(source, _TABLE)
+    rng = np.random.Generator(_bits(source, _TABLE))
     n_contexts = source.vocab**source.order
     n_drawn = 1 if source.kind == "iid" else n_contexts
     drawn = rng.dirichlet(np.full(source.vocab, source.concentration), size=n_drawn)
-    slots = 1 + np.floor(drawn * (_SLOTS - source.vocab)).astype(np.int64)
-    slots[np.arange(n_drawn), slots.argmax(axis=1)] += _SLOTS - slots.sum(axis=1)
+    slots = 1 + np.floor(drawn * (SLOTS - source.vocab)).astype(np.int64)
+    slots[np.arange(n_drawn), slots.argmax(axis=1)] += SLOTS - slots.sum(axis=1)
     return np.asarray(np.repeat(slots, n_contexts // n_drawn, axis=0))
 
 
@@ -121,7 +118,7 @@ def stationary_distribution(slots_CV: np.ndarray) -> np.ndarray:
     n_contexts, vocab = slots_CV.shape
     context, token = np.divmod(np.arange(n_contexts * vocab), vocab)
     P = np.zeros((n_contexts, n_contexts))
-    P[context, (context * vocab + token) % n_contexts] = slots_CV.ravel() / _SLOTS
+    P[context, (context * vocab + token) % n_contexts] = slots_CV.ravel() / SLOTS
     # One of the C equations follows from the others; the sum replaces it.
     equations = P.T - np.eye(n_contexts)
     equations[-1] = 1.0
@@ -129,23 +126,18 @@ def stationary_distribution(slots_CV: np.ndarray) -> np.ndarray:
     return pi
 
 
-def entropy_rate(slots_CV: np.ndarray, stationary_C: np.ndarray) -> float:
-    """Entropy per token of the stationary chain, in nats."""
-    p_CV = slots_CV / _SLOTS
-    return float(-(stationary_C @ (p_CV * np.log(p_CV)).sum(axis=1)))
-
-
 def _sampled(source: SyntheticSource, slots_CV: np.ndarray, stationary_C: np.ndarray) -> np.ndarray:
     """Tokens of the chain, begun in its stationary distribution."""
     n_contexts, vocab = slots_CV.shape
-    start = int(_generator(source, _START).choice(n_contexts, p=stationary_C / stationary_C.sum()))
+    rng = np.random.Generator(_bits(source, _START))
+    start = int(rng.choice(n_contexts, p=stationary_C / stationary_C.sum()))
     # next_context[context * 4096 + slot]: one uniform slot picks the next token exactly.
     token_of_slot = np.repeat(np.tile(np.arange(vocab), n_contexts), slots_CV.ravel())
-    context_of_slot = np.repeat(np.arange(n_contexts), _SLOTS)
+    context_of_slot = np.repeat(np.arange(n_contexts), SLOTS)
     next_context = ((context_of_slot * vocab + token_of_slot) % n_contexts).tolist()
 
     def step(context: int, slot: int) -> int:
-        following: int = next_context[context * _SLOTS + slot]
+        following: int = next_context[context * SLOTS + slot]
         return following
 
     contexts = itertools.accumulate(_slots(source), step, initial=start)
@@ -154,18 +146,14 @@ def _sampled(source: SyntheticSource, slots_CV: np.ndarray, stationary_C: np.nda
 
 
 def _slots(source: SyntheticSource) -> Iterator[int]:
-    bits = np.random.Philox(_seed_sequence(source, _DRAWS))
+    bits = _bits(source, _DRAWS)
     for first in range(0, source.tokens, _BLOCK):
         n_draws = min(_BLOCK, source.tokens - first)
-        yield from (bits.random_raw(n_draws) // np.uint64(2**64 // _SLOTS)).tolist()
+        yield from (bits.random_raw(n_draws) // np.uint64(2**64 // SLOTS)).tolist()
 
 
-def _generator(source: SyntheticSource, purpose: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(_seed_sequence(source, purpose)))
-
-
-def _seed_sequence(source: SyntheticSource, purpose: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence([source.seed, purpose])
+def _bits(source: SyntheticSource, purpose: int) -> np.random.Philox:
+    return np.random.Philox(np.random.SeedSequence([source.seed, purpose]))
 
 
 def _parameter(source: str, pair: str) -> tuple[str, int | float]:
@@ -183,8 +171,10 @@ def _parameter(source: str, pair: str) -> tuple[str, int | float]:
     try:
         return name, int(text) if known[name] is int else float(text)
     except ValueError as error:
-        wanted = "a whole number such as 2000000" if known[name] is int else "a number such as 0.3"
-        raise DataError(f"corpus {source!r}: {name} is {text!r}, expected {wanted}") from error
+        expected = (
+            "a whole number such as 2000000" if known[name] is int else "a number such as 0.3"
+        )
+        raise DataError(f"corpus {source!r}: {name} is {text!r}, expected {expected}") from error
 
 
 def _require(name: str, value: float, least: float, most: float) -> None:

@@ -57,7 +57,7 @@ def stdlib_folder() -> Path:
 
 
 def installed_folder() -> Path:
-    """The packages installed beside the running interpreter."""
+    """The packages installed for the running interpreter."""
     return Path(sysconfig.get_path("purelib"))
 
 
@@ -71,13 +71,18 @@ def list_files(source: str, root: Path, rule: FileRule) -> list[ListedFile]:
             "expected a readable text file or folder: check the path and its permissions"
         ) from error
     if not files:
-        wanted = f"{rule.suffix} file" if rule.suffix else "file"
+        expected = f"{rule.suffix} file" if rule.suffix else "file"
         raise DataError(
-            f"corpus {source!r}: no {wanted} at {_quoted(root)}; "
+            f"corpus {source!r}: no {expected} at {_quoted(root)}; "
             "expected at least one: name a text file or a folder that holds some"
         )
     _refuse_containers(source, files)
-    _refuse_too_much(source, files)
+    n_bytes = sum(file.size_bytes for file in files)
+    if n_bytes > MAX_BYTES:
+        raise DataError(
+            f"corpus {source!r}: {n_bytes / 2**30:.1f} GiB of files; expected at most "
+            f"{MAX_BYTES / 2**30:.0f} GiB, as they are split in memory: name a part of them"
+        )
     return files
 
 
@@ -94,8 +99,9 @@ def read_texts(source: str, files: list[ListedFile]) -> list[bytes]:
         else:
             not_text.append(file.name)
     if not texts:
+        where = _quoted(files[0].path) if len(files) == 1 else f"{len(files)} files"
         raise DataError(
-            f"corpus {source!r}: no text in {_described(files)} ({len(not_text)} not UTF-8, "
+            f"corpus {source!r}: no text in {where} ({len(not_text)} not UTF-8, "
             f"{len(files) - len(not_text)} empty); expected UTF-8 text: convert it, "
             "or name another path"
         )
@@ -161,15 +167,6 @@ def _refuse_containers(source: str, files: list[ListedFile]) -> None:
             )
 
 
-def _refuse_too_much(source: str, files: list[ListedFile]) -> None:
-    n_bytes = sum(file.size_bytes for file in files)
-    if n_bytes > MAX_BYTES:
-        raise DataError(
-            f"corpus {source!r}: {n_bytes / 2**30:.1f} GiB of files; expected at most "
-            f"{MAX_BYTES / 2**30:.0f} GiB, as they are split in memory: name a part of them"
-        )
-
-
 def _read(source: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -189,10 +186,6 @@ def is_text(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _described(files: list[ListedFile]) -> str:
-    return _quoted(files[0].path) if len(files) == 1 else f"{len(files)} files"
 
 
 def _quoted(path: Path | str) -> str:

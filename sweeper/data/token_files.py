@@ -1,4 +1,4 @@
-"""Folders of tokens that were made elsewhere, or once and for all: read as memory maps, written.
+"""Folders of tokens that were made elsewhere or streamed: read as memory maps, written.
 
     FOLDER/train.bin, FOLDER/validation.bin    token ids, little-endian, nothing else
     FOLDER/meta.json                           see `Meta`
@@ -9,7 +9,7 @@ A folder is written under a temporary name and renamed when it is whole.
 """
 
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import pydantic
 from pydantic import ConfigDict, Field, model_validator
 
+from sweeper.data.tokenizer import Tokenizer
 from sweeper.data.tokens import SplitTokens, spread_blocks, token_dtype
 from sweeper.errors import DataError, UnavailableData
 from sweeper.store import files
@@ -63,7 +64,7 @@ class Meta(pydantic.BaseModel):
 
 
 @dataclass(frozen=True)
-class Document:
+class EncodedDocument:
     """One document to be written."""
 
     tokens: np.ndarray
@@ -71,17 +72,6 @@ class Document:
     n_bytes: int
     """Of its text, a separator counted as one (`tokenizer.py`); 0 where there is none."""
     validates: bool
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What the ids of documents mean."""
-
-    size: int
-    tokenizer: str
-    """For people: a name, a file, `bytes`."""
-    separator_id: int | None
-    """Id written behind every document; None writes none."""
 
 
 def read_token_folder(source: str, folder: Path) -> SplitTokens:
@@ -92,12 +82,11 @@ def read_token_folder(source: str, folder: Path) -> SplitTokens:
         **parts,
         vocab_size=meta.vocab_size,
         bytes_per_token=meta.bytes_per_token,
-        entropy_nats_per_token=None,
     )
 
 
 def write_token_folder(
-    folder: Path, documents: Iterable[Document], vocabulary: Vocabulary, name: str = ""
+    folder: Path, documents: Iterable[EncodedDocument], tokenizer: Tokenizer, name: str = ""
 ) -> bool:
     """Write documents as they come, in this order; False where the folder exists already.
 
@@ -106,9 +95,7 @@ def write_token_folder(
     """
     if folder.exists() and any(folder.iterdir()):
         return False
-    write = partial(
-        _write_into, documents=documents, vocabulary=vocabulary, name=name or str(folder)
-    )
+    write = partial(_write_into, documents=documents, tokenizer=tokenizer, name=name or str(folder))
     return files.create_folder_with(folder, write)
 
 
@@ -185,18 +172,19 @@ class _PartWriter:
 
 
 def _write_into(
-    folder: Path, *, documents: Iterable[Document], vocabulary: Vocabulary, name: str
+    folder: Path, *, documents: Iterable[EncodedDocument], tokenizer: Tokenizer, name: str
 ) -> None:
     with (
         (folder / PARTS["train"]).open("xb") as train_file,
         (folder / PARTS["validation"]).open("xb") as validation_file,
     ):
-        train = _PartWriter(train_file, vocabulary.size)
-        validation = _PartWriter(validation_file, vocabulary.size)
+        train = _PartWriter(train_file, tokenizer.vocab_size)
+        validation = _PartWriter(validation_file, tokenizer.vocab_size)
         for document in documents:
             part = validation if document.validates else train
-            for tokens in _terminated(document.tokens, vocabulary.separator_id):
-                part.add(tokens)
+            part.add(document.tokens)
+            if tokenizer.separator_id is not None:
+                part.add(np.array([tokenizer.separator_id]))
             part.n_bytes += document.n_bytes
     for part, file_name in ((train, PARTS["train"]), (validation, PARTS["validation"])):
         if not part.n_tokens:
@@ -205,16 +193,10 @@ def _write_into(
                 "in all; expected documents on both sides: give more of them, or raise max_tokens"
             )
     meta = Meta(
-        vocab_size=vocabulary.size,
-        dtype=token_dtype(vocabulary.size).name,  # type: ignore[arg-type]
-        tokenizer=vocabulary.tokenizer,
+        vocab_size=tokenizer.vocab_size,
+        dtype=token_dtype(tokenizer.vocab_size).name,  # type: ignore[arg-type]
+        tokenizer=tokenizer.name,
         bytes_per_token=validation.n_bytes / validation.n_tokens or None,
-        separator_id=vocabulary.separator_id,
+        separator_id=tokenizer.separator_id,
     )
     (folder / META).write_text(meta.model_dump_json(indent=1) + "\n")
-
-
-def _terminated(tokens: np.ndarray, separator_id: int | None) -> Iterator[np.ndarray]:
-    yield tokens
-    if separator_id is not None:
-        yield np.array([separator_id])

@@ -1,8 +1,6 @@
 """Turn text into token ids: byte by byte, or with any Hugging Face tokenizer.
 
-No special token is added but the separator that ends a document, and text that spells one is
-encoded as the text it is. Bytes per token count a separator as one byte, so that all tokenizers
-divide by the same bytes and their bits per byte can be compared.
+No special token is added but the separator that ends a document.
 """
 
 import hashlib
@@ -67,7 +65,7 @@ class ByteTokenizer:
 
     name: str = BYTES
     vocab_size: int = 256
-    separator_id: int = SEPARATOR[0]
+    separator_id: int | None = SEPARATOR[0]
 
     def encode(self, texts: Sequence[bytes]) -> list[np.ndarray]:
         """The bytes of each text, as read-only views of it."""
@@ -81,7 +79,7 @@ class HuggingFaceTokenizer:
         # A tokenizer file may carry the limits of the model it was trained for.
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True
+        tokenizer.encode_special_tokens = True  # text that spells a special token stays text
         ids = tokenizer.get_vocab(with_added_tokens=True).values()
         if not ids or max(ids) >= MAX_VOCAB_SIZE:
             found = f"ids up to {max(ids)}" if ids else "no ids"
@@ -141,6 +139,7 @@ def tokenizer_identity(source: str, name: str) -> str:
 
 def encode_split(split: SplitTexts, tokenizer: Tokenizer) -> SplitTokens:
     """The tokens of both parts; bytes per token are those of validation, which is evaluated."""
+    # A separator counts as one byte, so that bits per byte of all tokenizers can be compared.
     n_bytes = sum(map(len, split.validation))
     if tokenizer.separator_id is not None and not split.is_cut:
         n_bytes += len(split.validation)
@@ -151,7 +150,6 @@ def encode_split(split: SplitTexts, tokenizer: Tokenizer) -> SplitTokens:
         validation=validation,
         vocab_size=tokenizer.vocab_size,
         bytes_per_token=n_bytes / len(validation) if len(validation) else None,
-        entropy_nats_per_token=None,
     )
 
 
@@ -185,18 +183,14 @@ def _pieces(text: bytes) -> Iterator[str]:
     start = 0
     while len(text) - start > PIECE_BYTES:
         end = text.rfind(b"\n", start, start + PIECE_BYTES) + 1
-        if end == 0:  # no line ends here
-            end = _start_of_character(text, start + PIECE_BYTES)
+        if end == 0:  # no line ends here: end before a byte that does not continue a character
+            end = start + PIECE_BYTES
+            while text[end] & 0b1100_0000 == 0b1000_0000:
+                end -= 1
         yield text[start:end].decode(errors="ignore")
         start = end
     # A text that was cut for the split may begin or end within a character, which is left out.
     yield text[start:].decode(errors="ignore")
-
-
-def _start_of_character(text: bytes, at: int) -> int:
-    while text[at] & 0b1100_0000 == 0b1000_0000:  # a byte that continues a character of UTF-8
-        at -= 1
-    return at
 
 
 def _file(name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""The tokens of a corpus before anyone asks for sequences, and their fingerprint."""
+"""The tokens of a corpus, split into training and validation, and their fingerprint."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,6 +8,9 @@ import numpy as np
 
 VALIDATION_SHARE = 0.05
 """Share of the tokens of every source that validates, as near as whole texts allow."""
+
+HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 over the golden ratio: odd, so that multiplying 64-bit integers by it loses nothing."""
 
 N_BLOCKS = 1024
 BLOCK_TOKENS = 4096
@@ -25,8 +28,6 @@ class SplitTokens:
     vocab_size: int
     bytes_per_token: float | None
     """Bytes of text per token; None where there is no text."""
-    entropy_nats_per_token: float | None
-    """Entropy rate, where the source is synthetic."""
 
 
 def fingerprint(tokens: SplitTokens) -> str:

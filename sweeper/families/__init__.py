@@ -6,14 +6,19 @@ Listing names needs no torch; loading a family does.
 import dataclasses
 import difflib
 import importlib
+import math
 import pkgutil
 import typing
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from sweeper.errors import ConfigError
+from sweeper.trials.trial import Trial
 
-if TYPE_CHECKING:  # torch is kept out of whoever only lists names
+if TYPE_CHECKING:  # would load torch
     from sweeper.families.base import AbstractFamily
+
+_INFINITIES = {"inf": math.inf, "+inf": math.inf, "-inf": -math.inf}
+"""JSON has no infinity: trials keep infinite options as these texts, and sweep files may too."""
 
 
 def family_names() -> list[str]:
@@ -30,11 +35,10 @@ def load_family(name: str, *, vocab_size: int, **options: Any) -> "AbstractFamil
     if name not in family_names():
         raise ConfigError(f"unknown family {name!r}{_suggest(name, family_names())}")
     family_type: type[AbstractFamily] = importlib.import_module(f"{__name__}.{name}").Family
-    known = [f.name for f in dataclasses.fields(family_type) if f.name != "vocab_size"]
-    types = typing.get_type_hints(family_type)
+    types = _option_types(family_type)
     for option, value in options.items():
-        if option not in known:
-            raise ConfigError(f"family {name} has no option {option!r}{_suggest(option, known)}")
+        if option not in types:
+            raise ConfigError(f"family {name} has no option {option!r}{_suggest(option, [*types])}")
         is_number = isinstance(value, SupportsFloat) and not isinstance(value, bool)
         if types[option] is float and not is_number:
             raise ConfigError(f"family {name}: {option} {value!r}: expected a number")
@@ -42,6 +46,46 @@ def load_family(name: str, *, vocab_size: int, **options: Any) -> "AbstractFamil
         return family_type(vocab_size=vocab_size, **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"family {name}: {error}") from error
+
+
+def family_of(trial: Trial) -> "AbstractFamily":
+    """The family a trial trains, with its options."""
+    options = {name: decoded_option(value) for name, value in trial.family_options}
+    return load_family(trial.family, vocab_size=trial.data.vocab_size, **options)
+
+
+def encoded_options(family: "AbstractFamily") -> tuple[tuple[str, Any], ...]:
+    """All options of a family, defaults included, as sorted (name, JSON value) pairs.
+
+    Whole numbers given for a real option become real, so that `0` and `0.0` are the same trial.
+    Raises ConfigError, beginning with the option's name, for a value of the wrong type.
+    """
+    types = _option_types(type(family))
+    values = ((name, getattr(family, name)) for name in sorted(types))
+    return tuple((name, _encoded(name, value, types[name])) for name, value in values)
+
+
+def decoded_option(value: Any) -> Any:
+    """One option as its family takes it."""
+    return _INFINITIES.get(value, value) if isinstance(value, str) else value
+
+
+def _option_types(family_type: "type[AbstractFamily]") -> dict[str, Any]:
+    """The options of a family, in the order of its fields, and their types."""
+    types = typing.get_type_hints(family_type)
+    names = [field.name for field in dataclasses.fields(family_type)]
+    return {name: types[name] for name in names if name != "vocab_size"}
+
+
+def _encoded(name: str, value: Any, expected: Any) -> Any:
+    if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value) + 0.0  # no −0.0, which would be another text for the same number
+        return number if math.isfinite(number) else str(number)
+    plain = isinstance(value, str | int) or value is None
+    if not plain or (expected in (bool, int, float, str) and type(value) is not expected):
+        kind = getattr(expected, "__name__", str(expected))
+        raise ConfigError(f"{name}: expected {kind}, not {value!r}")
+    return value
 
 
 def _suggest(found: str, known: list[str]) -> str:

@@ -10,14 +10,7 @@ ignores z_l (the leave-one-out posterior), and Bayes' rule joins the two:
 
 The bound covers t in [t_min, t_max] by its integral and the rest by end terms: below, the
 reconstruction term −log p(x | z) at t_min; above, the prior term KL(q_t(. | x) || p_t) at t_max,
-where p_t is the corruption of uniformly random tokens. Cutting at t_min = 1e-3 loosens the bound by
-about 2e-6 nats on a strongly dependent toy. Three choices make its estimate cheap and quiet:
-
-  - the reconstruction term takes the share of the grid that lies below t_min, so it is part of the
-    same average and costs no second call of the denoiser;
-  - the grid is in u with t = u^2: the density's variance grows like 1 / t, which this evens out;
-  - the number of changed tokens, their level and what they show, whose means are known, are given
-    to the evaluator as exposure: changed tokens bear most of the density where it varies most.
+where p_t is the corruption of uniformly random tokens.
 
 Shapes: B sequences, L positions, V real tokens.
 """
@@ -30,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sweeper.families._sampling import ask, draw, tempered
+from sweeper.families._sampling import draw, logits_at, tempered
 from sweeper.families.base import (
     AbstractDiffusion,
     BoundDraw,
@@ -64,44 +57,58 @@ class AbstractMixing(AbstractDiffusion):
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
+        # The grid is even in u with t = u²: the density's variance grows like 1 / t, which the
+        # weight dt/du = 2u evens out.
         u_B, u_min = t_B.to(x0_BL.device), math.sqrt(self.t_min)
         level_B = u_B.square().clamp(self.t_min, self.t_max)
         zt_BL = self.corrupt(x0_BL, level_B, rng)
         read = denoiser(zt_BL, level_B), x0_BL, zt_BL, level_B
         nats_BL = self.nelbo_density(*read)
         is_start_B, is_end_B = u_B < u_min, u_B.square() > self.t_max
+        # The share u_min of the grid is below t_min. There the draw is the reconstruction term, so
+        # that it costs no second call: share u_min · weight u_min / t_min = 1.
+        # Cutting at 1e-3 loosens the bound by about 2e-6 nats on a strongly dependent toy.
         start = self.reconstruction(*(a[is_start_B] for a in read))
         nats_BL[is_start_B] = start / self.t_min
         weight_B = torch.where(is_start_B, u_min, 2 * u_B).masked_fill(is_end_B, 0.0)
         nats_BL = weight_B[:, None] * nats_BL + self.prior()
-        return BoundDraw(nats_BL, self._exposure(x0_BL, zt_BL, level_B, u_B))
+        return BoundDraw(nats_BL, self.token_weights(x0_BL, zt_BL, level_B, 2 * u_B))
 
-    def _exposure(self, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor, u_B: Tensor) -> Tensor:
-        """Changed tokens over how many to expect: all; rather the noisy ones; rather no masks."""
+    def changed_share(self, t_B: Tensor) -> Tensor:
+        return t_B * (1 - self.log_shares(t_B)[0].exp() / self.vocab_size)
+
+    def token_weights(
+        self, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor, level_weight_B: Tensor
+    ) -> Tensor:
+        """For all changed tokens; more for those at high levels; more for tokens than for masks."""
+        # Overrides the base: changed tokens bear most of the density where it varies most, and
+        # their level and what they show have known means, too.
+        changed_BL1 = super().token_weights(x0_BL, zt_BL, t_B, level_weight_B)
         share_B = self.log_shares(t_B)[0].exp()
-        p_changed_B = t_B * (1 - share_B / self.vocab_size)  # noise may repeat x
-        p_token_B = t_B * share_B * (1 - 1 / self.vocab_size) / p_changed_B
+        p_token_B = t_B * share_B * (1 - 1 / self.vocab_size) / self.changed_share(t_B)
         is_token_BL = (zt_BL != self.vocab_size).to(t_B.dtype)
-        changed_BL = (zt_BL != x0_BL) * (2 * u_B / p_changed_B)[:, None]
-        noisy_BL = changed_BL * (1.5 * u_B)[:, None]  # the integral of 2u · 1.5u is 1
-        shown_BL = changed_BL * (1 + is_token_BL - p_token_B[:, None])
-        return torch.stack([changed_BL, noisy_BL, shown_BL], dim=-1)
+        # level_weight = 2u, and the integral of 2u · 1.5u over u is 1.
+        noisy_BL1 = changed_BL1 * (0.75 * level_weight_B)[:, None, None]
+        shown_BL1 = changed_BL1 * (1 + is_token_BL - p_token_B[:, None])[..., None]
+        return torch.cat([changed_BL1, noisy_BL1, shown_BL1], dim=-1)
 
     def reconstruction(
         self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
     ) -> Tensor:
         """−log p(x | z) by Bayes' rule, nats, (B, L)."""
+        # −log of x_theta(x) q(z | x) / sum over j of x_theta(j) q(z | j)
         t_BL = per_token(t_B, x0_BL)
         log_alpha_BL, log_noise_BL = torch.log1p(-t_BL), self._log_noise(zt_BL, t_BL)
         log_kept_BL = torch.where(zt_BL == x0_BL, log_alpha_BL, -math.inf)
         log_seen_BL = log_alpha_BL - self._nll_of_visible(logits_BLV, zt_BL)
-        # log q(z | x), and log of the sum over j of x_theta(j) q(z | j)
         log_likelihood_BL = torch.logaddexp(log_kept_BL, log_noise_BL)
         log_evidence_BL = torch.logaddexp(log_seen_BL, log_noise_BL)
         return token_nll(logits_BLV, x0_BL) - log_likelihood_BL + log_evidence_BL
 
     def prior(self) -> float:
         """KL(q(. | x) || p) at t_max, nats per token, the same for every x."""
+        # q(. | x) has alpha + uniform / V on x and uniform / V on each other token; p spreads both
+        # evenly. The mask has the same mass in both, and no part in the sum.
         t = torch.tensor(self.t_max, dtype=torch.float64)
         alpha, uniform = 1 - t, t * self.log_shares(t)[0].exp()
         on_x, elsewhere = alpha + uniform / self.vocab_size, uniform * (1 - 1 / self.vocab_size)
@@ -123,14 +130,15 @@ class AbstractMixing(AbstractDiffusion):
     def posterior(self, x_theta_BLV: Tensor, z_BL: Tensor, t_B: Tensor, s_B: Tensor) -> Tensor:
         """q(z_s | z_t, x_theta) over all input ids E for a level s < t, (B, L, E).
 
-        q_s(z_s | x_theta) q(z_t | z_s) / q_t(z_t | x_theta), where z_t keeps z_s with probability
-        alpha_t / alpha_s. Where z_t is impossible under x_theta (cut by a nucleus, and no noise
-        that could have made it), it stays.
+        q_s(z_s | x_theta) q(z_t | z_s) / q_t(z_t | x_theta). Where z_t is impossible under x_theta
+        (cut by a nucleus, and no noise that could have made it), it stays.
         """
         t_BL, s_BL = per_token(t_B, z_BL), per_token(s_B, z_BL)
+        # alpha_t / alpha_s: z_t keeps z_s
         stays_BL = (1 - t_BL) / (1 - s_BL)
+        # q(z_t | z_s) = stays · 1[z_t = z_s] + added(z_t), added = noise_t − stays · noise_s
         noise_BL, earlier_noise_BL = (self._log_noise(z_BL, level).exp() for level in (t_BL, s_BL))
-        added_BL = (noise_BL - stays_BL * earlier_noise_BL).clamp(min=0)  # q(z_t | z_s), z_s != z_t
+        added_BL = (noise_BL - stays_BL * earlier_noise_BL).clamp(min=0)
         guess_BLE = functional.pad(x_theta_BLV, (0, self.needs.extra_input_ids))
         before_BLE = (1 - s_BL)[..., None] * guess_BLE + self._noise(s_BL)  # q_s(z_s | x_theta)
         kept_BL = stays_BL * at_ids(before_BLE, z_BL)[0]
@@ -172,7 +180,7 @@ class AbstractMixing(AbstractDiffusion):
         levels_S = torch.linspace(self.t_max, 0, plan.n_steps + 1, dtype=torch.float64)
         levels_SB = levels_S[:, None].expand(-1, plan.n_sequences)
         for step in range(plan.n_steps):
-            x_theta_BLV = tempered(ask(denoiser, z_BL, levels_S[step].item()), plan)
+            x_theta_BLV = tempered(logits_at(denoiser, z_BL, levels_S[step].item()), plan)
             p_BLE = self.posterior(x_theta_BLV, z_BL, levels_SB[step], levels_SB[step + 1])
             if step < plan.n_steps - 1:
                 z_BL = draw(p_BLE, rng)

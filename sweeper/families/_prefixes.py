@@ -1,9 +1,7 @@
 """Conditional training: some sequences keep a clean prefix, and the rest is denoised given it.
 
-arXiv 2512.10858 (§3.4 of our specification): a sequence is conditional with probability `share`;
-its prefix then covers a fraction arccos(1 − 2r) / pi of the positions, r uniform. Clean tokens
-carry no loss and read clean tokens only, as the prompt of a conversation is read once and kept;
-noisy ones read everything. So it asks for a family that reads both sides.
+As in arXiv 2512.10858. Clean tokens carry no loss and read clean tokens only, as the prompt of a
+conversation is read once and kept; noisy ones read everything, so the family must read both sides.
 
 Shapes: B sequences, L positions, of which the first P are a prefix, V vocabulary.
 """
@@ -21,6 +19,7 @@ from sweeper.families.base import AbstractFamily, Denoiser, NoisyBatch, uniform_
 def clean_prefixes(n_sequences: int, seq_len: int, share: float, rng: torch.Generator) -> Tensor:
     """Which positions stay clean, (B, L) bool; at least the first of a conditional sequence."""
     is_conditional_B = uniform_draws((n_sequences,), rng) < share
+    # A prefix covers arccos(1 − 2r) / pi of the positions, r uniform.
     fraction_B = torch.arccos(1 - 2 * uniform_draws((n_sequences,), rng)) / math.pi
     position_L = torch.arange(seq_len, device=rng.device)
     is_prefix_BL = position_L <= fraction_B[:, None] * (seq_len - 1)

@@ -1,24 +1,50 @@
-"""From logits to tokens, the same way in every family: temperature, nucleus, one uniform draw.
+"""What samplers share: calls of the denoiser, and drawing tokens from its logits.
 
-In float64 throughout: float32 Gumbel noise lowers the effective temperature, by cutting off the
-tail of every distribution it draws from (arXiv 2409.02908).
-
-Shapes: B sequences, L positions, V ids.
+Shapes: B sequences, L positions, N of them, V ids.
 """
 
 import torch
 from torch import Tensor
 
-from sweeper.families.base import Denoiser, SamplingPlan
+from sweeper.families.base import CachingDenoiser, Denoiser, IncrementalDecoder, SamplingPlan
 
 
-def ask(denoiser: Denoiser, z_BL: Tensor, t: float) -> Tensor:
+def logits_at(denoiser: Denoiser, z_BL: Tensor, t: float) -> Tensor:
     """Logits with every sequence at noise level t."""
     return denoiser(z_BL, torch.full((z_BL.shape[0],), t, device=z_BL.device))
 
 
+class UncachedDecoder:
+    """An `IncrementalDecoder` over any denoiser: it feeds it all final inputs in every call."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+        self._final: tuple[Tensor, Tensor] | None = None
+        """Final ids and their positions."""
+
+    def decode(self, ids_BN: Tensor, positions_BN: Tensor, n_final: int) -> Tensor:
+        """Logits (B, N, V) of the new inputs."""
+        n_new, n_known = ids_BN.shape[1], 0
+        if self._final is not None:
+            n_known = self._final[0].shape[1]
+            ids_BN = torch.cat([self._final[0], ids_BN], dim=1)
+            positions_BN = torch.cat([self._final[1], positions_BN], dim=1)
+        self._final = ids_BN[:, : n_known + n_final], positions_BN[:, : n_known + n_final]
+        level_B = torch.zeros(ids_BN.shape[0], device=ids_BN.device)
+        return self.denoiser(ids_BN, level_B, positions_BL=positions_BN)[:, -n_new:]
+
+
+def incremental_decoder(denoiser: Denoiser, plan: SamplingPlan) -> IncrementalDecoder:
+    """One with a cache where the plan wants it and the denoiser has one."""
+    if plan.keeps_cache and isinstance(denoiser, CachingDenoiser):
+        return denoiser.incremental_decoder(plan.seq_len)
+    return UncachedDecoder(denoiser)
+
+
 def tempered(logits_BLV: Tensor, plan: SamplingPlan) -> Tensor:
     """x_theta at the plan's temperature, cut to its nucleus, (B, L, V) float64."""
+    # Float32 Gumbel noise would cut off the tail of every distribution and so lower the effective
+    # temperature (arXiv 2409.02908): we draw by inversion, in float64.
     if plan.temperature == 0:
         best_BL = logits_BLV.argmax(dim=-1)
         return torch.nn.functional.one_hot(best_BL, logits_BLV.shape[-1]).double()

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sweeper.families._decoding import reader_of
-from sweeper.families._sampling import draw, tempered
+from sweeper.families._sampling import draw, incremental_decoder, tempered
 from sweeper.families.base import (
     AbstractFamily,
     BoundDraw,
@@ -35,19 +34,11 @@ class Family(AbstractFamily):
     def needs(self) -> Needs:
         return Needs(attention="causal", extra_input_ids=1)
 
-    def shifted(self, x0_BL: Tensor) -> Tensor:
-        """The network's input: a start token, then all tokens but the last."""
-        start_B1 = torch.full_like(x0_BL[:, :1], self.vocab_size)
-        return torch.cat([start_B1, x0_BL[:, :-1]], dim=1)
-
-    def nll(self, denoiser: Denoiser, x0_BL: Tensor) -> Tensor:
-        """Exact −log p of each token given those before it, nats, (B, L)."""
-        t_B = torch.zeros(x0_BL.shape[0], device=x0_BL.device)
-        return token_nll(denoiser(self.shifted(x0_BL), t_B), x0_BL)
-
     def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
-        t_B = torch.zeros(x0_BL.shape[0], device=x0_BL.device)
-        return NoisyBatch(x0_BL, self.shifted(x0_BL), t_B)
+        """No noise: what the network reads is a start token, then all tokens but the last."""
+        start_B1 = torch.full_like(x0_BL[:, :1], self.vocab_size)
+        shifted_BL = torch.cat([start_B1, x0_BL[:, :-1]], dim=1)
+        return NoisyBatch(x0_BL, shifted_BL, torch.zeros(x0_BL.shape[0], device=x0_BL.device))
 
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
         return token_nll(denoiser(batch.zt_BL, batch.t_B), batch.x0_BL)
@@ -55,8 +46,7 @@ class Family(AbstractFamily):
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
-        nats_BL = self.nll(denoiser, x0_BL)
-        return BoundDraw(nats_BL, torch.ones_like(nats_BL)[..., None])
+        return BoundDraw(self.loss(denoiser, self.noisy_batch(x0_BL, rng)))  # exact
 
     @property
     def samplers(self) -> Mapping[str, Sampler]:
@@ -66,12 +56,12 @@ class Family(AbstractFamily):
         self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator
     ) -> Samples:
         """Token by token, each read once."""
-        reader = reader_of(denoiser, plan)
+        decoder = incremental_decoder(denoiser, plan)
         shape = (plan.n_sequences, 1)
         token_B1 = torch.full(shape, self.vocab_size, dtype=torch.int64, device=rng.device)
         drawn = []
         for position in range(plan.seq_len):
-            next_B1V = reader.read(token_B1, torch.full_like(token_B1, position), n_final=1)
+            next_B1V = decoder.decode(token_B1, torch.full_like(token_B1, position), n_final=1)
             token_B1 = draw(tempered(next_B1V, plan), rng)
             drawn.append(token_B1)
         return Samples(torch.cat(drawn, dim=1), plan.seq_len)

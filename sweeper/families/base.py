@@ -1,12 +1,8 @@
 """What a family is: how tokens are corrupted, trained on, scored and sampled.
 
-A family is one module of this folder holding a frozen dataclass `Family`; its file name is its
-registered name and its fields after `vocab_size` are its options. It never touches a network: it
-calls a *denoiser*, and declares in `needs` what that denoiser must offer.
+A family never touches a network: it calls a *denoiser*, and `needs` says what that must offer.
 
-Noise levels: alpha_t = 1 − t throughout, so t is the share of noise and −alpha'_t = 1.
-
-Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens), X measures of exposure.
+Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens), X token weights.
 """
 
 import abc
@@ -35,19 +31,16 @@ class Denoiser(Protocol):
     ) -> Tensor:
         """Float logits (B, L, V) from input ids (B, L) and noise levels, (B,) or (B, L).
 
-        `positions_BL`: where each input stands in the sequence, repeats allowed (default: as they
-        come, 0 … L − 1). `visible_BLL`, (L, L) or (B, L, L): which input (row) reads which
-        (column), in place of the declared attention pattern; each reads at least itself.
+        `positions_BL`: where each input stands in the sequence (default: 0 … L − 1).
+        `visible_BLL`, (L, L) or (B, L, L): which input (row) reads which (column), in place of the
+        declared attention pattern; each reads at least itself.
         """
 
 
-class Reader(Protocol):
-    """A causal network during generation: it is fed every input once or, as a mask, twice.
+class IncrementalDecoder(Protocol):
+    """A causal network during generation, fed a few inputs at a time at noise level 0."""
 
-    It is told no noise level, so what was read for good never has to be read again.
-    """
-
-    def read(self, ids_BN: Tensor, positions_BN: Tensor, n_final: int) -> Tensor:
+    def decode(self, ids_BN: Tensor, positions_BN: Tensor, n_final: int) -> Tensor:
         """Logits (B, N, V) of new inputs at their positions.
 
         Each reads the final inputs of all earlier calls, the new ones before it, and itself. The
@@ -59,8 +52,8 @@ class Reader(Protocol):
 class CachingDenoiser(Denoiser, Protocol):
     """A network that can keep keys and values between calls."""
 
-    def cached_reader(self, capacity: int) -> Reader:
-        """A reader for one generation of at most `capacity` inputs, final and new together."""
+    def incremental_decoder(self, capacity: int) -> IncrementalDecoder:
+        """For one generation of at most `capacity` inputs, final and new together."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +64,9 @@ class Needs:
     extra_input_ids: int
     """Input ids beyond the vocabulary, from id V on: a mask (diffusion) or a start token (AR)."""
     time_conditioning: bool = False
-    """Whether the network is told the noise level, if it can be; else it reads level 0."""
+    """Whether the noise level conditions the network, if it can; else the network reads level 0."""
     doubled_share: float = 0.0
     """Share of training sequences that the network reads at twice their length."""
-    explicit_order: bool = False
-    """Whether it tells the denoiser where its inputs stand."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +102,8 @@ class SamplingPlan:
     n_sequences: int
     seq_len: int
     n_steps: int
-    """Denoising steps. The denoiser is called at most as often, and once more for each token that
-    is predicted from those before it: all tokens of `ar`, those `esolm` leaves for the end."""
+    """Denoising steps. The denoiser is called at most as often, and once for each token that is
+    predicted from those before it: all of `ar`, those `esolm` leaves for the end."""
     sampler: str = "ancestral"
     """One of the family's `samplers`."""
     temperature: float = 1.0
@@ -120,8 +111,8 @@ class SamplingPlan:
     top_p: float = 1.0
     """Nucleus: the mass of most probable tokens that x_theta keeps."""
     keeps_cache: bool = True
-    """Whether causal families keep keys and values of what they have read, where the denoiser
-    can; the samples are the same without, at the cost of reading everything in each step."""
+    """Whether causal families use the denoiser's key-value cache, where it has one; the samples
+    are the same without."""
 
     def __post_init__(self) -> None:
         if min(self.n_sequences, self.seq_len, self.n_steps) < 1:
@@ -145,10 +136,10 @@ class BoundDraw:
 
     nats_BL: Tensor
     """Its mean over levels, noise and positions is the bound, nats per token."""
-    exposure_BLX: Tensor
-    """By how much the draw depends on each token, in X measures: the first is what the draw would
-    be if predicting any changed token cost one nat. The mean of each over levels and noise is 1 at
-    every position; beyond that they matter to the standard error only."""
+    token_weights_BLX: Tensor | None = None
+    """By how much the draw depends on each token; none: on all alike. The evaluator makes control
+    variates of them, so they matter to the standard error only, but the mean of each over levels
+    and noise must be 1 at every position."""
 
 
 Sampler = Callable[[Denoiser, SamplingPlan, torch.Generator], Samples]
@@ -156,11 +147,7 @@ Sampler = Callable[[Denoiser, SamplingPlan, torch.Generator], Samples]
 
 @dataclass(frozen=True)
 class AbstractFamily(abc.ABC):
-    """Interface of all families.
-
-    Random draws are made on the generator's device and then moved to the data's, so a CPU
-    generator gives the same noise to every accelerator.
-    """
+    """Interface of all families; fields after `vocab_size` are the options of one."""
 
     vocab_size: int
 
@@ -181,11 +168,10 @@ class AbstractFamily(abc.ABC):
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
-        """An unbiased draw of the bound on −log p(x0).
+        """An unbiased draw of the bound on −log p(x0), from one call of the denoiser.
 
         `t_B` in (0, 1) comes from the evaluator's stratified grid; averaged over t ~ U(0, 1) and
-        the corruption, the mean over L bounds the negative log-likelihood per token. Exact for a
-        family without t. Costs one call of the denoiser; float32 or wider.
+        the corruption, the mean over L bounds the negative log-likelihood per token.
         """
 
     @property
@@ -209,6 +195,7 @@ class AbstractFamily(abc.ABC):
 class AbstractDiffusion(AbstractFamily):
     """A family that corrupts every token independently, with an integral over t as its bound."""
 
+    # alpha_t = 1 − t in every family, so t is the share of noise and −alpha'_t = 1.
     t_min = 1e-3
     t_max = 1.0
     """Training draws t between these; how the bound covers the rest is said by each family."""
@@ -241,31 +228,44 @@ class AbstractDiffusion(AbstractFamily):
         logits_BLV = denoiser(batch.zt_BL, batch.t_B)
         return self.loss_density(logits_BLV, batch.x0_BL, batch.zt_BL, batch.t_B)
 
+    def changed_share(self, t_B: Tensor) -> Tensor:
+        """Probability that `corrupt` changes a token: below t where noise may repeat the token."""
+        return t_B
+
+    def token_weights(
+        self, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor, level_weight_B: Tensor
+    ) -> Tensor:
+        """Those of a bound that weighs level t by `level_weight_B`, 1 on average: (B, L, 1).
+
+        What the draw would be if predicting any changed token cost one nat and others nothing.
+        """
+        changed_BL = (zt_BL != x0_BL) * (level_weight_B / self.changed_share(t_B))[:, None]
+        return changed_BL[..., None]
+
 
 def stratified(n: int, rng: torch.Generator) -> Tensor:
-    """n points, one uniform draw in each interval [i/n, (i+1)/n), shape (n,), float32.
-
-    The low-discrepancy sampler of arXiv 2406.07524: the mean over a batch varies far less than
-    over independent draws.
-    """
+    """n points, one uniform draw in each interval [i/n, (i+1)/n), shape (n,), float32."""
+    # The low-discrepancy sampler of arXiv 2406.07524: its mean varies less than that of n draws.
     return (torch.arange(n, device=rng.device) + uniform_draws((n,), rng)) / n
 
 
 def uniform_draws(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     """Uniform draws in [0, 1), float32, on the generator's device."""
+    # To be moved to the data's: a CPU generator gives the same noise to every accelerator.
     return torch.rand(shape, generator=rng, device=rng.device)
 
 
 def token_nll(logits_BLV: Tensor, ids_BL: Tensor) -> Tensor:
     """−log softmax(logits)[ids], nats, (B, L), float32 or wider."""
-    logits = wide(logits_BLV).flatten(0, -2)  # one row per token: a strided softmax is slower
+    # One row per token: a strided softmax is slower.
+    logits = at_least_float32(logits_BLV).flatten(0, -2)
     targets = ids_BL.flatten().long()  # torch refuses int32 here, and only here
     return functional.cross_entropy(logits, targets, reduction="none").view_as(ids_BL)
 
 
-def wide(x: Tensor) -> Tensor:
-    """x in float32, or unchanged if it is already float64."""
-    return x if x.dtype == torch.float64 else x.float()
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in float32, or unchanged if it is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def per_token(t_B: Tensor, like_BL: Tensor) -> Tensor:

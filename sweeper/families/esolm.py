@@ -7,11 +7,10 @@
 alpha_0 = 1 leaves only the second, diffusion term: masked diffusion with causal attention.
 alpha_0 = 0 leaves only the first, sequential one: autoregression.
 
-The network is causal over an order of its own, so what it has read can be cached in generation.
-For the diffusion term it reads the clean tokens, then the masked ones, each in random order. For
-the sequential term it reads the clean tokens in random order, then the masked ones from left to
-right, as a doubled sequence [z_0 ; x]: a token of the first half sees itself and those tokens of
-the second half that come before it.
+The network is causal over an order of its own, so keys and values can be cached in generation. For
+the diffusion term it reads the clean tokens, then the masked ones, each in random order. For the
+sequential term it reads the clean tokens in random order, then the masked ones from left to right,
+as a doubled sequence [z_0 ; x].
 """
 
 import math
@@ -22,8 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sweeper.families._decoding import reader_of
-from sweeper.families._sampling import draw, tempered
+from sweeper.families._sampling import draw, incremental_decoder, tempered
 from sweeper.families.base import (
     AbstractFamily,
     BoundDraw,
@@ -67,12 +65,8 @@ class Family(AbstractFamily):
 
     @property
     def needs(self) -> Needs:
-        return Needs(
-            attention="causal",
-            extra_input_ids=1,
-            doubled_share=1 - self.diffusion_share,
-            explicit_order=True,
-        )
+        doubled_share = 1 - self.diffusion_share
+        return Needs(attention="causal", extra_input_ids=1, doubled_share=doubled_share)
 
     @property
     def diffusion_share(self) -> float:
@@ -83,19 +77,6 @@ class Family(AbstractFamily):
     def corrupt(self, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
         """Draw z_t given x_0; t = 0 masks a share 1 − alpha_0."""
         return self._mask(x0_BL, self._masked_share(t_B), rng)
-
-    def nelbo_density(
-        self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
-    ) -> Tensor:
-        """Integrand of the diffusion term over t ~ U(0, 1), nats per token, (B, L)."""
-        weight_B1 = self.alpha_0 / per_token(self._masked_share(t_B), x0_BL)
-        return weight_B1 * token_nll(logits_BLV, x0_BL) * (zt_BL == self.vocab_size)
-
-    def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
-        """What training averages over t for the diffusion term, nats per token, (B, L)."""
-        if self.objective == "cross_entropy":
-            return token_nll(logits_BLV, x0_BL) * (zt_BL == self.vocab_size)
-        return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
 
     def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
         """The first `diffusion_share` of the sequences at stratified t, the others at t = 0."""
@@ -108,11 +89,12 @@ class Family(AbstractFamily):
         return NoisyBatch(x0_BL, zt_BL, t_B, self._order(zt_BL, t_B == 0, rng))
 
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
-        """Each term averages over its own sequences, and the two add up."""
+        """The sum of the averages of both terms, each over its own sequences."""
+        # Each sequence trains one term, so each term is divided by its share of the sequences.
         is_sequential_B = batch.t_B == 0
         share_B = torch.where(is_sequential_B, 1 - self.diffusion_share, self.diffusion_share)
         weight_B = torch.ones_like(batch.t_B)
-        if self.objective == "nelbo":
+        if self.objective == "nelbo":  # −alpha'_t / (1 − alpha_t) = alpha_0 / m
             weight_B = self.alpha_0 / self._masked_share(batch.t_B)
         weight_B = torch.where(is_sequential_B, 1.0, weight_B)
         return (weight_B / share_B)[:, None] * self._masked_nll(denoiser, batch, is_sequential_B)
@@ -120,13 +102,11 @@ class Family(AbstractFamily):
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
-        """The diffusion term on the grid below alpha_0, the sequential term above.
-
-        With m the masked share, the diffusion term is the integral of 1/m over m from 1 − alpha_0
-        to 1. Its grid is even in r = sqrt(m), because the variance grows like 1/m.
-        """
+        """The diffusion term on the grid below alpha_0, the sequential term above."""
         u_B, lowest = t_B.to(x0_BL.device), math.sqrt(1 - self.alpha_0)
         is_sequential_B = u_B >= self.alpha_0
+        # The diffusion term is the integral of 1/m over the masked share m, 1 − alpha_0 to 1. The
+        # grid is even in r = sqrt(m): the variance grows like 1/m. dm/du = 2r / (1 + lowest).
         root_B = (lowest + u_B / (1 + lowest)).clamp(min=1e-6)  # at 0 the density is 0 / 0
         weight_B = torch.where(is_sequential_B, 1.0, 2 * root_B / (1 + lowest))
         m_B = torch.where(is_sequential_B, 1 - self.alpha_0, root_B.square())
@@ -134,8 +114,8 @@ class Family(AbstractFamily):
         zt_BL = self._mask(x0_BL, m_B, rng)
         batch = NoisyBatch(x0_BL, zt_BL, level_B, self._order(zt_BL, is_sequential_B, rng))
         nll_BL = self._masked_nll(denoiser, batch, is_sequential_B)
-        exposure_BL = (weight_B / m_B)[:, None] * (zt_BL == self.vocab_size)
-        return BoundDraw(exposure_BL * nll_BL, exposure_BL[..., None])
+        token_weight_BL = (weight_B / m_B)[:, None] * (zt_BL == self.vocab_size)
+        return BoundDraw(token_weight_BL * nll_BL, token_weight_BL[..., None])
 
     def _masked_share(self, t: Tensor) -> Tensor:
         return (1 - self.alpha_0) + self.alpha_0 * t
@@ -145,8 +125,7 @@ class Family(AbstractFamily):
         return torch.where(u_BL < per_token(m_B, x0_BL), self.vocab_size, x0_BL)
 
     def _order(self, zt_BL: Tensor, is_sequential_B: Tensor, rng: torch.Generator) -> Tensor:
-        """Positions as the network reads them: clean ones first, in random order, then the masked
-        ones, in random order or, for the sequential term, from left to right."""
+        """Positions as the network reads them: clean ones first, then masked ones."""
         random_BL = uniform_draws(tuple(zt_BL.shape), rng).to(zt_BL.device)
         ascending_L = torch.linspace(0, 1, zt_BL.shape[1], device=zt_BL.device)
         masked_BL = torch.where(is_sequential_B[:, None], ascending_L, random_BL)
@@ -182,6 +161,7 @@ class Family(AbstractFamily):
         counts, n_left = [], plan.seq_len
         for steps_left in range(plan.n_steps, 0, -1):
             t, dt = steps_left / plan.n_steps, 1 / plan.n_steps
+            # (alpha_s − alpha_t) / (1 − alpha_t) with alpha_t = alpha_0 (1 − t), s = t − dt.
             p_decided = self.alpha_0 * dt / (1 - self.alpha_0 * (1 - t))
             counts.append(int((uniform_draws((n_left,), rng) < p_decided).sum()))
             n_left -= counts[-1]
@@ -209,17 +189,17 @@ class Family(AbstractFamily):
     ) -> Samples:
         """Decide tokens in the given order, `counts` at a time.
 
-        Each step reads the tokens that the last one decided, now for good, and then the masks of
-        those to decide (the cached sampler of arXiv 2506.01928).
+        Each step reads the tokens that the last one decided, which are final, and then the masks
+        of those to decide (the cached sampler of arXiv 2506.01928).
         """
-        reader, n_known = reader_of(denoiser, plan), 0
+        decoder, n_known = incremental_decoder(denoiser, plan), 0
         decided = [order_BL[:, :0]]
         for count in counts:
             latest_BN = decided[-1]
             masks_BN = torch.full_like(order_BL[:, :count], self.vocab_size)
             positions_BN = order_BL[:, n_known - latest_BN.shape[1] : n_known + count]
             ids_BN = torch.cat([latest_BN, masks_BN], dim=1)
-            logits_BNV = reader.read(ids_BN, positions_BN, n_final=latest_BN.shape[1])
+            logits_BNV = decoder.decode(ids_BN, positions_BN, n_final=latest_BN.shape[1])
             decided.append(draw(tempered(logits_BNV[:, -count:], plan), rng))
             n_known += count
         tokens_BL = torch.cat(decided, dim=1)

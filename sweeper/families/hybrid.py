@@ -33,16 +33,16 @@ from sweeper.families._mixing import (
     softplus,
     softplus_drop,
 )
-from sweeper.families._sampling import ask, rewritten
+from sweeper.families._sampling import logits_at, rewritten
 from sweeper.families.base import (
     Denoiser,
     Needs,
     Sampler,
     Samples,
     SamplingPlan,
+    at_least_float32,
     per_token,
     uniform_draws,
-    wide,
 )
 
 SHIFT_LIMIT = 1000.0
@@ -81,6 +81,7 @@ class Family(AbstractMixing):
         return Needs(attention="bidirectional", extra_input_ids=1)
 
     def log_shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        # s = sigmoid(scale · lambda + shift), lambda = log(alpha / (1 − alpha)).
         log_odds = self.scale * (torch.log1p(-t) - t.log())
         log_odds = log_odds + min(max(self.shift, -SHIFT_LIMIT), SHIFT_LIMIT)
         return -softplus(-log_odds), -softplus(log_odds)
@@ -99,6 +100,7 @@ class Family(AbstractMixing):
         self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
     ) -> Tensor:
         t_BL = per_token(t_B, x0_BL)
+        # dlambda/dt = −1 / (alpha (1 − alpha)): from the density in lambda to that in t.
         return self._divergence(logits_BLV, x0_BL, zt_BL, t_BL) / (t_BL * (1 - t_BL))
 
     def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
@@ -107,16 +109,16 @@ class Family(AbstractMixing):
         return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
 
     def _divergence(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor) -> Tensor:
-        """W · (KL + IS), the density in lambda."""
-        log_one_noise_BL = self.log_shares(t_BL)[0] - math.log(self.vocab_size)
-        log_kappa_BL = torch.log1p(-t_BL) - t_BL.log() - log_one_noise_BL
-        log_p_BLV = torch.log_softmax(wide(logits_BLV), dim=-1)
+        """W · (KL + IS), the density in lambda: Proposition 1 of arXiv 2512.10858."""
+        log_one_noise_BL = self.log_shares(t_BL)[0] - math.log(self.vocab_size)  # log(s / V)
+        log_kappa_BL = torch.log1p(-t_BL) - t_BL.log() - log_one_noise_BL  # kappa = V e^lambda / s
+        log_p_BLV = torch.log_softmax(at_least_float32(logits_BLV), dim=-1)
         is_mask_BL = zt_BL == self.vocab_size
         log_p_x_BL, log_p_z_BL = at_ids(log_p_BLV, x0_BL, zt_BL.masked_fill(is_mask_BL, 0))
         h_sum_BL = softplus(log_kappa_BL[..., None] + log_p_BLV).sum(dim=-1)
         drop_BL = softplus_drop(log_kappa_BL, log_p_x_BL)  # h* − h_x
         one_noise_BL = t_BL * log_one_noise_BL.exp()  # (1 − alpha) s / V
-        others_BL = h_sum_BL - softplus(log_kappa_BL + log_p_x_BL)
+        others_BL = h_sum_BL - softplus(log_kappa_BL + log_p_x_BL)  # sum over j != x of h_j
         kl_BL = (1 - t_BL + one_noise_BL) * drop_BL - one_noise_BL * others_BL
         h_z_BL = softplus(log_kappa_BL + log_p_z_BL).masked_fill(is_mask_BL, 0.0)
         kept_BL = drop_BL.clamp(max=LOG_RATIO_LIMIT)
@@ -125,6 +127,7 @@ class Family(AbstractMixing):
 
     def _weight(self, x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor, log_kappa_BL: Tensor) -> Tensor:
         """W, by what z shows: a mask, the token itself, or another token."""
+        # 1 / (1 + kappa) = sigmoid(−log kappa), the factor where z = x.
         s_BL = self.log_shares(t_BL)[0].exp()
         other_BL = (1 - self.scale) + self.scale * s_BL
         kept_BL = other_BL * torch.sigmoid(-log_kappa_BL)
@@ -151,7 +154,8 @@ class Family(AbstractMixing):
         z_BL = self._start(plan, rng)
         start_B = torch.full((plan.n_sequences,), self.t_max, dtype=torch.float64)
         for step in range(plan.n_steps):
-            logits_BLV = ask(denoiser, z_BL, max(self.t_max - step / plan.n_steps, self.t_min))
+            t = max(self.t_max - step / plan.n_steps, self.t_min)
+            logits_BLV = logits_at(denoiser, z_BL, t)
             p_BLV = logits_BLV.double().softmax(dim=-1)
             seen_BL = (-self._nll_of_visible(logits_BLV.double(), z_BL)).exp()
             prior_BL = self._log_noise(z_BL, per_token(start_B, z_BL)).exp()

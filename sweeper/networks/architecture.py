@@ -1,4 +1,4 @@
-"""What a preset brings to the backbone: its layers, how they start and how they are trained."""
+"""What a published network brings to the backbone: layers, initialisation and parametrisation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from sweeper.trials.ladder import Rung
 
 
 @dataclass(frozen=True)
-class Preset:
-    """Layers of one published network. Modules map (B, N, D) and a Reading to (B, N, D)."""
+class Architecture:
+    """One published network. Its modules map (B, N, D) and an AttentionContext to (B, N, D)."""
 
     block: Callable[[Rung], nn.Module]
     final: Callable[[Rung], nn.Module]
     """From the last block to the input of the head."""
     conditioner: Callable[[], nn.Module] | None
-    """Noise levels, (B,) or (B, N), to the condition of a Reading; none: the level is not used."""
+    """Noise levels, (B,) or (B, N), to the condition of the context; none: levels are not used."""
     has_head_bias: bool
     embedding_init: Callable[[Tensor, torch.Generator], object]
     """Draws the input table in place."""

@@ -1,7 +1,7 @@
-"""How layers read: rotary positions, which input sees which, and what earlier calls left behind.
+"""What attention layers share: rotary positions, masks, and keys and values of earlier calls.
 
-Shapes: B batch, N new inputs, M inputs read (those kept by earlier calls, then the new ones),
-H heads, K channels of a head, C channels of the condition.
+Shapes: B batch, N new inputs, M inputs read (cached ones, then the new ones), H heads, K channels
+of a head, C channels of the condition.
 """
 
 import math
@@ -13,8 +13,8 @@ from torch import Tensor
 ROPE_BASE = 10_000.0
 
 
-class Memory:
-    """Keys and values that one layer keeps of inputs read for good."""
+class LayerKVCache:
+    """Keys and values of one layer."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -22,27 +22,27 @@ class Memory:
         self._keys_values: Tensor | None = None
 
     def with_new(self, k_BHNK: Tensor, v_BHNK: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, H, M, K): the kept ones, then the new ones."""
+        """Keys and values (B, H, M, K): the cached ones, then the new ones."""
         if self._keys_values is None:
             B, H, _, K = k_BHNK.shape
             self._keys_values = k_BHNK.new_empty(2, B, H, self.capacity, K)
         stop = self.n_kept + k_BHNK.shape[2]
-        # Written behind the kept ones: those not kept afterwards are overwritten by the next call.
+        # The next call overwrites those that are not kept.
         self._keys_values[0, :, :, self.n_kept : stop] = k_BHNK
         self._keys_values[1, :, :, self.n_kept : stop] = v_BHNK
         return self._keys_values[0, :, :, :stop], self._keys_values[1, :, :, :stop]
 
 
-class Cache:
-    """What all layers of a network keep; for generation, as no gradient flows through it."""
+class KVCache:
+    """Keys and values of all layers; for generation, as no gradient flows through it."""
 
     def __init__(self, n_layers: int, capacity: int) -> None:
-        """`capacity`: most inputs, kept and new, that are read at once."""
-        self.layers = [Memory(capacity) for _ in range(n_layers)]
+        """`capacity`: most inputs, cached and new, that are read at once."""
+        self.layers = [LayerKVCache(capacity) for _ in range(n_layers)]
 
     @property
     def n_kept(self) -> int:
-        """Inputs read for good."""
+        """Inputs that are cached."""
         return self.layers[0].n_kept
 
     def keep(self, n_inputs: int) -> None:
@@ -52,8 +52,8 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a layer is told beside its input."""
+class AttentionContext:
+    """What a layer needs besides its input."""
 
     rotation: tuple[Tensor, Tensor]
     bias_BHNM: Tensor | None
@@ -62,14 +62,11 @@ class Reading:
     """Whether that bias only keeps each input from those after it, so that kernels may know it."""
     condition_BNC: Tensor | None = None
     """What is known of the noise level; one for all inputs of a sequence (B, 1, C) or one each."""
-    memory: Memory | None = None
-    """What the layer keeps between calls."""
+    cache: LayerKVCache | None = None
 
     def keys_and_values(self, k_BHNK: Tensor, v_BHNK: Tensor) -> tuple[Tensor, Tensor]:
         """Everything to attend to, (B, H, M, K)."""
-        if self.memory is None:
-            return k_BHNK, v_BHNK
-        return self.memory.with_new(k_BHNK, v_BHNK)
+        return self.cache.with_new(k_BHNK, v_BHNK) if self.cache else (k_BHNK, v_BHNK)
 
 
 def rotary_angles(positions_BN: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
@@ -98,12 +95,6 @@ def by_head(x_BNnD: Tensor, n_heads: int) -> Tensor:
     return x_BNnD.reshape(B, N, n * n_heads, D // n_heads).transpose(1, 2)
 
 
-def causal_visibility(n_new: int, n_kept: int, device: torch.device) -> Tensor:
-    """(N, M): each new input reads all kept ones, the new ones before it, and itself."""
-    every_NM = torch.ones(n_new, n_kept + n_new, dtype=torch.bool, device=device)
-    return every_NM.tril(n_kept)
-
-
 def visibility_bias(visible_BNM: Tensor, dtype: torch.dtype) -> Tensor:
     """Zero where an input (row) may read another (column), −inf elsewhere; one for all heads.
 
@@ -112,8 +103,3 @@ def visibility_bias(visible_BNM: Tensor, dtype: torch.dtype) -> Tensor:
     bias = torch.zeros(visible_BNM.shape, dtype=dtype, device=visible_BNM.device)
     bias = bias.masked_fill(~visible_BNM, -math.inf)
     return bias if bias.dim() == 2 else bias[:, None]
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """x in float32, or unchanged if it is wider."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

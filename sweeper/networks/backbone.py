@@ -1,13 +1,13 @@
-"""The transformer every family trains: input table, blocks and head, with the layers of a preset.
-
-`presets/` holds what differs between the two published networks and how layers read their inputs.
+"""The transformer every family trains, and the denoiser that families see of it.
 
 Shapes: B batch, N new inputs, M inputs read, L sequence length (N = M = L without a cache),
 D width, V vocabulary.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,20 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from sweeper.families.base import Needs
+from sweeper.families.base import Needs, at_least_float32
 from sweeper.networks import dit, gidd
 from sweeper.networks.attention import (
-    Cache,
-    Reading,
-    at_least_float32,
-    causal_visibility,
+    AttentionContext,
+    KVCache,
     rotary_angles,
     visibility_bias,
 )
 from sweeper.trials.ladder import BackboneName, Rung
-from sweeper.trials.trial import Trial
+from sweeper.trials.trial import Precision, Trial
 
-PRESETS = {"gidd": gidd.PRESET, "dit": dit.PRESET}
+ARCHITECTURES = {"gidd": gidd.ARCHITECTURE, "dit": dit.ARCHITECTURE}
 
 
 class Backbone(nn.Module):
@@ -43,14 +41,14 @@ class Backbone(nn.Module):
         vocab_size: int,
         extra_input_ids: int,
         attention: Literal["causal", "bidirectional"],
-        preset: BackboneName = "gidd",
+        architecture: BackboneName = "gidd",
         *,
-        is_told_level: bool = False,
+        is_time_conditioned: bool = False,
     ) -> None:
         super().__init__()
         self.rung, self.is_causal = rung, attention == "causal"
-        self.is_told_level = is_told_level
-        self._preset = layers = PRESETS[preset]
+        self.is_time_conditioned = is_time_conditioned
+        self._architecture = layers = ARCHITECTURES[architecture]
         self.parametrization = layers.parametrization
         self.embedding = nn.Parameter(torch.empty(vocab_size + extra_input_ids, rung.width))
         self.conditioner = layers.conditioner() if layers.conditioner else None
@@ -64,16 +62,16 @@ class Backbone(nn.Module):
     ) -> None:
         """Draw the weights; the head starts at zero, and so do the logits.
 
-        Memory of a block is not touched before it is drawn. `after_block` may move or cut it then,
-        so that no machine ever holds the whole of a large network.
+        Memory of a block is not touched before it is drawn. `after_block` may move or shard it
+        then, so that no machine ever holds the whole of a large network.
         """
         with torch.no_grad():
-            self._preset.embedding_init(self.embedding, rng)
+            self._architecture.embedding_init(self.embedding, rng)
             for block in self.blocks:
-                self._preset.init(block, rng)
+                self._architecture.init(block, rng)
                 after_block(block)
             if self.conditioner is not None:
-                self._preset.init(self.conditioner, rng)
+                self._architecture.init(self.conditioner, rng)
 
     def forward(
         self,
@@ -82,54 +80,51 @@ class Backbone(nn.Module):
         *,
         positions_BL: Tensor | None = None,
         visible_BLL: Tensor | None = None,
-        cache: Cache | None = None,
+        cache: KVCache | None = None,
     ) -> Tensor:
         """Logits of every new input; `positions_BL` and `visible_BLL` are those of `Denoiser`.
 
         With a cache the inputs follow those it keeps, and read them too; the caller says
         afterwards which of the new ones to keep.
         """
-        reading = self._reading(z_BN, positions_BL, visible_BLL, cache)
+        context = self._context(z_BN, positions_BL, visible_BLL, cache)
         if self.conditioner is not None:
             # One level of 0 per sequence, even where each token has its own: as `flops.py` counts.
-            level_B = t_B if self.is_told_level else t_B.new_zeros(t_B.shape[0])
-            reading = dataclasses.replace(reading, condition_BNC=self.conditioner(level_B))
+            level_B = t_B if self.is_time_conditioned else t_B.new_zeros(t_B.shape[0])
+            context = dataclasses.replace(context, condition_BNC=self.conditioner(level_B))
         h_BND = functional.embedding(z_BN, self.embedding)
         for i, block in enumerate(self.blocks):
             if cache is not None:
-                reading = dataclasses.replace(reading, memory=cache.layers[i])
-            h_BND = self._through(block, h_BND, reading)
-        h_BND = self.final(h_BND, reading)
+                context = dataclasses.replace(context, cache=cache.layers[i])
+            if self.recomputes and torch.is_grad_enabled():
+                # No layer draws random numbers, so there is no random state to preserve.
+                h_BND = checkpoint(
+                    block, h_BND, context, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                h_BND = block(h_BND, context)
+        h_BND = self.final(h_BND, context)
         return at_least_float32(functional.linear(h_BND, self.head, self.head_bias))
 
-    def _through(self, block: nn.Module, h_BND: Tensor, reading: Reading) -> Tensor:
-        if not (self.recomputes and torch.is_grad_enabled()):
-            output_BND: Tensor = block(h_BND, reading)
-            return output_BND
-        # No layer draws random numbers, so there is no state of theirs to keep.
-        again_BND: Tensor = checkpoint(
-            block, h_BND, reading, use_reentrant=False, preserve_rng_state=False
-        )
-        return again_BND
-
-    def _reading(
+    def _context(
         self,
         z_BN: Tensor,
         positions_BN: Tensor | None,
         visible_BNM: Tensor | None,
-        cache: Cache | None,
-    ) -> Reading:
+        cache: KVCache | None,
+    ) -> AttentionContext:
         n_new, n_kept = z_BN.shape[1], cache.n_kept if cache else 0
         if positions_BN is None:
             positions_BN = torch.arange(n_kept, n_kept + n_new, device=z_BN.device)
         is_causal = visible_BNM is None and self.is_causal
-        if is_causal:
-            visible_BNM = causal_visibility(n_new, n_kept, z_BN.device)
+        if is_causal:  # all cached inputs, the new ones before it, and itself
+            every_NM = torch.ones(n_new, n_kept + n_new, dtype=torch.bool, device=z_BN.device)
+            visible_BNM = every_NM.tril(n_kept)
         bias_BHNM = None
         if visible_BNM is not None:
             bias_BHNM = visibility_bias(visible_BNM, self.embedding.dtype)
         rotation = rotary_angles(positions_BN, self.rung.head_width)
-        return Reading(rotation, bias_BHNM, is_causal=is_causal and not n_kept)
+        return AttentionContext(rotation, bias_BHNM, is_causal=is_causal and not n_kept)
 
 
 def backbone_of(trial: Trial, needs: Needs) -> Backbone:
@@ -140,5 +135,61 @@ def backbone_of(trial: Trial, needs: Needs) -> Backbone:
         needs.extra_input_ids,
         needs.attention,
         trial.backbone,
-        is_told_level=needs.time_conditioning,
+        is_time_conditioned=needs.time_conditioning,
     )
+
+
+@dataclass(frozen=True)
+class BackboneDenoiser:
+    """A `CachingDenoiser` in the arithmetic of a trial; float32 logits or wider."""
+
+    backbone: Backbone
+    precision: Precision
+    wrapper: nn.Module | None = None
+    """Called in place of the backbone where something has to happen around each call (DDP)."""
+
+    def __call__(
+        self,
+        z_BL: Tensor,
+        t_B: Tensor,
+        /,
+        *,
+        positions_BL: Tensor | None = None,
+        visible_BLL: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, L, V); see `Denoiser`."""
+        network = self.wrapper or self.backbone
+        with self.autocast(z_BL.device):
+            logits_BLV: Tensor = network(
+                z_BL, t_B, positions_BL=positions_BL, visible_BLL=visible_BLL
+            )
+        return logits_BLV
+
+    def incremental_decoder(self, capacity: int) -> "CachedDecoder":
+        """A decoder that feeds the network every final input once."""
+        # In a bidirectional network what an input makes of its left depends on its right.
+        assert self.backbone.is_causal
+        return CachedDecoder(self, KVCache(self.backbone.rung.n_layers, capacity))
+
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
+        """The arithmetic of the network."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+@dataclass(frozen=True)
+class CachedDecoder:
+    """An `IncrementalDecoder` whose network caches keys and values of final inputs."""
+
+    denoiser: BackboneDenoiser
+    cache: KVCache
+
+    @torch.no_grad()
+    def decode(self, ids_BN: Tensor, positions_BN: Tensor, n_final: int) -> Tensor:
+        """Logits (B, N, V) of the new inputs."""
+        level_B = torch.zeros(ids_BN.shape[0], device=ids_BN.device)
+        with self.denoiser.autocast(ids_BN.device):
+            logits_BNV: Tensor = self.denoiser.backbone(
+                ids_BN, level_B, positions_BL=positions_BN, cache=self.cache
+            )
+        self.cache.keep(n_final)
+        return logits_BNV

@@ -5,8 +5,8 @@
     modulate(x) = x (1 + scale) + shift
 
 Shifts, scales and gates of each layer are linear in c and start at zero, so every block starts as
-the identity. Rotary positions, a GELU MLP, a head with bias. Every family has this conditioning;
-one that is told no noise level reads sigma = 0, a learned constant.
+the identity. Rotary positions, a GELU MLP, a head with bias. Families without time conditioning
+read sigma = 0: c is a learned constant.
 
 Shapes: B batch, N new inputs, M inputs read, D width, H heads, K channels of a head, C channels of
 the condition.
@@ -18,14 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweeper.networks.architecture import Preset
-from sweeper.networks.attention import Reading, at_least_float32, by_head, rotate
+from sweeper.families.base import at_least_float32
+from sweeper.networks.architecture import Architecture
+from sweeper.networks.attention import AttentionContext, by_head, rotate
 from sweeper.trials.ladder import DIT_CONDITION_WIDTH, DIT_LEVEL_FEATURES, Rung
 
 NORM_EPSILON = 1e-5
 LEVEL_FREQUENCY_BASE = 10_000.0
 ALPHA_MIN = 1e-3
-"""Least alpha_t that a network is told of: sigma stays below 6.9, its range in training."""
+"""Least alpha_t that a network reads: sigma stays below 6.9, its range in training."""
 
 
 class Linear(nn.Module):
@@ -65,6 +66,7 @@ class Conditioner(nn.Module):
     def forward(self, t_B: Tensor) -> Tensor:
         """c of the formulas above."""
         t_BN = t_B[:, None] if t_B.dim() == 1 else t_B
+        # sigma = −log alpha_t with alpha_t = 1 − t, not rescaled.
         sigma_BN = -(1 - t_BN.to(self.out.weight.dtype)).clamp(min=ALPHA_MIN).log()
         half = DIT_LEVEL_FEATURES // 2
         exponents = torch.arange(half, device=t_B.device, dtype=sigma_BN.dtype) / half
@@ -86,30 +88,30 @@ class Block(nn.Module):
         self.qkv, self.out = Linear(d, 3 * d, bias=False), Linear(d, d, bias=False)
         self.up, self.down = Linear(d, 4 * d), Linear(4 * d, d)
 
-    def forward(self, h_BND: Tensor, reading: Reading) -> Tensor:
+    def forward(self, h_BND: Tensor, context: AttentionContext) -> Tensor:
         """h + gate · attention, then h + gate · mlp."""
-        modulation: Tensor = self.modulation(reading.condition_BNC)
+        modulation: Tensor = self.modulation(context.condition_BNC)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
         normal_BND = modulate(self.attention_norm(h_BND), shift_a, scale_a)
-        h_BND = h_BND + gate_a * self.attend(normal_BND, reading)
+        h_BND = h_BND + gate_a * self.attend(normal_BND, context)
         hidden = self.up(modulate(self.mlp_norm(h_BND), shift_m, scale_m))
         mixed_BND: Tensor = self.down(functional.gelu(hidden, approximate="tanh"))
         return h_BND + gate_m * mixed_BND
 
-    def attend(self, x_BND: Tensor, reading: Reading) -> Tensor:
-        """Multi-head attention to everything that the reading lets each input see."""
+    def attend(self, x_BND: Tensor, context: AttentionContext) -> Tensor:
+        """Multi-head attention."""
         B, N, D = x_BND.shape
         qkv_BN3D = self.qkv(x_BND).view(B, N, 3, D)
-        qk_BHNK = rotate(by_head(qkv_BN3D[:, :, :2], self.n_heads), reading.rotation)
+        qk_BHNK = rotate(by_head(qkv_BN3D[:, :, :2], self.n_heads), context.rotation)
         q_BHNK, k_BHNK = qk_BHNK.chunk(2, dim=1)
         v_BHNK = by_head(qkv_BN3D[:, :, 2:], self.n_heads)
-        k_BHMK, v_BHMK = reading.keys_and_values(k_BHNK, v_BHNK)
+        k_BHMK, v_BHMK = context.keys_and_values(k_BHNK, v_BHNK)
         mixed_BHNK = functional.scaled_dot_product_attention(
             q_BHNK,
             k_BHMK,
             v_BHMK,
-            attn_mask=None if reading.is_causal else reading.bias_BHNM,
-            is_causal=reading.is_causal,
+            attn_mask=None if context.is_causal else context.bias_BHNM,
+            is_causal=context.is_causal,
         )
         mixed_BND: Tensor = self.out(mixed_BHNK.transpose(1, 2).flatten(2))
         return mixed_BND
@@ -123,9 +125,9 @@ class Final(nn.Module):
         self.modulation = Linear(DIT_CONDITION_WIDTH, 2 * rung.width)
         self.norm = LayerNorm(rung.width)
 
-    def forward(self, h_BND: Tensor, reading: Reading) -> Tensor:
+    def forward(self, h_BND: Tensor, context: AttentionContext) -> Tensor:
         """What the head multiplies."""
-        shift, scale = self.modulation(reading.condition_BNC).chunk(2, dim=-1)
+        shift, scale = self.modulation(context.condition_BNC).chunk(2, dim=-1)
         return modulate(self.norm(h_BND), shift, scale)
 
 
@@ -149,7 +151,7 @@ def draw(module: nn.Module, rng: torch.Generator) -> None:
                 parameter.uniform_(-bound, bound, generator=rng)
 
 
-PRESET = Preset(
+ARCHITECTURE = Architecture(
     block=Block,
     final=Final,
     conditioner=Conditioner,

@@ -2,8 +2,6 @@
 
 Pre-norm blocks with RMSNorm, query–key norm over the full width, rotary positions, soft-capped
 attention logits, one learned attention sink per head, a squared-ReLU MLP, no time conditioning.
-Residual branches are scaled by 4 / layers and logits by 512 / width, so that one base learning
-rate serves every width and depth (CompleteP; the optimiser's part is in `optimizer.py`).
 
 Shapes: B batch, N new inputs, M inputs read, D width, H heads, K channels of a head, S the sink
 and the M keys.
@@ -15,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweeper.networks.architecture import Preset
-from sweeper.networks.attention import Reading, at_least_float32, by_head, rotate
+from sweeper.families.base import at_least_float32
+from sweeper.networks.architecture import Architecture
+from sweeper.networks.attention import AttentionContext, by_head, rotate
 from sweeper.trials.ladder import Rung
 
 RMS_EPSILON = 1e-6
@@ -57,21 +56,21 @@ class Attention(nn.Module):
         self.sink_key_bias = nn.Parameter(torch.zeros(rung.n_heads, 1, rung.head_width))
         self.sink_value_bias = nn.Parameter(torch.zeros(rung.n_heads, 1, rung.head_width))
 
-    def forward(self, x_BND: Tensor, reading: Reading) -> Tensor:
-        """Attend to everything that the reading lets each input see."""
+    def forward(self, x_BND: Tensor, context: AttentionContext) -> Tensor:
+        """(B, N, D) to (B, N, D)."""
         B, N, D = x_BND.shape
         qkv_BN3D = functional.linear(x_BND, self.qkv).view(B, N, 3, D)
         # Queries and keys in one go: two norms and two rotations cost as much as one.
-        qk_BN2D = self.query_key_norm(qkv_BN3D[:, :, :2])
-        q_BHNK, k_BHNK = rotate(by_head(qk_BN2D, self.n_heads), reading.rotation).chunk(2, dim=1)
+        qk_BN2D = self.query_key_norm(qkv_BN3D[:, :, :2])  # over D, before the split into heads
+        q_BHNK, k_BHNK = rotate(by_head(qk_BN2D, self.n_heads), context.rotation).chunk(2, dim=1)
         v_BHNK = by_head(qkv_BN3D[:, :, 2:], self.n_heads)
-        k_BHMK, v_BHMK = reading.keys_and_values(k_BHNK, v_BHNK)
-        q_BHNK = q_BHNK * (
-            self.head_width**-0.5 / LOGIT_CAP
-        )  # the cap's division, on a small tensor
+        k_BHMK, v_BHMK = context.keys_and_values(k_BHNK, v_BHNK)
+        # cap · tanh(q · k / sqrt(K) / cap), with both divisions on q, the smaller tensor.
+        q_BHNK = q_BHNK * (self.head_width**-0.5 / LOGIT_CAP)
         logits_BHNM = LOGIT_CAP * torch.tanh(q_BHNK @ k_BHMK.transpose(-1, -2))
-        if reading.bias_BHNM is not None:
-            logits_BHNM = logits_BHNM + reading.bias_BHNM
+        if context.bias_BHNM is not None:
+            logits_BHNM = logits_BHNM + context.bias_BHNM
+        # Key and value of the sink start at zero: a logit of 0, "softmax plus one". No rotation.
         sink_BHN1 = LOGIT_CAP * torch.tanh((q_BHNK * self.sink_key_bias).sum(-1, keepdim=True))
         logits_BHNS = torch.cat([sink_BHN1, logits_BHNM], dim=-1)
         weights_BHNS = at_least_float32(logits_BHNS).softmax(dim=-1).to(v_BHMK.dtype)
@@ -85,22 +84,20 @@ class Block(nn.Module):
 
     def __init__(self, rung: Rung) -> None:
         super().__init__()
+        # CompleteP: with the 512 / width of the head and the groups of `optimizer.py`, one base
+        # learning rate serves every width and depth.
         d = rung.width
         self.scale = RESIDUAL_SCALE / rung.n_layers
         self.attention_norm, self.attention = RMSNorm(d), Attention(rung)
         self.mlp_norm = RMSNorm(d)
-        self.up, self.up_bias = (
-            nn.Parameter(torch.empty(4 * d, d)),
-            nn.Parameter(torch.zeros(4 * d)),
-        )
-        self.down, self.down_bias = (
-            nn.Parameter(torch.empty(d, 4 * d)),
-            nn.Parameter(torch.zeros(d)),
-        )
+        self.up = nn.Parameter(torch.empty(4 * d, d))
+        self.up_bias = nn.Parameter(torch.zeros(4 * d))
+        self.down = nn.Parameter(torch.empty(d, 4 * d))
+        self.down_bias = nn.Parameter(torch.zeros(d))
 
-    def forward(self, h_BND: Tensor, reading: Reading) -> Tensor:
+    def forward(self, h_BND: Tensor, context: AttentionContext) -> Tensor:
         """h + scale · attention, then h + scale · mlp."""
-        h_BND = h_BND + self.scale * self.attention(self.attention_norm(h_BND), reading)
+        h_BND = h_BND + self.scale * self.attention(self.attention_norm(h_BND), context)
         hidden = functional.linear(self.mlp_norm(h_BND), self.up, self.up_bias)
         return h_BND + self.scale * functional.linear(
             functional.relu(hidden).square(), self.down, self.down_bias
@@ -115,7 +112,7 @@ class Final(nn.Module):
         self.scale = HEAD_SCALE / rung.width
         self.norm = RMSNorm(rung.width)
 
-    def forward(self, h_BND: Tensor, _reading: Reading) -> Tensor:
+    def forward(self, h_BND: Tensor, _context: AttentionContext) -> Tensor:
         """What the head multiplies."""
         normal_BND: Tensor = self.norm(h_BND)
         return normal_BND * self.scale
@@ -139,7 +136,7 @@ def draw(block: nn.Module, rng: torch.Generator) -> None:
             parameter.normal_(0, INIT_SCALE / math.sqrt(width), generator=rng)
 
 
-PRESET = Preset(
+ARCHITECTURE = Architecture(
     block=Block,
     final=Final,
     conditioner=None,

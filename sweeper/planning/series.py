@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import ConfigError
-from sweeper.families import load_family
-from sweeper.families._options import decoded_option, encoded_options
+from sweeper.families import decoded_option, encoded_options, load_family
 from sweeper.planning.design import Variant
 from sweeper.sweepfile.document import InvalidSweep, KeyPath, Problem, did_you_mean
 from sweeper.sweepfile.schema import Series, Sweep, Train

@@ -48,7 +48,7 @@ from sweeper.sweepfile.quantities import parse_count
 from sweeper.sweepfile.resources import ResourceChoice, RetryChoice, checked
 from sweeper.trials.ladder import BackboneName, Rung
 from sweeper.trials.resources import Limits
-from sweeper.trials.text_options import AS_BYTES, KEYS, READING_KEYS, Reading
+from sweeper.trials.text_options import AS_BYTES, KEYS, TEXT_OPTION_KEYS, TextOptions
 from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO, MAX_VOCAB_SIZE, Schedule
 
 
@@ -80,8 +80,8 @@ class CorpusChoice(Part):
 
     @model_validator(mode="after")
     def _keys_of_the_source(self) -> "CorpusChoice":
-        known = KEYS.get(self.source.partition(":")[0], READING_KEYS)
-        for key in READING_KEYS:
+        known = KEYS.get(self.source.partition(":")[0], TEXT_OPTION_KEYS)
+        for key in TEXT_OPTION_KEYS:
             if key in self.model_fields_set and key not in known:
                 takers = " or ".join(f"{kind}:" for kind, keys in KEYS.items() if key in keys)
                 raise wrong(f"expected it for {takers} alone: leave it out", key, at_key=True)
@@ -93,9 +93,9 @@ class CorpusChoice(Part):
         return self.source.startswith("hf:") or self.tokenizer != AS_BYTES.tokenizer
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> TextOptions:
         """How the source is read."""
-        return Reading(**{key: getattr(self, key) for key in READING_KEYS})
+        return TextOptions(**{key: getattr(self, key) for key in TEXT_OPTION_KEYS})
 
 
 class Train(Part):

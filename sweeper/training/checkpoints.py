@@ -1,15 +1,9 @@
-"""Checkpoints of a trajectory: complete files named by their step, of which the newest two stay.
-
-One file holds everything that a trial needs to go on, so that no part of it can be of another step
-than the rest. The one before the newest stays because disks and power fail: a file that is torn,
-damaged or foreign is skipped, and costs one more interval instead of the whole run.
-"""
+"""Checkpoints of a trajectory: complete files named by their step, of which the newest two stay."""
 
 import logging
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -24,6 +18,7 @@ from sweeper.trials.trial import Trial
 logger = logging.getLogger(__name__)
 
 N_KEPT = 2
+"""Disks and power fail: a damaged file costs one more interval instead of the whole run."""
 
 SHORTEST_INTERVAL_S = 30.0
 """Training time that a killed worker may lose, where saving is cheap."""
@@ -47,24 +42,16 @@ UNREADABLE = (
 _PATTERN = "step-*.pt"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint that could be read."""
-
-    step: int
-    contents: dict[str, Any]
-
-
 class Checkpoints:
-    """Those of one trial, as one attempt at it sees them."""
+    """The checkpoints of one trial, as one attempt at it sees them."""
 
     def __init__(self, store: Store, trial: Trial) -> None:
         self._folder, self._trial = store.checkpoints(trial), trial
-        self._useless: set[StorePath] = set()
-        """Files that this attempt could not use; dropped once there is a better one."""
+        self._skipped: set[StorePath] = set()
+        """Files that this attempt could not use; deleted once there is a better one."""
 
-    def newest_first(self) -> Iterator[Checkpoint]:
-        """All that can be read; warns of those that cannot."""
+    def newest_first(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Steps and contents of all that can be read; warns of the others."""
         for path in reversed(self._paths()):
             try:
                 contents = _read(path)
@@ -73,24 +60,25 @@ class Checkpoints:
             except UNREADABLE as error:
                 self.skip(_step(path), f"it is unreadable ({type(error).__name__}: {error})")
             else:
-                yield Checkpoint(_step(path), contents)
+                yield _step(path), contents
 
     def skip(self, step: int, reason: str) -> None:
-        """Do without the checkpoint of a step."""
+        """Do not use the checkpoint of a step."""
         path = self._path(step)
-        self._useless.add(path)
+        self._skipped.add(path)
         logger.warning(
             "trial %s: checkpoint %s is skipped: %s", self._trial.trial_id, path.name, reason
         )
 
     def save(self, step: int, contents: dict[str, Any]) -> bool:
-        """Write a checkpoint, all of it or nothing, and drop older ones.
+        """Write a checkpoint, all of it or nothing, and delete older ones.
 
-        Warns and returns False when the disk is full: the next one may fit, and until then
-        training goes on.
+        Warns and returns False when the disk is full: the next one may fit.
         """
         contents = {"trajectory": self._trial.trajectory_id, **contents}
-        self._drop_unfinished()
+        # A worker that was killed while it saved leaves a temporary file.
+        for path in self._folder.glob(f"{TEMPORARY_PREFIX}*"):
+            path.unlink(missing_ok=True)
         try:
             files.replace_with(self._path(step), lambda path: _write(path, contents))
         except OSError as error:
@@ -103,21 +91,12 @@ class Checkpoints:
                 error,
             )
             return False
-        self._useless.discard(self._path(step))
-        self._drop_all_but(step)
+        self._skipped.discard(self._path(step))
+        others = [p for p in self._paths() if p != self._path(step) and p not in self._skipped]
+        for path in {*others[: -(N_KEPT - 1)], *self._skipped}:
+            path.unlink(missing_ok=True)
+        self._skipped.clear()
         return True
-
-    def _drop_all_but(self, step: int) -> None:
-        """Keep the checkpoint of a step and the newest useful others."""
-        others = [p for p in self._paths() if p != self._path(step) and p not in self._useless]
-        for path in {*others[: -(N_KEPT - 1)], *self._useless}:
-            path.unlink(missing_ok=True)
-        self._useless.clear()
-
-    def _drop_unfinished(self) -> None:
-        """Remove what a worker that was killed while it saved left behind."""
-        for path in self._folder.glob(f"{TEMPORARY_PREFIX}*"):
-            path.unlink(missing_ok=True)
 
     def _path(self, step: int) -> StorePath:
         return self._folder / f"step-{step:08}.pt"
@@ -128,7 +107,7 @@ class Checkpoints:
         return sorted(named, key=_step)
 
 
-class Pace:
+class CheckpointTimer:
     """When the next checkpoint is due."""
 
     def __init__(
@@ -160,7 +139,7 @@ class Pace:
 
 
 def _write(path: Path, contents: dict[str, Any]) -> None:
-    # Through a file of Python's, which says why it cannot be written; torch's own does not.
+    # Python's own file raises an OSError that gives the reason; torch's does not.
     with path.open("xb") as file:
         torch.save(contents, file)
 

@@ -1,8 +1,8 @@
 """LaProp (arXiv 2002.04839) as the GIDD study trains with it (arXiv 2512.10858 §2.2).
 
 AdamW normalises the average of gradients; LaProp averages normalised gradients, so that no update
-exceeds its rate by much and a step that follows a spike is not the spike's. Per tensor, at its
-k-th gradient g, with b_k(beta) = 1 − (1 − beta) / (1 − beta^k):
+exceeds its rate by much. Per tensor, at its k-th gradient g, with b_k(beta) = 1 − (1 − beta) /
+(1 − beta^k):
 
     nu = b_k(beta2) · nu + (1 − b_k(beta2)) · g²
     mu = b_k(beta1) · mu + (1 − b_k(beta1)) · g / (sqrt(nu) + eps)
@@ -60,12 +60,15 @@ class LaProp(torch.optim.Optimizer):
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         squares = [self.state[parameter]["mean_square"] for parameter in parameters]
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        # nu
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
+        # mu
         scales = torch._foreach_sqrt(squares)
         torch._foreach_add_(scales, group["eps"])
         torch._foreach_mul_(momenta, beta1)
         torch._foreach_addcdiv_(momenta, gradients, scales, value=1 - beta1)
+        # p
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(parameters, momenta, alpha=-group["lr"])
 

@@ -1,12 +1,4 @@
-"""The optimiser of a backbone: its parameter groups, their peak rates, decay and epsilon.
-
-A backbone says how it is parametrised. `complete_p` is arXiv 2512.10858 §2.1: with base learning
-rate eta, weight matrices of a trunk of width d and depth L train at eta / d with weight decay
-times d, everything else at an auxiliary rate without decay, all with eps 1e-8 / (d · L): together
-with the backbone's multipliers, the same rates serve every rung. `standard` is arXiv 2602.15014
-§6.1: one rate, one decay and eps 1e-8 for all tensors. What share of these peak rates a step
-trains at is `schedules.py`.
-"""
+"""The optimiser of a backbone: its parameter groups, their peak rates, decay and epsilon."""
 
 from typing import Any
 
@@ -25,11 +17,13 @@ EPSILON = 1e-8
 def build_optimizer(backbone: Backbone, settings: Optimizer) -> torch.optim.Optimizer:
     """The optimiser; each group remembers its full rate as `peak`."""
     match backbone.parametrization:
-        case "complete_p":
+        case "complete_p":  # arXiv 2512.10858 §2.1: the same rates serve every rung
             groups = _complete_p_groups(backbone, settings)
-            epsilon = EPSILON / (backbone.rung.width * backbone.rung.n_layers)
-        case "standard":
-            groups, epsilon = _one_group(backbone, settings), EPSILON
+            epsilon = EPSILON / (backbone.rung.width * backbone.rung.n_layers)  # eps / (d · L)
+        case "standard":  # arXiv 2602.15014 §6.1: one rate, decay and epsilon
+            rate, decay = settings.learning_rate, settings.weight_decay
+            groups = [{"params": [*backbone.parameters()], "peak": rate, "weight_decay": decay}]
+            epsilon = EPSILON
     rate = groups[0]["peak"]
     match settings.name:
         case "adamw":
@@ -53,6 +47,8 @@ def _complete_p_groups(backbone: Backbone, settings: Optimizer) -> list[dict[str
             matrices.append(parameter)
         elif parameter is not backbone.embedding:
             others.append(parameter)
+    # Matrices train at eta / d, and decay is relative to the rate, hence times d; everything else
+    # trains at an auxiliary rate without decay.
     bulk_rate, other_rate = settings.learning_rate / width, settings.auxiliary_learning_rate
     embedding_rate = settings.embedding_learning_rate_ratio * other_rate
     return [
@@ -60,8 +56,3 @@ def _complete_p_groups(backbone: Backbone, settings: Optimizer) -> list[dict[str
         {"params": [backbone.embedding], "peak": embedding_rate, "weight_decay": 0.0},
         {"params": others, "peak": other_rate, "weight_decay": 0.0},
     ]
-
-
-def _one_group(backbone: Backbone, settings: Optimizer) -> list[dict[str, Any]]:
-    rate, decay = settings.learning_rate, settings.weight_decay
-    return [{"params": [*backbone.parameters()], "peak": rate, "weight_decay": decay}]

@@ -1,8 +1,8 @@
-"""Learning-rate schedules: the share of its peak rate that a step trains at. Pure.
+"""Learning-rate schedules: the share of its peak rate that a step trains at.
 
-Steps are counted from 1: step k is the k-th update, and a run of S steps takes 1 … S. The studies
-count from 0; their step s is our s + 1. No update is wasted on a rate of zero: warmup ends at the
-peak with step W, and a cooldown reaches zero with the update after the last one.
+Steps are counted from 1: a run of S steps takes 1 … S. The studies count from 0; their step s is
+our s + 1. No update is wasted on a rate of zero: warmup ends at the peak with step W, and a
+cooldown would reach zero with the update after the last one.
 """
 
 import math
@@ -23,7 +23,7 @@ def rate_factor(step: int, settings: Optimizer) -> float:
 
 
 def constant(step: int, warmup_steps: int) -> float:
-    """Linear warmup, then the peak for ever (arXiv 2512.10858 §2.3)."""
+    """Linear warmup, then the peak (arXiv 2512.10858 §2.3)."""
     return min(1.0, step / warmup_steps)
 
 

@@ -1,8 +1,4 @@
-"""Training steps: deterministic in (trial, step), resumable bit for bit.
-
-Data and noise of a step are pure functions of seed and step, drawn for the whole global batch
-before it is cut into micro-batches and shares of ranks, so neither these nor restarts change them.
-"""
+"""Training steps: deterministic in (trial, step), resumable bit for bit."""
 
 import contextlib
 import math
@@ -18,10 +14,10 @@ from sweeper.evaluation.bound import Scoring
 from sweeper.families._prefixes import clean_prefixes, conditional_loss, with_prefixes
 from sweeper.families.base import AbstractFamily, NoisyBatch
 from sweeper.networks.backbone import backbone_of
-from sweeper.training.distributed import ALONE, Ranks, whole
-from sweeper.training.ema import WeightAverage
+from sweeper.training.distributed import SINGLE_PROCESS, Ranks, full_tensor
+from sweeper.training.ema import WeightEMA
 from sweeper.training.optimizer import build_optimizer, set_rates
-from sweeper.training.parallel import Alone, Replicated, Sharded
+from sweeper.training.parallel import DDP, FSDP, SingleProcess
 from sweeper.training.schedules import rate_factor
 from sweeper.trials.resources import BY_DEFAULT, Resources
 from sweeper.trials.seeds import generator
@@ -29,12 +25,12 @@ from sweeper.trials.trial import Trial
 
 
 class Diverged(Exception):
-    """Training has left the finite numbers; a result, not a failure."""
+    """Loss, gradient or bound is not finite; a result, not a failure."""
 
 
 @dataclass(frozen=True)
 class LogEntry:
-    """What is logged of a training step."""
+    """The log of a training step."""
 
     step: int
     loss_nats_per_token: float
@@ -53,20 +49,23 @@ class Trainer:
         corpus: Corpus,
         device: torch.device,
         resources: Resources = BY_DEFAULT,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         self.trial, self.family, self.corpus, self.device = trial, family, corpus, device
         self.ranks = ranks
         self.backbone = backbone_of(trial, family.needs)
         self.backbone.recomputes = resources.recomputed
-        self.network = _kind_of_network(resources, ranks)(self.backbone, trial, device, ranks)
+        parallel: type[SingleProcess | DDP | FSDP] = SingleProcess
+        if ranks.cpu_group is not None:
+            parallel = FSDP if resources.sharded else DDP
+        self.network = parallel(self.backbone, trial, device, ranks)
         self.denoise = self.network.denoise
         self.optimizer = build_optimizer(self.backbone, trial.optimizer)
         decay = trial.optimizer.ema_decay
-        self.average = WeightAverage(self.backbone.parameters(), decay) if decay else None
+        self.ema = WeightEMA(self.backbone.parameters(), decay) if decay else None
         self.step = 0
-        together = resources.micro_batch_sequences or trial.optimizer.batch_sequences
-        self._micro_batch_sequences = -(-together // ranks.n_ranks)
+        of_all_ranks = resources.micro_batch_sequences or trial.optimizer.batch_sequences
+        self._micro_batch_sequences = math.ceil(of_all_ranks / ranks.n_ranks)
         self._loss_sum = torch.zeros((), device=device)
         self._steps_summed = 0
         self._grad_norm = torch.zeros((), device=device)
@@ -80,15 +79,17 @@ class Trainer:
         self._grad_norm = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average:
-            self.average.update()
+        if self.ema:
+            self.ema.update()
 
     def evaluation_weights(self) -> contextlib.AbstractContextManager[None]:
         """Within it `denoise` uses the averaged weights, if the trial averages them."""
-        return self.average.in_place() if self.average else contextlib.nullcontext()
+        return self.ema.in_place() if self.ema else contextlib.nullcontext()
 
     def global_batch(self, step: int) -> NoisyBatch:
-        """Data and noise of a step, on the CPU: the same whoever trains which rows of it."""
+        """Data and noise of a step, on the CPU: functions of seed and step, drawn before the batch
+        is cut into micro-batches and rows of ranks, so that neither these nor restarts change them.
+        """
         ids = train_batch(
             self.corpus,
             seq_len=self.trial.data.seq_len,
@@ -116,49 +117,44 @@ class Trainer:
                 loss = self._loss(rows)
                 torch.autograd.backward(loss * self.network.gradient_scale)
             total += loss.detach()
-        self.ranks.add_up(total)
+        self.ranks.all_reduce_sum(total)
         return total
 
     def scoring(self, after_batch: Callable[[], object]) -> Scoring:
         """How the ranks score a validation set together."""
 
-        def gathered(parts: list[Any]) -> list[Any]:
+        def all_gather(parts: list[Any]) -> list[Any]:
             self.network.complete(torch.zeros((), device=self.device))
-            return self.ranks.gathered(parts)
+            return self.ranks.all_gather(parts)
 
-        return Scoring(after_batch, self.ranks.has_turn, gathered)
+        return Scoring(after_batch, self.ranks.has_turn, all_gather)
 
     def _micro_batches(self) -> list[range]:
-        """Rows of the global batch that this rank trains at a time; may be none in the last.
-
-        Every n-th row belongs to one of n ranks, because families may sort rows by their cost. All
-        have as many micro-batches, because each is made by all.
-        """
+        """Rows of the global batch that this rank trains at a time; may be none in the last."""
         n_sequences, n = self.trial.optimizer.batch_sequences, self._micro_batch_sequences
-        share = range(self.ranks.rank, n_sequences, self.ranks.n_ranks)
-        n_of_first = -(-n_sequences // self.ranks.n_ranks)
-        return [share[start : start + n] for start in range(0, n_of_first, n)]
+        # Every n-th row is this rank's, because families may sort rows by their cost.
+        rows = range(self.ranks.rank, n_sequences, self.ranks.n_ranks)
+        # All ranks have as many micro-batches as the first, because each is a collective operation.
+        n_of_first = math.ceil(n_sequences / self.ranks.n_ranks)
+        return [rows[start : start + n] for start in range(0, n_of_first, n)]
 
     def _loss(self, rows: NoisyBatch) -> Tensor:
         """What rows of this rank contribute to the mean loss of the global batch."""
         if not len(rows.x0_BL):
-            loss = torch.zeros((), device=self.device)
+            return self.network.complete(torch.zeros((), device=self.device))
+        if rows.clean_BL is None:
+            loss_BL = self.family.loss(self.denoise, rows)
         else:
-            loss = self._loss_BL(rows).sum() / self.trial.tokens_per_step
-        return self.network.complete(loss)
-
-    def _loss_BL(self, batch: NoisyBatch) -> Tensor:
-        if batch.clean_BL is None:
-            return self.family.loss(self.denoise, batch)
-        return conditional_loss(self.family, self.denoise, batch)
+            loss_BL = conditional_loss(self.family, self.denoise, rows)
+        return self.network.complete(loss_BL.sum() / self.trial.tokens_per_step)
 
     def _clip(self) -> Tensor:
         """Scale the gradient down to the largest norm allowed; returns its norm before."""
         parameters, largest = [*self.backbone.parameters()], self.trial.optimizer.clip_norm
         if largest is not None:
-            return whole(torch.nn.utils.clip_grad_norm_(parameters, largest))
+            return full_tensor(torch.nn.utils.clip_grad_norm_(parameters, largest))
         gradients = [p.grad for p in parameters if p.grad is not None]
-        return whole(torch.nn.utils.get_total_norm(gradients))
+        return full_tensor(torch.nn.utils.get_total_norm(gradients))
 
     def log_entry(self) -> LogEntry:
         """Summarise the steps since the previous entry; raises Diverged if they are not finite."""
@@ -181,12 +177,12 @@ class Trainer:
         All ranks take part. The first then holds whole tensors, so that a run may be resumed by
         any number of ranks.
         """
-        return self.ranks.collected(
+        return self.ranks.gather_shards(
             {
                 "step": self.step,
                 "backbone": self.backbone.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "average": self.average.state_dict() if self.average else None,
+                "average": self.ema.state_dict() if self.ema else None,
                 "loss_sum": self._loss_sum,
                 "steps_summed": self._steps_summed,
                 "grad_norm": self._grad_norm,
@@ -194,7 +190,7 @@ class Trainer:
         )
 
     def check(self, state: dict[str, Any]) -> None:
-        """Raise ValueError or what its reading raises for a state that is not of such a run."""
+        """Raise ValueError, or what a missing key raises, for a state that is not of such a run."""
         shapes = {name: tensor.shape for name, tensor in self.backbone.state_dict().items()}
         if {name: tensor.shape for name, tensor in state["backbone"].items()} != shapes:
             raise ValueError("its weights have other names or shapes")
@@ -204,47 +200,41 @@ class Trainer:
         n_groups = len(state["optimizer"]["param_groups"])
         if n_groups != len(self.optimizer.param_groups):
             raise ValueError("its optimiser groups weights otherwise")
-        if self.average and len(state["average"]["averages"]) != n_parameters:
+        if self.ema and len(state["average"]["averages"]) != n_parameters:
             raise ValueError("its averages are of other weights")
         for name in ("step", "loss_sum", "steps_summed", "grad_norm"):
             state[name]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from the first rank's `state_dict`, bit for bit. All ranks take part."""
-        state = self.ranks.outline(state)
-        part = self.ranks.part
+        state = self.ranks.broadcast_meta(state)
+        scatter = self.ranks.scatter
         weights = self.backbone.state_dict()
         self.backbone.load_state_dict(
-            {name: part(tensor, weights[name]) for name, tensor in state["backbone"].items()}
+            {name: scatter(tensor, weights[name]) for name, tensor in state["backbone"].items()}
         )
-        self.optimizer.load_state_dict(self._own_optimizer_state(state["optimizer"]))
-        if self.average:
-            averages = zip(state["average"]["averages"], self.average.averages, strict=True)
-            own = [part(tensor, like) for tensor, like in averages]
-            self.average.load_state_dict({**state["average"], "averages": own})
+        self.optimizer.load_state_dict(self._scattered_optimizer_state(state["optimizer"]))
+        if self.ema:
+            averages = zip(state["average"]["averages"], self.ema.averages, strict=True)
+            local = [scatter(tensor, like) for tensor, like in averages]
+            self.ema.load_state_dict({**state["average"], "averages": local})
         self.step = state["step"]
-        self._loss_sum = part(state["loss_sum"], self._loss_sum).to(self.device)
+        self._loss_sum = scatter(state["loss_sum"], self._loss_sum).to(self.device)
         self._steps_summed = state["steps_summed"]
-        self._grad_norm = part(state["grad_norm"], self._grad_norm).to(self.device)
+        self._grad_norm = scatter(state["grad_norm"], self._grad_norm).to(self.device)
 
-    def _own_optimizer_state(self, state: dict[str, Any]) -> dict[str, Any]:
+    def _scattered_optimizer_state(self, state: dict[str, Any]) -> dict[str, Any]:
         """This rank's part of the optimiser's state."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         scalar = torch.zeros((), device=self.device)
 
-        def part(value: Any, parameter: Tensor) -> Any:
+        def scatter(value: Any, parameter: Tensor) -> Any:
             if not isinstance(value, Tensor):
                 return value
-            return self.ranks.part(value, parameter if value.dim() else scalar)
+            return self.ranks.scatter(value, parameter if value.dim() else scalar)
 
         of_parameters = {
-            i: {name: part(value, parameters[i]) for name, value in values.items()}
+            i: {name: scatter(value, parameters[i]) for name, value in values.items()}
             for i, values in state["state"].items()
         }
         return {**state, "state": of_parameters}
-
-
-def _kind_of_network(resources: Resources, ranks: Ranks) -> type[Alone | Replicated | Sharded]:
-    if ranks.on_cpu is None:
-        return Alone
-    return Sharded if resources.sharded else Replicated

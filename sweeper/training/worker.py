@@ -1,8 +1,7 @@
-"""One attempt at one trial: where data, model, family, trainer and evaluation meet.
+"""One attempt at one trial: load, resume, train, evaluate, publish.
 
-Checkpoints (`checkpoints.py`) hold weights, optimiser and everything measured so far; they are
-written from time to time and when asked to stop. Data and noise are functions of the step, so a
-resumed trial ends in the same bits as one that was never stopped.
+Data and noise are functions of the step, so a trial that is resumed from a checkpoint ends in the
+same bits as one that was never stopped.
 """
 
 import contextlib
@@ -14,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -27,22 +25,24 @@ from sweeper.evaluation.bound import (
     evaluate_given_prefixes,
     validation_set,
 )
-from sweeper.families._options import family_of
+from sweeper.families import family_of
 from sweeper.store.assignment import Assignment, Outcome, StopRequested
 from sweeper.store.attempts import Progress, attempts, progress_reporter, utc_now
 from sweeper.store.layout import Store
 from sweeper.store.results import Result, publish
 from sweeper.store.rows import Ending, Measurement, loss_row, observation_row, trial_row
 from sweeper.training import distributed
-from sweeper.training.checkpoints import UNREADABLE, Checkpoints, Pace
+from sweeper.training.checkpoints import UNREADABLE, Checkpoints, CheckpointTimer
 from sweeper.training.distributed import Ranks
 from sweeper.training.trainer import Diverged, LogEntry, Trainer
-from sweeper.trials.text_options import Reading
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_STEPS = 25
 """Steps whose mean loss makes one row."""
+
+_load_corpus = functools.lru_cache(maxsize=1)(load_corpus)
+"""Trials of a process follow each other, mostly on the same corpus."""
 
 
 @dataclass
@@ -55,10 +55,10 @@ class Measured:
     eval_time_s: float = 0.0
 
 
-class Order(enum.IntEnum):
-    """What is done before a step; the largest that a rank wants."""
+class BeforeStep(enum.IntEnum):
+    """What all ranks do before a step: the largest that one of them asks for."""
 
-    GO_ON = 0
+    NOTHING = 0
     SAVE = 1
     STOP = 2
 
@@ -74,26 +74,23 @@ def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     device of a rank is the current one. Raises DataError when the corpus is not the one that was
     planned.
     """
-    _prepare_process(assignment.attempt.n_threads)
-    corpus = _planned_corpus(assignment)
-    run = _Run(assignment, corpus, stop, distributed.current())
+    torch.set_num_threads(assignment.attempt.n_threads)
+    # Gradients that underflow are slow to multiply: up to 3 ms of a 10 ms step under the profiler.
+    torch.set_flush_denormal(True)
+    worker = _Worker(assignment, _planned_corpus(assignment), stop, distributed.current())
     try:
-        run.to_the_end()
+        worker.train()
     except Stopped:
         return "interrupted"
     except Diverged as divergence:
-        run.publish("diverged", str(divergence))
+        worker.publish("diverged", str(divergence))
         return "diverged"
-    run.publish("done")
+    worker.publish("done")
     return "published"
 
 
-class _Run:
-    """A trial between its checkpoint and its publication.
-
-    Ranks that train it together decide alike in every step, from numbers that they share. Only the
-    first one reads and writes.
-    """
+class _Worker:
+    """One attempt, from its checkpoint to its record; only the first rank reads and writes."""
 
     def __init__(
         self, assignment: Assignment, corpus: Corpus, stop: StopRequested, ranks: Ranks
@@ -102,7 +99,7 @@ class _Run:
         self.stop, self.ranks = stop, ranks
         self.report: Callable[[Progress], None] = progress_reporter(assignment)
         self.checkpoints = Checkpoints(Store(assignment.store_folder), self.trial)
-        self.pace = Pace(assignment.planned.resources.checkpoint_every_s)
+        self.timer = CheckpointTimer(assignment.planned.resources.checkpoint_every_s)
         self.measured = Measured()
         device = torch.device(assignment.attempt.device)
         self.trainer = Trainer(
@@ -114,27 +111,27 @@ class _Run:
             n_sequences=self.trial.evaluation.n_sequences,
         ).to(self.trainer.device)
 
-    def to_the_end(self) -> None:
+    def train(self) -> None:
         """Train to the last observation; raises Stopped or Diverged."""
         self.resume()
-        self.tell()
+        self.report_progress()
         while self.trainer.step < self.trial.n_steps:
-            match self.order():
-                case Order.STOP:
+            match self.before_step():
+                case BeforeStep.STOP:
                     self.save()
                     raise Stopped
-                case Order.SAVE:
-                    self.pace.time(self.save)
+                case BeforeStep.SAVE:
+                    self.timer.time(self.save)
             self.advance()
 
-    def order(self) -> "Order":
+    def before_step(self) -> BeforeStep:
         """What all ranks do before the next step."""
-        order = Order.GO_ON
+        mine = BeforeStep.NOTHING
         if self.stop():
-            order = Order.STOP
-        elif self.ranks.is_first and self.pace.is_due():
-            order = Order.SAVE
-        return Order(self.ranks.largest(order))
+            mine = BeforeStep.STOP
+        elif self.ranks.is_first and self.timer.is_due():
+            mine = BeforeStep.SAVE
+        return BeforeStep(self.ranks.all_reduce_max(mine))
 
     def advance(self) -> None:
         """One training step, with what is logged and observed after it."""
@@ -146,34 +143,43 @@ class _Run:
         if observe:
             with self._timed("eval_time_s"):
                 self.observe()
-        self.tell()
+        self.report_progress()
 
     def observe(self) -> None:
         """Evaluate the bound; raises Diverged if it is not finite."""
-        trainer, seed = self.trainer, self.trial.evaluation.seed
-        what = trainer.family, trainer.denoise, self.validation, seed, trainer.scoring(self.tell)
-        given: BoundEstimate | None = None
-        with trainer.evaluation_weights():
-            estimate = evaluate_bound(*what)
-            if self.trial.prefix_share:
-                given = evaluate_given_prefixes(*what)
-        for each in (estimate, given):
-            if each and not math.isfinite(each.nats_per_token + each.stderr):
-                raise Diverged(f"bound {each.nats_per_token} at step {trainer.step}")
-        bytes_per_token = self.corpus.bytes_per_token
-        in_bits = bytes_per_token and 1 / (math.log(2) * bytes_per_token)
+        estimate = self.evaluate(evaluate_bound)
+        given = self.evaluate(evaluate_given_prefixes) if self.trial.prefix_share else None
+        bits_per_byte = None
+        if self.corpus.bytes_per_token is not None:
+            bits_per_nat_and_byte = 1 / (math.log(2) * self.corpus.bytes_per_token)
+            bits_per_byte = estimate.nats_per_token * bits_per_nat_and_byte
         self.measured.measurements.append(
             Measurement(
                 step=self.trainer.step,
                 bound_nats_per_token=estimate.nats_per_token,
                 bound_stderr_nats_per_token=estimate.stderr,
-                bound_bits_per_byte=in_bits and estimate.nats_per_token * in_bits,
+                bound_bits_per_byte=bits_per_byte,
                 bound_given_prefix_nats_per_token=given.nats_per_token if given else None,
                 bound_given_prefix_stderr_nats_per_token=given.stderr if given else None,
                 eval_tokens=estimate.n_tokens,
                 train_loss_nats_per_token=self.measured.log[-1].loss_nats_per_token,
             )
         )
+
+    def evaluate(self, bound_of: Callable[..., BoundEstimate]) -> BoundEstimate:
+        """One of the bounds of `sweeper.evaluation` on the evaluation weights."""
+        trainer = self.trainer
+        with trainer.evaluation_weights():
+            estimate = bound_of(
+                trainer.family,
+                trainer.denoise,
+                self.validation,
+                self.trial.evaluation.seed,
+                trainer.scoring(self.report_progress),
+            )
+        if not math.isfinite(estimate.nats_per_token + estimate.stderr):
+            raise Diverged(f"bound {estimate.nats_per_token} at step {trainer.step}")
+        return estimate
 
     def publish(self, status: Literal["done", "diverged"], message: str | None = None) -> None:
         """Write the trial's record; a superseded attempt publishes nothing."""
@@ -220,28 +226,27 @@ class _Run:
             self.checkpoints.save(self.trainer.step, contents)
 
     def resume(self) -> None:
-        """Continue from the newest checkpoint that can be used; without any, start anew."""
+        """Continue from the newest checkpoint that can be used, or start from the beginning."""
         found = self.usable_checkpoint() if self.ranks.is_first else None
-        measured = self.ranks.told(found and found[1])
+        measured = self.ranks.broadcast(found[1] if found else None)
         if measured is not None:
             self.trainer.load_state_dict(found[0] if found else {})
             self.measured = measured
 
     def usable_checkpoint(self) -> tuple[dict[str, Any], Measured] | None:
         """State of the trainer, and what this trial had measured."""
-        for checkpoint in self.checkpoints.newest_first():
+        for step, contents in self.checkpoints.newest_first():
             try:
-                state = checkpoint.contents["trainer"]
+                state = contents["trainer"]
                 self.trainer.check(state)
-                return state, self._measured_until(
-                    state["step"], _measured_from(checkpoint.contents["measured"])
-                )
+                measured = _measured_from(contents["measured"])
+                return state, self._measured_until(state["step"], measured)
             except UNREADABLE as error:
-                self.checkpoints.skip(checkpoint.step, str(error) or type(error).__name__)
+                self.checkpoints.skip(step, str(error) or type(error).__name__)
         return None
 
     def _measured_until(self, step: int, measured: Measured) -> Measured:
-        """What this trial needs of it; raises ValueError where it cannot go on from that step."""
+        """What this trial needs of it; raises ValueError if it cannot continue from that step."""
         if step > self.trial.n_steps:
             raise ValueError(f"it is past step {self.trial.n_steps}, the last")
         by_step = {measurement.step: measurement for measurement in measured.measurements}
@@ -251,22 +256,21 @@ class _Run:
                 raise ValueError(f"it is past step {unobserved}, still to be observed")
         return dataclasses.replace(measured, measurements=[by_step[s] for s in passed])
 
-    def tell(self) -> None:
-        """Report progress; cheap enough to do after every step and batch."""
-        if self.ranks.is_first:
-            self.report(self._progress())
-
-    def _progress(self) -> Progress:
-        trainer, measured = self.trainer, self.measured
-        return Progress(
-            step=trainer.step,
-            n_steps=self.trial.n_steps,
-            flops_done=trainer.step
-            * self.trial.tokens_per_step
-            * self.assignment.planned.flops_per_token.total,
-            loss_nats_per_token=measured.log[-1].loss_nats_per_token if measured.log else None,
-            train_time_s=measured.train_time_s,
-            eval_time_s=measured.eval_time_s,
+    def report_progress(self) -> None:
+        """Write progress; cheap enough to do after every step and batch."""
+        if not self.ranks.is_first:
+            return
+        step, measured = self.trainer.step, self.measured
+        n_tokens = step * self.trial.tokens_per_step
+        self.report(
+            Progress(
+                step=step,
+                n_steps=self.trial.n_steps,
+                flops_done=n_tokens * self.assignment.planned.flops_per_token.total,
+                loss_nats_per_token=measured.log[-1].loss_nats_per_token if measured.log else None,
+                train_time_s=measured.train_time_s,
+                eval_time_s=measured.eval_time_s,
+            )
         )
 
     @contextlib.contextmanager
@@ -290,7 +294,7 @@ def _measured_from(fields: dict[str, Any]) -> Measured:
 
 def _planned_corpus(assignment: Assignment) -> Corpus:
     planned, cache = assignment.planned, cache_beside(assignment.store_folder.parent)
-    corpus = _load_corpus_once(planned.source, cache, planned.reading)
+    corpus = _load_corpus(planned.source, cache, planned.reading)
     expected = planned.trial.data.fingerprint
     if corpus.fingerprint != expected:
         raise DataError(
@@ -299,14 +303,3 @@ def _planned_corpus(assignment: Assignment) -> Corpus:
             "run the sweep again to plan anew"
         )
     return corpus
-
-
-@functools.lru_cache(maxsize=1)
-def _load_corpus_once(source: str, cache: Path, reading: Reading) -> Corpus:
-    return load_corpus(source, cache, reading)
-
-
-def _prepare_process(n_threads: int) -> None:
-    torch.set_num_threads(n_threads)
-    # Gradients that underflow are slow to multiply: up to 3 ms of a 10 ms step under the profiler.
-    torch.set_flush_denormal(True)

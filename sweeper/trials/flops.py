@@ -56,10 +56,9 @@ def flops_per_token(
 def _conditioning_per_sequence(rung: Rung) -> float:
     """Training FLOPs from the noise level of a sequence to the `dit` network's modulations.
 
-    Once per sequence, since training gives a sequence one level (or, where a family is not told
-    it, the constant 0). The features of the level need no gradient, so the first product has only
-    one in its backward pass.
+    Once per sequence, since training gives a sequence one level (or the constant 0).
     """
+    # The features of the level need no gradient: the first product has one in its backward pass.
     d, c = rung.width, DIT_CONDITION_WIDTH
     rest = c * c + c * (6 * d * rung.n_layers + 2 * d)
     return 2 * ((BACKWARD_FACTOR - 1) * DIT_LEVEL_FEATURES * c + BACKWARD_FACTOR * rest)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 BackboneName = Literal["gidd", "dit"]
-"""Published network: that of arXiv 2512.10858, or of arXiv 2602.15014 (`presets/`)."""
+"""Published network: that of arXiv 2512.10858, or of arXiv 2602.15014 (`networks/`)."""
 
 LARGEST_SIZE_MISMATCH = 0.15
 """A size asked for may differ from its nearest rung by this share of itself, not more."""
@@ -89,19 +89,17 @@ def parameter_groups(
 ) -> ParameterGroups:
     """Exact counts for a published network.
 
-    `gidd` (the "real" count of arXiv 2512.10858, not the reported one) has per layer 12 d² in
-    projections and MLP, and 11 d in two norms, query and key norms, MLP biases (4d + d) and the
-    attention sink's key and value; and one final norm.
-
-    `dit` has per layer 12 d² and 7 d in two norms and MLP biases, and one final norm. Its head has
-    a bias. Conditioning is the MLP from level to c = 128 channels, and the linear maps from c to
-    the 6 d shifts, scales and gates of each layer and the 2 d of the final norm. The size axis of
-    arXiv 2602.15014 is all but the embedding; its "non-embedding" count leaves out V d more.
+    For `gidd` the "real" count of arXiv 2512.10858, not the reported one. The size axis of arXiv
+    2602.15014 is all but the embedding; its "non-embedding" count leaves out V d more.
     """
     d, c = rung.width, DIT_CONDITION_WIDTH
     embedding, head = (vocab_size + extra_input_ids) * d, vocab_size * d
+    # Per layer 12 d² in projections and MLP; one final norm.
     if backbone == "gidd":
+        # 11 d: two norms, query and key norms, MLP biases (4d + d), key and value of the sink.
         return ParameterGroups(rung.n_layers * (12 * d**2 + 11 * d) + d, embedding, head)
+    # 7 d: two norms and MLP biases. From c there are linear maps to the 6 d shifts, scales and
+    # gates of each layer and the 2 d of the final norm.
     level_mlp = (DIT_LEVEL_FEATURES + 1) * c + (c + 1) * c
     return ParameterGroups(
         trunk=rung.n_layers * (12 * d**2 + 7 * d) + d,

@@ -6,7 +6,7 @@ from typing import Any
 from sweeper.trials.flops import FlopsPerToken
 from sweeper.trials.ladder import ParameterGroups
 from sweeper.trials.resources import BY_DEFAULT, Resources
-from sweeper.trials.text_options import AS_BYTES, Reading
+from sweeper.trials.text_options import AS_BYTES, TextOptions
 from sweeper.trials.trial import Trial, canonical, from_canonical
 
 
@@ -34,7 +34,7 @@ class PlannedTrial:
     flops_per_token: FlopsPerToken
     source: str
     """Corpus as named in the sweep file."""
-    reading: Reading = AS_BYTES
+    reading: TextOptions = AS_BYTES
     resources: Resources = BY_DEFAULT
 
     @property
@@ -81,7 +81,7 @@ class PlannedTrial:
             params=ParameterGroups(**fields["params"]),
             flops_per_token=FlopsPerToken(**fields["flops_per_token"]),
             source=fields["source"],
-            reading=Reading(**fields.get("reading", {})),  # plans were once of bytes alone
+            reading=TextOptions(**fields.get("reading", {})),  # plans were once of bytes alone
             resources=Resources(**fields.get("resources", {})),
         )
 

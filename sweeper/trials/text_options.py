@@ -1,4 +1,4 @@
-"""How a source of text is read: what a sweep file may say beside the source's name."""
+"""How a source of text becomes tokens: what a sweep file may say besides the source's name."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ KEYS: dict[str, tuple[str, ...]] = {
     "hf": ("tokenizer", "text_column", "max_tokens"),
     "synthetic": (),
 }
-"""Kinds of sources, and the fields of `Reading` that each knows."""
+"""Kinds of sources, and the fields of `TextOptions` that each knows."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class TextOptions:
     """How text becomes tokens."""
 
     tokenizer: str = BYTES
@@ -29,7 +29,7 @@ class Reading:
     """Where to stop reading a dataset, which may be larger than any disk; both sides together."""
 
 
-AS_BYTES = Reading()
-"""How text is read unless a sweep file says otherwise."""
+AS_BYTES = TextOptions()
+"""The options unless a sweep file says otherwise."""
 
-READING_KEYS = tuple(field.name for field in dataclasses.fields(Reading))
+TEXT_OPTION_KEYS = tuple(field.name for field in dataclasses.fields(TextOptions))

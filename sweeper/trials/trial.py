@@ -1,8 +1,7 @@
 """A trial: one fully specified training run, and its identity.
 
-A trial says everything that can change its numbers and nothing else: labels, paths, devices,
-micro-batches and retries are not in it. Derived values (steps, batch size, learning rate) are
-resolved before a trial is made, so that its hash does not depend on how they were derived.
+It holds everything that can change its numbers and nothing else: no labels, paths, devices or
+micro-batches. Derived values (steps, batch size, learning rate) are resolved before.
 """
 
 import dataclasses

@@ -25,7 +25,6 @@ def corpus_of(n_train: int, n_validation: int = 100) -> Corpus:
         vocab_size=n_train,
         bytes_per_token=None,
         fingerprint="0",
-        entropy_nats_per_token=None,
     )
 
 

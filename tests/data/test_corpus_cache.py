@@ -24,11 +24,10 @@ def assert_same(one: Corpus, other: Corpus) -> None:
     assert one.fingerprint == other.fingerprint
     assert np.array_equal(one.train_tokens, other.train_tokens)
     assert np.array_equal(one.validation_tokens, other.validation_tokens)
-    assert (one.source, one.vocab_size, one.bytes_per_token, one.entropy_nats_per_token) == (
+    assert (one.source, one.vocab_size, one.bytes_per_token) == (
         other.source,
         other.vocab_size,
         other.bytes_per_token,
-        other.entropy_nats_per_token,
     )
 
 

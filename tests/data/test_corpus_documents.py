@@ -26,7 +26,7 @@ from sweeper.data import tokenizer as tokenizer_module
 from sweeper.data.corpus import Corpus, load_corpus
 from sweeper.data.tokenizer import load_tokenizer
 from sweeper.errors import DataError, UnavailableData
-from sweeper.trials.text_options import Reading
+from sweeper.trials.text_options import TextOptions
 
 
 def story(seed: int) -> str:
@@ -80,7 +80,7 @@ def bpe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(path: Path, tokenizer: str = "bytes", text_column: str = "text") -> Corpus:
-    return load_corpus(f"path:{path}", reading=Reading(tokenizer, text_column))
+    return load_corpus(f"path:{path}", options=TextOptions(tokenizer, text_column))
 
 
 def decoded(path: Path, ids: np.ndarray) -> list[str]:
@@ -199,22 +199,22 @@ def test_tokens_are_kept_until_the_tokenizer_or_the_column_changes(
     own, cache = tmp_path / "tokenizer.json", tmp_path / "cache"
     own.write_bytes(bpe.read_bytes())
     path = write_jsonl(tmp_path / "a.jsonl")
-    reading = Reading(tokenizer=str(own))
-    first = load_corpus(f"path:{path}", cache, reading)
-    assert load_corpus(f"path:{path}", cache, reading).fingerprint == first.fingerprint
+    options = TextOptions(tokenizer=str(own))
+    first = load_corpus(f"path:{path}", cache, options)
+    assert load_corpus(f"path:{path}", cache, options).fingerprint == first.fingerprint
     assert len([*cache.iterdir()]) == 3
     assert load_corpus(f"path:{path}", cache).vocab_size == 256
     changed = json.loads(own.read_text())
     changed["added_tokens"].append({**changed["added_tokens"][0], "id": 290, "content": "<new>"})
     own.write_text(json.dumps(changed))
-    assert load_corpus(f"path:{path}", cache, reading).vocab_size == 291
+    assert load_corpus(f"path:{path}", cache, options).vocab_size == 291
     with pytest.raises(DataError, match="found the keys id, text; expected 'body'"):
-        load_corpus(f"path:{path}", cache, dataclasses.replace(reading, text_column="body"))
+        load_corpus(f"path:{path}", cache, dataclasses.replace(options, text_column="body"))
 
 
-def refusal(path: Path, **reading: str) -> str:
+def refusal(path: Path, **options: str) -> str:
     with pytest.raises(DataError) as caught:
-        load(path, **reading)
+        load(path, **options)
     message = str(caught.value)
     assert message.startswith(f"corpus {f'path:{path}'!r}: ")
     return message

@@ -56,7 +56,6 @@ def test_a_text_corpus_has_one_byte_per_token(tmp_path: Path) -> None:
     corpus = load_corpus(f"path:{tmp_path}")
     assert corpus.source == f"path:{tmp_path}"
     assert corpus.bytes_per_token == 1.0
-    assert corpus.entropy_nats_per_token is None
 
 
 def test_a_relative_path_starts_at_the_working_directory(

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from sweeper.data.corpus import Corpus, load_corpus
-from sweeper.data.hub import HubDataset, parse_hub
-from sweeper.data.streamed import validates, write_texts
+from sweeper.data.hub import HubDataset, parse_hub, validates, write_texts
 from sweeper.data.tokenizer import ByteTokenizer
 from sweeper.errors import DataError
 

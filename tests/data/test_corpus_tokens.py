@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from sweeper.data.corpus import load_corpus, train_batch, validation_sequences
-from sweeper.data.token_files import Document, Vocabulary, write_token_folder
+from sweeper.data.token_files import EncodedDocument, write_token_folder
+from sweeper.data.tokenizer import ByteTokenizer
 from sweeper.data.tokens import BLOCK_TOKENS, N_BLOCKS, SplitTokens, fingerprint
 from sweeper.errors import DataError
 
-VOCABULARY = Vocabulary(size=300, tokenizer="test", separator_id=299)
+TOKENIZER = ByteTokenizer("test", vocab_size=300, separator_id=299)
 META = {"vocab_size": 300, "dtype": "uint16", "tokenizer": "test", "bytes_per_token": 3.5}
 
 
@@ -31,8 +32,8 @@ def ids(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 300, n)
 
 
-def documents(n: int = 40) -> list[Document]:
-    return [Document(ids(50, seed), 120, seed % 10 == 0) for seed in range(n)]
+def documents(n: int = 40) -> list[EncodedDocument]:
+    return [EncodedDocument(ids(50, seed), 120, seed % 10 == 0) for seed in range(n)]
 
 
 def test_a_folder_is_read_as_it_lies(tmp_path: Path) -> None:
@@ -43,7 +44,6 @@ def test_a_folder_is_read_as_it_lies(tmp_path: Path) -> None:
     assert isinstance(corpus.train_tokens, np.memmap)
     assert not corpus.train_tokens.flags.writeable
     assert (corpus.vocab_size, corpus.bytes_per_token) == (300, 3.5)
-    assert corpus.entropy_nats_per_token is None
     assert not (tmp_path / "cache").exists()
 
 
@@ -54,7 +54,7 @@ def test_the_fingerprint_is_of_the_tokens_and_not_of_their_type_or_place(tmp_pat
         write_folder(tmp_path / "b", train, validation, dtype="uint32", tokenizer="other")
     )
     assert narrow.fingerprint == wide.fingerprint
-    in_memory = SplitTokens(train, validation, 300, 3.5, None)
+    in_memory = SplitTokens(train, validation, 300, 3.5)
     assert narrow.fingerprint == fingerprint(in_memory)
     other = load_corpus(write_folder(tmp_path / "c", train, validation, vocab_size=301))
     assert other.fingerprint != narrow.fingerprint
@@ -168,7 +168,7 @@ def test_every_defect_is_refused(
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    assert write_token_folder(tmp_path / "made" / "t", documents(), VOCABULARY)
+    assert write_token_folder(tmp_path / "made" / "t", documents(), TOKENIZER)
     corpus = load_corpus(f"tokens:{tmp_path / 'made' / 't'}")
     kept = [np.append(one.tokens, 299) for one in documents() if not one.validates]
     held_out = [np.append(one.tokens, 299) for one in documents() if one.validates]
@@ -179,39 +179,40 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_exists_is_kept(tmp_path: Path) -> None:
-    assert write_token_folder(tmp_path / "t", documents(20), VOCABULARY)
+    assert write_token_folder(tmp_path / "t", documents(20), TOKENIZER)
     before = load_corpus(f"tokens:{tmp_path / 't'}").fingerprint
-    assert not write_token_folder(tmp_path / "t", documents(30), VOCABULARY)
+    assert not write_token_folder(tmp_path / "t", documents(30), TOKENIZER)
     assert load_corpus(f"tokens:{tmp_path / 't'}").fingerprint == before
 
 
 def test_the_later_of_two_writers_gives_way(tmp_path: Path) -> None:
-    def overtaken() -> Iterator[Document]:
-        assert write_token_folder(tmp_path / "t", documents(20), VOCABULARY)
+    def overtaken() -> Iterator[EncodedDocument]:
+        assert write_token_folder(tmp_path / "t", documents(20), TOKENIZER)
         yield from documents(30)
 
-    assert not write_token_folder(tmp_path / "t", overtaken(), VOCABULARY)
+    assert not write_token_folder(tmp_path / "t", overtaken(), TOKENIZER)
     assert len(load_corpus(f"tokens:{tmp_path / 't'}").train_tokens) == 18 * 51
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    def failing() -> Iterator[Document]:
+    def failing() -> Iterator[EncodedDocument]:
         yield from documents(20)
         raise RuntimeError("the network is gone")
 
     with pytest.raises(RuntimeError, match="the network is gone"):
-        write_token_folder(tmp_path / "t", failing(), VOCABULARY)
+        write_token_folder(tmp_path / "t", failing(), TOKENIZER)
+    outside = EncodedDocument(np.array([5, 300]), 2, True)
     with pytest.raises(DataError, match=r"ids from 5 to 300; expected 0 to 299"):
-        write_token_folder(tmp_path / "t", [Document(np.array([5, 300]), 2, True)], VOCABULARY)
+        write_token_folder(tmp_path / "t", [outside], TOKENIZER)
     with pytest.raises(DataError, match=r"no tokens for validation.bin, from 51 in all"):
-        write_token_folder(tmp_path / "t", [Document(ids(50), 2, False)], VOCABULARY)
+        write_token_folder(tmp_path / "t", [EncodedDocument(ids(50), 2, False)], TOKENIZER)
     assert [*tmp_path.iterdir()] == []
 
 
 def test_documents_without_text_have_no_bytes_per_token(tmp_path: Path) -> None:
-    drawn = [Document(ids(50, seed), 0, seed == 0) for seed in range(3)]
-    write_token_folder(tmp_path / "t", drawn, Vocabulary(300, "counts", None))
+    drawn = [EncodedDocument(ids(50, seed), 0, seed == 0) for seed in range(3)]
+    write_token_folder(tmp_path / "t", drawn, ByteTokenizer("counts", 300, None))
     corpus = load_corpus(f"tokens:{tmp_path / 't'}")
     assert corpus.bytes_per_token is None
     assert len(corpus.train_tokens) == 100

@@ -23,13 +23,13 @@ NLL = -PROBABILITIES.log()
 
 
 def drawn(n_sequences: int, seed: int) -> ValidationSet:
-    """Independent tokens, as hard as they are rare, of a text whose mean difficulty is known."""
+    """Independent tokens, as hard as they are rare, of a text whose mean NLL is known."""
     rng = torch.Generator().manual_seed(seed)
     ids_NL = torch.multinomial(PROBABILITIES, n_sequences * 12, True, generator=rng).view(-1, 12)
     return ValidationSet(ids_NL, NLL[ids_NL][..., None], (PROBABILITIES @ NLL)[None])
 
 
-VALIDATION = ValidationSet.alone(drawn(512, 0).sequences_NL)
+VALIDATION = ValidationSet.without_ngrams(drawn(512, 0).sequences_NL)
 
 
 def blind(z_BL: Tensor, t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
@@ -76,7 +76,7 @@ def test_evaluation_is_a_function_of_its_arguments(name: str) -> None:
 @pytest.mark.slow
 @every_noisy_family
 def test_corrections_average_to_zero(name: str) -> None:
-    """Both halves hold the same sequences, whose own mean difficulty is given: then exactly."""
+    """Both halves hold the same sequences, whose own mean NLL is given: then exactly."""
     family = load_family(name, vocab_size=VOCAB_SIZE)
     ids_NL = drawn(64, 1).sequences_NL.repeat_interleave(2, dim=0)
     own = ValidationSet(ids_NL, NLL[ids_NL][..., None], NLL[ids_NL].mean()[None])
@@ -91,7 +91,7 @@ def test_corrections_average_to_zero(name: str) -> None:
     gap = sum(corrected) / 100 - sum(plain) / 400
     stderr = math.hypot(scatter(corrected) / 100**0.5, scatter(plain) / 400**0.5)
     assert abs(gap) < 3.5 * stderr
-    assert stderr < 0.03  # a slope off by half would show: difficulty itself is worth 1.8 nats
+    assert stderr < 0.03  # a slope off by half would show: the NLL itself is worth 1.8 nats
 
 
 @pytest.mark.slow
@@ -106,10 +106,10 @@ def test_standard_error_is_the_scatter_over_data_and_noise(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ar", "masked"])
-def test_what_difficulty_explains_is_no_error(name: str) -> None:
+def test_what_ngram_nlls_explain_is_no_error(name: str) -> None:
     """A blind denoiser whose tokens are exactly as hard as stated."""
     family, known = load_family(name, vocab_size=VOCAB_SIZE), drawn(512, 3)
-    plain = evaluate_bound(family, blind, ValidationSet.alone(known.sequences_NL), seed=0)
+    plain = evaluate_bound(family, blind, ValidationSet.without_ngrams(known.sequences_NL), seed=0)
     estimate = evaluate_bound(family, blind, known, seed=0)
     assert estimate.stderr < 0.5 * plain.stderr
     entropy = (PROBABILITIES @ NLL).item()
@@ -118,7 +118,7 @@ def test_what_difficulty_explains_is_no_error(name: str) -> None:
 
 def test_few_sequences_are_not_fitted() -> None:
     few, family = drawn(8, 4), load_family("masked", vocab_size=VOCAB_SIZE)
-    alone = ValidationSet.alone(few.sequences_NL)
+    alone = ValidationSet.without_ngrams(few.sequences_NL)
     assert evaluate_bound(family, blind, few, 0) == evaluate_bound(family, blind, alone, 0)
 
 
@@ -134,10 +134,10 @@ def test_validation_set_stands_for_the_whole_validation_text() -> None:
     corpus = load_corpus("synthetic:markov?vocab=8&tokens=20000")
     part = validation_set(corpus, seq_len=10, n_sequences=20)
     whole = validation_set(corpus, seq_len=10, n_sequences=len(corpus.validation_tokens) // 10)
-    assert part.difficulty_NLK.shape == (20, 10, 3)
-    torch.testing.assert_close(part.mean_difficulty_K, whole.mean_difficulty_K)
-    mean_K = whole.difficulty_NLK.double().mean((0, 1))
-    torch.testing.assert_close(part.mean_difficulty_K, mean_K, rtol=1e-5, atol=0)  # float32
+    assert part.ngram_nll_NLK.shape == (20, 10, 3)
+    torch.testing.assert_close(part.mean_ngram_nll_K, whole.mean_ngram_nll_K)
+    mean_K = whole.ngram_nll_NLK.double().mean((0, 1))
+    torch.testing.assert_close(part.mean_ngram_nll_K, mean_K, rtol=1e-5, atol=0)  # float32
 
 
 def test_standard_error_of_independent_scores_is_the_textbook_one() -> None:

@@ -1,4 +1,4 @@
-"""Difficulty is what counts of training tokens say, and needs no large table."""
+"""N-gram NLLs are what counts of training tokens say, and need no large table."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sweeper.data.corpus import Corpus, load_corpus
-from sweeper.evaluation.control_variates import COUNTED_TOKENS, count_difficulty
+from sweeper.evaluation.control_variates import COUNTED_TOKENS, count_ngrams
 
 
 def corpus_of(train: np.ndarray, vocab_size: int) -> Corpus:
@@ -21,8 +21,8 @@ def test_tokens_are_measured_alone_and_by_either_neighbour() -> None:
     for u in rng.random(50_000):
         train.append(int((step_VV[train[-1]].cumsum() < u).sum()))
     p_V = np.bincount(train) / len(train)
-    difficulty = count_difficulty(corpus_of(np.array(train, dtype=np.uint8), 3))
-    (measured_LK,) = difficulty.measure(np.array([[2, 0, 1]]))
+    ngrams = count_ngrams(corpus_of(np.array(train, dtype=np.uint8), 3))
+    (measured_LK,) = ngrams.nll(np.array([[2, 0, 1]]))
     alone = p_V[[2, 0, 1]]
     after_left = [p_V[2], step_VV[2, 0], step_VV[0, 1]]
     back_VV = p_V[:, None] * step_VV / p_V  # (left, right): p(left | right)
@@ -34,9 +34,9 @@ def test_tokens_are_measured_alone_and_by_either_neighbour() -> None:
 
 def test_pairs_are_not_tabulated_in_a_large_vocabulary() -> None:
     train = np.arange(50_000, dtype=np.uint32) % 40_000
-    difficulty = count_difficulty(corpus_of(train, 50_000))
-    assert difficulty.pair_VV is None
-    measured_NLK = difficulty.measure(np.array([[0, 39_999, 49_999]]))
+    ngrams = count_ngrams(corpus_of(train, 50_000))
+    assert ngrams.pair_VV is None
+    measured_NLK = ngrams.nll(np.array([[0, 39_999, 49_999]]))
     assert measured_NLK.shape == (1, 3, 1)
     # 3, 2 and 1 out of 100,000, one count of each added.
     expected = -np.log(np.array([3, 2, 1]) / 100_000)
@@ -45,5 +45,5 @@ def test_pairs_are_not_tabulated_in_a_large_vocabulary() -> None:
 
 def test_a_long_text_is_counted_in_pieces_from_all_over() -> None:
     halves = np.repeat(np.array([0, 1], dtype=np.uint8), COUNTED_TOKENS)
-    difficulty = count_difficulty(corpus_of(halves, 2))
-    assert difficulty.token_V == pytest.approx(np.log(2), rel=1e-5)
+    ngrams = count_ngrams(corpus_of(halves, 2))
+    assert ngrams.token_V == pytest.approx(np.log(2), rel=1e-5)

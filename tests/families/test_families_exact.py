@@ -16,7 +16,7 @@ test_families.py; enumeration = minus_log_p; estimate = estimated_bound; joint =
     hybrid   W of masks 1; scale ignored; x in the KL sum; weight 1/t    enumeration, blind
              shift with the other sign                                  enumeration
     mixing   weight 1 for 2u                                            estimate, blind
-             noise never equal to x, in corruption or in exposure       blind, exposure
+             noise never equal to x, in corruption or in token weights  blind, token_weights
              reconstruction, prior or the cut at t_max left out;         estimated_end_terms
              prior subtracted
              evidence left out of the reconstruction                     blind

@@ -96,7 +96,7 @@ def test_samplers_reproduce_a_tiny_joint(name: str, sampler: str) -> None:
     joint = TinyJoint.random(3, 2, seed=3)
     family = load_family(name, vocab_size=3)
     denoiser: Denoiser = PerfectDenoiser(joint, SHARES.get(name, BALANCED))
-    if family.needs.explicit_order:
+    if family.noisy_batch(joint.x_XL, seeded(0)).order_BL is not None:  # feeds in its own order
         denoiser = PerfectReader(joint)
     elif family.needs.attention == "causal":
         denoiser = PerfectPrefixDenoiser(joint)

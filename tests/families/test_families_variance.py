@@ -16,7 +16,7 @@ from tiny_joint import Share, hybrid_share, kernel, masked_share, uniform_share
 from torch import Tensor
 
 from sweeper.evaluation.bound import ValidationSet, evaluate_bound
-from sweeper.evaluation.control_variates import Difficulty
+from sweeper.evaluation.control_variates import NgramCounts
 from sweeper.families import load_family
 
 torch.set_num_threads(1)
@@ -79,9 +79,9 @@ class MarkovSource:
     def validation(self, length: int, seed: int) -> ValidationSet:
         """Sequences, how hard their tokens are, and how hard tokens are on average."""
         pair_VV = self.start_V[:, None] * self.step_VV
-        difficulty = Difficulty(-self.start_V.log().numpy(), -pair_VV.log().numpy())
+        ngrams = NgramCounts(-self.start_V.log().numpy(), -pair_VV.log().numpy())
         x_BL, h, h1 = self.sequences(length, seed), self.entropy(length), self.entropy(1)
-        measured_BLK = torch.from_numpy(difficulty.measure(x_BL.numpy()))
+        measured_BLK = torch.from_numpy(ngrams.nll(x_BL.numpy()))
         return ValidationSet(x_BL, measured_BLK, torch.tensor([h1, h, h], dtype=torch.float64))
 
 

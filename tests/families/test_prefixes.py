@@ -142,7 +142,7 @@ def test_bound_after_a_prefix_is_the_conditional_one() -> None:
         return perfect(z_BL, 0.5 * t_B)  # at level 1 it would take the prefix for impossible
 
     family, n = load_family("masked", vocab_size=3), 640
-    validation = ValidationSet.alone(joint.x_XL.repeat(n, 1))
+    validation = ValidationSet.without_ngrams(joint.x_XL.repeat(n, 1))
     found = evaluate_given_prefixes(family, denoiser, validation, seed=0)
     first_V = joint.p_X.reshape(3, 3).sum(dim=1)
     exact_X = joint.nll_X + first_V[joint.x_XL[:, 0]].log()
@@ -158,7 +158,7 @@ def test_bound_of_a_blind_denoiser_after_a_prefix_is_its_cross_entropy(name: str
         return logits_V.expand(*z_BL.shape, -1)
 
     x_NL = torch.randint(V, (4096, 32), generator=seeded(5))
-    validation = ValidationSet.alone(x_NL)
+    validation = ValidationSet.without_ngrams(x_NL)
     found = evaluate_given_prefixes(load_family(name, vocab_size=V), blind, validation, seed=0)
     nll_V = -logits_V.log_softmax(-1)
     after = [
@@ -177,7 +177,7 @@ def test_a_few_sequences_after_prefixes_have_a_standard_error(n_sequences: int) 
     def blind(z_BL: Tensor, _t_B: Tensor, /, **_: Tensor | None) -> Tensor:
         return torch.linspace(-2, 1.5, V).expand(*z_BL.shape, -1)
 
-    family, validation = load_family("masked", vocab_size=V), ValidationSet.alone(x_NL)
+    family, validation = load_family("masked", vocab_size=V), ValidationSet.without_ngrams(x_NL)
     found = evaluate_given_prefixes(family, blind, validation, seed=0)
     assert 0 < found.nats_per_token < math.inf
     assert 0 < found.stderr < math.inf

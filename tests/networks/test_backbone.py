@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sweeper.families.esolm import diffusion_logits, doubled_visibility, sequential_logits
-from sweeper.networks.attention import Reading, rotary_angles
+from sweeper.networks.attention import AttentionContext, rotary_angles
 from sweeper.networks.backbone import Backbone
 from sweeper.networks.dit import Block as DitBlock
 from sweeper.networks.dit import Linear
@@ -19,16 +19,16 @@ from sweeper.trials.ladder import BackboneName, Rung, parameter_groups, rung_of_
 
 torch.set_num_threads(1)
 TINY = Rung(n_layers=2, width=16, n_heads=2)
-PRESETS: list[BackboneName] = ["gidd", "dit"]
+ARCHITECTURES: list[BackboneName] = ["gidd", "dit"]
 
-every_preset = pytest.mark.parametrize("preset", PRESETS)
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
 def tiny_backbone(
-    attention: str = "bidirectional", preset: BackboneName = "gidd", **options: Any
+    attention: str = "bidirectional", architecture: BackboneName = "gidd", **options: Any
 ) -> Backbone:
     pattern: Any = attention
-    backbone = Backbone(TINY, 11, 1, pattern, preset, **options)
+    backbone = Backbone(TINY, 11, 1, pattern, architecture, **options)
     backbone.initialize(torch.Generator().manual_seed(0))
     return perturbed(backbone)
 
@@ -42,14 +42,14 @@ def perturbed(backbone: Backbone) -> Backbone:
     return backbone
 
 
-@every_preset
+@every_architecture
 @pytest.mark.parametrize("extra_input_ids", [0, 1])
 @pytest.mark.parametrize("rung", [TINY, rung_of_width(30), Rung(3, 24, 3)], ids=str)
 def test_parameters_are_counted_exactly(
-    rung: Rung, extra_input_ids: int, preset: BackboneName
+    rung: Rung, extra_input_ids: int, architecture: BackboneName
 ) -> None:
-    backbone = Backbone(rung, 11, extra_input_ids, "causal", preset)
-    groups = parameter_groups(rung, 11, extra_input_ids, preset)
+    backbone = Backbone(rung, 11, extra_input_ids, "causal", architecture)
+    groups = parameter_groups(rung, 11, extra_input_ids, architecture)
     n_by_name = {name: p.numel() for name, p in backbone.named_parameters()}
     assert sum(n_by_name.values()) == groups.total
     assert n_by_name["embedding"] == groups.embedding
@@ -58,31 +58,31 @@ def test_parameters_are_counted_exactly(
     assert sum(n_by_name[name] for name in conditioning) == groups.conditioning
 
 
-@every_preset
+@every_architecture
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])
 @pytest.mark.parametrize("is_doubled", [False, True])
 def test_flops_equal_the_counter_on_the_meta_device(
-    attention: str, preset: BackboneName, is_doubled: bool
+    attention: str, architecture: BackboneName, is_doubled: bool
 ) -> None:
     # The counter sees no attention on the CPU; shapes on the meta device are counted exactly.
     n_sequences, seq_len, vocab_size = 3, 8, 11
     pattern: Any = attention
     with torch.device("meta"):
-        backbone = Backbone(TINY, vocab_size, 1, pattern, preset)
+        backbone = Backbone(TINY, vocab_size, 1, pattern, architecture)
         options: dict[str, Tensor] = {}
         if is_doubled:
             options = {"visible_BLL": doubled_visibility(seq_len, torch.device("meta"))}
         ids = torch.zeros(n_sequences, (1 + is_doubled) * seq_len, dtype=torch.long)
         with FlopCounterMode(display=False) as counter:
             backbone(ids, torch.zeros(n_sequences), **options).sum().backward()
-    ours = flops_per_token(TINY, seq_len, vocab_size, float(is_doubled), preset)
+    ours = flops_per_token(TINY, seq_len, vocab_size, float(is_doubled), architecture)
     # Conditioning is counted per sequence and divided by its tokens: float64 rounding.
     assert counter.get_total_flops() == pytest.approx(n_sequences * seq_len * ours.total, rel=1e-12)
 
 
-@every_preset
-def test_logits_start_at_zero(preset: BackboneName) -> None:
-    backbone = Backbone(TINY, 11, 1, "causal", preset)
+@every_architecture
+def test_logits_start_at_zero(architecture: BackboneName) -> None:
+    backbone = Backbone(TINY, 11, 1, "causal", architecture)
     backbone.initialize(torch.Generator().manual_seed(0))
     assert backbone(torch.arange(10)[None], torch.zeros(1)).abs().max() == 0
 
@@ -90,23 +90,24 @@ def test_logits_start_at_zero(preset: BackboneName) -> None:
 def test_blocks_of_dit_start_as_the_identity() -> None:
     backbone = Backbone(TINY, 11, 1, "causal", "dit")
     backbone.initialize(torch.Generator().manual_seed(0))
-    reading = Reading(rotary_angles(torch.arange(5), TINY.head_width), None, False, torch.ones(128))
+    rotation = rotary_angles(torch.arange(5), TINY.head_width)
+    context = AttentionContext(rotation, None, condition_BNC=torch.ones(128))
     h_BND = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(backbone.blocks[0](h_BND, reading), h_BND)
+    assert torch.equal(backbone.blocks[0](h_BND, context), h_BND)
 
 
-@every_preset
-def test_a_network_reads_the_level_only_if_it_is_told(preset: BackboneName) -> None:
+@every_architecture
+def test_a_network_reads_the_level_only_if_it_is_told(architecture: BackboneName) -> None:
     ids_BN = torch.arange(10).reshape(2, 5)
     for is_told in (False, True):
-        backbone = tiny_backbone("causal", preset, is_told_level=is_told)
+        backbone = tiny_backbone("causal", architecture, is_time_conditioned=is_told)
         low, high = (backbone(ids_BN, torch.full((2,), t)) for t in (0.2, 0.7))
-        assert torch.equal(low, high) is not (is_told and preset == "dit")
+        assert torch.equal(low, high) is not (is_told and architecture == "dit")
 
 
 def test_levels_per_token_reach_their_tokens() -> None:
     """The same level for all is that of the sequence; another one changes its token and later."""
-    backbone = tiny_backbone("causal", "dit", is_told_level=True).double()
+    backbone = tiny_backbone("causal", "dit", is_time_conditioned=True).double()
     ids_BN = torch.arange(10).reshape(2, 5)
     t_BN = torch.tensor([0.3, 0.6], dtype=torch.float64)[:, None].repeat(1, 5)
     expected = backbone(ids_BN, t_BN[:, 0])
@@ -117,26 +118,26 @@ def test_levels_per_token_reach_their_tokens() -> None:
     assert torch.isfinite(backbone(ids_BN, torch.ones_like(t_BN))).all()  # all noise: alpha = 0
 
 
-@every_preset
+@every_architecture
 def test_causal_logits_ignore_later_tokens_and_bidirectional_ones_do_not(
-    preset: BackboneName,
+    architecture: BackboneName,
 ) -> None:
     ids = torch.arange(8)[None]
     changed = ids.clone()
     changed[0, 5] = 10
     t = torch.zeros(1)
     for attention, ignores in (("causal", True), ("bidirectional", False)):
-        backbone = tiny_backbone(attention, preset)
+        backbone = tiny_backbone(attention, architecture)
         before, after = backbone(ids, t)[0], backbone(changed, t)[0]
         assert torch.equal(before[:5], after[:5]) is ignores
         assert not torch.equal(before[5:], after[5:])
 
 
-@every_preset
-def test_logits_of_a_masked_position_depend_on_both_sides(preset: BackboneName) -> None:
+@every_architecture
+def test_logits_of_a_masked_position_depend_on_both_sides(architecture: BackboneName) -> None:
     """(T21)"""
     backbone, ids, t = (
-        tiny_backbone(preset=preset),
+        tiny_backbone(architecture=architecture),
         torch.tensor([[3, 1, 11, 7, 2]]),
         torch.zeros(1),
     )
@@ -147,11 +148,13 @@ def test_logits_of_a_masked_position_depend_on_both_sides(preset: BackboneName) 
         assert not torch.equal(backbone(changed, t)[0, 2], before)
 
 
-@every_preset
-def test_inputs_and_positions_permuted_together_permute_the_logits(preset: BackboneName) -> None:
+@every_architecture
+def test_inputs_and_positions_permuted_together_permute_the_logits(
+    architecture: BackboneName,
+) -> None:
     """(T20): what is read does not depend on how it is stored."""
     backbone, t, rng = (
-        tiny_backbone(preset=preset).double(),
+        tiny_backbone(architecture=architecture).double(),
         torch.zeros(3),
         torch.Generator().manual_seed(2),
     )
@@ -166,10 +169,13 @@ def test_inputs_and_positions_permuted_together_permute_the_logits(preset: Backb
     torch.testing.assert_close(found, stored.gather(1, order_BL[..., None].expand_as(stored)))
 
 
-@every_preset
-def test_logits_ignore_tokens_later_in_the_order(preset: BackboneName) -> None:
+@every_architecture
+def test_logits_ignore_tokens_later_in_the_order(architecture: BackboneName) -> None:
     """(T20): causal in the order given, wherever the inputs stand in the sequence."""
-    backbone, order_BL = tiny_backbone("causal", preset), torch.tensor([[4, 0, 7, 2, 5, 1, 6, 3]])
+    backbone, order_BL = (
+        tiny_backbone("causal", architecture),
+        torch.tensor([[4, 0, 7, 2, 5, 1, 6, 3]]),
+    )
     x_BL, t_B = torch.arange(8)[None], torch.zeros(1)
     z_BL = torch.where(x_BL < 3, x_BL, 11)
     changed_z_BL, changed_x_BL = z_BL.clone(), x_BL.clone()
@@ -186,11 +192,13 @@ def test_logits_ignore_tokens_later_in_the_order(preset: BackboneName) -> None:
     assert (before == after).all(dim=-1).tolist() == [True] * 6 + [False] * 2
 
 
-@every_preset
-def test_a_doubled_sequence_scores_each_token_as_generation_does(preset: BackboneName) -> None:
+@every_architecture
+def test_a_doubled_sequence_scores_each_token_as_generation_does(
+    architecture: BackboneName,
+) -> None:
     """One pass over [z ; x] gives what reading x up to l, then a mask at l, gives one by one."""
     backbone, order_BL = (
-        tiny_backbone("causal", preset).double(),
+        tiny_backbone("causal", architecture).double(),
         torch.tensor([[4, 0, 5, 2, 1, 3]]),
     )
     x_BL, mask_BL, t_B = torch.tensor([[8, 3, 1, 0, 5, 2]]), torch.full((1, 6), 11), torch.zeros(1)
@@ -201,9 +209,9 @@ def test_a_doubled_sequence_scores_each_token_as_generation_does(preset: Backbon
         torch.testing.assert_close(together[n_known], alone)
 
 
-@every_preset
-def test_visibility_of_each_sequence_is_its_own(preset: BackboneName) -> None:
-    backbone, t_B = tiny_backbone(preset=preset).double(), torch.zeros(2)
+@every_architecture
+def test_visibility_of_each_sequence_is_its_own(architecture: BackboneName) -> None:
+    backbone, t_B = tiny_backbone(architecture=architecture).double(), torch.zeros(2)
     ids_BL = torch.arange(10).reshape(2, 5)
     visible_BLL = torch.stack([torch.eye(5), torch.ones(5, 5)]).bool()
     logits_BLV = backbone(ids_BL, t_B, visible_BLL=visible_BLL)
@@ -219,10 +227,10 @@ def test_attention_equals_a_dense_reference() -> None:
         for parameter in attention.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=rng))
     x = torch.randn(1, 4, TINY.width, generator=rng, dtype=torch.float64)
-    reading = Reading(rotary_angles(torch.arange(4), TINY.head_width), bias_BHNM=None)
+    context = AttentionContext(rotary_angles(torch.arange(4), TINY.head_width), bias_BHNM=None)
     expected = dense_attention(attention, x[0])
     # Angles are float32, hence the tolerance.
-    torch.testing.assert_close(attention(x, reading)[0], expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(attention(x, context)[0], expected, rtol=1e-6, atol=1e-6)
 
 
 def dense_attention(attention: Attention, x: torch.Tensor) -> torch.Tensor:
@@ -268,7 +276,9 @@ def test_a_dit_block_equals_its_formulas() -> None:
     h_ND = torch.randn(5, 16, generator=rng, dtype=torch.float64)
     condition_C = torch.randn(128, generator=rng, dtype=torch.float64)
     rotation = rotary_angles(torch.arange(5), TINY.head_width)
-    found = block(h_ND[None], Reading(rotation, None, condition_BNC=condition_C[None, None]))[0]
+    found = block(
+        h_ND[None], AttentionContext(rotation, None, condition_BNC=condition_C[None, None])
+    )[0]
     # Angles are float32, hence the tolerance.
     torch.testing.assert_close(found, dense_dit(block, h_ND, condition_C), rtol=1e-6, atol=1e-6)
 

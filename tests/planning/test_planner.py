@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from sweeper.data.corpus import Corpus
-from sweeper.families import load_family
-from sweeper.families._options import encoded_options, family_of
+from sweeper.families import encoded_options, family_of, load_family
 from sweeper.families.base import Needs
 from sweeper.planning import recipe
 from sweeper.planning.design import Target
@@ -42,7 +41,6 @@ def corpus(n_train: int = 10**8, n_validation: int = 10**6, fingerprint: str = "
         vocab_size=256,
         bytes_per_token=1.0,
         fingerprint=fingerprint,
-        entropy_nats_per_token=None,
     )
 
 

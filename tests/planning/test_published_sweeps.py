@@ -6,10 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from sahoo_steps import sahoo_steps
 
 from sweeper.planning.planner import PlannedSweep, preview_sweep
 from sweeper.sweepfile.schema import load_sweep
-from sweeper.trials.published_ladders import GIDD, SAHOO, sahoo_steps
+from sweeper.trials.published_ladders import GIDD, SAHOO
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEPS = ROOT / "sweeps"
@@ -94,7 +95,7 @@ def test_the_sahoo_grid_has_its_134_runs_at_their_steps(sahoo: PlannedSweep) -> 
         "uniform": 30,
         "esolm": 41,
     }
-    names = {size.rung: name for name, size in SAHOO.items()}
+    names = {rung: name for name, rung in SAHOO.items()}
     for trial in sahoo.trials:
         (cell,) = trial.cells
         assert cell.budget_flops is not None

@@ -27,7 +27,7 @@ from sweeper.store.plan_file import read_plan, write_plan
 from sweeper.store.results import publish, published, read_head
 from sweeper.store.submission import submit
 from sweeper.trials.plan import Plan
-from sweeper.trials.text_options import Reading
+from sweeper.trials.text_options import TextOptions
 
 
 @pytest.fixture(params=KINDS)
@@ -45,7 +45,7 @@ def test_plan_survives_its_file(store: Store) -> None:
 
 
 def test_a_plan_keeps_how_its_corpus_is_read_and_older_plans_are_of_bytes(store: Store) -> None:
-    planned = dataclasses.replace(planned_trial(), reading=Reading(tokenizer="a.json"))
+    planned = dataclasses.replace(planned_trial(), reading=TextOptions(tokenizer="a.json"))
     plan = Plan("planted", (planned,))
     write_plan(store, plan)
     assert read_plan(store) == plan

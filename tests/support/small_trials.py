@@ -7,8 +7,7 @@ from typing import Any
 from planted import on_disk
 
 from sweeper.data.corpus import load_corpus
-from sweeper.families import load_family
-from sweeper.families._options import encoded_options
+from sweeper.families import encoded_options, load_family
 from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import begin_attempt
 from sweeper.store.layout import Store

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeper.training.checkpoints import Pace
+from sweeper.training.checkpoints import CheckpointTimer
 
 
 class Clock:
@@ -26,7 +26,7 @@ def test_checkpoints_are_due_after_the_interval_or_less_often_where_saving_is_sl
     every_s: float | None, save_takes_s: float, interval_s: float
 ) -> None:
     clock = Clock()
-    pace = Pace(every_s, clock)
+    pace = CheckpointTimer(every_s, clock)
     clock.pass_s(30.0 if every_s is None else every_s)
     assert pace.is_due()
     pace.time(lambda: clock.pass_s(save_takes_s))
@@ -40,7 +40,7 @@ def test_checkpoints_are_due_after_the_interval_or_less_often_where_saving_is_sl
 
 def test_saving_takes_no_more_than_its_share_of_the_time() -> None:
     clock = Clock()
-    pace, saved_s = Pace(None, clock), 0.0
+    pace, saved_s = CheckpointTimer(None, clock), 0.0
     while clock() < 10_000:
         clock.pass_s(0.5)
         if pace.is_due():

@@ -24,7 +24,7 @@ from small_trials import (
 
 from sweeper.data.corpus import load_corpus
 from sweeper.evaluation.bound import evaluate_bound, evaluate_given_prefixes, validation_set
-from sweeper.families._options import family_of
+from sweeper.families import family_of
 from sweeper.store.assignment import Assignment
 from sweeper.store.layout import Store
 from sweeper.training import distributed

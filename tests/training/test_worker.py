@@ -25,7 +25,7 @@ from small_trials import (
 from sweeper.data.corpus import load_corpus
 from sweeper.errors import DataError
 from sweeper.evaluation.bound import evaluate_bound, validation_set
-from sweeper.families._options import family_of
+from sweeper.families import family_of
 from sweeper.networks.backbone import Backbone
 from sweeper.store.layout import Store
 from sweeper.store.results import read_records
@@ -33,7 +33,7 @@ from sweeper.training import checkpoints, worker
 from sweeper.training.trainer import Trainer
 from sweeper.training.worker import run_trial
 from sweeper.trials.resources import Resources
-from sweeper.trials.text_options import Reading
+from sweeper.trials.text_options import TextOptions
 from sweeper.trials.trial import Data, Optimizer
 
 
@@ -355,8 +355,8 @@ def test_a_worker_reads_the_corpus_as_it_was_planned(tmp_path: Path) -> None:
     rows = [json.dumps({"body": f"document {i} " * 20}) for i in range(60)]
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(rows))
-    source, reading = f"path:{path}", Reading(text_column="body")
-    corpus = load_corpus(source, reading=reading)
+    source, reading = f"path:{path}", TextOptions(text_column="body")
+    corpus = load_corpus(source, options=reading)
     trial = trial_of()
     data = dataclasses.replace(
         trial.data, fingerprint=corpus.fingerprint, vocab_size=corpus.vocab_size

@@ -1,6 +1,7 @@
 """Parameters and FLOPs of both studies' networks, against what the studies print."""
 
 import pytest
+from sahoo_steps import FORWARD_FLOPS, SAHOO_BATCH_SEQUENCES, sahoo_steps
 
 from sweeper.trials.flops import flops_by_convention, flops_per_token
 from sweeper.trials.ladder import (
@@ -10,7 +11,7 @@ from sweeper.trials.ladder import (
     rung_of_width,
     trunk_params,
 )
-from sweeper.trials.published_ladders import SAHOO, SAHOO_BATCH_SEQUENCES, sahoo_steps
+from sweeper.trials.published_ladders import SAHOO
 
 CONTEXT = 2048
 SAHOO_VOCABULARY = 32_001
@@ -63,12 +64,12 @@ method 1 and of the head; and their sum over method 1."""
     ("name", "total"), [("sahoo-6M", 22_450_433), ("sahoo-2121M", 1_778_450_049)]
 )
 def test_totals_of_the_first_study_are_exact(name: str, total: int) -> None:
-    assert parameter_groups(SAHOO[name].rung, SAHOO_VOCABULARY, 0, "dit").total == total
+    assert parameter_groups(SAHOO[name], SAHOO_VOCABULARY, 0, "dit").total == total
 
 
 @pytest.mark.parametrize("name", SAHOO)
 def test_parameters_of_the_first_study_are_those_it_prints(name: str) -> None:
-    rung = SAHOO[name].rung
+    rung = SAHOO[name]
     groups = parameter_groups(rung, SAHOO_VOCABULARY, 0, "dit")
     no_embedding = params_by_convention(groups, "total-embedding")
     found = (groups.total, no_embedding, no_embedding - SAHOO_VOCABULARY * rung.width)
@@ -80,13 +81,13 @@ def test_parameters_of_the_first_study_are_those_it_prints(name: str) -> None:
 @pytest.mark.parametrize("name", SAHOO)
 def test_steps_at_each_budget_are_those_of_the_first_study(name: str) -> None:
     """Its counter saw no attention: `no-attention` gives its forward FLOPs within 0.3 %."""
-    rung = SAHOO[name].rung
+    rung = SAHOO[name]
     params = parameter_groups(rung, SAHOO_VOCABULARY, 0, "dit").trunk
     flops = flops_per_token(rung, CONTEXT, SAHOO_VOCABULARY, backbone="dit")
     per_token = flops_by_convention(flops, params, "no-attention")
     products = 12 * rung.width**2 * rung.n_layers + SAHOO_VOCABULARY * rung.width
     assert per_token == pytest.approx(6 * products, rel=1e-4)  # conditioning, once per sequence
-    assert per_token / 3 * CONTEXT == pytest.approx(SAHOO[name].forward_flops, rel=3e-3)
+    assert per_token / 3 * CONTEXT == pytest.approx(FORWARD_FLOPS[name], rel=3e-3)
     for budget in (6e18, 1e19, 3e19, 6e19, 1e20):
         steps = budget / (per_token * CONTEXT * SAHOO_BATCH_SEQUENCES)
         assert steps == pytest.approx(sahoo_steps(name, budget), rel=3e-3)

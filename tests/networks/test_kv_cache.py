@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from sweeper.families import load_family
-from sweeper.families._decoding import Rereader, reader_of
+from sweeper.families._sampling import UncachedDecoder, incremental_decoder
 from sweeper.families.base import AbstractFamily, SamplingPlan
-from sweeper.networks.backbone import Backbone
-from sweeper.networks.denoiser import BackboneDenoiser
+from sweeper.networks.backbone import Backbone, BackboneDenoiser
 from sweeper.trials.ladder import BackboneName, Rung
 
 torch.set_num_threads(1)
@@ -24,16 +23,16 @@ CAUSAL: list[tuple[str, dict[str, Any], str]] = [
         for sampler in ("ancestral", "block")
     ),
 ]
-every_preset = pytest.mark.parametrize("preset", ["gidd", "dit"])
+every_architecture = pytest.mark.parametrize("architecture", ["gidd", "dit"])
 
 
-def network(family: AbstractFamily, preset: BackboneName) -> Backbone:
+def network(family: AbstractFamily, architecture: BackboneName) -> Backbone:
     """A small causal network in float64, away from the zeros of initialisation.
 
     Its logits are scaled to differ by about one between inputs, so that samples depend on them.
     """
     needs, rng = family.needs, torch.Generator().manual_seed(0)
-    backbone = Backbone(Rung(2, 16, 2), V, needs.extra_input_ids, needs.attention, preset)
+    backbone = Backbone(Rung(2, 16, 2), V, needs.extra_input_ids, needs.attention, architecture)
     backbone.initialize(rng)
     with torch.no_grad():
         for parameter in backbone.parameters():
@@ -57,13 +56,13 @@ def sampled(
     return samples.ids_BL, len(fed), sum(fed)
 
 
-@every_preset
+@every_architecture
 @pytest.mark.parametrize(("name", "options", "sampler"), CAUSAL, ids=str)
 def test_cached_and_uncached_samplers_draw_the_same_tokens_from_fewer_inputs(
-    name: str, options: dict[str, Any], sampler: str, preset: BackboneName
+    name: str, options: dict[str, Any], sampler: str, architecture: BackboneName
 ) -> None:
     family = load_family(name, vocab_size=V, **options)
-    backbone, plan = network(family, preset), dataclasses.replace(PLAN, sampler=sampler)
+    backbone, plan = network(family, architecture), dataclasses.replace(PLAN, sampler=sampler)
     cached_BL, n_calls, n_inputs = sampled(family, backbone, plan)
     plain_BL, n_plain_calls, n_plain_inputs = sampled(
         family, backbone, dataclasses.replace(plan, keeps_cache=False)
@@ -76,47 +75,47 @@ def test_cached_and_uncached_samplers_draw_the_same_tokens_from_fewer_inputs(
     assert n_inputs < n_plain_inputs or n_calls <= 2  # the second call has everything to read
 
 
-@every_preset
-def test_a_cached_reader_gives_the_logits_of_reading_anew(preset: BackboneName) -> None:
+@every_architecture
+def test_a_cached_decoder_gives_the_logits_of_one_without(architecture: BackboneName) -> None:
     """Any mix of final inputs and others, which later ones must not see, in any order."""
-    backbone, rng = network(load_family("esolm", vocab_size=V), preset), torch.Generator()
+    backbone, rng = network(load_family("esolm", vocab_size=V), architecture), torch.Generator()
     denoiser = BackboneDenoiser(backbone, "float32")
-    cached, plain = denoiser.cached_reader(SEQ_LEN), Rereader(denoiser)
+    cached, plain = denoiser.incremental_decoder(SEQ_LEN), UncachedDecoder(denoiser)
     order_BL = torch.rand(3, SEQ_LEN, generator=rng.manual_seed(2)).argsort(dim=1)
     n_known = 0
     for n_final, n_others in ((0, 3), (2, 4), (3, 0), (1, 6), (5, 1)):
         n_new = n_final + n_others
         ids_BN = torch.randint(V + 1, (3, n_new), generator=rng)
         new = ids_BN, order_BL[:, n_known : n_known + n_new], n_final
-        found, expected = (reader.read(*new) for reader in (cached, plain))
+        found, expected = (decoder.decode(*new) for decoder in (cached, plain))
         assert found.shape == (3, n_new, V)
         # Float64; sums run over the same numbers in another order.
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
         n_known += n_final
 
 
-@every_preset
-def test_a_cache_serves_bfloat16(preset: BackboneName) -> None:
+@every_architecture
+def test_a_cache_serves_bfloat16(architecture: BackboneName) -> None:
     family = load_family("ar", vocab_size=V)
-    backbone = network(family, preset).float()
+    backbone = network(family, architecture).float()
     exact, mixed = (
-        BackboneDenoiser(backbone, precision).cached_reader(SEQ_LEN)
+        BackboneDenoiser(backbone, precision).incremental_decoder(SEQ_LEN)
         for precision in ("float32", "bfloat16")
     )
     ids_BN = torch.randint(V, (3, 1), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         for position in range(SEQ_LEN):
             new = ids_BN, torch.full_like(ids_BN, position), 1
-            found, expected = mixed.read(*new), exact.read(*new)
+            found, expected = mixed.decode(*new), exact.decode(*new)
             assert found.dtype == torch.float32
             # Eight bits of a logit, through two layers: 2^-8 of its size a few times over.
             torch.testing.assert_close(found, expected, rtol=0.1, atol=0.05 * expected.std().item())
 
 
-def test_a_plan_chooses_its_reader_by_what_the_denoiser_can() -> None:
+def test_a_plan_chooses_its_decoder_by_what_the_denoiser_can() -> None:
     family = load_family("ar", vocab_size=V)
     denoiser = BackboneDenoiser(network(family, "gidd"), "float32")
     without = dataclasses.replace(PLAN, keeps_cache=False)
-    assert not isinstance(reader_of(denoiser, PLAN), Rereader)
-    assert isinstance(reader_of(denoiser, without), Rereader)
-    assert isinstance(reader_of(lambda z_BL, _t_B, /, **_: z_BL, PLAN), Rereader)
+    assert not isinstance(incremental_decoder(denoiser, PLAN), UncachedDecoder)
+    assert isinstance(incremental_decoder(denoiser, without), UncachedDecoder)
+    assert isinstance(incremental_decoder(lambda z_BL, _t_B, /, **_: z_BL, PLAN), UncachedDecoder)
