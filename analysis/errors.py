@@ -9,8 +9,6 @@ A `FitError` stops the command. A `Caution` travels with the result: the command
 part that it concerns is null, or a number that needs the remark to be read rightly.
 """
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -46,9 +44,3 @@ class Caution:
         fields = {"code": self.code, "message": self.message}
         context = {"family": self.family, "budget_flops": self.budget_flops}
         return fields | {key: value for key, value in context.items() if value is not None}
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint such as `; did you mean 'tokens'?`, empty when nothing is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -10,6 +10,9 @@
 A message says where, what was found, what was expected and what to do.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class SweeperError(Exception):
     """Base of all user-facing errors of `sweeper`."""
@@ -33,3 +36,12 @@ class UnavailableData(DataError):
 
 class StoreError(SweeperError):
     """A results folder that cannot be used as asked."""
+
+
+IN_BRACKETS = " (did you mean {!r}?)"
+
+
+def did_you_mean(word: str, known: Iterable[str], hint: str = "; did you mean {!r}?") -> str:
+    """A question about the known word that a misspelt one resembles most; empty if none does."""
+    close = difflib.get_close_matches(word, [*known], n=1, cutoff=0.65)
+    return hint.format(close[0]) if close else ""

@@ -18,12 +18,13 @@ import numpy as np
 from analysis.answers.candidates import Cell, Sizes, bracketing, candidates
 from analysis.answers.information import Curves, Quantity, curves
 from analysis.answers.predict import BUDGETS
-from analysis.errors import Caution, SettingsError, did_you_mean
+from analysis.errors import Caution, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.frontier import frontier
 from analysis.isoflop.isoflop import IsoFlopFit
 from analysis.stats.power_law import PowerLaw, weighted_line
 from analysis.tables.points import FloatArray
+from sweeper.errors import did_you_mean
 
 Interval = Literal["params", "tokens", "loss", "multiplier"]
 Json = dict[str, Any]

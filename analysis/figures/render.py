@@ -15,12 +15,13 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from analysis.answers.compare import Comparison
-from analysis.errors import SettingsError, did_you_mean
+from analysis.errors import SettingsError
 from analysis.figures.gallery import FIGURES, NothingToDraw
 from analysis.figures.style import GRID, INK, MUTED, PALETTE, PAPER, house_style
 from analysis.fitting.fit import FitResult
 from analysis.output import write_file
 from analysis.tables.tidy import TidyTable
+from sweeper.errors import did_you_mean
 
 SUFFIXES = (".png", ".svg", ".pdf")
 THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {

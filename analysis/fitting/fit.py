@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from analysis.errors import Caution, SettingsError, did_you_mean
+from analysis.errors import Caution, SettingsError
 from analysis.fitting.further import Further, further_json, law_json, read_further, shared_cautions
 from analysis.isoflop.curves import IsoFlopMethod
 from analysis.isoflop.isoflop import IsoFlopFit, Optimum, fit_isoflop
@@ -15,6 +15,7 @@ from analysis.surface.surface import Refusal, SurfaceFit, fit_surface
 from analysis.tables.points import Points, points_by_family
 from analysis.tables.published import PublishedLaw
 from analysis.tables.tidy import TidyTable
+from sweeper.errors import did_you_mean
 
 MIN_BOOTSTRAP = 10
 

@@ -14,7 +14,7 @@ from sweeper.data.documents import holds_documents, read_documents
 from sweeper.data.hub import HubDataset, parse_hub, stream_texts
 from sweeper.data.split import split_texts
 from sweeper.data.streamed import write_texts
-from sweeper.data.synthetic import did_you_mean, generate, parse_synthetic
+from sweeper.data.synthetic import generate, parse_synthetic
 from sweeper.data.text_files import (
     ANY_TEXT,
     PYTHON_SOURCES,
@@ -29,7 +29,7 @@ from sweeper.data.text_files import (
 from sweeper.data.token_files import read_token_folder
 from sweeper.data.tokenizer import encode_split, load_tokenizer, tokenizer_identity
 from sweeper.data.tokens import SplitTokens, fingerprint, sampled_fingerprint
-from sweeper.errors import DataError
+from sweeper.errors import IN_BRACKETS, DataError, did_you_mean
 from sweeper.trials.text_options import AS_BYTES, Reading
 
 logger = logging.getLogger(__name__)
@@ -176,4 +176,4 @@ def _path(source: str, text: str, wanted: str) -> Path:
 def _hint(source: str) -> str:
     if ("/" in source or "." in source) and Path(source).exists():
         return f" (did you mean 'path:{source}'?)"
-    return did_you_mean(source, _KNOWN)
+    return did_you_mean(source, _KNOWN, IN_BRACKETS)

@@ -4,13 +4,12 @@ Listing names needs no torch; loading a family does.
 """
 
 import dataclasses
-import difflib
 import importlib
 import pkgutil
 import typing
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
-from sweeper.errors import ConfigError
+from sweeper.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:  # torch is kept out of whoever only lists names
     from sweeper.families.base import AbstractFamily
@@ -45,6 +44,5 @@ def load_family(name: str, *, vocab_size: int, **options: Any) -> "AbstractFamil
 
 
 def _suggest(found: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(found, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(found, known)
     return f"{hint} (expected {'one of ' + ', '.join(known) if known else 'no options'})"

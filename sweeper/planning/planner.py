@@ -21,7 +21,7 @@ from sweeper.planning.runs import Cell as Cell  # a word of plans, for whoever r
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.series import misfit_batches, resolve_series
 from sweeper.store.plan_file import StoredCell, StoredPlan, StoredTrial
-from sweeper.sweepfile.document import Document, InvalidSweep, Problem
+from sweeper.sweepfile.document import InvalidSweep, Problem, SweepDocument
 from sweeper.sweepfile.schema import AssumedCorpus, CorpusChoice, LoadedSweep, Sweep
 from sweeper.trials.flops import BACKWARD_FACTOR, FlopsPerToken
 from sweeper.trials.ladder import ParameterGroups, parameter_groups, trunk_params
@@ -167,7 +167,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _placed(document: Document) -> Iterator[None]:
+def _placed(document: SweepDocument) -> Iterator[None]:
     """Give every problem of a plan its place in the sweep file."""
     try:
         yield

@@ -12,7 +12,7 @@ from sweeper.errors import ConfigError
 from sweeper.families import load_family
 from sweeper.families._options import decoded_option, encoded_options
 from sweeper.planning.design import Variant
-from sweeper.sweepfile.document import InvalidSweep, KeyPath, Problem, did_you_mean
+from sweeper.sweepfile.document import InvalidSweep, KeyPath, Problem, expected_one_of
 from sweeper.sweepfile.schema import Series, Sweep, Train
 
 if TYPE_CHECKING:  # importing a family's base module would load torch for every reader of specs
@@ -92,7 +92,7 @@ def _blamed(
             if known is None or name in known:
                 yield Problem(path, str(refusal))
                 continue
-            hint = did_you_mean(name, [*known, "train"])
+            hint = expected_one_of(name, [*known, "train"])
             expected = f"family {family} has no option {name!r}; {hint}"
             yield Problem(path, expected, f"unknown key {name!r}", at_key=True)
     if not n_blamed:

@@ -16,20 +16,14 @@ from sweeper.sweepfile.fields import (
     Several,
     Size,
     or_auto,
+    quantity,
     wrong,
 )
 from sweeper.sweepfile.quantities import parse_seconds
 from sweeper.trials.ladder import Rung, trunk_params
 from sweeper.trials.resources import Resources
 
-
-def _positive_seconds(value: object) -> float:
-    seconds = parse_seconds(value)
-    if not 0 < seconds < math.inf:
-        raise ValueError("expected a time above zero, such as 5m")
-    return seconds
-
-
+_positive_seconds = quantity(parse_seconds, lambda s: s > 0, "a time above zero, such as 5m")
 AutoSeconds = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_positive_seconds))]
 
 
