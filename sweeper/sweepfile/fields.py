@@ -77,7 +77,7 @@ def quantity(
 
 
 def or_word(
-    word: str, meaning: str | None, parse: Callable[[object], float]
+    parse: Callable[[object], float], word: str = AUTO, meaning: str | None = AUTO
 ) -> Callable[[object], float | str | None]:
     """A parser that takes a word, too."""
 
@@ -90,11 +90,6 @@ def or_word(
             raise wrong(f"{error}, or {word}") from error
 
     return parse_or_word
-
-
-def or_auto(parse: Callable[[object], float]) -> Callable[[object], float | str | None]:
-    """A parser that takes the word `auto`, too."""
-    return or_word(AUTO, AUTO, parse)
 
 
 _positive_count = quantity(parse_count, lambda n: n >= 1, "at least 1")
@@ -226,7 +221,7 @@ class WarmupShare:
 
 def _warmup(value: object) -> object:
     if not isinstance(value, Mapping):
-        return or_auto(_positive_count)(value)
+        return or_word(_positive_count)(value)
     parsers = {"share": _length_share, "at_least": _positive_count}
     share, at_least = _parsed_parts(value, parsers)
     return WarmupShare(share, int(at_least))
@@ -278,14 +273,14 @@ Seed = Annotated[Count, Field(ge=0, le=MAX_SEED)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 ShareOrAll = Annotated[float, BeforeValidator(_share_or_all)]
-NormOrNone = Annotated[float | None, BeforeValidator(or_word("none", None, _norm))]
+NormOrNone = Annotated[float | None, BeforeValidator(or_word(_norm, "none", None))]
 
-AutoCount = Annotated[int | Literal["auto"], BeforeValidator(or_auto(_positive_count))]
-AutoRate = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_rate))]
-AutoShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_whole_or_share))]
-AutoPositiveShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_positive_share))]
-AutoMinimumShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_share_below_one))]
-AutoLengthShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_length_share))]
+AutoCount = Annotated[int | Literal["auto"], BeforeValidator(or_word(_positive_count))]
+AutoRate = Annotated[float | Literal["auto"], BeforeValidator(or_word(_rate))]
+AutoShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_whole_or_share))]
+AutoPositiveShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_positive_share))]
+AutoMinimumShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_share_below_one))]
+AutoLengthShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_length_share))]
 
 Pair = BeforeValidator(_pair)
 Several = BeforeValidator(_several)

@@ -15,7 +15,7 @@ from sweeper.sweepfile.fields import (
     Part,
     Several,
     Size,
-    or_auto,
+    or_word,
     quantity,
     wrong,
 )
@@ -24,7 +24,7 @@ from sweeper.trials.ladder import Rung, trunk_params
 from sweeper.trials.resources import Resources
 
 _positive_seconds = quantity(parse_seconds, lambda s: s > 0, "a time above zero, such as 5m")
-AutoSeconds = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_positive_seconds))]
+AutoSeconds = Annotated[float | Literal["auto"], BeforeValidator(or_word(_positive_seconds))]
 
 
 class TrialResources(Part):

@@ -1,7 +1,7 @@
 """The sweep file's schema: what a person chooses, and nothing that follows from it.
 
 `load_sweep` reads, checks and reports every problem of the schema at once, each with its place.
-What needs the corpus or a family (steps, vocabulary, options of a family) is checked by `plan.py`.
+What needs the corpus or a family (steps, vocabulary, options of a family) the planner checks.
 """
 
 import math
@@ -246,16 +246,13 @@ class ListedRuns(Part):
     @model_validator(mode="after")
     def _sensible(self) -> "ListedRuns":
         lengths = [key for key in ("tokens", "steps", "steps_by_size") if getattr(self, key)]
+        sizes = [key for key in ("size", "sizes", "steps_by_size") if getattr(self, key)]
         if not lengths:
             raise wrong("expected one of the keys 'tokens', 'steps' and 'steps_by_size'")
-        sizes = [key for key in ("size", "sizes") if getattr(self, key)]
-        if self.steps_by_size:
-            sizes.append("steps_by_size")
-        for key, other in (
-            *zip(lengths[1:], lengths, strict=False),
-            *zip(sizes[1:], sizes, strict=False),
-        ):
-            raise wrong(f"a second choice beside {other}; expected exactly one", key, at_key=True)
+        for keys in (lengths, sizes):
+            if len(keys) > 1:
+                expected = f"a second choice beside {keys[0]}; expected exactly one"
+                raise wrong(expected, keys[1], at_key=True)
         if not sizes:
             raise wrong("expected the key 'size' or 'sizes'")
         return self
@@ -272,21 +269,20 @@ class Design(Part):
     @model_validator(mode="before")
     @classmethod
     def _exactly_one(cls, value: Any) -> Any:
-        kinds = ("isoflop", "grid", "zip", "list")
         if not isinstance(value, Mapping):
             return value
+        kinds = ("isoflop", "grid", "zip", "list")
+        given = [key for key in value if key in kinds]
         if "auto" in value:
             expected = f"not supported yet; expected one of {', '.join(kinds)}"
             raise wrong(expected, "auto", at_key=True)
-        given = [key for key in value if key in kinds]
         if len(given) > 1:
             expected = f"a second design beside {given[0]}; expected exactly one"
             raise wrong(expected, given[1], at_key=True)
-        if not given and not value:
+        if not value:
             raise wrong(f"expected exactly one of {', '.join(kinds)}")
-        empty = [kind for kind in given if value[kind] is None]
-        if empty:
-            raise wrong("expected the sizes and budgets or tokens of the design", empty[0])
+        if given and value[given[0]] is None:
+            raise wrong("expected the sizes and budgets or tokens of the design", given[0])
         return value
 
 
