@@ -9,8 +9,6 @@ A `FitError` stops the command. A `FitWarning` travels with the result: the comm
 part that it concerns is null, or a number that needs the remark to be read rightly.
 """
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -44,9 +42,3 @@ class FitWarning:
     def to_json(self) -> dict[str, str | float]:
         """The remark as a JSON object, without the fields that do not apply."""
         return {key: value for key, value in vars(self).items() if value is not None}
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint such as `; did you mean 'tokens'?`, empty when nothing is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

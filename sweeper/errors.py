@@ -11,6 +11,8 @@
 A message says where, what was found, what was expected and what to do.
 """
 
+import difflib
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -52,3 +54,12 @@ class StoreError(SweeperError):
 
 class OutputError(SweeperError):
     """A figure or report that cannot be written where it should go."""
+
+
+IN_BRACKETS = " (did you mean {!r}?)"
+
+
+def did_you_mean(word: str, known: Iterable[str], hint: str = "; did you mean {!r}?") -> str:
+    """A question about the known word that a misspelt one resembles most; empty if none does."""
+    close = difflib.get_close_matches(word, [*known], n=1, cutoff=0.65)
+    return hint.format(close[0]) if close else ""

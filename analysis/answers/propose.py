@@ -15,12 +15,13 @@ import numpy as np
 from analysis.answers.candidates import CandidateRun, Sizes, bracketing, candidates
 from analysis.answers.information import LinearisedCurves, linearised
 from analysis.answers.predict import BUDGETS
-from analysis.errors import FitWarning, SettingsError, did_you_mean
+from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.frontier import frontier
 from analysis.isoflop.isoflop import IsoFlopFit
 from analysis.stats.power_law import LawName, PowerLaw, weighted_line
 from analysis.tables.points import FloatArray
+from sweeper.errors import did_you_mean
 
 Interval = Literal["params", "tokens", "loss", "multiplier"]
 Json = dict[str, Any]

@@ -14,10 +14,11 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from analysis.errors import SettingsError, did_you_mean
+from analysis.errors import SettingsError
 from analysis.figures.gallery import FIGURES, NothingToDraw, Study
 from analysis.figures.style import GRID, INK, MUTED, PALETTE, PAPER, house_style
 from analysis.tables.tidy import TidyTable
+from sweeper.errors import did_you_mean
 from sweeper.store.files import write_output
 
 SUFFIXES = (".png", ".svg", ".pdf")

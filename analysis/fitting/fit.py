@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from analysis.errors import FitWarning, SettingsError, did_you_mean
+from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.batch_laws import BatchLaws, fit_batch_laws
 from analysis.fitting.envelope import Envelope, fit_envelope
 from analysis.fitting.holdout import HoldOut, HoldOutPrediction, hold_out
@@ -24,6 +24,7 @@ from analysis.surface.surface import SurfaceFit, fit_surface
 from analysis.tables.points import Points, points_by_family
 from analysis.tables.published import PublishedLaw
 from analysis.tables.tidy import TidyTable
+from sweeper.errors import did_you_mean
 
 MIN_BOOTSTRAP = 10
 

@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
-from analysis.errors import FitWarning, SettingsError, did_you_mean
+from analysis.errors import FitWarning, SettingsError
+from sweeper.errors import did_you_mean
 
 Quantity = Literal["loss", "params", "tokens", "batch_tokens", "learning_rate"]
 Against = Literal["flops", "tokens", "batch_tokens"]

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import FitWarning, SettingsError, TableError, did_you_mean
+from analysis.errors import FitWarning, SettingsError, TableError
 from analysis.tables.conventions import ConventionCounts
 from analysis.tables.tidy import RawTable, TidyTable, tidy_counted
+from sweeper.errors import did_you_mean
 from sweeper.trials.flops import FLOPS_CONVENTIONS, FlopsPerToken, flops_by_convention
 from sweeper.trials.ladder import PARAMS_CONVENTIONS, ParameterGroups, params_by_convention
 

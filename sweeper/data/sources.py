@@ -13,7 +13,7 @@ from sweeper.data.cache import cached
 from sweeper.data.documents import holds_documents, read_documents
 from sweeper.data.hub import HubDataset, parse_hub, stream_texts, write_texts
 from sweeper.data.split import split_texts
-from sweeper.data.synthetic import did_you_mean, generate, parse_synthetic
+from sweeper.data.synthetic import generate, parse_synthetic
 from sweeper.data.text_files import (
     ANY_TEXT,
     PYTHON_SOURCES,
@@ -28,7 +28,7 @@ from sweeper.data.text_files import (
 from sweeper.data.token_files import read_token_folder
 from sweeper.data.tokenizer import encode_split, load_tokenizer, tokenizer_identity
 from sweeper.data.tokens import SplitTokens, fingerprint, sampled_fingerprint
-from sweeper.errors import DataError
+from sweeper.errors import IN_BRACKETS, DataError, did_you_mean
 from sweeper.trials.text_options import AS_BYTES, TextOptions
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def find_source(source: str, options: TextOptions = AS_BYTES) -> FoundSource:
         return _in_memory(_key(repr(synthetic)), partial(generate, synthetic))
     if kind == "hf":
         return _streamed(source, parse_hub(source), options)
-    hint = did_you_mean(source, _KNOWN)
+    hint = did_you_mean(source, _KNOWN, IN_BRACKETS)
     if ("/" in source or "." in source) and Path(source).exists():
         hint = f" (did you mean 'path:{source}'?)"
     raise DataError(f"corpus {source!r}: unknown source{hint}; expected {SOURCES}")

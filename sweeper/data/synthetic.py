@@ -10,7 +10,6 @@ that the chain is ergodic and its entropy rate known. The last 5 % of the tokens
 """
 
 import dataclasses
-import difflib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from sweeper.data.tokens import VALIDATION_SHARE, SplitTokens, token_dtype
-from sweeper.errors import DataError
+from sweeper.errors import IN_BRACKETS, DataError, did_you_mean
 
 KINDS = ("markov", "iid")
 
@@ -64,8 +63,9 @@ def parse_synthetic(source: str) -> SyntheticSource:
     """The source that a string `synthetic:KIND?name=value&...` names; raises DataError."""
     kind, _, query = source.removeprefix("synthetic:").partition("?")
     if kind not in KINDS:
+        hint = did_you_mean(kind, KINDS, IN_BRACKETS)
         raise DataError(
-            f"corpus {source!r}: unknown synthetic source {kind!r}{did_you_mean(kind, KINDS)}; "
+            f"corpus {source!r}: unknown synthetic source {kind!r}{hint}; "
             "expected synthetic:markov or synthetic:iid"
         )
     values: dict[str, int | float] = {}
@@ -78,12 +78,6 @@ def parse_synthetic(source: str) -> SyntheticSource:
         return dataclasses.replace(SyntheticSource(kind=kind), **values)  # type: ignore[arg-type]
     except ValueError as error:
         raise DataError(f"corpus {source!r}: {error}") from error
-
-
-def did_you_mean(word: str, known: tuple[str, ...]) -> str:
-    """A suggestion to put behind an unknown word, or nothing."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def generate(source: SyntheticSource) -> SplitTokens:
@@ -165,7 +159,7 @@ def _parameter(source: str, pair: str) -> tuple[str, int | float]:
     }
     if not equals or name not in known:
         raise DataError(
-            f"corpus {source!r}: cannot use {pair!r}{did_you_mean(name, tuple(known))}; "
+            f"corpus {source!r}: cannot use {pair!r}{did_you_mean(name, known, IN_BRACKETS)}; "
             f"expected name=value, with a name of {', '.join(known)}"
         )
     try:

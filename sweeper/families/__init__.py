@@ -4,14 +4,13 @@ Listing names needs no torch; loading a family does.
 """
 
 import dataclasses
-import difflib
 import importlib
 import math
 import pkgutil
 import typing
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
-from sweeper.errors import ConfigError
+from sweeper.errors import ConfigError, did_you_mean
 from sweeper.trials.trial import Trial
 
 if TYPE_CHECKING:  # would load torch
@@ -89,6 +88,5 @@ def _encoded(name: str, value: Any, expected: Any) -> Any:
 
 
 def _suggest(found: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(found, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(found, known)
     return f"{hint} (expected {'one of ' + ', '.join(known) if known else 'no options'})"

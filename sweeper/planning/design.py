@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sweeper.sweepfile.document import KeyPath
-from sweeper.sweepfile.schema import Design, IsoFlop, ListedRuns
+from sweeper.sweepfile.schema import Design, IsoFlopDesign, ListedRuns
 from sweeper.trials.ladder import Rung
 
 
@@ -80,7 +80,7 @@ def _targets(design: Design, label: str | None) -> Iterator[tuple[Variant, Targe
             yield from _listed(entry, ("design", "list", i))
 
 
-def _isoflop(isoflop: IsoFlop) -> Iterator[tuple[Variant, Target]]:
+def _isoflop(isoflop: IsoFlopDesign) -> Iterator[tuple[Variant, Target]]:
     for rung in isoflop.sizes:
         for i, budget in enumerate(isoflop.budgets):
             path = ("design", "isoflop", "budgets", i)

@@ -18,7 +18,7 @@ from sweeper.planning.checks import CorpusFacts, PlanWarning
 from sweeper.planning.design import targets_by_variant
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.series import misfit_batches, resolve_series
-from sweeper.sweepfile.document import Document, InvalidSweep, Problem
+from sweeper.sweepfile.document import InvalidSweep, Problem, SweepDocument
 from sweeper.sweepfile.schema import LoadedSweep, Sweep
 from sweeper.trials.flops import BACKWARD_FACTOR
 from sweeper.trials.ladder import parameter_groups, trunk_params
@@ -172,7 +172,7 @@ def plan_to_json(sweep: PlannedSweep) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _positions(document: Document) -> Iterator[None]:
+def _positions(document: SweepDocument) -> Iterator[None]:
     """Give every problem of a plan its position in the sweep file."""
     try:
         yield

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import ConfigError
 from sweeper.families import decoded_option, encoded_options, load_family
 from sweeper.planning.design import Variant
-from sweeper.sweepfile.document import InvalidSweep, KeyPath, Problem, did_you_mean
+from sweeper.sweepfile.document import InvalidSweep, KeyPath, Problem, expected_one_of
 from sweeper.sweepfile.schema import Series, Sweep, Train
 
 if TYPE_CHECKING:  # importing a family's base module would load torch for every reader of specs
@@ -89,7 +89,7 @@ def _option_problems(
     for name, value in options.items():
         path = ("series", label, name)
         if known and name not in known:
-            hint = did_you_mean(name, [*known, "train"])
+            hint = expected_one_of(name, [*known, "train"])
             expected = f"family {family} has no option {name!r}; {hint}"
             found.append(Problem(path, expected, f"unknown key {name!r}", at_key=True))
             continue

@@ -1,36 +1,97 @@
-"""A sweep file: read, overridden from the command line, and explained.
+"""A sweep file: read as strict YAML, overridden from the command line, and explained.
 
-Whatever is wrong later (schema, planning) is reported through `Document.describe`, which turns
-paths into `file:line:column` with a snippet. What the keys mean is left to `spec.py`.
+Whatever is found wrong later is reported through `SweepDocument.describe`, which turns paths into
+`file:line:column` with the line. What the keys mean is left to `schema.py`.
 """
 
-import difflib
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sweeper.errors import ConfigError
-from sweeper.sweepfile.marked_yaml import (
-    Composer,
-    Entry,
-    Mark,
-    Node,
-    Source,
-    error_at,
-    message_at,
-    plain,
-    written,
-)
+from sweeper.errors import ConfigError, did_you_mean
 
 KeyPath = tuple[str | int, ...]
 """Keys and list positions that lead from the top of a sweep file to one value."""
 
 MAX_BYTES = 2_000_000
+MAX_DEPTH = 20
+MAX_NODES = 200_000
+"""Keys and values of a file, aliases expanded: a list of 10,000 trials has some 50,000."""
 MAX_PROBLEMS_SHOWN = 20
+MAX_SNIPPET_WIDTH = 96
+
+# libyaml reads a file some ten times faster; both give the same events.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a sweep file or an override; line and column are counted from 0."""
+
+    source: str
+    """Name of the file, or `--set`."""
+    text: str
+    """All of the file or the override."""
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line + 1}:{self.column + 1}"
+
+    @property
+    def line_text(self) -> str:
+        """The line at this position; empty behind the last one."""
+        return "".join(self.text.split("\n")[self.line : self.line + 1])
+
+    def message(self, message: str) -> str:
+        """A message with its position, and the line with a caret under the column."""
+        line = self.line_text
+        start = max(0, self.column - MAX_SNIPPET_WIDTH // 2)
+        start = start if len(line) > MAX_SNIPPET_WIDTH else 0
+        snippet = line[start : start + MAX_SNIPPET_WIDTH].replace("\t", " ")
+        number = f"{self.line + 1:>5}"
+        caret = " " * (self.column - start) + "^"
+        return f"{self}  {message}\n{number} | {snippet}\n{' ' * len(number)} | {caret}"
+
+    def error(self, message: str) -> ConfigError:
+        """An error at this position."""
+        return ConfigError(self.message(message))
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of a sweep file, and where it was written."""
+
+    content: "bool | int | float | str | tuple[Value, ...] | dict[str, Value] | None"
+    at: Position
+    key_at: Position
+    """Position of its key; of the value itself where it has none."""
+    text: str = ""
+    """A single value as written."""
+
+    def plain(self) -> Any:
+        """The value as plain dictionaries, lists and scalars."""
+        if isinstance(self.content, dict):
+            return {key: value.plain() for key, value in self.content.items()}
+        if isinstance(self.content, tuple):
+            return [item.plain() for item in self.content]
+        return self.content
+
+    def as_written(self) -> str:
+        """The value as it was written, shortened, or its kind where it has parts."""
+        if isinstance(self.content, dict):
+            return "a mapping" if self.content else "an empty mapping"
+        if isinstance(self.content, tuple):
+            return "a list" if self.content else "an empty list"
+        if self.content is None:
+            return "nothing"
+        text = self.text if len(self.text) <= 60 else f"{self.text[:57]}…"
+        return repr(text) if text == "" or text != text.strip() or "\n" in text else text
 
 
 @dataclass(frozen=True)
@@ -46,11 +107,11 @@ class Problem:
 
     def __str__(self) -> str:
         found = f"found {self.found} — " if self.found else ""
-        return f"{dotted(self.path)}: {found}{self.expected}"
+        return f"{'.'.join(map(str, self.path)) or 'the whole file'}: {found}{self.expected}"
 
 
 class InvalidSweep(ConfigError):
-    """A sweep that cannot be planned, by paths; `Document.describe` adds where they are."""
+    """A sweep that cannot be planned, by paths; `SweepDocument.describe` adds where they are."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -58,10 +119,10 @@ class InvalidSweep(ConfigError):
 
 
 @dataclass(frozen=True)
-class Document:
+class SweepDocument:
     """A sweep file with its overrides applied."""
 
-    root: Node
+    root: Value
     text: str
     """The file as read."""
     overrides: tuple[str, ...] = ()
@@ -69,7 +130,7 @@ class Document:
     @property
     def value(self) -> Any:
         """The document as plain dictionaries, lists and scalars."""
-        return plain(self.root)
+        return self.root.plain()
 
     def as_submitted(self) -> str:
         """The YAML text that describes this sweep, overrides included."""
@@ -79,103 +140,218 @@ class Document:
         return comments + yaml.safe_dump(self.value, sort_keys=False, allow_unicode=True)
 
     def describe(self, problems: Iterable[Problem]) -> str:
-        """One message: each problem with its place, in the order of the file."""
-        placed = [(self._mark(problem), problem) for problem in problems]
-        placed.sort(key=lambda pair: (pair[0].source.name, pair[0].line, pair[0].column))
-        shown = [message_at(mark, self._sentence(p)) for mark, p in placed[:MAX_PROBLEMS_SHOWN]]
-        if len(placed) > MAX_PROBLEMS_SHOWN:
-            shown.append(f"… and {len(placed) - MAX_PROBLEMS_SHOWN} more problems")
+        """One message: each problem with its position, in the order of the file."""
+        located = [self._locate(problem) for problem in problems]
+        located.sort(key=lambda pair: (pair[0].source, pair[0].line, pair[0].column))
+        shown = [at.message(sentence) for at, sentence in located[:MAX_PROBLEMS_SHOWN]]
+        if len(located) > MAX_PROBLEMS_SHOWN:
+            shown.append(f"… and {len(located) - MAX_PROBLEMS_SHOWN} more problems")
         return "\n".join(shown)
 
-    def _mark(self, problem: Problem) -> Mark:
-        entry = self._deepest(problem.path)
-        is_left_out = entry.value.content is None and not entry.value.text
-        return entry.key.mark if problem.at_key or is_left_out else entry.value.mark
+    def _locate(self, problem: Problem) -> tuple[Position, str]:
+        """Where a problem is, and the sentence about it."""
+        value, is_written = self._deepest(problem.path)
+        if is_written and not problem.found:  # a default is not in the file
+            problem = replace(problem, found=value.as_written())
+        is_left_out = value.content is None and not value.text
+        return value.key_at if problem.at_key or is_left_out else value.at, str(problem)
 
-    def _sentence(self, problem: Problem) -> str:
-        if problem.found or not self._holds(problem.path):  # a default is not in the file
-            return str(problem)
-        return str(replace(problem, found=written(self._deepest(problem.path).value)))
-
-    def _holds(self, path: KeyPath) -> bool:
-        return not path or self._deepest(path).value is not self._deepest(path[:-1]).value
-
-    def _deepest(self, path: KeyPath) -> Entry:
-        """The entry at a path, or the last one that exists on the way to it."""
-        entry = Entry(self.root, self.root)
+    def _deepest(self, path: KeyPath) -> tuple[Value, bool]:
+        """The value at a path, or the last one that exists on the way; and whether it is there."""
+        value = self.root
         for part in path:
-            content = entry.value.content
+            content = value.content
             if isinstance(content, dict) and part in content:
-                entry = content[str(part)]
+                value = content[str(part)]
             elif isinstance(content, tuple) and isinstance(part, int) and part < len(content):
-                entry = Entry(content[part], content[part])
+                value = content[part]
             else:
-                break
-        return entry
+                return value, False
+        return value, True
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path) -> SweepDocument:
     """The sweep file at `path`; raises ConfigError where it cannot be read as one."""
     text = _read_text(path)
-    source = Source(str(path), tuple(text.split("\n")))
-    root = Composer(source).compose(text)
+    root = _Composer(str(path), text).compose()
     if not isinstance(root.content, dict):
-        found = "an empty file" if root.content is None else written(root)
-        raise error_at(
-            root.mark, f"found {found} — expected a mapping that begins with, say, name: my-sweep"
-        )
-    return Document(root, text)
+        found = "an empty file" if root.content is None else root.as_written()
+        expected = "expected a mapping that begins with, say, name: my-sweep"
+        raise root.at.error(f"found {found} — {expected}")
+    return SweepDocument(root, text)
 
 
-def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
+def apply_overrides(document: SweepDocument, overrides: Sequence[str]) -> SweepDocument:
     """The document with each `dotted.key=value` set, in order; values are read as YAML."""
     root = document.root
     for override in overrides:
-        source = Source("--set", tuple(override.split("\n")))
-        key, equals, value = override.partition("=")
-        parts = key.strip().split(".")
-        if not equals or not all(part.strip() for part in parts):
-            raise error_at(Mark(source, 0, 0), f"found {override!r} — expected dotted.key=value")
-        node = Composer(source, first_column=len(key) + 1).compose(value)
-        root = _with_value(root, [part.strip() for part in parts], node, Mark(source, 0, 0))
+        at = Position("--set", override, 0, 0)
+        key, equals, _ = override.partition("=")
+        parts = [part.strip() for part in key.split(".")]
+        if not equals or not all(parts):
+            raise at.error(f"found {override!r} — expected dotted.key=value")
+        value = _Composer("--set", override, first_column=len(key) + 1).compose()
+        root = _with_value(root, parts, value, at)
     return replace(document, root=root, overrides=document.overrides + tuple(overrides))
 
 
-def dotted(path: KeyPath) -> str:
-    """A path as people write it: `design.isoflop.budgets.0`."""
-    return ".".join(str(part) for part in path) or "the whole file"
-
-
-def did_you_mean(found: str, known: Iterable[str]) -> str:
-    """The known words, and a question about the closest one."""
+def expected_one_of(found: str, known: Iterable[str]) -> str:
+    """The known words, and a question about the one that `found` resembles most."""
     names = [*known]
-    close = closest(found, names)
-    hint = f"; did you mean {close!r}?" if close else ""
-    return f"expected {'one of ' if len(names) > 1 else ''}{', '.join(names)}{hint}"
+    one_of = "one of " if len(names) > 1 else ""
+    return f"expected {one_of}{', '.join(names)}{did_you_mean(found, names)}"
 
 
-def closest(found: str, known: Sequence[str]) -> str:
-    """The known word that a misspelt one resembles most; empty if it resembles none."""
-    return next(iter(difflib.get_close_matches(found, known, n=1, cutoff=0.65)), "")
-
-
-def _with_value(node: Node, parts: list[str], value: Node, key: Mark) -> Node:
+def _with_value(tree: Value, parts: list[str], value: Value, at: Position) -> Value:
     """The tree with the value at `parts` replaced; missing mappings on the way are made."""
     if not parts:
         return value
-    part, rest = parts[0], parts[1:]
-    content: Any = {} if node.content is None else node.content
+    part, *rest = parts
+    content: Any = {} if tree.content is None else tree.content
     if isinstance(content, dict):
-        here = Entry(Node(key, part, part), Node(key, None))
-        old = content.get(part, here)
-        entry = Entry(old.key if rest else here.key, _with_value(old.value, rest, value, key))
-        return replace(node, content={**content, part: entry})
+        new = _with_value(content.get(part, Value(None, at, at)), rest, value, at)
+        new = new if rest else replace(new, key_at=at)
+        return replace(tree, content={**content, part: new})
     if isinstance(content, tuple) and part.isdecimal() and int(part) < len(content):
         items = [*content]
-        items[int(part)] = _with_value(items[int(part)], rest, value, key)
-        return replace(node, content=tuple(items))
-    kind = f"a list of {len(content)}" if isinstance(content, tuple) else written(node)
-    raise error_at(key, f"cannot set {part!r} in {kind} — expected a key or a list position")
+        items[int(part)] = _with_value(items[int(part)], rest, value, at)
+        return replace(tree, content=tuple(items))
+    kind = f"a list of {len(content)}" if isinstance(content, tuple) else tree.as_written()
+    raise at.error(f"cannot set {part!r} in {kind} — expected a key or a list position")
+
+
+class _Composer:
+    """Reads a strict subset of YAML: one document of mappings, lists and plain values.
+
+    No tags, no merge keys, no duplicate keys, and a bound on depth and size. It works on PyYAML's
+    events: `yaml.compose` would overflow the stack on a file of brackets, forget where an alias
+    stands, and take twice the time for a list of 10,000 trials.
+    """
+
+    def __init__(self, source: str, text: str, first_column: int = 0) -> None:
+        self._source, self._text, self._first_column = source, text, first_column
+        self._events: Iterator[Any] = yaml.parse(text[first_column:], Loader=_LOADER)
+        self._anchors: dict[str, tuple[Value, int] | None] = {}
+        """Values and their numbers of nodes; None until a value is complete."""
+        self._n_nodes = 0
+
+    def compose(self) -> Value:
+        """The one document of the text, or a null value where the text holds none."""
+        start = self._position(None)
+        root = Value(None, start, start)
+        try:
+            next(self._events)  # start of the stream
+            event = next(self._events)
+            if isinstance(event, yaml.DocumentStartEvent):
+                root = self._value(next(self._events))
+                next(self._events)  # end of the document
+                event = next(self._events)
+        except yaml.YAMLError as error:
+            raise self._syntax_error(error) from error
+        if not isinstance(event, yaml.StreamEndEvent):
+            at = self._position(event.start_mark)
+            raise at.error("found a second document (---) — expected one per file")
+        return root
+
+    def _value(self, event: Any, depth: int = 0, key_at: Position | None = None) -> Value:
+        at = self._position(event.start_mark)
+        if depth > MAX_DEPTH:
+            raise at.error(f"nested deeper than {MAX_DEPTH} levels")
+        n_nodes_before = self._n_nodes
+        self._n_nodes += 1
+        if isinstance(event, yaml.AliasEvent):
+            value = self._alias(str(event.anchor), at)
+            return replace(value, key_at=key_at or value.at)
+        if event.tag is not None:
+            raise at.error(f"found the tag {event.tag} — expected a value without a tag")
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        if isinstance(event, yaml.ScalarEvent):
+            content = _scalar(event.value) if event.implicit[0] else event.value
+            value = Value(content, at, key_at or at, event.value)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = Value(self._items(depth + 1), at, key_at or at)
+        else:
+            value = Value(self._entries(depth + 1), at, key_at or at)
+        if self._n_nodes > MAX_NODES:
+            raise at.error(f"found more than {MAX_NODES:,} keys and values")
+        if event.anchor is not None:
+            self._anchors[event.anchor] = value, self._n_nodes - n_nodes_before
+        return value
+
+    def _items(self, depth: int) -> "tuple[Value, ...]":
+        items = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            items.append(self._value(event, depth))
+        return tuple(items)
+
+    def _entries(self, depth: int) -> "dict[str, Value]":
+        entries: dict[str, Value] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                at = self._position(event.start_mark)
+                raise at.error("found a key with parts — expected key: value")
+            key = self._value(event, depth)
+            if key.text in entries:
+                first = entries[key.text].key_at
+                raise key.at.error(f"duplicate key {key.text!r}; it was first given in {first}")
+            if key.text == "<<" and event.implicit[0]:
+                raise key.at.error("merge keys (<<) are not read — write the keys out")
+            entries[key.text] = self._value(next(self._events), depth, key.at)
+        return entries
+
+    def _alias(self, name: str, at: Position) -> Value:
+        if name not in self._anchors:
+            raise at.error(f"found *{name} — no anchor &{name} above")
+        anchored = self._anchors[name]
+        if anchored is None:
+            raise at.error(f"*{name} lies inside the value it stands for")
+        value, n_nodes = anchored
+        self._n_nodes += n_nodes
+        return value
+
+    def _position(self, mark: Any) -> Position:
+        """Where a mark of PyYAML is; where the YAML begins for None."""
+        line, column = (mark.line, mark.column) if mark else (0, 0)
+        column += self._first_column if line == 0 else 0
+        return Position(self._source, self._text, line, column)
+
+    def _syntax_error(self, error: yaml.YAMLError) -> ConfigError:
+        start = getattr(error, "context_mark", None)
+        at = self._position(getattr(error, "problem_mark", None) or start)
+        parts = [getattr(error, "context", None), getattr(error, "problem", None)]
+        message = ", ".join(part for part in parts if part) or str(error)
+        if start and self._position(start) != at:
+            message += f"; it began in {self._position(start)}"
+        at = replace(at, line=min(at.line, self._text.count("\n")))  # PyYAML may count one more
+        if "\t" in at.line_text[: at.column + 1]:
+            message += "; indent with spaces, not tabs"
+        return at.error(f"not valid YAML: {message}")
+
+
+_INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})", re.ASCII)
+_FLOAT = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", "+.inf", ".Inf", ".INF"), math.inf),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+
+
+def _scalar(text: str) -> bool | int | float | str | None:
+    """An unquoted value as YAML 1.2 means it: `3e-4` is a number; `010`, `12:30`, `on` are text."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in "+-.0123456789":
+        return text
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
+    return text
 
 
 def _read_text(path: Path) -> str:
@@ -187,13 +363,19 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        hint = _nearby(path)
-        raise ConfigError(f"{path}: no such sweep file{hint}") from error
+        raise ConfigError(f"{path}: no such sweep file{_nearby(path)}") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes — expected a sweep file")
     return _decoded(path, data)
+
+
+def _nearby(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"; its folder {path.parent} does not exist either"
+    names = sorted(p.name for p in path.parent.glob("*.y*ml"))
+    return f"; {expected_one_of(path.name, names)}" if names else ""
 
 
 def _decoded(path: Path, data: bytes) -> str:
@@ -202,26 +384,21 @@ def _decoded(path: Path, data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start)
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1)
+        before = error.object[: error.start].decode()
         raise ConfigError(
-            f"{path}:{line + 1}:{column + 1}  found the byte 0x{data[error.start]:02x}, which is "
-            "not UTF-8 — expected a text file"
+            f"{_position_at(str(path), before, len(before))}  found the byte "
+            f"0x{error.object[error.start]:02x}, which is not UTF-8 — expected a text file"
         ) from error
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     bad = re.search(r"[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", text)
     if bad:
-        line = text.count("\n", 0, bad.start())
-        column = bad.start() - (text.rfind("\n", 0, bad.start()) + 1)
         raise ConfigError(
-            f"{path}:{line + 1}:{column + 1}  found the character U+{ord(bad[0]):04X}, which no "
-            "text has — expected a YAML text file"
+            f"{_position_at(str(path), text, bad.start())}  found the character "
+            f"U+{ord(bad[0]):04X}, which no text has — expected a YAML text file"
         )
     return text
 
 
-def _nearby(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"; its folder {path.parent} does not exist either"
-    names = sorted(p.name for p in path.parent.glob("*.y*ml"))
-    return f"; {did_you_mean(path.name, names)}" if names else ""
+def _position_at(source: str, text: str, index: int) -> Position:
+    line = text.count("\n", 0, index)
+    return Position(source, text, line, index - (text.rfind("\n", 0, index) + 1))

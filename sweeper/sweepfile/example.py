@@ -6,20 +6,12 @@ from pathlib import Path
 from sweeper.errors import ConfigError
 
 
-def example_text() -> str:
-    """A sweep file that runs as it is and explains every part of itself."""
-    return (
-        importlib.resources.files("sweeper.sweepfile")
-        .joinpath("example_sweep.yaml")
-        .read_text("utf-8")
-    )
-
-
 def write_example(path: Path) -> None:
     """Write the example to a new file; raises ConfigError where that cannot be done."""
+    example = importlib.resources.files("sweeper.sweepfile").joinpath("example_sweep.yaml")
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(example_text())
+            file.write(example.read_text("utf-8"))
     except FileExistsError as error:
         raise ConfigError(f"{path} exists already; choose another name or remove it") from error
     except OSError as error:

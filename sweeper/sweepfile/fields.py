@@ -1,6 +1,6 @@
 """Types of the values a sweep file may hold: what is accepted, and what is said otherwise.
 
-Every refusal states what was expected; what was found and where is added by `spec_errors.py`.
+Every refusal states what was expected; `messages.py` adds what was found and where.
 """
 
 import re
@@ -8,12 +8,12 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from sweeper.sweepfile.document import did_you_mean
+from sweeper.sweepfile.document import expected_one_of
 from sweeper.sweepfile.quantities import parse_count, parse_number, parse_seconds
 from sweeper.trials import ladder
 from sweeper.trials.ladder import Rung
@@ -22,24 +22,27 @@ from sweeper.trials.published_ladders import PUBLISHED_RUNGS
 AUTO = "auto"
 """Chosen by the planner (`recipe.py`) or the machine."""
 
-NONE = "none"
-"""Switched off."""
-
 MAX_SEQ_LEN = 1_000_000
 MAX_EXPLICIT_PARAMS = 1e13
 MAX_LEARNING_RATE = 1e3
 MAX_SEED = 2**31 - 1
 
 _LADDER_PREFIXES = ("sahoo-", "gidd-")
-
 _SLUG = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
-
-
 _DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{port}{i}" for port in ("com", "lpt") for i in range(10)
 }
 """What Windows, and folders shared with it, take for devices whatever their case."""
+
+_N = TypeVar("_N", int, float)
+_Values = TypeVar("_Values", bound=Sequence[object])
+
+
+class Part(BaseModel):
+    """One mapping of the sweep file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def wrong(expected: str, *below: str | int, at_key: bool = False) -> PydanticCustomError:
@@ -48,14 +51,85 @@ def wrong(expected: str, *below: str | int, at_key: bool = False) -> PydanticCus
     return PydanticCustomError("sweep", "{expected}", context)
 
 
+def distinct(values: _Values, *below: str) -> _Values:
+    """Values none of which occurs twice; a repeated one is refused, at its place under `below`."""
+    first: dict[object, int] = {}
+    for i, value in enumerate(values):
+        if value in first:
+            same = "the same model as" if isinstance(value, Rung) else "the same as"
+            raise wrong(f"{same} entry {first[value]}; expected distinct entries", *below, i)
+        first[value] = i
+    return values
+
+
+def quantity(
+    parse: Callable[[object], _N], is_allowed: Callable[[_N], bool], expected: str
+) -> Callable[[object], _N]:
+    """A parser that refuses numbers which are not allowed."""
+
+    def parse_allowed(value: object) -> _N:
+        number = parse(value)
+        if not is_allowed(number):
+            raise ValueError(f"expected {expected}")
+        return number
+
+    return parse_allowed
+
+
+def or_word(
+    parse: Callable[[object], float], word: str = AUTO, meaning: str | None = AUTO
+) -> Callable[[object], float | str | None]:
+    """A parser that takes a word, too."""
+
+    def parse_or_word(value: object) -> float | str | None:
+        if value == word:
+            return meaning
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise wrong(f"{error}, or {word}") from error
+
+    return parse_or_word
+
+
+_positive_count = quantity(parse_count, lambda n: n >= 1, "at least 1")
+_rate = quantity(
+    parse_number,
+    lambda rate: 0 < rate <= MAX_LEARNING_RATE,
+    f"more than 0 and at most {MAX_LEARNING_RATE:g}",
+)
+_norm = quantity(parse_number, lambda norm: norm > 0, "more than 0")
+_whole_or_share = quantity(
+    parse_number,
+    lambda n: 0 <= n <= 1 or (n > 1 and n == int(n)),
+    "a whole number or a share of one, at least 0",
+)
+_positive_share = quantity(_whole_or_share, lambda n: n > 0, "more than 0")
+_share_below_one = quantity(
+    parse_number,
+    lambda share: 0 <= share < 1,
+    "a share of at least 0 and less than 1, such as 20%",
+)
+_length_share = quantity(
+    parse_number,
+    lambda share: 0 < share < 1,
+    "a share of more than 0 and less than 1, such as 20%",
+)
+_share_or_all = quantity(
+    parse_number, lambda share: 0 <= share <= 1, "a share from 0 to 1, such as 20%"
+)
+
+
 def _slug(value: object) -> str:
     text = value if isinstance(value, str) else ""
     if text.lower() in _YAML_WORDS:
         raise wrong("expected a name that YAML does not read as a truth value or null")
     if not _SLUG.fullmatch(text):
+        ascii_text = unicodedata.normalize("NFKD", str(value)).encode("ascii", "ignore").decode()
+        like = re.sub(r"[^A-Za-z0-9_-]+", "-", ascii_text).strip("-_")
         raise wrong(
             "expected a name: a letter, then up to 63 letters, digits, hyphens or underscores"
-            f"{_slug_like(str(value))}"
+            f"{f'; did you mean {like!r}?' if _SLUG.fullmatch(like) else ''}"
         )
     return text
 
@@ -67,121 +141,45 @@ def _folder_name(value: object) -> str:
     return text
 
 
-def _slug_like(text: str) -> str:
-    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    words = re.sub(r"[^A-Za-z0-9_-]+", "-", ascii_text).strip("-_")
-    return f"; did you mean {words!r}?" if _SLUG.fullmatch(words) else ""
-
-
-class Part(BaseModel):
-    """One mapping of the sweep file; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def or_auto(parse: Callable[[object], float]) -> Callable[[object], float | str]:
-    """A validator that takes the word `auto`, too."""
-
-    def parse_or_auto(value: object) -> float | str:
-        if value == AUTO:
-            return AUTO
+def _parsed_parts(
+    value: Mapping[str, object], parsers: Mapping[str, Callable[[object], float]]
+) -> list[float]:
+    """The parts of a mapping that stands where a number might, in the order of `parsers`."""
+    for key in value:
+        if key not in parsers:
+            raise wrong(expected_one_of(key, parsers), key, at_key=True)
+    numbers = []
+    for key, parse in parsers.items():
+        if key not in value:
+            *keys, last = parsers
+            expected = f"expected {', '.join(keys)} and {last}"
+            raise wrong(f"the key {key!r} is missing — {expected}")
         try:
-            return parse(value)
+            numbers.append(parse(value[key]))
         except ValueError as error:
-            raise wrong(f"{error}, or auto") from error
-
-    return parse_or_auto
-
-
-def _positive_count(value: object) -> int:
-    count = parse_count(value)
-    if count < 1:
-        raise ValueError("expected at least 1")
-    return count
-
-
-def _positive_rate(value: object) -> float:
-    rate = parse_number(value)
-    if not 0 < rate <= MAX_LEARNING_RATE:
-        raise ValueError(f"expected more than 0 and at most {MAX_LEARNING_RATE:g}")
-    return rate
-
-
-def _whole_or_share(value: object) -> float:
-    number = parse_number(value)
-    if number < 0 or (number > 1 and number != int(number)):
-        raise ValueError("expected a whole number or a share of one, at least 0")
-    return number
-
-
-def _positive_share(value: object) -> float:
-    number = _whole_or_share(value)
-    if number == 0:
-        raise ValueError("expected more than 0")
-    return number
-
-
-def _share(value: object) -> float:
-    number = parse_number(value)
-    if not 0 <= number < 1:
-        raise ValueError("expected a share of at least 0 and less than 1, such as 20%")
-    return number
-
-
-def _share_above_zero(value: object) -> float:
-    number = parse_number(value)
-    if not 0 < number < 1:
-        raise ValueError("expected a share of more than 0 and less than 1, such as 20%")
-    return number
-
-
-def _norm_or_none(value: object) -> float | None:
-    if value == NONE:
-        return None
-    try:
-        norm = parse_number(value)
-    except ValueError as error:
-        raise wrong(f"{error}, or none") from error
-    if norm <= 0:
-        raise wrong("expected more than 0, or none")
-    return norm
+            raise wrong(str(error), key) from error
+    return numbers
 
 
 def _size(value: object) -> Rung:
-    if isinstance(value, Rung):
-        return value
     if isinstance(value, Mapping):
         return _explicit_size(value)
     if isinstance(value, str) and value.startswith(_LADDER_PREFIXES):
-        return _published_size(value)
+        if value not in PUBLISHED_RUNGS:
+            prefix = value.partition("-")[0]
+            known = [name for name in PUBLISHED_RUNGS if name.startswith(prefix)]
+            raise wrong(expected_one_of(value, known))
+        return PUBLISHED_RUNGS[value]
     try:
         return _rung_of_size(parse_number(value))
     except ValueError as error:
         raise wrong(f"{error}; or {{layers, width, heads}}") from error
 
 
-def _published_size(name: str) -> Rung:
-    if name not in PUBLISHED_RUNGS:
-        prefix = name.partition("-")[0]
-        raise wrong(did_you_mean(name, [n for n in PUBLISHED_RUNGS if n.startswith(prefix)]))
-    return PUBLISHED_RUNGS[name]
-
-
 def _explicit_size(value: Mapping[str, object]) -> Rung:
-    keys = ("layers", "width", "heads")
-    unknown = [key for key in value if key not in keys]
-    if unknown:
-        raise wrong(did_you_mean(unknown[0], keys), unknown[0], at_key=True)
-    counts = {}
-    for key in keys:
-        if key not in value:
-            raise wrong(f"the key {key!r} is missing — expected layers, width and heads")
-        try:
-            counts[key] = parse_count(value[key])
-        except ValueError as error:
-            raise wrong(str(error), key) from error
+    counts = _parsed_parts(value, dict.fromkeys(("layers", "width", "heads"), parse_count))
     try:
-        rung = Rung(counts["layers"], counts["width"], counts["heads"])
+        rung = Rung(*map(int, counts))
     except ValueError as error:
         raise wrong(str(error)) from error
     if ladder.trunk_params(rung) > MAX_EXPLICIT_PARAMS:
@@ -222,33 +220,29 @@ class WarmupShare:
 
 
 def _warmup(value: object) -> object:
-    if isinstance(value, WarmupShare):
-        return value
     if not isinstance(value, Mapping):
-        return or_auto(_positive_count)(value)
-    parsers: dict[str, Callable[[object], float]] = {
-        "share": _share_above_zero,
-        "at_least": _positive_count,
-    }
-    unknown = [key for key in value if key not in parsers]
-    if unknown:
-        raise wrong(did_you_mean(unknown[0], [*parsers]), unknown[0], at_key=True)
-    found = {}
-    for key, parse in parsers.items():
-        if key not in value:
-            raise wrong(f"the key {key!r} is missing — expected share and at_least")
+        return or_word(_positive_count)(value)
+    parsers = {"share": _length_share, "at_least": _positive_count}
+    share, at_least = _parsed_parts(value, parsers)
+    return WarmupShare(share, int(at_least))
+
+
+def _steps_by_size(value: object) -> tuple[tuple[str, Rung, int], ...]:
+    if not isinstance(value, Mapping) or not value:
+        raise wrong("expected a mapping from sizes to optimiser steps, such as {20K: 1000}")
+    entries: dict[Rung, tuple[str, Rung, int]] = {}
+    for name, steps in value.items():
         try:
-            found[key] = parse(value[key])
+            rung = _size(name)
+        except PydanticCustomError as error:
+            raise wrong((error.context or {})["expected"], name, at_key=True) from error
+        if rung in entries:
+            raise wrong(f"the same model as {entries[rung][0]}; expected distinct sizes", name)
+        try:
+            entries[rung] = (name, rung, _positive_count(steps))
         except ValueError as error:
-            raise wrong(str(error), key) from error
-    return WarmupShare(found["share"], int(found["at_least"]))
-
-
-def _share_or_all(value: object) -> float:
-    number = parse_number(value)
-    if not 0 <= number <= 1:
-        raise wrong("expected a share from 0 to 1, such as 20%")
-    return number
+            raise wrong(str(error), name) from error
+    return (*entries.values(),)
 
 
 def _pair(value: object) -> object:
@@ -269,37 +263,6 @@ def _one_or_several(value: object) -> object:
     return _several(value) if isinstance(value, list | tuple) else (value,)
 
 
-def _steps_by_size(value: object) -> tuple[tuple[str, Rung, int], ...]:
-    if not isinstance(value, Mapping) or not value:
-        raise wrong("expected a mapping from sizes to optimiser steps, such as {20K: 1000}")
-    entries = []
-    for key, steps in value.items():
-        try:
-            rung = _size(key)
-        except PydanticCustomError as error:
-            expected = (error.context or {})["expected"]
-            raise wrong(expected, key, at_key=True) from error
-        try:
-            entries.append((key, rung, _positive_count(steps)))
-        except ValueError as error:
-            raise wrong(str(error), key) from error
-    first: dict[Rung, str] = {}
-    for key, rung, _ in entries:
-        if first.setdefault(rung, key) != key:
-            raise wrong(f"the same model as {first[rung]}; expected distinct sizes", key)
-    return tuple(entries)
-
-
-def refuse_duplicates(values: Sequence[object], key: str) -> None:
-    """Refuse a value that occurs twice under a key of the mapping being validated."""
-    first: dict[object, int] = {}
-    for i, value in enumerate(values):
-        if value in first:
-            same = "the same model as" if isinstance(value, Rung) else "the same as"
-            raise wrong(f"{same} entry {first[value]}; expected distinct entries", key, i)
-        first[value] = i
-
-
 Slug = Annotated[str, BeforeValidator(_slug)]
 FolderName = Annotated[str, BeforeValidator(_folder_name)]
 Number = Annotated[float, BeforeValidator(parse_number)]
@@ -307,19 +270,24 @@ Count = Annotated[int, BeforeValidator(parse_count)]
 Tokens = Annotated[Count, Field(ge=1)]
 Budget = Annotated[Number, Field(ge=1)]
 Seed = Annotated[Count, Field(ge=0, le=MAX_SEED)]
-Size = Annotated[Rung, BeforeValidator(_size)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
-Pair = BeforeValidator(_pair)
 ShareOrAll = Annotated[float, BeforeValidator(_share_or_all)]
-Warmup = Annotated[int | Literal["auto"] | WarmupShare, BeforeValidator(_warmup)]
+NormOrNone = Annotated[float | None, BeforeValidator(or_word(_norm, "none", None))]
+
+AutoCount = Annotated[int | Literal["auto"], BeforeValidator(or_word(_positive_count))]
+AutoRate = Annotated[float | Literal["auto"], BeforeValidator(or_word(_rate))]
+AutoShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_whole_or_share))]
+AutoPositiveShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_positive_share))]
+AutoMinimumShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_share_below_one))]
+AutoLengthShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_length_share))]
+
+Pair = BeforeValidator(_pair)
 Several = BeforeValidator(_several)
 OneOrSeveral = BeforeValidator(_one_or_several)
+Distinct = AfterValidator(distinct)
+
+Size = Annotated[Rung, BeforeValidator(_size)]
+Sizes = Annotated[tuple[Size, ...], Several, Distinct]
+Warmup = Annotated[int | Literal["auto"] | WarmupShare, BeforeValidator(_warmup)]
 StepsBySize = Annotated[tuple[tuple[str, Rung, int], ...], BeforeValidator(_steps_by_size)]
-AutoCount = Annotated[int | Literal["auto"], BeforeValidator(or_auto(_positive_count))]
-AutoRate = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_positive_rate))]
-AutoShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_whole_or_share))]
-AutoPositiveShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_positive_share))]
-AutoMinimumShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_share))]
-AutoLengthShare = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_share_above_zero))]
-NormOrNone = Annotated[float | None, BeforeValidator(_norm_or_none)]

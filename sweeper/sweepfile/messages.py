@@ -2,14 +2,14 @@
 
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import pydantic
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from sweeper.sweepfile.document import KeyPath, Problem, closest, did_you_mean
+from sweeper.errors import did_you_mean
+from sweeper.sweepfile.document import KeyPath, Problem, expected_one_of
 
 Model = type[pydantic.BaseModel]
 
@@ -25,7 +25,7 @@ def _is_misspelt(detail: ErrorDetails, unknown: list[tuple[int | str, ...]]) -> 
     """Whether a missing key stands beside an unknown one like it: one mistake, not two."""
     loc = detail["loc"]
     beside = [str(other[-1]) for other in unknown if other[:-1] == loc[:-1]]
-    return detail["type"] == "missing" and any(closest(key, [str(loc[-1])]) for key in beside)
+    return detail["type"] == "missing" and any(did_you_mean(key, [str(loc[-1])]) for key in beside)
 
 
 def _problem(detail: ErrorDetails, schema: Model) -> Problem:
@@ -38,8 +38,8 @@ def _problem(detail: ErrorDetails, schema: Model) -> Problem:
         is_key = is_key or context["at_key"]
         found = f"the key {path[-1]!r}" if is_key else ""
         return Problem(path, context["expected"], found, at_key=is_key)
-    if kind in _UNKNOWN_KEY:
-        expected = did_you_mean(str(path[-1]), _keys(schema, path[:-1]))
+    if kind == "extra_forbidden":
+        expected = expected_one_of(str(path[-1]), _keys(schema, path[:-1]))
         return Problem(path, expected, found=f"unknown key {path[-1]!r}", at_key=True)
     if kind == "missing":
         return Problem(path[:-1], f"expected the key {path[-1]!r}", found=f"no {path[-1]!r}")
@@ -78,40 +78,17 @@ _KINDS = {
 }
 
 
-def _keys(schema: Model, path: KeyPath) -> list[str]:
-    """Keys that the mapping at a path may have, as far as the schema knows them."""
-    annotation: Any = schema
-    for part in path:
-        annotation = _inner(annotation, part)
-    annotation = _unwrapped(annotation)
-    return [*_fields(annotation)]
-
-
-def _fields(annotation: Any) -> dict[str, FieldInfo]:
-    """The fields of a model or a pydantic dataclass by their keys; none for other annotations."""
-    if not isinstance(annotation, type):
-        return {}
-    fields: dict[str, FieldInfo] = getattr(annotation, "__pydantic_fields__", {})
-    return {field.alias or name: field for name, field in fields.items()}
-
-
-def _inner(annotation: Any, part: str | int) -> Any:
-    """The annotation of the value under one more key or list position."""
-    annotation = _unwrapped(annotation)
-    if fields := _fields(annotation):
-        return fields[str(part)].annotation if part in fields else None
-    arguments = typing.get_args(annotation)
-    if typing.get_origin(annotation) is dict:
-        return arguments[1]
-    return arguments[0] if arguments else None
-
-
-def _unwrapped(annotation: Any) -> Any:
-    """Without Annotated and without `| None`."""
-    origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        return _unwrapped(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        kinds: Iterable[Any] = typing.get_args(annotation)
-        return _unwrapped(next(kind for kind in kinds if kind is not type(None)))
-    return annotation
+def _keys(annotation: Any, path: KeyPath) -> list[str]:
+    """Keys that the mapping at a path below an annotation may have, as far as it knows them."""
+    # Models and dataclasses alike keep their fields here.
+    if fields := getattr(annotation, "__pydantic_fields__", {}):
+        named = {field.alias or name: field for name, field in fields.items()}
+        if not path:
+            return [*named]
+        return _keys(named[str(path[0])].annotation, path[1:]) if path[0] in named else []
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Annotated, typing.Union, types.UnionType):
+        return _keys(next(kind for kind in arguments if kind is not types.NoneType), path)
+    if origin in (dict, tuple) and path:
+        return _keys(arguments[1] if origin is dict else arguments[0], path[1:])
+    return []

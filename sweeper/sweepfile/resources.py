@@ -16,22 +16,16 @@ from sweeper.sweepfile.fields import (
     Part,
     Several,
     Size,
-    or_auto,
+    or_word,
+    quantity,
     wrong,
 )
 from sweeper.sweepfile.quantities import parse_seconds
 from sweeper.trials.ladder import Rung, trunk_params
 from sweeper.trials.resources import Resources, RetryPolicy
 
-
-def _positive_seconds(value: object) -> float:
-    seconds = parse_seconds(value)
-    if not 0 < seconds < math.inf:
-        raise ValueError("expected a time above zero, such as 5m")
-    return seconds
-
-
-AutoSeconds = Annotated[float | Literal["auto"], BeforeValidator(or_auto(_positive_seconds))]
+_positive_seconds = quantity(parse_seconds, lambda s: s > 0, "a time above zero, such as 5m")
+AutoSeconds = Annotated[float | Literal["auto"], BeforeValidator(or_word(_positive_seconds))]
 
 
 checked = pydantic.dataclasses.dataclass(

@@ -308,15 +308,6 @@ SAME: dict[str, dict[str, Any]] = {
         "design": {"isoflop": {"budgets": ["100G", "3e11", "1T"], "sizes": [5026, "10K", "40K"]}},
         "train": {"batch_tokens": "1.024K", "warmup": "auto", "seeds": ["0"]},
     },
-    "what to do when unbracketed": {
-        "design": {
-            "isoflop": {
-                "budgets": [1e11, 3e11, 1e12],
-                "sizes": ["5K", "10K", "40K"],
-                "on_unbracketed": "warn",
-            }
-        }
-    },
     "window that keeps all": {
         "design": {
             "isoflop": {

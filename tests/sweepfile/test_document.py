@@ -10,13 +10,14 @@ import yaml
 from sweeper.errors import ConfigError
 from sweeper.sweepfile.document import (
     MAX_BYTES,
+    MAX_NODES,
     MAX_PROBLEMS_SHOWN,
+    MAX_SNIPPET_WIDTH,
     Problem,
     apply_overrides,
-    did_you_mean,
+    expected_one_of,
     read_document,
 )
-from sweeper.sweepfile.marked_yaml import MAX_NODES, MAX_SNIPPET_WIDTH
 
 
 def document_of(text: str, folder: Path) -> Any:
@@ -252,7 +253,7 @@ def test_the_submitted_text_is_the_file_itself_or_the_file_as_overridden(tmp_pat
 
 
 def test_suggestions_name_the_closest_word() -> None:
-    assert did_you_mean("tokns", ["sizes", "tokens"]) == (
+    assert expected_one_of("tokns", ["sizes", "tokens"]) == (
         "expected one of sizes, tokens; did you mean 'tokens'?"
     )
-    assert did_you_mean("qqq", ["sizes"]) == "expected sizes"
+    assert expected_one_of("qqq", ["sizes"]) == "expected sizes"
