@@ -93,9 +93,9 @@ class LinearisedCurves:
         log_params = best_size(
             size_arm * np.exp(self.alpha * self.log_params_origin),
             data_arm * np.exp(self.beta * self.log_tokens_origin_K[index]),
-            (np.array(self.alpha), np.array(self.beta)),
+            (self.alpha, self.beta),
             self.cost,
-            np.array(log_flops),
+            log_flops,
             SEARCH_MARGIN,
         )
         return float(log_params), float(self.cost.log_tokens(log_params, log_flops))
@@ -118,7 +118,8 @@ class LinearisedCurves:
         """Implicit derivative of dL/dlog N = 0 along the budget."""
         n_sets = self.coefficient_3K.shape[1]
         _, size_arm, data_arm = self.coefficient_3K[:, index]
-        u, v = self._centred(index, log_params, log_flops)
+        log_tokens = self.cost.log_tokens(log_params, log_flops)
+        u, v = log_params - self.log_params_origin, log_tokens - self.log_tokens_origin_K[index]
         m, a, b = float(self.cost.slope(log_params)), self.alpha, self.beta
         size, data = np.exp(-a * u), np.exp(-b * v)
         bend = a**2 * size_arm * size + (b * m) ** 2 * data_arm * data
@@ -129,12 +130,6 @@ class LinearisedCurves:
         gradient_c[-1] = -m * data_arm * data * (1 - b * v) * self._is_free(b)
         result_c: FloatArray = gradient_c / bend
         return result_c
-
-    def _centred(
-        self, index: int, log_params: FloatArray, log_flops: float
-    ) -> tuple[FloatArray, FloatArray]:
-        log_tokens = self.cost.log_tokens(log_params, log_flops)
-        return log_params - self.log_params_origin, log_tokens - self.log_tokens_origin_K[index]
 
 
 def linearised(fit: FamilyFit) -> LinearisedCurves | None:

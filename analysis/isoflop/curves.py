@@ -6,6 +6,7 @@ sampled sizes, so that intervals do not rest on the lucky resamples only.
 Suffixes: R resamples, P points, K budgets, Q positions along a drawn curve.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -159,66 +160,43 @@ def parabola_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
     """
     by_params = _parabolas(grid, np.log(grid.points.params_P), loss_RP)
     by_tokens = _parabolas(grid, np.log(grid.points.tokens_P), loss_RP)
-    sizes_QK = drawn_sizes(grid)
-    drawn_QK = np.stack(
-        [np.polyval(by_params.coefficient_RK3[0, k], sizes_QK[:, k] - by_params.origin_K[k])
-         for k in range(grid.n_budgets)],
-        axis=1,
-    )  # fmt: skip
-    return Minima(
-        log_params_RK=by_params.vertex_RK,
-        log_tokens_RK=by_tokens.vertex_RK,
-        loss_RK=by_params.loss_RK,
-        is_interior_RK=by_params.is_interior_RK,
-        fitted_P=by_params.fitted_P,
-        basis_Pc=by_params.basis_Pc,
-        drawn_QK=drawn_QK,
-        exponents=None,
-    )
+    return dataclasses.replace(by_params, log_tokens_RK=by_tokens.log_params_RK)
 
 
-@dataclass(frozen=True)
-class _Parabolas:
-    """Parabolas along one axis, in centred coordinates, highest power first."""
-
-    coefficient_RK3: FloatArray
-    origin_K: FloatArray
-    vertex_RK: FloatArray
-    loss_RK: FloatArray
-    is_interior_RK: BoolArray
-    fitted_P: FloatArray
-    basis_Pc: FloatArray
-
-
-def _parabolas(grid: BudgetGrid, x_P: FloatArray, loss_RP: FloatArray) -> _Parabolas:
-    n_resamples = len(loss_RP)
-    shape = (n_resamples, grid.n_budgets)
-    coefficient_RK3 = np.empty((*shape, 3))
+def _parabolas(grid: BudgetGrid, x_P: FloatArray, loss_RP: FloatArray) -> Minima:
+    """Minima of parabolas along any axis x, which takes the place of log params."""
+    shape = (len(loss_RP), grid.n_budgets)
     vertex_RK, loss_RK = np.empty(shape), np.empty(shape)
     is_interior_RK = np.empty(shape, dtype=bool)
     fitted_P, basis_Pc = np.empty(len(x_P)), np.zeros((len(x_P), 3 * grid.n_budgets))
-    origin_K = np.empty(grid.n_budgets)
+    drawn_QK = np.empty((N_DRAWN, grid.n_budgets))
     for k in range(grid.n_budgets):
         mine = grid.budget_P == k
-        origin_K[k] = x_P[mine].mean()
-        x = x_P[mine] - origin_K[k]
-        columns = np.vander(x, 3)
-        solver = np.linalg.pinv(columns)
-        coefficient_R3 = loss_RP[:, mine] @ solver.T
-        a, b = coefficient_R3[:, 0], coefficient_R3[:, 1]
+        origin = x_P[mine].mean()
+        x = x_P[mine] - origin
+        columns = np.vander(x, 3)  # highest power first
+        coefficient_R3 = loss_RP[:, mine] @ np.linalg.pinv(columns).T
+        a, b, c = coefficient_R3.T
         vertex = -b / (2 * np.where(a > 0, a, 1.0))
         inside = (a > 0) & (vertex > x.min()) & (vertex < x.max())
         ends_R2 = coefficient_R3 @ np.vander([x.min(), x.max()], 3).T
         lower_end = np.where(ends_R2[:, 0] < ends_R2[:, 1], x.min(), x.max())
         position = np.where(inside, vertex, lower_end)
-        coefficient_RK3[:, k] = coefficient_R3
-        vertex_RK[:, k] = position + origin_K[k]
-        loss_RK[:, k] = (a * position + b) * position + coefficient_R3[:, 2]
+        vertex_RK[:, k] = position + origin
+        loss_RK[:, k] = (a * position + b) * position + c
         is_interior_RK[:, k] = inside
         fitted_P[mine] = columns @ coefficient_R3[0]
         basis_Pc[mine, 3 * k : 3 * k + 3] = np.linalg.qr(columns)[0]
-    return _Parabolas(
-        coefficient_RK3, origin_K, vertex_RK, loss_RK, is_interior_RK, fitted_P, basis_Pc
+        drawn_QK[:, k] = np.polyval(coefficient_R3[0], np.linspace(x.min(), x.max(), N_DRAWN))
+    return Minima(
+        log_params_RK=vertex_RK,
+        log_tokens_RK=grid.log_tokens(vertex_RK),
+        loss_RK=loss_RK,
+        is_interior_RK=is_interior_RK,
+        fitted_P=fitted_P,
+        basis_Pc=basis_Pc,
+        drawn_QK=drawn_QK,
+        exponents=None,
     )
 
 

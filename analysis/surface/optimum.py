@@ -1,4 +1,7 @@
-"""Where the loss E + A/N^alpha + B/D^beta is lowest along a budget, on which D = C / M(N)."""
+"""Where the loss E + A/N^alpha + B/D^beta is lowest along a budget C, on which D = C / M(N).
+
+Suffixes: R the estimate and its resamples, K budgets.
+"""
 
 from dataclasses import dataclass
 
@@ -12,6 +15,9 @@ N_BISECTIONS = 60
 """Halvings of the searched log sizes: down to rounding."""
 
 
+Numbers = FloatArray | float
+
+
 @dataclass(frozen=True)
 class SurfaceOptima:
     """Logs at K budgets, shape (1 + R, K): row 0 is the estimate, the others are draws."""
@@ -22,11 +28,11 @@ class SurfaceOptima:
 
 
 def best_size(
-    size_arm: FloatArray,
-    data_arm: FloatArray,
-    exponents: tuple[FloatArray, FloatArray],
+    size_arm: Numbers,
+    data_arm: Numbers,
+    exponents: tuple[Numbers, Numbers],
     cost: CostPerToken,
-    log_flops: FloatArray,
+    log_flops: Numbers,
     margin: float,
 ) -> FloatArray:
     """Log of the size with the lowest loss; all arguments broadcast.
