@@ -52,7 +52,7 @@ def wrong(expected: str, *below: str | int, at_key: bool = False) -> PydanticCus
 
 
 def distinct(values: _Values, *below: str) -> _Values:
-    """Values none of which occurs twice; a repeated one is refused, at its place under `below`."""
+    """Values none of which occurs twice; a repeated one is refused, at its path under `below`."""
     first: dict[object, int] = {}
     for i, value in enumerate(values):
         if value in first:

@@ -22,10 +22,11 @@ def problems(error: pydantic.ValidationError, schema: Model) -> list[Problem]:
 
 
 def _is_misspelt(detail: ErrorDetails, unknown: list[tuple[int | str, ...]]) -> bool:
-    """Whether a missing key stands beside an unknown one like it: one mistake, not two."""
+    """Whether a key is missing because it is misspelt: one mistake, not two."""
     loc = detail["loc"]
-    beside = [str(other[-1]) for other in unknown if other[:-1] == loc[:-1]]
-    return detail["type"] == "missing" and any(did_you_mean(key, [str(loc[-1])]) for key in beside)
+    siblings = [str(other[-1]) for other in unknown if other[:-1] == loc[:-1]]
+    missing = [str(loc[-1])]
+    return detail["type"] == "missing" and any(did_you_mean(key, missing) for key in siblings)
 
 
 def _problem(detail: ErrorDetails, schema: Model) -> Problem:

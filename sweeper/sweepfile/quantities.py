@@ -1,8 +1,8 @@
 """Numbers as people write them in sweep files: `1e15`, `3e-4`, `20K`, `1.5B`, `20%`, `12h`.
 
 YAML 1.1 reads `1e15` as text, `010` as 8, `12:30` as 750 and `on` as true. Here `1e15` is a number
-and the other three are refused. What is refused raises ValueError with what was expected; whoever
-knows the file adds what was found and where.
+and the other three are refused: ValueError says what was expected, `messages.py` adds what was
+found and where.
 """
 
 import math

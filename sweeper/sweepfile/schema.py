@@ -1,6 +1,6 @@
 """The sweep file's schema: what a person chooses, and nothing that follows from it.
 
-`load_sweep` reads, checks and reports every problem of the schema at once, each with its place.
+`load_sweep` reads, checks and reports every problem of the schema at once, each with its position.
 What needs the corpus or a family (steps, vocabulary, options of a family) the planner checks.
 """
 
@@ -83,7 +83,7 @@ class CorpusChoice(Part):
     max_tokens: Tokens = AS_BYTES.max_tokens
     """Where to stop reading an `hf:` dataset."""
     assume: AssumedCorpus | None = None
-    """Checked against the corpus where it is at hand."""
+    """Checked against the corpus where that can be read."""
 
     @model_validator(mode="after")
     def _keys_of_the_source(self) -> "CorpusChoice":
