@@ -56,12 +56,11 @@ def n_targets(design: Design) -> int:
         return len(design.grid.sizes) * len(design.grid.tokens)
     if design.zipped:
         return len(design.zipped.sizes)
-    return sum(_n_listed(entry) for entry in design.listed or ())
-
-
-def _n_listed(entry: ListedRuns) -> int:
-    n_amounts = len(entry.tokens or entry.steps or ())
-    return len(entry.steps_by_size or ()) + len(entry.all_sizes) * n_amounts
+    return sum(
+        len(entry.steps_by_size or ())
+        + len(entry.all_sizes) * len(entry.tokens or entry.steps or ())
+        for entry in design.listed or ()
+    )
 
 
 def _targets(design: Design, label: str | None) -> Iterator[tuple[Variant, Target]]:

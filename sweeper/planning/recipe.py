@@ -3,7 +3,7 @@
 The laws are the pooled ones of arXiv 2512.10858 (§5.6 and §5.7 of our specification), fitted over
 10^9 to 10^11 tokens with batches of 16 thousand to 2 million. Below that range they extrapolate;
 a sweep that matters should tune and name its own values. `analysis/tables/published_laws.csv` lists
-them too, beside those of single noise types; a test holds the two together.
+them too, with those of single noise types; a test compares the two.
 """
 
 import contextlib
