@@ -20,7 +20,7 @@ from sweeper.orchestration.queue import Queue, Spending
 from sweeper.orchestration.retries import Streak, judged
 from sweeper.orchestration.scheduler import Job, Running
 from sweeper.store.assignment import Assignment
-from sweeper.store.attempts import attempts, begin_attempt, end_attempt, latest_number
+from sweeper.store.attempts import begin_attempt, end_attempt
 from sweeper.store.files import is_disk_full
 from sweeper.store.layout import Store
 from sweeper.store.results import published, read_head
@@ -89,6 +89,8 @@ class _Driver:
         self.take_results(run.plan)
         spent = Spending.of(run.plan.name, published(run.store))
         self.queue = Queue(run.store, run.plan, spent, run.limits, run.retries)
+        self.assigned: dict[str, Assignment] = {}
+        """The latest attempt at each trial that was started."""
         self.nodes: tuple[Node, ...] = ()
         self.monitor = Monitor(run.store, run.patience, run.clock)
         self.streak = Streak()
@@ -134,8 +136,6 @@ class _Driver:
         """Stop if somebody outside asked for it."""
         if request := self.run.stop_request():
             self.run.stop.request(request)
-
-    # What there is to do
 
     def pending_trials(self) -> list[PlannedTrial]:
         """Pending trials that are not in the queue yet."""
@@ -189,8 +189,6 @@ class _Driver:
         self.add(self.pending_trials())
         return True
 
-    # Starting
-
     def start_jobs(self) -> None:
         """Fill the free places."""
         n_free = (self.executor.max_running or math.inf) - len(self.queue.running)
@@ -211,7 +209,8 @@ class _Driver:
 
     def start(self, chosen: Running) -> None:
         """Begin an attempt at one trial."""
-        job, executor = self.queue.start(chosen), self.executor
+        running, executor = self.queue.take(chosen), self.executor
+        job = running.job
         attempt = begin_attempt(
             self.store,
             job.trial_id,
@@ -221,9 +220,10 @@ class _Driver:
             micro_batch_sequences=job.planned.resources.micro_batch_sequences,
         )
         assigned = Assignment(self.store.folder, self.queue.plan.name, job.planned, attempt)
+        self.assigned[job.trial_id], self.queue.running[job.trial_id] = assigned, running
         self.monitor.begin(job.trial_id, attempt.number)
         self.run.on_event(events.TrialStarted(assigned))
-        executor.start(assigned, job.demand, chosen.placement)
+        executor.start(assigned, job.demand, running.placement)
 
     def say_when_nothing_fits(self) -> None:
         """Say once that trials wait for nodes to come, and ask for these."""
@@ -235,8 +235,6 @@ class _Driver:
         if self.executor.potential_nodes():
             self.executor.announce([job.demand for job in pending])
 
-    # What runs
-
     def check_running(self) -> None:
         """See how running attempts progress, and end those that are stalled."""
         for sample in self.monitor.look():
@@ -244,12 +242,7 @@ class _Driver:
         for trial_id in self.monitor.stalled():
             doing = self.executor.kill(trial_id)
             failure = Failure("stalled", "Stalled", "it made no progress for too long", doing)
-            planned = self.queue.running[trial_id].job.planned
-            attempt = attempts(self.store, trial_id)[-1]
-            assigned = Assignment(self.store.folder, self.queue.plan.name, planned, attempt)
-            self.record(Finished(assigned, failure))
-
-    # What has ended
+            self.record(Finished(self.assigned[trial_id], failure))
 
     def record(self, finished: Finished) -> None:
         """Write down how an attempt ended, and decide what becomes of its trial."""
@@ -305,7 +298,7 @@ class _Driver:
         if self.run.stop.reason != "superseded":  # then the folder is another driver's
             with self.stopping_when_the_disk_is_full():
                 for trial_id in self.queue.running:  # these are gone with the executor
-                    number = latest_number(self.store, trial_id)
+                    number = self.assigned[trial_id].attempt.number
                     end_attempt(self.store, trial_id, number, "interrupted")
                 refresh_tables(self.store, plan)
                 tidy(self.store, plan, published(self.store), before_s=self.started_s)

@@ -126,14 +126,17 @@ class Queue:
         return next(allowed(self.pending, self._spent, self._limits), None) is not None
 
     def starts(self, nodes: Sequence[Node], now_s: float) -> list[Running]:
-        """What to start now, and where; it stays pending until `start`."""
+        """What to start now, and where; it stays pending until `take`."""
         may_start = allowed(self.pending, self._spent, self._limits)
         cluster = Cluster(nodes, self.running.values(), self._speeds, now_s)
         return starts(may_start, self.demands, cluster)
 
-    def start(self, running: Running) -> Job:
-        """Move a job from pending to running; returns it with the memory it may use."""
-        job = running.job
+    def take(self, chosen: Running) -> Running:
+        """Take a job that is being started from the pending ones, with the memory it may use.
+
+        It counts as running once the caller adds it to `running`.
+        """
+        job = chosen.job
         self.pending.remove(job)
         if not job.is_paid:
             self._spent = self._spent.plus(job.planned)
@@ -142,8 +145,7 @@ class Queue:
             micro_batch = min(resources.micro_batch_sequences or _batch(job.planned), known)
             resources = dataclasses.replace(resources, micro_batch_sequences=micro_batch)
         job = dataclasses.replace(job.with_resources(resources), is_paid=True)
-        self.running[job.trial_id] = dataclasses.replace(running, job=job)
-        return job
+        return dataclasses.replace(chosen, job=job)
 
     def learn(self, sample: SpeedSample, now_s: float) -> None:
         """Expect a running trial to end when its progress says."""

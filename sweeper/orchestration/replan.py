@@ -1,10 +1,11 @@
-"""Extending a sweep while its driver is at work: the new plan is handed to it.
+"""Changing the plan of a sweep while its driver is at work.
 
-Whoever hands over writes `plan.json` as a submission does. The driver notices that the file has
-changed, goes on with the new plan, and notes in `drivers/<epoch>.plan` the digest of the one it
-works on; the other waits for that, because a driver that was about to end may not have looked.
+The new `plan.json` is written as by a submission. The driver sees that the file has changed,
+continues with the new plan, and acknowledges it: `drivers/<epoch>.plan` holds the digest of the
+plan it works on. A driver that was about to end may not have looked, so `replan` waits for that.
 """
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -30,27 +31,31 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Replanned:
-    """A plan that lies ready for a driver at work."""
+    """A new plan that was written for a driver at work."""
 
     driver: DriverAtWork
     is_taken: bool
-    """Whether that driver goes on with it already; else it does when it next looks."""
+    """Whether that driver has acknowledged it; else it will when it next looks."""
 
 
 def replan(store: Store, plan: Plan, text: str) -> Replanned | None:
-    """Let the driver at work go on with another plan; `text` is the sweep file, as in `submit`.
+    """Give another plan to the driver at work; `text` is the sweep file, as in `submit`.
 
-    None when there is no driver to take it, not any more, or when the plan is no other than the
-    one submitted last: then it is `held` that has the right answer.
+    None when there is no driver, or none any more, or when the plan equals the one submitted
+    last: then the caller should try to become the driver, with `held`.
     """
-    if (driver := driver_at_work(store)) is None or _is_submitted(store, plan):
+    if (driver := driver_at_work(store)) is None:
         return None
+    with contextlib.suppress(StoreError):  # a damaged plan is replaced
+        if read_plan(store) == plan:
+            return None
     record_plan(store, plan, text)
     digest = _digest(store)
     give_up_s = time.monotonic() + REPLAN_WAIT_S
     while time.monotonic() < give_up_s:
-        if _taken(store, driver.epoch) == digest:
-            return Replanned(driver, is_taken=True)
+        with contextlib.suppress(OSError, ValueError):  # before the driver has written any
+            if files.read_json(_acknowledgement(store, driver.epoch)) == digest:
+                return Replanned(driver, is_taken=True)
         if driver_at_work(store) != driver:
             return None
         time.sleep(_POLL_S)
@@ -61,10 +66,10 @@ class PlanMonitor:
     """Tells a driver when another plan was submitted than the one it works on."""
 
     def __init__(self, store: Store, lease: Lease) -> None:
-        """Make it after submitting: it notes the plan that lies there as the driver's."""
+        """Make it after submitting: it acknowledges the plan that is there then."""
         self._store, self._epoch = store, lease.epoch
         self._stamp = self._read_stamp()
-        self._note(_digest(store))
+        self._acknowledge(_digest(store))
 
     def new_plan(self) -> Plan | None:
         """The plan, when it has changed since the last call; ask every few seconds.
@@ -81,34 +86,19 @@ class PlanMonitor:
         except (OSError, StoreError) as error:
             logger.warning("going on with the plan as it was: %s", error)
             return None
-        self._note(digest)
+        self._acknowledge(digest)
         return plan
 
     def _read_stamp(self) -> str | None:
         return files.stamps(self._store.folder).get(self._store.plan.name)
 
-    def _note(self, digest: str) -> None:
-        files.replace_lightly(_note_path(self._store, self._epoch), files.to_json(digest))
-
-
-def _is_submitted(store: Store, plan: Plan) -> bool:
-    try:
-        return read_plan(store) == plan
-    except StoreError:
-        return False
+    def _acknowledge(self, digest: str) -> None:
+        files.replace_lightly(_acknowledgement(self._store, self._epoch), files.to_json(digest))
 
 
 def _digest(store: Store) -> str:
     return hashlib.sha256(store.plan.read_bytes()).hexdigest()
 
 
-def _taken(store: Store, epoch: int) -> object:
-    """Digest of the plan that a driver works on; None before it has noted any."""
-    try:
-        return files.read_json(_note_path(store, epoch))
-    except (OSError, ValueError):
-        return None
-
-
-def _note_path(store: Store, epoch: int) -> StorePath:
+def _acknowledgement(store: Store, epoch: int) -> StorePath:
     return store.drivers / f"{epoch}.plan"

@@ -34,7 +34,7 @@ MAX_HOST_OOM = 1
 
 
 def judged(result: Outcome | Failure, *, has_record: bool, is_stopping: bool) -> Outcome | Failure:
-    """What an executor's word means, given what the store holds and whether the driver stops."""
+    """The result of an attempt, given what the store holds and whether the driver stops."""
     if result in ("published", "diverged"):
         if not has_record:
             return Failure("error", "NotPublished", f"worker reported {result}, no record")

@@ -52,7 +52,7 @@ def verify(folder: StorePath) -> list[Finding]:
         return [Finding("torn-plan", store.plan, str(error))]
     findings = [
         *_check_temporaries(store),
-        *_check_json(store),
+        *_check_manifest(store),
         *_check_attempts(store),
         *_check_records(store),
     ]
@@ -69,7 +69,7 @@ def _check_temporaries(store: Store) -> Iterator[Finding]:
         yield Finding("orphan-temporary", path, "left behind by a killed process; delete it")
 
 
-def _check_json(store: Store) -> Iterator[Finding]:
+def _check_manifest(store: Store) -> Iterator[Finding]:
     try:
         files.read_json(store.manifest)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What is wrong with a plan, and what is merely unwise."""
+"""What is wrong with a plan: problems that refuse it, and warnings."""
 
 import bisect
 import math
@@ -43,7 +43,7 @@ class CorpusFacts:
 
     source: str
     fingerprint: str | None
-    """None where the facts are assumed, as the corpus is not at hand."""
+    """None where the facts are assumed, as the corpus is not available."""
     vocab_size: int
     seq_len: int
     train_tokens: int
@@ -53,14 +53,14 @@ class CorpusFacts:
 
 @dataclass(frozen=True)
 class PlanWarning:
-    """Something a plan allows and its owner should know."""
+    """Something that a plan may have and its owner should know."""
 
     code: str
     message: str
 
 
 def size_problems(sweep: Sweep) -> Iterator[Problem]:
-    """A design of more cells than anyone means."""
+    """A design of so many cells that it must be a mistake."""
     n_runs = sum(len(sweep.train.overridden_by(one.train).seeds) for one in sweep.series.values())
     n_cells = n_targets(sweep.design) * n_runs
     if n_cells > MAX_CELLS:
@@ -85,7 +85,7 @@ def corpus_problems(sweep: Sweep, facts: CorpusFacts) -> Iterator[Problem]:
 
 
 def assumption_problems(sweep: Sweep, facts: CorpusFacts) -> Iterator[Problem]:
-    """Assumed facts that the corpus, now at hand, contradicts."""
+    """Assumed facts that the corpus, now available, contradicts."""
     assumed = sweep.corpus.assume
     if assumed is None:
         return
@@ -174,14 +174,14 @@ def limit_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
 
 
 def warnings(sweep: Sweep, facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[PlanWarning]:
-    """What a plan allows and its owner should know."""
+    """All warnings of a plan but that of an assumed corpus."""
     yield from _thin_budgets(sweep, runs)
     yield from _idle_sizes(runs)
     yield from _repeated_data(facts, runs)
 
 
 def _prefix(sweep: Sweep, runs: Sequence[Run]) -> str:
-    """The most of a design, from its small end, that the limit allows."""
+    """How much of a design, from its smallest observations up, the limit allows."""
     unit = "budgets" if sweep.design.isoflop else "tokens"
     amounts = sorted({_amount(cell) for run in runs for cell in run.cells})
     cost = partial(_cost_up_to, runs)

@@ -10,7 +10,7 @@ from sweeper.trials.ladder import Rung
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetPoint:
     """One observation asked for."""
 
     path: KeyPath
@@ -40,9 +40,11 @@ class Variant:
     """Where the sweep file sets them."""
 
 
-def targets_by_variant(design: Design, label: str | None = None) -> dict[Variant, list[Target]]:
+def targets_by_variant(
+    design: Design, label: str | None = None
+) -> dict[Variant, list[TargetPoint]]:
     """Targets of each variant, smallest first; of one series, or of all for None."""
-    targets: dict[Variant, list[Target]] = {}
+    targets: dict[Variant, list[TargetPoint]] = {}
     for variant, target in _targets(design, label):
         targets.setdefault(variant, []).append(target)
     return {variant: sorted(asked, key=lambda t: t.amount) for variant, asked in targets.items()}
@@ -56,51 +58,48 @@ def n_targets(design: Design) -> int:
         return len(design.grid.sizes) * len(design.grid.tokens)
     if design.zipped:
         return len(design.zipped.sizes)
-    return sum(_n_listed(entry) for entry in design.listed or ())
+    return sum(
+        len(entry.steps_by_size or ())
+        + len(entry.all_sizes) * len(entry.tokens or entry.steps or ())
+        for entry in design.listed or ()
+    )
 
 
-def _n_listed(entry: ListedRuns) -> int:
-    n_amounts = len(entry.tokens or entry.steps or ())
-    return len(entry.steps_by_size or ()) + len(entry.all_sizes) * n_amounts
-
-
-def _targets(design: Design, label: str | None) -> Iterator[tuple[Variant, Target]]:
+def _targets(design: Design, label: str | None) -> Iterator[tuple[Variant, TargetPoint]]:
     if design.isoflop:
         yield from _isoflop(design.isoflop)
     elif design.grid:
         for rung in design.grid.sizes:
             for i, tokens in enumerate(design.grid.tokens):
-                yield Variant(rung), Target(("design", "grid", "tokens", i), tokens, "tokens")
+                yield Variant(rung), TargetPoint(("design", "grid", "tokens", i), tokens, "tokens")
     elif design.zipped:
         pairs = zip(design.zipped.sizes, design.zipped.tokens, strict=True)
         for i, (rung, tokens) in enumerate(pairs):
-            yield Variant(rung), Target(("design", "zip", "tokens", i), tokens, "tokens")
+            yield Variant(rung), TargetPoint(("design", "zip", "tokens", i), tokens, "tokens")
     for i, entry in enumerate(design.listed or ()):
         if label is None or not entry.series or label in entry.series:
             yield from _listed(entry, ("design", "list", i))
 
 
-def _isoflop(isoflop: IsoFlopDesign) -> Iterator[tuple[Variant, Target]]:
+def _isoflop(isoflop: IsoFlopDesign) -> Iterator[tuple[Variant, TargetPoint]]:
     for rung in isoflop.sizes:
         for i, budget in enumerate(isoflop.budgets):
             path = ("design", "isoflop", "budgets", i)
-            yield Variant(rung), Target(path, budget, "flops", budget)
+            yield Variant(rung), TargetPoint(path, budget, "flops", budget)
 
 
-def _listed(entry: ListedRuns, path: KeyPath) -> Iterator[tuple[Variant, Target]]:
+def _listed(entry: ListedRuns, path: KeyPath) -> Iterator[tuple[Variant, TargetPoint]]:
     train, train_path = entry.train.named, (*path, "train")
     for name, rung, steps in entry.steps_by_size or ():
         at = (*path, "steps_by_size", name)
-        yield Variant(rung, train, train_path), Target(at, steps, "steps", entry.budget)
+        yield Variant(rung, train, train_path), TargetPoint(at, steps, "steps", entry.budget)
+    units: tuple[tuple[Literal["tokens", "steps"], tuple[int, ...]], ...] = (
+        ("tokens", entry.tokens or ()),
+        ("steps", entry.steps or ()),
+    )
     for rung in entry.all_sizes:
-        for i, tokens in enumerate(entry.tokens or ()):
-            target = Target(_item(path, "tokens", entry.tokens, i), tokens, "tokens", entry.budget)
-            yield Variant(rung, train, train_path), target
-        for i, steps in enumerate(entry.steps or ()):
-            target = Target(_item(path, "steps", entry.steps, i), steps, "steps", entry.budget)
-            yield Variant(rung, train, train_path), target
-
-
-def _item(path: KeyPath, key: str, values: tuple[int, ...] | None, i: int) -> KeyPath:
-    """The path of one of several values; a single one may be written without its list."""
-    return (*path, key, i) if len(values or ()) > 1 else (*path, key)
+        for unit, amounts in units:
+            for i, amount in enumerate(amounts):
+                # A single amount may be written without its list.
+                at = (*path, unit, i) if len(amounts) > 1 else (*path, unit)
+                yield Variant(rung, train, train_path), TargetPoint(at, amount, unit, entry.budget)

@@ -1,9 +1,9 @@
 """What `auto` means for batch size, learning rates, warmup, the end of a schedule and precision.
 
-The laws are the pooled ones of arXiv 2512.10858 (§5.6 and §5.7 of our specification), fitted over
-10^9 to 10^11 tokens with batches of 16 thousand to 2 million. Below that range they extrapolate;
-a sweep that matters should tune and name its own values. `analysis/tables/published_laws.csv` lists
-them too, beside those of single noise types; a test holds the two together.
+The laws are the pooled ones of arXiv 2512.10858, fitted over 10^9 to 10^11 tokens with batches of
+16 thousand to 2 million. Below that range they extrapolate; a sweep that matters should tune and
+name its own values. `analysis/tables/published_laws.csv` lists them too, with those of single noise
+types; a test compares the two.
 """
 
 import contextlib
@@ -47,18 +47,20 @@ BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def batch_sequences(tokens: float, seq_len: int) -> int:
-    """Sequences per step for a run of `tokens` tokens: B* = 10^-2.4 · D^0.8225 tokens."""
+    """Sequences per step for a run of `tokens` tokens."""
+    # Pooled law: B* = 10^-2.4 · D^0.8225, both in tokens.
     batch_tokens: float = 10**-2.4 * tokens**0.8225
     return max(MIN_BATCH_SEQUENCES, round(batch_tokens / seq_len))
 
 
 def learning_rate(batch_tokens: float, backbone: BackboneName = "gidd") -> float:
-    """Learning rate for a batch: eta* = 10^-2.06 · B^0.3412, rounded to three digits.
+    """Base learning rate for a batch, rounded to three digits.
 
-    That is the base rate of `gidd`. `dit` has no such law: its study trains every size at one.
+    `dit` has no such law: its study trains every size at one rate.
     """
     if backbone == "dit":
         return DIT_LEARNING_RATE
+    # Pooled law: eta* = 10^-2.06 · B^0.3412, B in tokens.
     return float(f"{10**-2.06 * batch_tokens**0.3412:.3g}")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sweeper.planning import recipe
-from sweeper.planning.design import Target
+from sweeper.planning.design import TargetPoint
 from sweeper.planning.series import ResolvedSeries
 from sweeper.sweepfile.document import KeyPath, Problem
 from sweeper.sweepfile.fields import WarmupShare
@@ -30,7 +30,7 @@ MAX_TOKENS = 1e18
 
 @dataclass(frozen=True)
 class SkippedCell:
-    """An observation that the design spans and the plan leaves out."""
+    """An observation of the design that the plan leaves out."""
 
     series: str
     rung: Rung
@@ -79,8 +79,8 @@ class Run:
 def plan_runs(
     series: ResolvedSeries,
     rung: Rung,
-    targets: Sequence[Target],
-    shared_targets: Sequence[Target],
+    targets: Sequence[TargetPoint],
+    shared_targets: Sequence[TargetPoint],
     setting: Setting,
 ) -> list[Run]:
     """The runs of a series that reach its targets of a rung.
@@ -106,7 +106,7 @@ def plan_runs(
 def plan_run(
     series: ResolvedSeries,
     rung: Rung,
-    targets: Sequence[Target],
+    targets: Sequence[TargetPoint],
     optimizer: Optimizer,
     setting: Setting,
 ) -> Run:
@@ -122,7 +122,7 @@ def plan_run(
         if reason := setting.why_outside(rung, tokens):
             skipped.append(SkippedCell(series.label, rung, budget, tokens, reason))
             continue
-        step = max(1, round(tokens / tokens_per_step))
+        step = max(1, round(tokens / tokens_per_step))  # MIN_STEPS bounds what rounding moves
         if target.unit == "steps" and series.train.batch_tokens == "auto":
             problems.append(
                 Problem(
@@ -141,9 +141,9 @@ def plan_run(
 
 
 def optimizer_for(
-    train: Train, rung: Rung, targets: Sequence[Target], setting: Setting
+    train: Train, rung: Rung, targets: Sequence[TargetPoint], setting: Setting
 ) -> Optimizer:
-    """Optimiser settings of a run, `auto` resolved, but for what its length in steps decides.
+    """Optimiser settings of a run, `auto` resolved, except what its length in steps decides.
 
     `targets` are those of all series, smallest first. The batch suits the geometric middle
     of the first and last observation; FLOPs are counted for a network that reads each token once,
@@ -154,7 +154,11 @@ def optimizer_for(
     given = least if train.batch_tokens == "auto" else train.batch_tokens
     asked = sorted(target.tokens(per_token, given) for target in targets)
     kept = [tokens for tokens in asked if not setting.why_outside(rung, tokens)] or asked
-    batch = _batch_sequences(train, math.sqrt(kept[0]) * math.sqrt(kept[-1]), setting.seq_len)
+    if train.batch_tokens == "auto":
+        middle = math.sqrt(kept[0]) * math.sqrt(kept[-1])  # not of the product, which may overflow
+        batch = recipe.batch_sequences(middle, setting.seq_len)
+    else:
+        batch = max(1, round(train.batch_tokens / setting.seq_len))
     tokens_per_step = batch * setting.seq_len
     rate, auxiliary_rate, warmup = train.learning_rate, train.auxiliary_learning_rate, train.warmup
     if rate == "auto":
@@ -219,13 +223,7 @@ def _over_its_length(optimizer: Optimizer, train: Train, n_steps: int) -> Optimi
             return dataclasses.replace(optimizer, schedule_steps=n_steps, cooldown_steps=n_cooled)
 
 
-def _batch_sequences(train: Train, tokens: float, seq_len: int) -> int:
-    if train.batch_tokens == "auto":
-        return recipe.batch_sequences(tokens, seq_len)
-    return max(1, round(train.batch_tokens / seq_len))
-
-
-def _objection(target: Target, rung: Rung, tokens: float, tokens_per_step: int) -> str:
+def _objection(target: TargetPoint, rung: Rung, tokens: float, tokens_per_step: int) -> str:
     """Why a cell cannot be trained; empty if it can."""
     if tokens > MAX_TOKENS:
         return f"{tokens:.3g} tokens for {_model(rung)} — expected at most {MAX_TOKENS:g}"

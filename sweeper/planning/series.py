@@ -15,7 +15,7 @@ from sweeper.planning.design import Variant
 from sweeper.sweepfile.document import InvalidSweep, KeyPath, Problem, expected_one_of
 from sweeper.sweepfile.schema import Series, Sweep, Train
 
-if TYPE_CHECKING:  # importing a family's base module would load torch for every reader of specs
+if TYPE_CHECKING:  # importing a family's base module loads torch
     from sweeper.families.base import Needs
 
 LARGEST_BATCH_MISMATCH = 0.05

@@ -3,7 +3,7 @@
     results/<sweep>/
       sweep.yaml                     the sweep file as last submitted      (submission.py)
       revisions/0001.yaml …          every revision as submitted           (submission.py)
-      manifest.json                  versions, git commit, hardware        (manifest.py)
+      manifest.json                  versions, git commit, hardware        (submission.py)
       plan.json                      derived: planned trials and cells     (plan_file.py)
       records.json                   derived: heads of the records         (results.py)
       published/<trial_id>.json      write-once result of a trial          (results.py)

@@ -14,7 +14,7 @@ from sweeper.data.corpus import Corpus
 from sweeper.families import encoded_options, family_of, load_family
 from sweeper.families.base import Needs
 from sweeper.planning import recipe
-from sweeper.planning.design import Target
+from sweeper.planning.design import TargetPoint
 from sweeper.planning.planner import PlannedSweep, make_plan, plan_to_json, preview_sweep
 from sweeper.planning.runs import MIN_STEPS, Setting, optimizer_for, plan_run
 from sweeper.planning.series import ResolvedSeries
@@ -157,7 +157,7 @@ def test_every_series_of_a_rung_has_the_same_batch_rate_warmup_and_steps() -> No
 
 def test_a_family_that_reads_longer_sequences_takes_fewer_steps_at_the_same_batch() -> None:
     needs = Needs(attention="bidirectional", extra_input_ids=1, doubled_share=1.0)
-    targets = [Target(("budget",), 1e11, "flops"), Target(("budget",), 1e12, "flops")]
+    targets = [TargetPoint(("budget",), 1e11, "flops"), TargetPoint(("budget",), 1e12, "flops")]
     setting = Setting(seq_len=64, vocab_size=256)
     optimizer = optimizer_for(Train(), RUNG, targets, setting)
     series = ResolvedSeries("long", "any", (), needs, Train())
