@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.executors.base import Failure
-from sweeper.executors.placement import Demand, Node, Placement, Room, occupied, place
+from sweeper.executors.placement import Demand, FreeResources, Node, Placement, occupied, place
 from sweeper.store.pending import Remaining
 from sweeper.trials.flops import FlopsPerToken
 from sweeper.trials.resources import Resources
@@ -261,7 +261,7 @@ class _Calendar:
     """What is free on one node from now on, between times at which that changes."""
 
     def __init__(self, node: Node, now_s: float) -> None:
-        self.times_s, self.rooms = [now_s], [Room.of(node)]
+        self.times_s, self.rooms = [now_s], [FreeResources.of(node)]
 
     def enter(self, start_s: float, end_s: float, running: Running) -> None:
         """Take the room of an attempt for a time."""
@@ -281,7 +281,7 @@ class _Calendar:
                 start_s = time_s
         return start_s
 
-    def tightest(self, demand: Demand, start_s: float, duration_s: float) -> Room:
+    def tightest(self, demand: Demand, start_s: float, duration_s: float) -> FreeResources:
         """The least room for a demand during a time."""
         first = bisect.bisect_right(self.times_s, start_s) - 1
         last = bisect.bisect_left(self.times_s, start_s + duration_s)
