@@ -16,6 +16,7 @@ from sweeper.executors.placement import Node, n_places
 from sweeper.executors.stop import StopReason, StopSignal
 from sweeper.orchestration.events import (
     Event,
+    ExecutorFailed,
     ResultsTaken,
     Stopping,
     SweepEnded,
@@ -187,6 +188,10 @@ class _Driver:
         if not self.backlog.jobs or n_free <= 0:
             return
         self.nodes = self.executor.nodes()
+        if self.executor.failure:
+            self.run.on_event(ExecutorFailed(self.executor.failure))
+            self.run.stop.request("executor")
+            return
         running = self.running.values()
         cluster = Cluster(self.nodes, running, self.speeds, now_s=self.run.clock())
         for number, chosen in enumerate(self.backlog.starts(cluster), start=1):

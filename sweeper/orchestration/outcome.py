@@ -9,14 +9,18 @@ from sweeper.store.pending import Settled, missing
 from sweeper.store.plan_file import StoredPlan
 from sweeper.store.results import Published
 
-EndReason = Literal["complete", "interrupted", "limit", "same_error", "disk_full", "superseded"]
+EndReason = Literal[
+    "complete", "interrupted", "limit", "same_error", "disk_full", "executor", "superseded"
+]
 """Nothing is left to start; somebody stopped the driver; a limit forbids what is left; many trials
-ended in one error; nothing can be written any more; another driver has taken over."""
+ended in one error; nothing can be written any more; nothing can run any more; another driver has
+taken over."""
 
 END_REASONS: dict[StopReason, EndReason] = {
     "limit": "limit",
     "same_error": "same_error",
     "disk_full": "disk_full",
+    "executor": "executor",
     "superseded": "superseded",
 }
 """What stops a driver, other than a person."""
@@ -24,6 +28,7 @@ END_REASONS: dict[StopReason, EndReason] = {
 _EXIT_CODES: dict[EndReason, int] = {
     "interrupted": 3,
     "disk_full": 3,
+    "executor": 3,
     "superseded": 3,
     "limit": 4,
     "same_error": 1,

@@ -18,6 +18,7 @@ from rich.text import Text
 from sweeper.executors.stop import StopReason
 from sweeper.orchestration.events import (
     Event,
+    ExecutorFailed,
     PlanChanged,
     ResultsTaken,
     Stopping,
@@ -51,6 +52,7 @@ _END_WORDS: dict[EndReason, str] = {
     "limit": "stopped at its limit",
     "same_error": "stopped, as one trial after another ends in the same error",
     "disk_full": "stopped, as the disk is full; free some space",
+    "executor": "stopped, as nothing can run any more",
     "superseded": "left to another driver",
 }
 
@@ -59,6 +61,7 @@ _STOP_WORDS: dict[StopReason, str] = {
     "limit": "limit reached",
     "same_error": "one trial after another ends in the same error",
     "disk_full": "the disk is full",
+    "executor": "nothing can run any more",
 }
 
 _KIND_WORDS: dict[FailureKind, str] = {
@@ -116,6 +119,8 @@ def describe(event: Event, store: Store) -> str:
             return f"{_trial(assignment)} interrupted: {_what(assignment)}, behind a checkpoint"
         case TrialFailed():
             return _describe_failure(event, store)
+        case ExecutorFailed(reason):
+            return f"nothing can run any more: {reason}"
         case Stopping(reason, n_running):
             why = _STOP_WORDS.get(reason, "stopping")
             hint = "; Ctrl-C again stops at once" if reason == "signal" else ""
