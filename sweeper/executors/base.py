@@ -14,6 +14,11 @@ from sweeper.store.assignment import Assignment, FailureKind, Outcome
 from sweeper.store.files import is_disk_full
 
 _GPU_MEMORY_SIGNS = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_HOST_MEMORY_SIGNS = ("OutOfMemory", "memory pressure", "low on memory", "running low on memory")
+_NODE_SIGNS = (
+    "node has died", "node has crashed", "node was terminated", "node died", "node is dead",
+    "its node",
+)  # fmt: skip
 _FRAMES = 5
 """Innermost frames that tell one error from another."""
 
@@ -55,6 +60,8 @@ class Executor(ABC):
     """Attempts that may run at the same time, whatever the nodes offer; None: no bound."""
     max_ranks: int | None = None
     """Ranks that one attempt may have; None: no bound."""
+    failure: str = ""
+    """What keeps it from running anything any more, for people; empty while it can."""
 
     @abstractmethod
     def nodes(self) -> tuple[Node, ...]:
@@ -95,6 +102,23 @@ class Executor(ABC):
         trace: TracebackType | None,
     ) -> None:
         """End workers at once, whatever they do."""
+
+
+def failure_of_process(error: Exception, *, has_lost_node: bool = False) -> Failure:
+    """The failure that Ray reports of a process that is gone.
+
+    `has_lost_node`: whether a node of the attempt is gone, as far as the caller knows.
+    """
+    text = str(error)
+    lines = [line.strip() for line in text.strip().splitlines()] or [""]
+    message = next((line for line in lines[1:] if " " in line and ": " not in line), lines[0])
+    kind: FailureKind = "crashed"
+    # By name, because Ray must not be imported before its environment is set.
+    if type(error).__name__ == "OutOfMemoryError" or any(s in text for s in _HOST_MEMORY_SIGNS):
+        kind = "host_oom"
+    elif getattr(error, "preempted", False) or has_lost_node or any(s in text for s in _NODE_SIGNS):
+        kind = "preempted"
+    return Failure(kind, type(error).__name__, message, text)
 
 
 def _kind(error: BaseException) -> FailureKind:

@@ -1,7 +1,7 @@
 """Which node a trial fits on. Pure: no Ray, no clock.
 
-A sweep keeps its own books of what is free, because Ray queues what does not fit without a word,
-and never says that something will not fit at all.
+A sweep counts what is free itself, because Ray silently queues what does not fit, even what will
+never fit.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ Placement = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Room:
+class FreeResources:
     """What is free on a node."""
 
     node: Node
@@ -60,38 +60,38 @@ class Room:
     """Of each GPU."""
 
     @classmethod
-    def of(cls, node: Node) -> "Room":
+    def of(cls, node: Node) -> "FreeResources":
         """All of a node."""
         return cls(node, node.cpus, (1.0,) * node.gpus)
 
     def holds(self, demand: Demand) -> bool:
         """Whether one rank fits."""
-        if demand.is_alone and self != Room.of(self.node):
+        if demand.is_alone and self != FreeResources.of(self.node):
             return False
         return self.cpus >= demand.cpus - TOLERANCE and (
             not demand.gpus or self._fullest(demand.gpus) is not None
         )
 
-    def without(self, demand: Demand) -> "Room":
-        """What is left beside one rank, which must fit."""
+    def without(self, demand: Demand) -> "FreeResources":
+        """What is left once one rank, which must fit, is placed."""
         if demand.is_alone:
-            return Room(self.node, 0.0, ())
+            return FreeResources(self.node, 0.0, ())
         gpus = list(self.gpus)
         if demand.gpus:
             i = self._fullest(demand.gpus)
             assert i is not None
             gpus[i] -= demand.gpus
-        return Room(self.node, self.cpus - demand.cpus, tuple(gpus))
+        return FreeResources(self.node, self.cpus - demand.cpus, tuple(gpus))
 
     def n_ranks(self, demand: Demand) -> int:
         """How many ranks fit, up to all of them."""
-        room, n = self, 0
-        while n < demand.n_ranks and room.holds(demand):
-            room, n = room.without(demand), n + 1
+        left, n = self, 0
+        while n < demand.n_ranks and left.holds(demand):
+            left, n = left.without(demand), n + 1
         return n
 
     def _fullest(self, share: float) -> int | None:
-        """The GPU with the least room that is enough, which is how Ray chooses, too."""
+        """The GPU with the least free that is enough, which is how Ray chooses, too."""
         fitting = [i for i, free in enumerate(self.gpus) if free >= share - TOLERANCE]
         return min(fitting, key=lambda i: self.gpus[i], default=None)
 
@@ -110,30 +110,32 @@ def demand_of(resources: Resources, nodes: Iterable[Node]) -> Demand:
     return Demand(resources.n_ranks, cpus, gpus)
 
 
-def place(demand: Demand, rooms: Sequence[Room]) -> Placement | None:
+def place(demand: Demand, free: Sequence[FreeResources]) -> Placement | None:
     """Nodes for all ranks, or None where they do not fit now.
 
-    All on one node if possible, on the one with the least room; else on as few as possible.
+    All on one node if possible, on the one with the least free; else on as few as possible.
     """
-    fits = [(room.n_ranks(demand), room) for room in rooms]
-    whole = [room for n, room in fits if n == demand.n_ranks]
+    fits = [(each.n_ranks(demand), each) for each in free]
+    whole = [each for n, each in fits if n == demand.n_ranks]
     if whole:
-        room = min(whole, key=lambda room: (sum(room.gpus), room.cpus, room.node.node_id))
-        return (room.node.node_id,) * demand.n_ranks
+        each = min(whole, key=lambda each: (sum(each.gpus), each.cpus, each.node.node_id))
+        return (each.node.node_id,) * demand.n_ranks
     placement: list[str] = []
-    for n, room in sorted(fits, key=lambda fit: (-fit[0], fit[1].node.node_id)):
-        placement += [room.node.node_id] * min(n, demand.n_ranks - len(placement))
+    for n, each in sorted(fits, key=lambda fit: (-fit[0], fit[1].node.node_id)):
+        placement += [each.node.node_id] * min(n, demand.n_ranks - len(placement))
     return tuple(placement) if len(placement) == demand.n_ranks else None
 
 
-def occupied(rooms: Iterable[Room], demand: Demand, placement: Placement) -> tuple[Room, ...]:
-    """The rooms with a placement taken from them; nodes that are gone do not matter."""
+def occupied(
+    free: Iterable[FreeResources], demand: Demand, placement: Placement
+) -> tuple[FreeResources, ...]:
+    """The resources with a placement taken from them; nodes that are gone do not matter."""
     left = []
-    for room in rooms:
-        for _ in range(placement.count(room.node.node_id)):
+    for each in free:
+        for _ in range(placement.count(each.node.node_id)):
             # A trial that was placed while the node looked larger takes what there is.
-            room = room.without(demand) if room.holds(demand) else Room(room.node, 0.0, ())
-        left.append(room)
+            each = each.without(demand) if each.holds(demand) else FreeResources(each.node, 0.0, ())
+        left.append(each)
     return tuple(left)
 
 
@@ -141,8 +143,8 @@ def why_infeasible(demand: Demand, nodes: Sequence[Node], max_ranks: int | None 
     """Why a demand would not fit even if nothing else ran; empty if it would."""
     if max_ranks is not None and demand.n_ranks > max_ranks:
         return f"asks for {demand}; expected at most {max_ranks} here: use --executor ray"
-    rooms = [Room.of(node) for node in nodes]
-    if place(demand, rooms) is not None:
+    free = [FreeResources.of(node) for node in nodes]
+    if place(demand, free) is not None:
         return ""
     one = dataclasses.replace(demand, n_ranks=1)
     offers = dict.fromkeys(
@@ -150,8 +152,8 @@ def why_infeasible(demand: Demand, nodes: Sequence[Node], max_ranks: int | None 
         for node in sorted(nodes, key=lambda node: (-node.gpus, -node.cpus))
     )
     there = " or ".join(offers) if offers else "no node"
-    if demand.n_ranks > 1 and place(one, rooms) is not None:
-        n_fit = sum(room.n_ranks(demand) for room in rooms)
+    if demand.n_ranks > 1 and place(one, free) is not None:
+        n_fit = sum(each.n_ranks(demand) for each in free)
         return f"asks for {demand}; only {n_fit} of its ranks fit on all nodes; {_REMEDY}"
     return f"asks for {demand}; expected no more than one node offers, {there}; {_REMEDY}"
 

@@ -1,36 +1,39 @@
 """Runs trials in Ray actors: embedded on this machine, or on a cluster.
 
-One actor per attempt, on the node that the scheduler chose. Ray's own retries are off, because
-policy is the driver's. An actor has three threads, so that it hears `stop` and answers questions
-while it trains, and heeds SIGTERM as a request to stop behind a checkpoint.
-
-*Unknown is not dead*: an actor that cannot be reached is asked again until it answers, is known
-to be dead, or its trial has been silent for so long that the driver gives it up.
+Each rank of an attempt is an actor, on the node that the scheduler chose. Ray's own retries are
+off: the driver decides what is tried again.
 """
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from sweeper.executors.base import Executor, Failure, Finished
+from sweeper.errors import ConfigError
+from sweeper.executors import ray_private
+from sweeper.executors.base import Executor, Failure, Finished, failure_of_process
 from sweeper.executors.placement import Demand, Node, Placement
-from sweeper.executors.ray_failures import failure_of_process
 from sweeper.executors.ray_session import joined
-from sweeper.executors.ray_worker import ENVIRONMENT, Listener, Worker
-from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
+from sweeper.executors.ray_worker import ENVIRONMENT, Worker
+from sweeper.store.assignment import Assignment, FailureKind, Outcome, RunTrial, StopRequested
 
 NODES_EVERY_S = 1.0
-"""Shortest time between two looks at which nodes there are."""
+"""Shortest time between two looks at the nodes of a cluster."""
 
 PROBE_EVERY_S = 2.0
 """Time between two questions to an actor that could not be reached."""
 
 ANSWER_S = 5.0
 """How long an actor may take to answer one."""
+
+MAX_RESTARTS = 3
+"""Of embedded Ray in a row, without any attempt that ended by itself in between."""
+
+LOST: tuple[FailureKind, ...] = ("crashed", "preempted")
+"""Kinds of failures that may be due to Ray."""
 
 MAX_ANNOUNCED = 1000
 """Waiting trials that the autoscaler is told of."""
@@ -40,27 +43,41 @@ MAX_NODES_OF_A_KIND = 64
 
 
 @dataclass(frozen=True)
-class _Place:
-    """What an actor holds."""
+class _Slot:
+    """What an actor occupies."""
 
     node_id: str
     demand: Demand
 
 
 @dataclass
-class _Attempt:
-    """An actor at work."""
+class _Rank:
+    """An actor that runs an attempt, or its share of one."""
 
     actor: Any
-    place: _Place
-    assignment: Assignment
-    node_ids: Placement
+    future: Any
+    """What `Worker.run` will return."""
+    result: Outcome | Failure | None = None
     asked_at_s: float | None = None
     """When it was last asked how it is; None while it can be reached."""
 
 
+@dataclass
+class _Attempt:
+    """An attempt that runs."""
+
+    assignment: Assignment
+    demand: Demand
+    node_ids: Placement
+    ranks: list[_Rank]
+
+
 class RayExecutor(Executor):
-    """Attempts in Ray actors."""
+    """Attempts in Ray actors.
+
+    Unknown is not dead: an actor that cannot be reached is asked again until it answers, is known
+    to be dead, or its trial has been silent for so long that the driver gives it up.
+    """
 
     name = "ray"
 
@@ -79,11 +96,17 @@ class RayExecutor(Executor):
         self._run_trial = run_trial
         self._address, self._reuse_workers = address, reuse_workers
         self._nodes: tuple[Node, ...] = ()
+        self._hosts: dict[str, str] = {}
         self._potential: tuple[Node, ...] = ()
         self._announced: list[dict[str, float]] = []
         self._nodes_at_s = 0.0
-        self._idle: dict[_Place, list[Any]] = {}
-        self._running: dict[Any, _Attempt] = {}
+        self._idle: dict[_Slot, list[Any]] = {}
+        self._running: dict[str, _Attempt] = {}
+        self._lost: list[Finished] = []
+        """Attempts that ended with embedded Ray, to be reported by the next `poll`."""
+        self._is_dying = False
+        """Whether embedded Ray has said that its node is gone, whose process still ends."""
+        self._death, self._n_restarts = "", 0
         self._cleanup = contextlib.ExitStack()
         self._ray: Any = None
 
@@ -108,12 +131,19 @@ class RayExecutor(Executor):
                 self.announce(())
             self._end_idle()
             for attempt in self._running.values():
-                self._kill(attempt.actor)
+                self._kill(attempt)
         self._running = {}
 
     def nodes(self) -> tuple[Node, ...]:
-        """Nodes that are alive and not about to be taken away; attempts on the latter stop."""
-        if time.monotonic() - self._nodes_at_s > NODES_EVERY_S:
+        """Nodes that are alive and not about to be taken away; attempts on the latter stop.
+
+        Embedded Ray that has died is started again.
+        """
+        if self._address is None:
+            self._end_dead_ray()
+            if self._ray is None and not self.failure:
+                self._start_again()
+        elif time.monotonic() - self._nodes_at_s > NODES_EVERY_S:
             self._nodes = self._look_at_nodes()
         return self._nodes
 
@@ -133,126 +163,191 @@ class RayExecutor(Executor):
             self._announced = bundles
 
     def start(self, assignment: Assignment, demand: Demand, placement: Placement) -> None:
-        """Hand an attempt to an idle actor of its place, or to a new one."""
-        place = _Place(placement[0], demand)
-        idle = self._idle.get(place)
-        if demand.n_ranks > 1:
-            self._end_idle(set(placement))
-            actor = self._new_gang(place)
-            assignment = _as_demanded(assignment, demand)
-        elif idle:
-            actor = idle.pop()
+        """Hand an attempt to an idle actor of its slot, or to new ones."""
+        idle = self._idle.get(_Slot(placement[0], demand)) if demand.n_ranks == 1 else None
+        if idle:
+            actors = [idle.pop()]
         else:
             self._end_idle(set(placement))  # what they hold is needed now
-            actor = self._new_worker(place)
-        future = actor.run.remote(self._run_trial, assignment)
-        self._running[future] = _Attempt(actor, place, assignment, placement)
+            actors = [self._new_actor(node_id, demand) for node_id in placement]
+        # Ray hands the address to all ranks once the first one is there to tell it.
+        address = actors[0].address.remote(self._hosts[placement[0]]) if len(actors) > 1 else None
+        ranks = [
+            _Rank(actor, actor.run.remote(self._run_trial, assignment, number, address))
+            for number, actor in enumerate(actors)
+        ]
+        attempt = _Attempt(assignment, demand, placement, ranks)
+        self._running[assignment.trial.trial_id] = attempt
 
     def poll(self, timeout_s: float) -> list[Finished]:
         """Wait for the first attempt to end, then take all that have."""
-        self.nodes()
-        reachable = [future for future, each in self._running.items() if each.asked_at_s is None]
-        if not reachable:
-            time.sleep(timeout_s if self._running else 0)
-            return self._ask_unreachable()
-        self._ray.wait(reachable, num_returns=1, timeout=timeout_s)
-        ready, _ = self._ray.wait(reachable, num_returns=len(reachable), timeout=0)
-        finished = [ended for future in ready if (ended := self._take(future))]
-        return finished + self._ask_unreachable()
+        if self._address is not None:
+            self.nodes()
+        if reachable := [rank.future for rank in self._ranks() if rank.asked_at_s is None]:
+            self._ray.wait(reachable, num_returns=1, timeout=timeout_s)
+        elif not self._lost:  # time has to pass, for nodes, or for actors that cannot be reached
+            time.sleep(timeout_s)
+        self._take_results()
+        self._ask_unreachable()
+        finished = self._take_ended()
+        if self._address is None:
+            self._end_dead_ray()
+        lost, self._lost = self._lost, []
+        return finished + lost
 
     def stop(self) -> None:
-        """Ask every running attempt to stop; its actor hears it in its second thread."""
-        for attempt in self._running.values():
-            attempt.actor.stop.remote()
+        """Ask every running attempt to stop; its actors hear it in their other threads."""
+        for rank in self._ranks():
+            rank.actor.stop.remote()
 
     def kill(self, trial_id: str) -> str:
         """End an attempt at once; returns the stacks of its threads, if it still answers."""
-        future = next(
-            future
-            for future, attempt in self._running.items()
-            if attempt.assignment.trial.trial_id == trial_id
-        )
-        attempt, stacks = self._running.pop(future), ""
+        attempt, stacks = self._running.pop(trial_id), ""
         with contextlib.suppress(Exception):  # whatever keeps it from answering is why it is killed
-            stacks = self._ray.get(attempt.actor.stacks.remote(), timeout=ANSWER_S)
-        if attempt.place.demand.n_ranks > 1:
-            with contextlib.suppress(Exception):
-                self._ray.get(attempt.actor.end.remote(), timeout=ANSWER_S)
-        self._kill(attempt.actor)
+            stacks = self._ray.get(attempt.ranks[0].actor.stacks.remote(), timeout=ANSWER_S)
+        self._kill(attempt)
         return stacks
 
-    def _take(self, future: Any) -> Finished | None:
-        """What has become of an attempt whose call has returned; None if nobody knows yet."""
-        try:
-            return self._end(future, self._ended(self._ray.get(future), self._running[future]))
-        except self._ray.exceptions.ActorUnavailableError:
-            self._running[future].asked_at_s = time.monotonic()
-            return None
-        except self._ray.exceptions.RayError as error:
-            return self._end(future, self._failure(error, self._running[future]))
+    def _ranks(self) -> Iterator[_Rank]:
+        """The ranks of all attempts that have not ended."""
+        for attempt in self._running.values():
+            yield from (rank for rank in attempt.ranks if rank.result is None)
 
-    def _ended(self, result: Outcome | Failure, attempt: _Attempt) -> Outcome | Failure:
-        """What a gang says of a rank that is gone, which does not know of nodes."""
-        if isinstance(result, Failure) and result.kind == "crashed" and self._has_lost(attempt):
-            return dataclasses.replace(result, kind="preempted")
-        return result
-
-    def _ask_unreachable(self) -> list[Finished]:
-        """Ask those that could not be reached whether they have ended."""
-        finished = []
-        for future, attempt in list(self._running.items()):
-            asked_at_s, now_s = attempt.asked_at_s, time.monotonic()
-            if asked_at_s is None or now_s - asked_at_s < PROBE_EVERY_S:
-                continue
-            attempt.asked_at_s = now_s
-            exceptions = self._ray.exceptions
+    def _take_results(self) -> None:
+        """Take what those ranks have returned that have ended."""
+        ranks = {rank.future: rank for rank in self._ranks() if rank.asked_at_s is None}
+        ready, _ = (
+            self._ray.wait(list(ranks), num_returns=len(ranks), timeout=0) if ranks else ([], 0)
+        )
+        for future in ready:
             try:
-                result = self._ray.get(attempt.actor.result.remote(), timeout=ANSWER_S)
-            except (exceptions.ActorUnavailableError, exceptions.GetTimeoutError):
+                ranks[future].result = self._ray.get(future)
+            except self._ray.exceptions.ActorUnavailableError:
+                ranks[future].asked_at_s = time.monotonic()
+            except self._ray.exceptions.RayError as error:
+                ranks[future].result = self._failure(error)
+
+    def _ask_unreachable(self) -> None:
+        """Ask those that could not be reached whether they have ended."""
+        for rank in self._ranks():
+            now_s = time.monotonic()
+            if rank.asked_at_s is None or now_s - rank.asked_at_s < PROBE_EVERY_S:
                 continue
-            except exceptions.RayError as error:
-                result = self._failure(error, attempt)
-            if result is not None:
-                finished.append(self._end(future, result))
+            rank.asked_at_s = now_s
+            try:
+                rank.result = self._ray.get(rank.actor.result.remote(), timeout=ANSWER_S)
+            except (
+                self._ray.exceptions.ActorUnavailableError,
+                self._ray.exceptions.GetTimeoutError,
+            ):
+                continue
+            except self._ray.exceptions.RayError as error:
+                rank.result = self._failure(error)
+
+    def _take_ended(self) -> list[Finished]:
+        """The attempts that have ended, which make room for others."""
+        finished = []
+        for trial_id, attempt in list(self._running.items()):
+            if (result := self._result(attempt)) is None:
+                continue
+            del self._running[trial_id]
+            if not isinstance(result, Failure) or result.kind not in LOST:
+                self._n_restarts = 0
+            if self._may_reuse(attempt, result):
+                slot = _Slot(attempt.node_ids[0], attempt.demand)
+                self._idle.setdefault(slot, []).append(attempt.ranks[0].actor)
+            else:
+                self._kill(attempt)
+            finished.append(Finished(attempt.assignment, result))
         return finished
 
-    def _end(self, future: Any, result: Outcome | Failure) -> Finished:
-        attempt = self._running.pop(future)
-        if self._may_reuse(attempt, result):
-            self._idle.setdefault(attempt.place, []).append(attempt.actor)
-        else:
-            self._kill(attempt.actor)
-        if attempt.place.demand.n_ranks > 1 and isinstance(result, Failure):
-            self._free_what_gangs_left()
-        return Finished(attempt.assignment, result)
+    def _result(self, attempt: _Attempt) -> Outcome | Failure | None:
+        """How an attempt has ended; None while it runs. Its first rank is the one that publishes.
+
+        A rank that fails ends the attempt, whose others may wait for it in vain.
+        """
+        first = attempt.ranks[0].result
+        failures = _failures(attempt)
+        if not failures or isinstance(first, str):
+            return first
+        others = [rank.future for rank in attempt.ranks if rank.result is None]
+        if others and all(map(_has_lost_another, failures)):  # Ray is about to say which one
+            self._ray.wait(others, num_returns=1, timeout=ANSWER_S)
+            self._take_results()
+            failures = _failures(attempt)
+        failure = min(failures, key=_has_lost_another)
+        if failure.kind == "crashed" and self._has_lost_node(attempt):
+            return dataclasses.replace(failure, kind="preempted")
+        return failure
 
     def _may_reuse(self, attempt: _Attempt, result: Outcome | Failure) -> bool:
-        demand = attempt.place.demand
-        if demand.n_ranks > 1 or result == "interrupted":
+        if attempt.demand.n_ranks > 1 or result == "interrupted":
             return False
         if isinstance(result, Failure) and result.kind != "error":
             return False
-        return not demand.gpus if self._reuse_workers is None else self._reuse_workers
+        return not attempt.demand.gpus if self._reuse_workers is None else self._reuse_workers
 
-    def _failure(self, error: Exception, attempt: _Attempt) -> Failure:
+    def _failure(self, error: Exception) -> Failure:
         """What it was that ended an actor."""
         exceptions = self._ray.exceptions
         if isinstance(error, exceptions.RayTaskError):  # before the worker's own code: an import
             return Failure.of(error.cause if isinstance(error.cause, Exception) else error)
         is_unplaced = isinstance(error, exceptions.ActorUnschedulableError)
-        return failure_of_process(error, has_lost_node=is_unplaced or self._has_lost(attempt))
+        failure = failure_of_process(error, has_lost_node=is_unplaced)
+        if self._address is None and failure.kind == "preempted":  # there is one node
+            self._is_dying = True
+        return failure
 
-    def _has_lost(self, attempt: _Attempt) -> bool:
+    def _has_lost_node(self, attempt: _Attempt) -> bool:
         """Whether a node of an attempt is gone, or about to go."""
+        if self._address is None:
+            return self._has_died()
         self._nodes = self._look_at_nodes()
         return not set(attempt.node_ids) <= {node.node_id for node in self._nodes}
 
+    def _has_died(self) -> bool:
+        """Whether embedded Ray is gone, as far as can be told without asking it."""
+        is_embedded = self._address is None
+        return is_embedded and (self._ray is None or bool(self._dead_processes()))
+
+    def _dead_processes(self) -> tuple[str, ...]:
+        return ray_private.dead_processes(self._ray) or (("raylet",) if self._is_dying else ())
+
+    def _end_dead_ray(self) -> None:
+        """End what is left of embedded Ray that has died, and all attempts with it.
+
+        At once: Ray ends a process that has been without its GCS for a minute.
+        """
+        if self._ray is None or not (dead := self._dead_processes()):
+            return
+        self._death = f"Ray's {' and '.join(dead)} on this machine died"
+        failure = Failure("preempted", "RayDied", self._death)
+        self._take_results()  # which have come, and need no Ray any more
+        self._lost += self._take_ended()
+        self._lost += [Finished(each.assignment, failure) for each in self._running.values()]
+        self._running, self._idle, self._ray, self._is_dying = {}, {}, None, False
+        self._cleanup.close()
+
+    def _start_again(self) -> None:
+        """Start embedded Ray again, unless that has not helped."""
+        self._nodes = ()
+        if self._n_restarts == MAX_RESTARTS:
+            self.failure = f"{self._death}, as it did after each of {MAX_RESTARTS} restarts"
+            return
+        self._n_restarts += 1
+        try:
+            self.__enter__()
+        except ConfigError as error:
+            self.failure = f"{self._death}, and cannot be started again: {error}"
+
     def _look_at_nodes(self) -> tuple[Node, ...]:
-        draining = self._ray._private.state.state.get_draining_nodes()
+        draining = ray_private.draining_nodes(self._ray)
         self._nodes_at_s = time.monotonic()
         for attempt in self._running.values():
             if set(attempt.node_ids) & set(draining):
-                attempt.actor.stop.remote()
+                attempt.ranks[0].actor.stop.remote()
+        entries = [each for each in self._ray.nodes() if each["Alive"]]
+        self._hosts = {each["NodeID"]: each["NodeManagerAddress"] for each in entries}
         return tuple(
             Node(
                 node_id=entry["NodeID"],
@@ -260,12 +355,11 @@ class RayExecutor(Executor):
                 gpus=int(entry["Resources"].get("GPU", 0)),
                 name=entry["NodeManagerHostname"],
             )
-            for entry in self._ray.nodes()
-            if entry["Alive"] and entry["NodeID"] not in draining
+            for entry in entries
+            if entry["NodeID"] not in draining
         )
 
     def _nodes_of_autoscaler(self) -> tuple[Node, ...]:
-        config = self._ray._private.state.state.get_cluster_config()
         return tuple(
             Node(
                 node_id=f"{group.name}-{number}",
@@ -273,55 +367,46 @@ class RayExecutor(Executor):
                 gpus=int(group.resources["GPU"]),
                 name=group.name,
             )
-            for group in (config.node_group_configs if config else ())
+            for group in ray_private.node_groups_of_autoscaler(self._ray)
             for number in range(min(group.max_count, MAX_NODES_OF_A_KIND))
         )
 
-    def _new_worker(self, place: _Place) -> Any:
-        return self._new_actor(Worker, place.node_id, place.demand.cpus, place.demand.gpus)
-
-    def _new_gang(self, place: _Place) -> Any:
-        from sweeper.executors.ray_gang import Gang  # it imports Ray, whose environment is set now
-
-        return self._new_actor(Gang, place.node_id, 0.0, 0.0)
-
-    def _new_actor(self, body: type[Listener], node_id: str, cpus: float, gpus: float) -> Any:
+    def _new_actor(self, node_id: str, demand: Demand) -> Any:
         affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         remote = self._ray.remote(
-            num_cpus=cpus,
-            num_gpus=gpus,
+            num_cpus=demand.cpus,
+            num_gpus=demand.gpus,
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=3,
             scheduling_strategy=affinity(node_id, soft=False),
         )
-        return remote(body).remote(ENVIRONMENT)
+        return remote(Worker).remote(ENVIRONMENT)
 
     def _end_idle(self, node_ids: set[str] | None = None) -> None:
         """End the idle actors of some nodes, or of all."""
-        for place in [place for place in self._idle if not node_ids or place.node_id in node_ids]:
-            for actor in self._idle.pop(place):
-                self._kill(actor)
+        for slot in [slot for slot in self._idle if not node_ids or slot.node_id in node_ids]:
+            for actor in self._idle.pop(slot):
+                self._kill_actor(actor)
 
-    def _free_what_gangs_left(self) -> None:
-        """Free what gangs that are gone have reserved; Ray would keep it until the driver ends.
+    def _kill(self, attempt: _Attempt) -> None:
+        for rank in attempt.ranks:
+            self._kill_actor(rank.actor)
 
-        Not while another gang is starting, whose reservation nobody could tell from theirs.
-        """
-        from sweeper.executors.ray_gang import free_reservations  # see _new_gang
-
-        exceptions = self._ray.exceptions
-        gangs = [each for each in self._running.values() if each.place.demand.n_ranks > 1]
-        try:
-            held = self._ray.get([each.actor.held.remote() for each in gangs], timeout=ANSWER_S)
-        except (exceptions.RayError, exceptions.GetTimeoutError):
-            return
-        if "" not in held:
-            free_reservations(held)
-
-    def _kill(self, actor: Any) -> None:
-        with contextlib.suppress(Exception):  # it may be dead, or Ray may be
+    def _kill_actor(self, actor: Any) -> None:
+        if self._has_died():
+            return  # and would not answer
+        with contextlib.suppress(Exception):  # it may be dead
             self._ray.kill(actor, no_restart=True)
+
+
+def _failures(attempt: _Attempt) -> list[Failure]:
+    return [rank.result for rank in attempt.ranks if isinstance(rank.result, Failure)]
+
+
+def _has_lost_another(failure: Failure) -> bool:
+    """Whether a rank has failed because another had: what it reports itself is no crash."""
+    return failure.kind == "crashed" and bool(failure.fingerprint)
 
 
 def nodes_at(address: str) -> tuple[Node, ...]:
@@ -332,12 +417,3 @@ def nodes_at(address: str) -> tuple[Node, ...]:
 
 def _no_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:  # noqa: ARG001
     raise RuntimeError("only the nodes are looked at here; no trial was to start")
-
-
-def _as_demanded(assignment: Assignment, demand: Demand) -> Assignment:
-    """The assignment with what it occupies spelled out."""
-    resources = dataclasses.replace(
-        assignment.planned.resources, cpus=demand.cpus, gpus=demand.n_ranks * demand.gpus
-    )
-    planned = dataclasses.replace(assignment.planned, resources=resources)
-    return dataclasses.replace(assignment, planned=planned)

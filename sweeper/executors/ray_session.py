@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import ConfigError
+from sweeper.executors import ray_private, reaper
 from sweeper.executors.machine import available_cores, temporary_folder
-from sweeper.executors.stop import deaf_to_interrupts
+from sweeper.executors.stop import WARNINGS, deaf_to_interrupts, in_main_thread
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Assignments and outcomes are a few kilobytes; by default Ray would reserve a third of memory."""
@@ -26,18 +27,10 @@ _ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Without it Ray warns that workers without a GPU will see all of them in a later version.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    **ray_private.QUIET_WITHOUT_GPUS,
 }
-_CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Ray's switch for macOS and Windows. With "0" this machine is 127.0.0.1 and every server binds to
-it. On Linux `_node_ip_address="127.0.0.1"` is replaced by the public address instead."""
-
-_EMBEDDED = {_CLUSTER_SWITCH: "0"}
-_JOINING = {
-    # Tries, of 40 s each, to reach who listens but is no Ray; by default 20.
-    "RAY_gcs_server_port_wait_time_s": "1"
-}
+_EMBEDDED = {ray_private.LOOPBACK_SWITCH: "0"}
+_JOINING = ray_private.FEW_CONNECTION_TRIES
 
 CONNECT_S = 10.0
 """Longest wait for a cluster's head to be reached."""
@@ -53,20 +46,18 @@ def joined(address: str | None) -> Iterator[Any]:
         _check(address)
     with contextlib.ExitStack() as cleanup:
         ray = _import_ray(is_embedded=address is None)
+        folder = cleanup.enter_context(temporary_folder()) if address is None else None
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if address is None:
+        if folder is not None:
             options |= {
                 "num_cpus": available_cores(),
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
-                "_temp_dir": str(cleanup.enter_context(temporary_folder())),
-                # Or Ray would put the working folder first on the workers' import path, where a
-                # user's `queue.py` would be taken for the library. It changes nothing else here.
-                "job_config": ray.job_config.JobConfig(_client_job=True),
+                **ray_private.options_for_folder(ray, folder),
             }
-        cleanup.callback(_end, ray)  # before, because starting may be interrupted
+        cleanup.callback(_end, ray, folder)  # before, because starting may be interrupted
         try:
-            with _import_path_for_children(), _children_without(signal.SIGTERM):
+            with _import_path_for_children(), _children_without_signals(), _own_sigterm_handler():
                 ray.init(address=address or "local", **options)
         except (OSError, RuntimeError, ValueError) as error:
             where = f"at {address}" if address else "on this machine"
@@ -111,21 +102,21 @@ def _import_ray(*, is_embedded: bool) -> Any:
     import ray.exceptions
     import ray.util.scheduling_strategies
 
-    if is_embedded:  # where Ray had been imported before, it read the switch too early
-        constants = ray._private.ray_constants
-        constants.ENABLE_RAY_CLUSTER = constants.env_bool(_CLUSTER_SWITCH, False)
+    if is_embedded:
+        ray_private.read_loopback_switch(ray)
     return ray
 
 
-def _end(ray: Any) -> None:
+def _end(ray: Any, folder: Path | None) -> None:
     """Leave a cluster, or end the Ray that was started here, but for what its raylet has started.
 
-    Its processes do not heed SIGTERM, and Ray would wait a second for each of them. Ray that is
-    interrupted at it would end again when Python does, and write to its folder after that is gone.
+    Ray that is interrupted at it would end again when Python does, and write to its folder after
+    that is gone.
     """
-    if node := ray._private.worker._global_node:
-        kill_all = node.kill_all_processes
-        node.kill_all_processes = lambda **_: kill_all(check_alive=False, allow_graceful=False)
+    if folder is not None and ray_private.dead_processes(ray):
+        # Trials would go on for the seconds that Ray needs to find out that it is dead.
+        reaper.kill_writers(folder.resolve(), os.getpid())
+    ray_private.kill_processes_at_shutdown(ray)
     with deaf_to_interrupts():
         ray.shutdown()
 
@@ -145,15 +136,26 @@ def _import_path_for_children() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _children_without(number: signal.Signals) -> Iterator[None]:
-    """Let processes started meanwhile ignore a signal, as Ray itself does for SIGINT.
+def _children_without_signals() -> Iterator[None]:
+    """Let processes started meanwhile ignore what stops a driver, as Ray itself does for SIGINT.
 
     A signal to the whole process group (from a terminal, `timeout` or a batch system) is for the
     driver to act on. A raylet that obeys it takes the workers along before they can write a
     checkpoint, and leaves the driver waiting for it.
     """
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, *WARNINGS})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+@contextlib.contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Keep a driver's handler of SIGTERM, which `ray.init` replaces, when Ray is started again."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler) and in_main_thread():
+            signal.signal(signal.SIGTERM, handler)

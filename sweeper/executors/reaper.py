@@ -1,9 +1,9 @@
-"""Ends who writes to a folder, and removes it, once the process that made it has left or is gone.
+"""Kills the processes that write to a folder, and removes it, once its driver has left it or died.
 
 Ray's agents outlive a driver that is killed: they try for a minute to tell a server that is gone,
-too. A driver that is killed can do nothing about it, so that this is a script of its own. It waits
-for the end of its standard input, a pipe that only the driver holds open, and needs nothing but
-the standard library: `python -I -S folder_keeper.py FOLDER DRIVER_PID`.
+too. A driver that is killed can do nothing about it, so that this is also a script of its own,
+which needs only the standard library: `python -I -S reaper.py FOLDER DRIVER_PID`. It waits for the
+end of its standard input, a pipe that only the driver holds open.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ def _writes_below(folder: Path, descriptor: Path) -> bool:
     return False
 
 
-def end(folder: Path, driver_pid: int) -> None:
-    """Kill all writers but the driver, then remove the folder."""
+def kill_writers(folder: Path, driver_pid: int) -> None:
+    """Kill all writers but the driver."""
     give_up_s = time.monotonic() + GIVE_UP_S
     # What was started by a process before it was killed shows up the next time.
     while (pids := writers(folder) - {driver_pid}) and time.monotonic() < give_up_s:
@@ -46,6 +46,11 @@ def end(folder: Path, driver_pid: int) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, which others may be removing."""
+    give_up_s = time.monotonic() + GIVE_UP_S
     while folder.exists() and time.monotonic() < give_up_s:
         shutil.rmtree(folder, ignore_errors=True)
         time.sleep(0.05 if folder.exists() else 0)
@@ -53,4 +58,6 @@ def end(folder: Path, driver_pid: int) -> None:
 
 if __name__ == "__main__":
     sys.stdin.read()
-    end(Path(sys.argv[1]).resolve(), int(sys.argv[2]))
+    _folder = Path(sys.argv[1]).resolve()
+    kill_writers(_folder, int(sys.argv[2]))
+    remove(_folder)

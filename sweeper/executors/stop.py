@@ -1,14 +1,20 @@
 """Ctrl-C and other reasons to stop: once = checkpoint and stop, twice = now."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Literal
 
-StopReason = Literal["signal", "limit", "same_error", "disk_full", "stop", "stop_now", "superseded"]
+StopReason = Literal[
+    "signal", "limit", "same_error", "disk_full", "executor", "stop", "stop_now", "superseded"
+]
 """Why a driver stops; the last three are orders from outside (`lease.py`)."""
+
+WARNINGS = (signal.SIGHUP, signal.SIGUSR1)
+"""Of a terminal that was closed, and of batch systems some minutes before their time limit."""
 
 _URGENT = ("stop_now", "superseded")
 
@@ -34,24 +40,33 @@ class StopSignal:
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Stop gracefully on the first SIGINT or SIGTERM, raise KeyboardInterrupt on the second.
+        """Stop gracefully on the first signal; the second Ctrl-C or SIGTERM is KeyboardInterrupt.
 
         Enter after the executor, because Ray installs a SIGTERM handler of its own. Outside the
         main thread signals are somebody else's, and nothing is installed.
         """
-        if not _has_signals():
+        if not in_main_thread():
             yield
             return
-        n_signals = 0
+        is_warned = False
+        terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
-        def handle(_number: int, _frame: FrameType | None) -> None:
-            nonlocal n_signals
-            n_signals += 1
-            self.request("signal")
-            if n_signals > 1:
+        def handle(number: int, _frame: FrameType | None) -> None:
+            nonlocal is_warned
+            if (
+                number in WARNINGS
+            ):  # sent more than once: by the kernel, by a shell, to each process
+                _let_go(terminals)
+            elif is_warned:
                 raise KeyboardInterrupt
+            else:
+                is_warned = True
+            self.request("signal")
 
-        previous = {number: signal.signal(number, handle) for number in _SIGNALS}
+        numbers = {signal.SIGINT, signal.SIGTERM, *WARNINGS}
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            numbers.remove(signal.SIGHUP)  # by nohup
+        previous = {number: signal.signal(number, handle) for number in numbers}
         try:
             yield
         finally:
@@ -76,7 +91,7 @@ class StopSignal:
 @contextlib.contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
     """Ignore Ctrl-C during what is over in a moment, and worse when it stops half way."""
-    if not _has_signals():
+    if not in_main_thread():
         yield
         return
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -86,8 +101,15 @@ def deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _has_signals() -> bool:
+def in_main_thread() -> bool:
+    """Whether this thread may install signal handlers."""
     return threading.current_thread() is threading.main_thread()
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+def _let_go(terminals: list[int]) -> None:
+    """Write to nowhere instead of to a terminal that is gone, where every write would fail."""
+    for descriptor in terminals:
+        if not os.isatty(descriptor):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)

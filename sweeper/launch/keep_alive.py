@@ -1,8 +1,7 @@
 """Watch the driver's job on a cluster, and submit it again when it dies. Policy, and no Ray.
 
-A job that ended by itself has said how the sweep stands, and one that was asked to stop has done
-so: neither is repeated. Whoever cannot be asked is not dead: a server that does not answer is
-asked again, for as long as it takes.
+A job that ended by itself, or was asked to stop, is not repeated. A server that does not answer is
+not dead: it is asked again until it does.
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ YOUNG_S = 120.0
 """A job that dies sooner after its start has hardly done anything."""
 
 MAX_YOUNG_DEATHS = 3
-"""So many in a row, and something is wrong that another try will not mend."""
+"""In a row; then another try would not help."""
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # of a shell
 
@@ -47,8 +46,8 @@ class Jobs(Protocol):
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What watching needs of the world."""
+class JobWatch:
+    """What watching a job needs."""
 
     jobs: Jobs
     say: Callable[[str], None]
@@ -58,10 +57,10 @@ class Watch:
     now_s: Callable[[], float]
     """A clock that never jumps."""
     latest: Callable[[JobRequest], JobRequest]
-    """The same with the sweep file as it was submitted last, for somebody may have edited it."""
+    """The request with the sweep file as it was submitted last."""
 
 
-def watch_start(watch: Watch, request: JobRequest, job_id: str) -> JobState:
+def watch_start(watch: JobWatch, request: JobRequest, job_id: str) -> JobState:
     """How a job stands once its driver has begun with the sweep, has ended, or takes its time.
 
     What only the cluster can find (a missing corpus, GPUs that no node has) is found by then.
@@ -81,7 +80,7 @@ def first_line(request: JobRequest) -> str:
     return f"sweep {request.sweep}: "
 
 
-def keep_alive(watch: Watch, request: JobRequest, job_id: str) -> tuple[str, JobState]:
+def keep_alive(watch: JobWatch, request: JobRequest, job_id: str) -> tuple[str, JobState]:
     """The last job of a sweep, submitted again until one ends by itself, and how that ended."""
     n_young_deaths, started_s, is_silent = 0, watch.now_s(), False
     while True:
@@ -98,12 +97,12 @@ def keep_alive(watch: Watch, request: JobRequest, job_id: str) -> tuple[str, Job
             if n_young_deaths == MAX_YOUNG_DEATHS:
                 watch.say(f"{n_young_deaths} jobs in a row died soon after their start: given up")
                 return job_id, state
-            job_id, started_s = _again(watch, request, job_id), watch.now_s()
+            job_id, started_s = _submit_again(watch, request, job_id), watch.now_s()
         watch.pause(POLL_S)
 
 
 def exit_code(state: JobState) -> int | None:
-    """The exit code of a sweep whose job has ended for good; None while it goes on, or died."""
+    """The exit code of a sweep whose job has ended for good; None while it runs, or if it died."""
     if state.status == "succeeded":
         return ExitCode.DONE
     if state.status == "stopped":
@@ -118,10 +117,10 @@ def exit_code(state: JobState) -> int | None:
     return state.exit_code if state.exit_code in [*ExitCode] else None
 
 
-def _again(watch: Watch, request: JobRequest, dead_id: str) -> str:
+def _submit_again(watch: JobWatch, request: JobRequest, dead_id: str) -> str:
     while True:
         try:
-            # Whoever is at work by now has been started since, so it is not taken over from.
+            # A driver that is at work by now was started later: leave it its sweep.
             job_id = watch.jobs.submit(replace(watch.latest(request), takeover=False))
         except ConfigError as error:
             watch.say(f"job {dead_id}: cannot be submitted again now, waiting: {error}")

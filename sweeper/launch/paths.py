@@ -1,7 +1,4 @@
-"""What the paths of a sweep mean on a cluster: made absolute, or refused where they cannot be.
-
-A cluster is assumed to see shared folders by the same absolute paths as the machine that submits.
-"""
+"""Paths of a sweep on a cluster, assumed to share folders under the same absolute paths."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +26,7 @@ class _PathInFile:
 
 
 def results_on_cluster(text: str) -> tuple[str, list[str]]:
-    """Where a cluster shall keep results, absolute; and what to tell whoever asked for it.
+    """Where a cluster keeps results, absolute; and what to tell the user about it.
 
     Raises StoreError for a URL with a password, which everybody who sees the job would read.
     """
@@ -48,7 +45,7 @@ def results_on_cluster(text: str) -> tuple[str, list[str]]:
 def overrides_for_cluster(loaded: LoadedSweep) -> tuple[list[str], list[str]]:
     """`--set` overrides that make the paths of a sweep absolute; and what to tell about paths.
 
-    Raises ConfigError for a relative path to what is not here: nobody knows what it starts from.
+    Raises ConfigError for a relative path to what is not on this machine.
     """
     overrides, notes, problems = [], [], []
     for found in _paths(loaded.sweep.corpus):

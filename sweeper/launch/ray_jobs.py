@@ -1,13 +1,12 @@
 """Run the driver of a sweep as a Ray Job: submit it, look at it, read its log. No policy.
 
-All that is sent is the sweep file and the command line. Nothing of this process's environment
-goes along: whatever a job needs to know (credentials of a bucket, say) is the cluster's to set.
+Only the sweep file and the command line are sent, and nothing of this process's environment: what
+a job needs, such as credentials of a bucket, is set on the cluster.
 """
 
 import contextlib
 import dataclasses
 import datetime
-import functools
 import json
 import logging
 import os
@@ -24,20 +23,19 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from sweeper.errors import ConfigError
+from sweeper.executors.ray_private import limit_requests
 
 ANSWER_S = 5.0
 """Longest wait for the first answer of a job server."""
 
 REQUEST_S = 60.0
-"""Longest wait for any later answer; Ray itself would wait for ever."""
+"""Longest wait for any later answer; Ray itself would wait without end."""
 
 HEADERS_VARIABLE = "RAY_JOB_HEADERS"
 """Headers for a proxy before the job server, as `ray job` takes them: a JSON object."""
 
 _ADDRESS_VARIABLES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Would overrule the address that a job client is given."""
-
-_WANTS_TOKEN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 JobStatus = Literal["pending", "running", "succeeded", "failed", "stopped", "forgotten", "unknown"]
 """As Ray has them; or the server does not know the job; or it cannot be asked at the moment."""
@@ -81,7 +79,7 @@ class JobState:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it will not go on."""
+        """Whether it runs no more."""
         return self.status in ("succeeded", "failed", "stopped", "forgotten")
 
 
@@ -91,8 +89,9 @@ class JobServer:
     def __init__(self, address: str) -> None:
         """Raises ConfigError when there is none at `address`, within seconds."""
         _check_address(address)
-        wants_token = _probe(address)
-        if wants_token:  # Ray sends its token only where it was told so before it is imported
+        if _wants_token(
+            address
+        ):  # Ray sends its token only where it was told so before it is imported
             os.environ.setdefault("RAY_AUTH_MODE", "token")
         self.address = address
         self._client = _client(address)
@@ -172,14 +171,14 @@ def _check_address(address: str) -> None:
         )
 
 
-def _probe(address: str) -> bool:
-    """Whether the server at an address wants a token; raises ConfigError when it is none of Ray."""
+def _wants_token(address: str) -> bool:
+    """Whether the job server at an address does; raises ConfigError when it is none of Ray."""
     try:
         request = urllib.request.Request(f"{address.rstrip('/')}/api/version", headers=_headers())
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
             json.load(answer)["ray_version"]
     except urllib.error.HTTPError as error:
-        if error.code not in _WANTS_TOKEN:
+        if error.code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise _no_job_server(address, f"HTTP status {error.code}") from error
         return True
     except OSError as error:
@@ -227,7 +226,7 @@ def _client(address: str) -> Any:
         raise ConfigError(f"--address {address}: {error}") from error
     finally:
         os.environ.update({name: text for name, text in overruling.items() if text is not None})
-    client._do_request = functools.partial(client._do_request, timeout=REQUEST_S)
+    limit_requests(client, REQUEST_S)
     return client
 
 

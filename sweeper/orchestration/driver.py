@@ -195,6 +195,10 @@ class _Driver:
         if not self.queue.pending or n_free <= 0:
             return
         self.nodes = self.executor.nodes()
+        if self.executor.failure:
+            self.run.on_event(events.ExecutorFailed(self.executor.failure))
+            self.run.stop.request("executor")
+            return
         for number, chosen in enumerate(self.queue.starts(self.nodes, self.run.clock()), start=1):
             if number > n_free:
                 break

@@ -100,6 +100,13 @@ class TrialFailed:
 
 
 @dataclass(frozen=True)
+class ExecutorFailed:
+    """Nothing can run any more here."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Stopping:
     """Running trials are asked to stop; nothing more is started."""
 
@@ -124,6 +131,7 @@ Event = (
     | TrialPublished
     | TrialInterrupted
     | TrialFailed
+    | ExecutorFailed
     | Stopping
     | SweepEnded
 )

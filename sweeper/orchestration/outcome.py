@@ -10,14 +10,18 @@ from sweeper.store.pending import DonePoints, pending_trials
 from sweeper.store.results import Published
 from sweeper.trials.plan import Plan
 
-EndReason = Literal["complete", "interrupted", "limit", "same_error", "disk_full", "superseded"]
+EndReason = Literal[
+    "complete", "interrupted", "limit", "same_error", "disk_full", "executor", "superseded"
+]
 """Nothing is left to start; somebody stopped the driver; a limit forbids what is left; many trials
-ended in one error; nothing can be written any more; another driver has taken over."""
+ended in one error; nothing can be written any more; nothing can run any more; another driver has
+taken over."""
 
 END_REASONS: dict[StopReason, EndReason] = {
     "limit": "limit",
     "same_error": "same_error",
     "disk_full": "disk_full",
+    "executor": "executor",
     "superseded": "superseded",
 }
 """What stops a driver, other than a person."""
@@ -25,6 +29,7 @@ END_REASONS: dict[StopReason, EndReason] = {
 _EXIT_CODES: dict[EndReason, ExitCode] = {
     "interrupted": ExitCode.INTERRUPTED,
     "disk_full": ExitCode.INTERRUPTED,
+    "executor": ExitCode.INTERRUPTED,
     "superseded": ExitCode.INTERRUPTED,
     "limit": ExitCode.LIMIT_REACHED,
     "same_error": ExitCode.SOME_FAILED,

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.executors.base import Failure
-from sweeper.executors.placement import Demand, Node, Placement, Room, occupied, place
+from sweeper.executors.placement import Demand, FreeResources, Node, Placement, occupied, place
 from sweeper.trials.plan import PlannedTrial
 from sweeper.trials.resources import Resources
 
@@ -126,7 +126,7 @@ def starts(pending: Iterable[Job], demands: Collection[Demand], cluster: Cluster
 
     `demands` are those of all pending jobs, so that a full cluster costs no search.
     """
-    free = _FreeResources(cluster)
+    free = _ClusterTimeline(cluster)
     found: list[Running] = []
     n_reserved = 0
     for job in pending:
@@ -172,7 +172,7 @@ class _Option:
     running: Running = field(compare=False)
 
 
-class _FreeResources:
+class _ClusterTimeline:
     """What is free on every node from now on, as far as it is known."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -230,7 +230,7 @@ class _Timeline:
     """What is free on one node from now on: `free[i]` from `times_s[i]` to the next time."""
 
     def __init__(self, node: Node, now_s: float) -> None:
-        self.times_s, self.free = [now_s], [Room.of(node)]
+        self.times_s, self.free = [now_s], [FreeResources.of(node)]
 
     def reserve(self, start_s: float, end_s: float, running: Running) -> None:
         """Take the resources of an attempt for a time."""
@@ -250,7 +250,7 @@ class _Timeline:
                 start_s = time_s
         return start_s
 
-    def least_free(self, demand: Demand, start_s: float, duration_s: float) -> Room:
+    def least_free(self, demand: Demand, start_s: float, duration_s: float) -> FreeResources:
         """The least that is free for a demand during a time."""
         first = bisect.bisect_right(self.times_s, start_s) - 1
         last = bisect.bisect_left(self.times_s, start_s + duration_s)

@@ -15,6 +15,7 @@ from rich.text import Text
 from sweeper.executors.stop import StopReason
 from sweeper.orchestration.events import (
     Event,
+    ExecutorFailed,
     PlanChanged,
     ResultsTaken,
     Stopping,
@@ -47,6 +48,7 @@ _END_WORDS: dict[EndReason, str] = {
     "limit": "stopped at its limit",
     "same_error": "stopped, as one trial after another ends in the same error",
     "disk_full": "stopped, as the disk is full; free some space",
+    "executor": "stopped, as nothing can run any more",
     "superseded": "left to another driver",
 }
 
@@ -54,6 +56,7 @@ _STOP_WORDS: dict[StopReason, str] = {
     "limit": "limit reached",
     "same_error": "one trial after another ends in the same error",
     "disk_full": "the disk is full",
+    "executor": "nothing can run any more",
 }
 
 _KIND_WORDS: dict[FailureKind, str] = {
@@ -112,6 +115,8 @@ def describe(event: Event, store: Store) -> str:
             return f"the plan has changed: {n_added} trials are new, {n_dropped} are gone"
         case WaitingForNodes(n_waiting, first):
             return f"{n_waiting} trials wait for nodes; the first asks for {first}"
+        case ExecutorFailed(reason):
+            return f"nothing can run any more: {reason}"
         case Stopping(reason, n_running):
             why = _STOP_WORDS.get(reason, "stopping")
             hint = "; Ctrl-C again stops at once" if reason == "signal" else ""

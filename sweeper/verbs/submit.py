@@ -16,7 +16,7 @@ from sweeper.verbs.output import print_json, say
 from sweeper.verbs.plan import planned_sweep
 
 if TYPE_CHECKING:
-    from sweeper.launch.keep_alive import Watch
+    from sweeper.launch.keep_alive import JobWatch
     from sweeper.launch.ray_jobs import JobRequest, JobServer
 
 LOG_LINES_SHOWN = 20
@@ -53,7 +53,7 @@ def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options
 
     Example: sweeper submit sweeps/quick.yaml --address http://127.0.0.1:8265 --results /shared
     """
-    from sweeper.launch.keep_alive import Watch
+    from sweeper.launch.keep_alive import JobWatch
     from sweeper.launch.ray_jobs import JobServer, commands_for, submission_to_json
 
     request, notes = _request(sweep_file, options)
@@ -67,7 +67,7 @@ def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options
         say(f"submitted job {job_id}")
         for name, command in commands_for(request, server.address, job_id).items():
             say(f"  {name:<7} {command}")
-    watch = Watch(server, partial(say, err=True), time.sleep, time.monotonic, latest)
+    watch = JobWatch(server, partial(say, err=True), time.sleep, time.monotonic, latest)
     context.exit(_stay(watch, server, request, job_id, options))
 
 
@@ -104,7 +104,11 @@ def latest(request: "JobRequest") -> "JobRequest":
 
 
 def _stay(
-    watch: "Watch", server: "JobServer", request: "JobRequest", job_id: str, options: dict[str, Any]
+    watch: "JobWatch",
+    server: "JobServer",
+    request: "JobRequest",
+    job_id: str,
+    options: dict[str, Any],
 ) -> int:
     """Wait for the start, or the end, of a job; the exit code."""
     from sweeper.launch import keep_alive

@@ -1,6 +1,8 @@
 """Sweeps of planted trials, undisturbed and disturbed, end in the same tables."""
 
+import fcntl
 import os
+import pty
 import random
 import re
 import signal
@@ -8,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,14 +23,15 @@ from processes import descendants, listening_beyond_loopback, marked, title
 
 from sweeper.errors import ConfigError
 from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.ray_executor import RayExecutor
 from sweeper.executors.ray_session import joined
-from sweeper.executors.stop import StopSignal
+from sweeper.executors.stop import WARNINGS, StopSignal
 from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.events import Event, TrialFailed, TrialPublished, TrialStarted
 from sweeper.orchestration.outcome import SweepOutcome
 from sweeper.orchestration.verify import verify
 from sweeper.store.assignment import RunTrial
-from sweeper.store.layout import Store
+from sweeper.store.layout import Store, store_at
 from sweeper.store.results import published
 from sweeper.trials.plan import Plan
 from sweeper.trials.resources import Limits
@@ -164,6 +168,34 @@ def test_second_signal_means_now() -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.parametrize("number", WARNINGS)
+def test_a_warning_asks_to_stop_however_often_it_comes(number: signal.Signals) -> None:
+    stop, handler = StopSignal(), signal.getsignal(number)
+    with stop.on_signals():
+        for _ in range(3):  # by the kernel, by the shell, to the process, to its group
+            signal.raise_signal(number)
+        assert stop.reason == "signal"
+        signal.raise_signal(signal.SIGTERM)  # at the end of the time that was left
+    assert signal.getsignal(number) is handler
+
+
+def test_a_driver_under_nohup_outlives_its_terminal() -> None:
+    stop, handler = StopSignal(), signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stop.on_signals():
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.signal(signal.SIGHUP, handler) is signal.SIG_IGN
+    assert not stop.is_requested()
+
+
+def test_waiting_for_nodes_takes_no_cpu_time() -> None:
+    executor = RayExecutor(planted.run_planted)  # nothing runs in it
+    start_s, start_cpu_s = time.monotonic(), time.process_time()
+    for _ in range(4):
+        assert executor.poll(0.25) == []
+    assert time.monotonic() - start_s >= 1.0
+    assert time.process_time() - start_cpu_s < 0.2
+
+
 def _driver(folder: Path, executor: str, run_trial: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": f"{SUPPORT}{os.pathsep}{SUPPORT.parents[1]}"}
     environment.pop("HOME", None)
@@ -206,13 +238,37 @@ def _interrupt_then_finish(folder: Path, executor: str, number: signal.Signals) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, *WARNINGS])
 def test_signal_stops_inline_at_a_checkpoint(
     tmp_path: Path, undisturbed: list[pd.DataFrame], number: signal.Signals
 ) -> None:
     folder = tmp_path / "results" / "planted"
     output = _interrupt_then_finish(folder, "inline", number)
     assert "interrupted" in output
+    _assert_complete(folder, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_stops_a_driver_at_a_checkpoint(
+    tmp_path: Path, undisturbed: list[pd.DataFrame]
+) -> None:
+    folder = tmp_path / "results" / "planted"
+    terminal, descriptor = pty.openpty()
+    folder.mkdir(parents=True)
+    driver = subprocess.Popen(
+        [sys.executable, SUPPORT / "planted_driver.py", folder, "inline", "run_until_stopped"],
+        env={**os.environ, "PYTHONPATH": f"{SUPPORT}{os.pathsep}{SUPPORT.parents[1]}"},
+        stdin=descriptor,
+        stdout=descriptor,
+        stderr=descriptor,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that it hears of its end
+    )
+    os.close(descriptor)
+    _wait_until(lambda: _checkpointed(folder))
+    os.close(terminal)
+    assert driver.wait(timeout=60) == 3
+    _run_inline(store_at(folder.parent, "planted"), planned_sweep())
     _assert_complete(folder, undisturbed)
 
 
@@ -346,7 +402,7 @@ def test_killed_workers_are_replaced_and_resume(
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, *WARNINGS])
 def test_signal_to_all_processes_leaves_ray_resumable(
     tmp_path: Path, ray_folders: Path, undisturbed: list[pd.DataFrame], number: signal.Signals
 ) -> None:
@@ -366,8 +422,8 @@ def test_orphan_workers_of_a_killed_driver_do_no_harm(
     driver = _driver(folder, "ray", "run_planted_slowly")
     _wait_until(lambda: _checkpointed(folder))
     # Which would end the workers, too; those on other machines of a cluster it cannot reach.
-    (keeper,) = (pid for pid in descendants(driver.pid) if "folder_keeper" in title(pid))
-    os.kill(keeper, signal.SIGKILL)
+    (reaper,) = (pid for pid in descendants(driver.pid) if "reaper.py" in title(pid))
+    os.kill(reaper, signal.SIGKILL)
     driver.kill()
     driver.communicate()
     # At once, while the orphans still train and publish.

@@ -6,8 +6,8 @@ import pytest
 
 from sweeper.executors.placement import (
     Demand,
+    FreeResources,
     Node,
-    Room,
     demand_of,
     n_places,
     place,
@@ -42,7 +42,7 @@ def test_auto_takes_what_there_is(
 
 
 def test_shares_of_a_gpu_fill_it_without_waste() -> None:
-    room, third = Room.of(Node("n", cpus=8, gpus=2)), Demand(1, 1.0, 1 / 3)
+    room, third = FreeResources.of(Node("n", cpus=8, gpus=2)), Demand(1, 1.0, 1 / 3)
     for n_left in range(6, 0, -1):
         assert room.n_ranks(Demand(6, 1.0, 1 / 3)) == n_left
         room = room.without(third)
@@ -50,7 +50,7 @@ def test_shares_of_a_gpu_fill_it_without_waste() -> None:
 
 
 def test_a_share_goes_where_least_is_left_so_that_whole_gpus_stay_whole() -> None:
-    room = Room.of(Node("n", cpus=8, gpus=2))
+    room = FreeResources.of(Node("n", cpus=8, gpus=2))
     for _ in range(2):
         room = room.without(Demand(1, 1.0, 0.5))
     assert room.gpus == (0.0, 1.0)
@@ -58,14 +58,14 @@ def test_a_share_goes_where_least_is_left_so_that_whole_gpus_stay_whole() -> Non
 
 
 def test_a_trial_alone_takes_an_empty_node_and_leaves_nothing() -> None:
-    alone, room = Demand(1, 1.0, 0.0, is_alone=True), Room.of(LAPTOP)
+    alone, room = Demand(1, 1.0, 0.0, is_alone=True), FreeResources.of(LAPTOP)
     assert room.holds(alone)
     assert not room.without(alone).holds(Demand(1, 0.1, 0.0))
     assert not room.without(Demand(1, 1.0, 0.0)).holds(alone)
 
 
 def test_ranks_stay_together_where_they_can() -> None:
-    rooms = [Room.of(BIG), Room.of(SMALL)]
+    rooms = [FreeResources.of(BIG), FreeResources.of(SMALL)]
     assert place(Demand(2, 1.0, 1.0), rooms) == ("small", "small")
     assert place(Demand(4, 1.0, 1.0), rooms) == ("big",) * 4
     assert place(Demand(10, 1.0, 1.0), rooms) == ("big",) * 8 + ("small",) * 2
@@ -76,7 +76,7 @@ def test_ranks_stay_together_where_they_can() -> None:
 def test_room_is_never_given_twice(n_cpus: float, n_gpus: int) -> None:
     for cpus, gpus in itertools.product((0.25, 1.0, 3.0), (0.0, 0.2, 0.5, 1.0)):
         demand, node = Demand(1, cpus, gpus), Node("n", n_cpus, n_gpus)
-        room, n = Room.of(node), 0
+        room, n = FreeResources.of(node), 0
         while room.holds(demand):
             room, n = room.without(demand), n + 1
         assert n * cpus <= n_cpus + 1e-3

@@ -12,7 +12,7 @@ from sweeper.launch.keep_alive import (
     SETTLE_S,
     START_S,
     YOUNG_S,
-    Watch,
+    JobWatch,
     exit_code,
     keep_alive,
     watch_start,
@@ -57,7 +57,9 @@ class FakeWorld:
     def __init__(self, server: FakeServer) -> None:
         self.said: list[str] = []
         self.time_s = 0.0
-        self.watch = Watch(server, self.said.append, self._pause, lambda: self.time_s, self._latest)
+        self.watch = JobWatch(
+            server, self.said.append, self._pause, lambda: self.time_s, self._latest
+        )
 
     def _latest(self, request: JobRequest) -> JobRequest:
         return dataclasses.replace(request, text="name: edited\n")

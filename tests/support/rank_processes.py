@@ -1,4 +1,4 @@
-"""Processes that stay, joined by gloo as Ray Train joins the ranks of a trial."""
+"""Processes that stay, joined by gloo as the ranks of a trial are."""
 
 import contextlib
 import multiprocessing
@@ -64,4 +64,4 @@ def _serve(rank: int, n_ranks: int, meeting_point: str, connection: Connection) 
             connection.send(("", function(*args)))
         except Exception:  # noqa: BLE001 (told to the test)
             connection.send((traceback.format_exc(), None))
-            return  # as a rank of Ray Train ends, which the others notice
+            return  # which the others notice

@@ -1,11 +1,10 @@
-"""A trial of two ranks through Ray Train."""
+"""A trial of two ranks in Ray actors."""
 
 import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,29 +13,46 @@ from command_line import sweeper
 from processes import listening_beyond_loopback
 from small_trials import ROUNDING, alone, assigned, observed_at_every_step, results, trial_of
 
+from sweeper.executors.base import Failure
+from sweeper.executors.placement import Demand
 from sweeper.executors.ray_executor import RayExecutor
-from sweeper.executors.ray_worker import ENVIRONMENT
-from sweeper.store.assignment import Assignment, Outcome, StopRequested
+from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
+from sweeper.store.attempts import read_progress
 from sweeper.store.layout import Store
 from sweeper.training import distributed
 from sweeper.training.worker import run_trial
 from sweeper.trials.resources import Resources
+from sweeper.trials.trial import Trial
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
+def executor() -> Iterator[RayExecutor]:
     """Ray as a sweep starts it."""
     with RayExecutor(run_trial) as executor:
-        yield executor._ray
+        yield executor
 
 
-def new_gang(ray: Any) -> Any:
-    from sweeper.executors.ray_gang import Gang  # it imports Ray, whose environment is set by now
+def start(executor: RayExecutor, run_trial: RunTrial, assignment: Assignment) -> None:
+    """Start the ranks of an attempt on the one node there is, with another trial function."""
+    executor._run_trial = run_trial
+    n_ranks, (node,) = assignment.planned.resources.n_ranks, executor.nodes()
+    executor.start(assignment, Demand(n_ranks, 1.0, 0.0), (node.node_id,) * n_ranks)
 
-    options = {"num_cpus": 0, "max_concurrency": 3, "max_restarts": 0}
-    return ray.remote(**options)(Gang).remote(ENVIRONMENT)
+
+def result(executor: RayExecutor) -> Outcome | Failure:
+    """How the attempt that runs ends."""
+    while not (finished := executor.poll(0.1)):
+        pass
+    (only,) = finished
+    return only.result
+
+
+def wait_for_step(executor: RayExecutor, store: Store, trial: Trial) -> None:
+    while (report := read_progress(store, trial.trial_id)) is None or not report.progress.step:
+        finished = executor.poll(0.1)
+        assert finished == []
 
 
 def run_until_stopped(assignment: Assignment, *, stop: StopRequested) -> Outcome:
@@ -50,37 +66,36 @@ def run_until_stopped(assignment: Assignment, *, stop: StopRequested) -> Outcome
     return run_trial(assignment, stop=ask)
 
 
-def test_a_gang_stops_and_resumes_to_the_numbers_of_one_process(tmp_path: Path, ray: Any) -> None:
+def test_ranks_stop_and_resume_to_the_numbers_of_one_process(
+    tmp_path: Path, executor: RayExecutor
+) -> None:
     trial = observed_at_every_step("masked", n_steps=200)
     resources = Resources(n_ranks=2, sharded=True)
-    gang, store = new_gang(ray), Store((tmp_path / "sweep").resolve())
-    attempt = gang.run.remote(run_until_stopped, assigned(tmp_path, trial, resources))
-    while not (store.attempts(trial.trial_id) / "progress.json").exists():
-        assert not ray.wait([attempt], timeout=0.1)[0], ray.get(attempt)
+    store = Store((tmp_path / "sweep").resolve())
+    start(executor, run_until_stopped, assigned(tmp_path, trial, resources))
+    wait_for_step(executor, store, trial)
     asked_s = time.monotonic()
-    ray.get(gang.stop.remote())
-    assert ray.get(attempt) == "interrupted"
-    # One second between questions, a step, a checkpoint, and Train's own look every two seconds.
-    assert time.monotonic() - asked_s < 15
+    executor.stop()
+    assert result(executor) == "interrupted"
+    assert time.monotonic() - asked_s < 15  # a step and a checkpoint
     (checkpoint,) = store.checkpoints(trial).iterdir()
     assert 0 < int(checkpoint.stem.removeprefix("step-")) < 200
-    gang = new_gang(ray)
-    assert ray.get(gang.run.remote(run_trial, assigned(tmp_path, trial, resources))) == "published"
-    assert ray.get(gang.result.remote()) == "published"
+    start(executor, run_trial, assigned(tmp_path, trial, resources))
+    assert result(executor) == "published"
     found, expected = results(tmp_path, trial), alone(tmp_path / "one", trial)
     for values, others in zip(found, expected, strict=True):
         assert values[:10] == pytest.approx(others[:10], rel=ROUNDING)
 
 
-def test_a_gang_that_is_ended_leaves_its_cores_to_others(tmp_path: Path, ray: Any) -> None:
+def test_ranks_that_are_killed_leave_their_cores_to_others(
+    tmp_path: Path, executor: RayExecutor
+) -> None:
     trial = observed_at_every_step("masked", n_steps=2000)
-    gang, store = new_gang(ray), Store((tmp_path / "sweep").resolve())
+    store, ray = Store((tmp_path / "sweep").resolve()), executor._ray
     n_cpus = ray.cluster_resources()["CPU"]
-    attempt = gang.run.remote(run_until_stopped, assigned(tmp_path, trial, Resources(n_ranks=2)))
-    while not (store.attempts(trial.trial_id) / "progress.json").exists():
-        assert not ray.wait([attempt], timeout=0.1)[0], ray.get(attempt)
-    ray.get(gang.end.remote())
-    ray.kill(gang)
+    start(executor, run_until_stopped, assigned(tmp_path, trial, Resources(n_ranks=2)))
+    wait_for_step(executor, store, trial)
+    assert "run_until_stopped" in executor.kill(trial.trial_id)
     give_up_s = time.monotonic() + 30
     while ray.available_resources().get("CPU") != n_cpus:
         assert time.monotonic() < give_up_s
@@ -105,14 +120,18 @@ def fail_in_the_second_rank(assignment: Assignment, *, stop: StopRequested) -> O
 
 @pytest.mark.parametrize(("seed", "kind"), [(0, "gpu_oom"), (1, "crashed")])
 def test_the_failure_of_a_rank_is_that_of_the_attempt(
-    tmp_path: Path, ray: Any, seed: int, kind: str
+    tmp_path: Path, executor: RayExecutor, seed: int, kind: str
 ) -> None:
     assignment = assigned(tmp_path, trial_of(seed=seed), Resources(n_ranks=2))
-    failure = ray.get(new_gang(ray).run.remote(fail_in_the_second_rank, assignment))
+    start(executor, fail_in_the_second_rank, assignment)
+    failure = result(executor)
+    assert isinstance(failure, Failure)
     assert failure.kind == kind
     if kind == "gpu_oom":
         assert failure.message == "planted"
         assert "in fail_in_the_second_rank" in failure.traceback
+    else:
+        assert failure.error_class == "ActorDiedError"
 
 
 SWEEP = """\

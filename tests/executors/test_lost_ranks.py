@@ -1,6 +1,5 @@
-"""A trial of several ranks whose gang is killed finds its cores free again."""
+"""A trial of several ranks of which one is killed finds its cores free again."""
 
-import contextlib
 import dataclasses
 import os
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 import planted
 import pytest
 from planted import planned_trial, submitted_store
+from processes import descendants, title
 
 from sweeper.executors.machine import available_cores
 from sweeper.executors.ray_executor import RayExecutor
@@ -23,35 +23,18 @@ from sweeper.trials.plan import Plan
 from sweeper.trials.resources import Resources
 
 
-def _process_of_gang() -> int | None:
-    """The process below this one that started the ranks."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            name = (folder / "cmdline").read_bytes()
-            # Followed by the method that was called last.
-            if name.startswith(b"ray::Gang") and _is_below(int(folder.name), os.getpid()):
-                return int(folder.name)
-    return None
-
-
-def _is_below(process: int, ancestor: int) -> bool:
-    while process > 1 and process != ancestor:
-        after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]
-        process = int(after_name.split()[1])
-    return process == ancestor
-
-
-def _kill_gang_midway(store: Store, trial_id: str) -> None:
+def _kill_a_rank_midway(store: Store, trial_id: str) -> None:
     while not (store.attempts(trial_id) / "progress.json").exists():
         time.sleep(0.05)
-    process = _process_of_gang()
-    assert process is not None
-    os.kill(process, signal.SIGKILL)
+    # The title ends in the method that was called last.
+    ranks = [pid for pid in descendants(os.getpid()) if title(pid) == "ray::Worker.run"]
+    assert len(ranks) == available_cores()
+    os.kill(ranks[-1], signal.SIGKILL)
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_killed_gang_is_tried_again_on_all_cores(tmp_path: Path) -> None:
+def test_a_trial_that_lost_a_rank_is_tried_again_on_all_cores(tmp_path: Path) -> None:
     # On all cores, so that the second attempt starts only if the first has left them.
     resources = Resources(gpus=0, n_ranks=available_cores())
     trial = dataclasses.replace(planned_trial(steps=(10, 300)), resources=resources)
@@ -65,7 +48,7 @@ def test_a_killed_gang_is_tried_again_on_all_cores(tmp_path: Path) -> None:
         stop=StopSignal(),
         on_event=events.append,
     )
-    killer = threading.Thread(target=_kill_gang_midway, args=(store, trial.trial_id), daemon=True)
+    killer = threading.Thread(target=_kill_a_rank_midway, args=(store, trial.trial_id), daemon=True)
     killer.start()
     assert run_sweep(run).exit_code == 0
     failures = Counter(event.failure.kind for event in events if isinstance(event, TrialFailed))
