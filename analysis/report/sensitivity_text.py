@@ -21,11 +21,10 @@ CHANGED, UNSHOWN = "!", "~"
 
 def sensitivity_text(sensitivity: Sensitivity) -> str:
     """The full table for a terminal: variations down, conclusions across."""
-    differences = _grid(sensitivity, sensitivity.comparisons)
     lines = [
         f"Every variation of {sensitivity.against} against {sensitivity.baseline}: "
         "difference of exponents, multiplier",
-        *differences,
+        *_grid(sensitivity, sensitivity.comparisons),
         "",
         "Exponents of each series",
         *_grid(sensitivity, sensitivity.exponents),
@@ -57,7 +56,14 @@ def variations_table(found: Sensitivity) -> Table:
     fit = [with_interval(c.value, c.ci, _WRITERS[c.quantity]) for c in found.comparisons]
     rows = [("as fitted", "", *fit)]
     for variation in found.variations:
-        cells = [_cell(conclusion, variation) for conclusion in found.comparisons]
+        cells = []
+        for conclusion in found.comparisons:
+            row = _row(conclusion, variation)
+            if row is None or row.value is None:
+                cells.append("" if row is None else row.reason)
+            else:
+                written = with_interval(row.value, row.ci, _WRITERS[conclusion.quantity])
+                cells.append(f"{written} {CHANGED}" if row.is_changed else written)
         rows.append((KIND_TITLES[variation.kind], variation.label, *cells))
     headings = tuple(_heading(conclusion) for conclusion in found.comparisons)
     return Table(("what is varied", "to", *headings), tuple(rows), n_text=2)
@@ -69,36 +75,25 @@ def _heading(conclusion: Conclusion) -> str:
     return f"difference of {SYMBOLS[conclusion.quantity]} exponents"
 
 
-def _cell(conclusion: Conclusion, variation: Variation) -> str:
-    row = _row(conclusion, variation)
-    if row is None:
-        return ""
-    if row.value is None:
-        return row.reason
-    mark = f" {CHANGED}" if row.is_changed else ""
-    return with_interval(row.value, row.ci, _WRITERS[conclusion.quantity]) + mark
-
-
 def _grid(sensitivity: Sensitivity, conclusions: Sequence[Conclusion]) -> list[str]:
     rows = [("as fitted", *(_written(each.quantity, each.value) for each in conclusions))]
     for variation in sensitivity.variations:
         found = [(each, _row(each, variation)) for each in conclusions]
         rows.append((_label(variation), *("" if r is None else _marked(c, r) for c, r in found)))
-    columns = ("", *(_title(each) for each in conclusions))
-    return Table(columns, tuple(rows)).lines(gap=" ", least=14)
+    columns = [""]
+    for each in conclusions:
+        symbol = SYMBOLS[each.quantity]
+        if each.series is not None:
+            columns.append(f"{symbol} {each.series[: 13 - len(symbol)]}")
+        else:
+            columns.append("multiplier" if each.quantity == "multiplier" else f"{symbol} exponent")
+    return Table(tuple(columns), tuple(rows)).lines(gap=" ", least=14)
 
 
 def _label(variation: Variation) -> str:
     if variation.kind in ("params", "flops", "form"):
         return f"{KIND_TITLES[variation.kind]} {variation.label}"
     return variation.phrase
-
-
-def _title(conclusion: Conclusion) -> str:
-    symbol = SYMBOLS[conclusion.quantity]
-    if conclusion.series is None:
-        return "multiplier" if conclusion.quantity == "multiplier" else f"{symbol} exponent"
-    return f"{symbol} {conclusion.series[: 13 - len(symbol)]}"
 
 
 def _row(conclusion: Conclusion, variation: Variation) -> Row | None:
@@ -128,9 +123,8 @@ _WRITERS: dict[Quantity, Callable[[float], str]] = {
 
 def _reasons(sensitivity: Sensitivity) -> list[str]:
     """Why cells have no number: each reason once, with the variations it concerns."""
-    every = (*sensitivity.comparisons, *sensitivity.exponents)
     concerned: dict[str, dict[str, None]] = {}
-    for conclusion in every:
+    for conclusion in (*sensitivity.comparisons, *sensitivity.exponents):
         for row in conclusion.rows:
             if row.value is None:
                 concerned.setdefault(row.reason, {})[_label(row.variation)] = None
