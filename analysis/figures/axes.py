@@ -76,9 +76,9 @@ def widened(values: Iterable[float], share: float = 0.06, least: float = 0.02) -
     return float(np.exp(logs.min() - pad)), float(np.exp(logs.max() + pad))
 
 
-def set_flops_axis(axes: Axes, limits: Interval, convention: str, n: int = 6) -> None:
+def set_flops_axis(axes: Axes, limits: Interval, convention: str) -> None:
     """The horizontal axis of a budget."""
-    set_log_axis(axes, "x", limits, notation.flops, n)
+    set_log_axis(axes, "x", limits, notation.flops, 5)
     axes.set_xlabel(f"training compute C ({notation.flops_unit(convention)})")
 
 

@@ -58,6 +58,8 @@ def _set_sizes_axis(axes: Axes, family: FamilyFit, n_columns: int) -> None:
     left, right = widened(sizes, 0.07, least=0.2)
     panel_inches = WIDTH_INCHES / n_columns - 0.7
     label_inches = 0.68 if all(optimum.bracketed for optimum in optima) else 0.82
+    # On a log axis a share of the width is that power of the ratio of the limits; 0.07 is free
+    # already.
     room = (right / left) ** (label_inches / (panel_inches - label_inches) - 0.07)
     limits = (left / room, right) if _side(optima) == "left" else (left, right * room)
     set_log_axis(axes, "x", limits, notation.count, 4 if n_columns == 3 else 6)

@@ -47,6 +47,7 @@ def _untangle(axes: Axes, texts: Sequence[Annotation], at: FloatArray, size: flo
     """Move texts that stand at points `at`, in typographic points, or remove those without room."""
     scale = 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     bottom, top = axes.get_window_extent().intervaly * scale
+    # Texts are centred on their height, so the lowest needs room below it.
     low, high = bottom + 0.6 * size, top
     width = max(text.get_window_extent().width for text in texts) * scale
     for column in columns_of(at[:, 0], width):

@@ -62,6 +62,7 @@ def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
 def _set_axes(axes: Axes, group: Sequence[Comparison], n_columns: int) -> None:
     points = [point for comparison in group for point in (*comparison.curve, *comparison.points)]
     reached = [point for point in points if point.multiplier is not None]
+    # The line of equal compute belongs into every panel.
     seen = [1.0, *(point.multiplier or 1.0 for point in reached)]
     seen += [end for point in reached for end in point.ci or ()]
     limits = widened([point.flops for point in points], 0.05)

@@ -140,6 +140,7 @@ def inline_svg(figure: Figure, prefix: str, title: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", text)
+    # A page holds many figures: ids, and what refers to them, carry the name of theirs.
     text = re.sub(r'\b(?:xlink:)?href="#', f'href="#{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-").replace(' id="', f' id="{prefix}-')
     text = re.sub(r"(\d\.\d{3})\d+", r"\1", text)  # a thousandth of a point is plenty

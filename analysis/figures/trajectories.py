@@ -28,7 +28,8 @@ def trajectories(fit: FitResult) -> Figure:
         reach = max(0.02, *(float(np.ptp(np.log(family.points.loss_P))) for family in shown))
         labels = {}
         for axes, family in zip(grid, shown, strict=True):
-            set_flops_axis(axes, (low, float(high * (high / low) ** 0.12)), fit.flops_convention, 5)
+            # An eighth of the axis is left for the labels at the right.
+            set_flops_axis(axes, (low, float(high * (high / low) ** 0.12)), fit.flops_convention)
             # Equal ratios of loss per inch in all panels: slopes can be compared by eye.
             bottom = float(family.points.loss_P.min() * np.exp(-0.07 * reach))
             set_loss_axis(axes, (bottom, float(bottom * np.exp(1.14 * reach))), "log")

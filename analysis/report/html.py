@@ -61,7 +61,6 @@ def render_report(source_name: str, study: Study, provenance: Provenance) -> str
         title=source_name,
         light=PALETTE,
         dark=DARK_PALETTE,
-        fit=fit,
         answers=tables.answers(fit),
         comparisons=tried,
         pictures={name: _picture(name, title, study) for name, title in TITLES.items()},

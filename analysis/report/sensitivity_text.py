@@ -53,20 +53,23 @@ def verdicts_table(sensitivities: Sequence[Sensitivity]) -> Table:
 
 def variations_table(found: Sensitivity) -> Table:
     """Every variation of one comparison with its interval, for the report."""
-    fit = [with_interval(c.value, c.ci, _WRITERS[c.quantity]) for c in found.comparisons]
+    comparisons = found.comparisons
+    fit = [with_interval(c.value, c.ci, _WRITERS[c.quantity]) for c in comparisons]
     rows = [("as fitted", "", *fit)]
-    for variation in found.variations:
-        cells = []
-        for conclusion in found.comparisons:
-            row = _row(conclusion, variation)
-            if row is None or row.value is None:
-                cells.append("" if row is None else row.reason)
-            else:
-                written = with_interval(row.value, row.ci, _WRITERS[conclusion.quantity])
-                cells.append(f"{written} {CHANGED}" if row.is_changed else written)
+    # A comparison has a row for every variation.
+    for tried in zip(*(conclusion.rows for conclusion in comparisons), strict=True):
+        variation = tried[0].variation
+        cells = [_cell(c.quantity, row) for c, row in zip(comparisons, tried, strict=True)]
         rows.append((KIND_TITLES[variation.kind], variation.label, *cells))
-    headings = tuple(_heading(conclusion) for conclusion in found.comparisons)
+    headings = tuple(_heading(conclusion) for conclusion in comparisons)
     return Table(("what is varied", "to", *headings), tuple(rows), n_text=2)
+
+
+def _cell(quantity: Quantity, row: Row) -> str:
+    if row.value is None:
+        return row.reason
+    mark = f" {CHANGED}" if row.is_changed else ""
+    return with_interval(row.value, row.ci, _WRITERS[quantity]) + mark
 
 
 def _heading(conclusion: Conclusion) -> str:
@@ -78,8 +81,8 @@ def _heading(conclusion: Conclusion) -> str:
 def _grid(sensitivity: Sensitivity, conclusions: Sequence[Conclusion]) -> list[str]:
     rows = [("as fitted", *(_written(each.quantity, each.value) for each in conclusions))]
     for variation in sensitivity.variations:
-        found = [(each, _row(each, variation)) for each in conclusions]
-        rows.append((_label(variation), *("" if r is None else _marked(c, r) for c, r in found)))
+        cells = [_marked(each, variation) for each in conclusions]
+        rows.append((_label(variation), *cells))
     columns = [""]
     for each in conclusions:
         symbol = SYMBOLS[each.quantity]
@@ -90,23 +93,23 @@ def _grid(sensitivity: Sensitivity, conclusions: Sequence[Conclusion]) -> list[s
     return Table(tuple(columns), tuple(rows)).lines(gap=" ", least=14)
 
 
-def _label(variation: Variation) -> str:
-    if variation.kind in ("params", "flops", "form"):
-        return f"{KIND_TITLES[variation.kind]} {variation.label}"
-    return variation.phrase
-
-
-def _row(conclusion: Conclusion, variation: Variation) -> Row | None:
-    return next((row for row in conclusion.rows if row.variation == variation), None)
-
-
-def _marked(conclusion: Conclusion, row: Row) -> str:
+def _marked(conclusion: Conclusion, variation: Variation) -> str:
+    """A number and its mark; nothing where the variation does not change this series."""
+    row = next((row for row in conclusion.rows if row.variation == variation), None)
+    if row is None:
+        return ""
     mark = " "
     if row.value is not None and row.is_changed:
         mark = CHANGED
     elif row.value is not None and conclusion.series is None and not row.is_shown:
         mark = UNSHOWN
     return _written(conclusion.quantity, row.value) + mark
+
+
+def _label(variation: Variation) -> str:
+    if variation.kind in ("params", "flops", "form"):
+        return f"{KIND_TITLES[variation.kind]} {variation.label}"
+    return variation.phrase
 
 
 def _written(quantity: Quantity, value: float | None) -> str:

@@ -66,6 +66,12 @@ def _answer(family: FamilyFit, fit: FitResult) -> str:
     )
 
 
+_FORMS: dict[FormName, str] = {
+    "power": "pure power law",
+    "offset": "power law with offset",
+    "surface": "surface",
+    "tied": "surface with α = β",
+}
 _with_interval = partial(notation.with_interval, without=notation.NO_INTERVAL)
 
 
@@ -103,6 +109,7 @@ def _why_no_laws(label: str, fit: FitResult) -> str:
 
 def _why(label: str, fit: FitResult, is_reason: Callable[[FitWarning], bool]) -> str:
     """The remarks that are reasons, else all that concern the series as a whole."""
+    # A remark without a family concerns every series, one with a budget not the whole of any.
     about = [c for c in fit.warnings if c.family in (None, label) and c.budget_flops is None]
     chosen = [c for c in about if is_reason(c)] or about
     return "; ".join(c.message for c in chosen) or "the table has no isoFLOP budgets"
@@ -156,6 +163,7 @@ def laws_table(fit: FitResult) -> Table:
 def _law_cells(
     symbol: str, law: PowerLaw, write: Callable[[float], str], flops: float
 ) -> tuple[str, ...]:
+    # L* = E + k · C^-c where the loss law has an offset E.
     offset = "" if law.offset is None else f"{notation.significant(law.offset)} + "
     formula = f"{symbol} = {offset}{notation.significant(law.coefficient)} · C^{law.exponent:.3f}"
     return (
@@ -189,7 +197,7 @@ def holdout_table(fit: FitResult) -> Table:
     rows = [
         (
             family.family,
-            FORMS[form] + (" (best)" if form == holdout.best else ""),
+            _FORMS[form] + (" (best)" if form == holdout.best else ""),
             f"{100 * score.mean_abs_error:.2g} %",
             f"{100 * score.worst_abs_error:.2g} %",
             f"{100 * score.coverage:.0f} %",
@@ -201,14 +209,6 @@ def holdout_table(fit: FitResult) -> Table:
     ]
     columns = ("series", "form", "mean error", "worst error", "in its 95 %", "predicted")
     return Table(columns, tuple(rows), n_text=2)
-
-
-FORMS: dict[FormName, str] = {
-    "power": "pure power law",
-    "offset": "power law with offset",
-    "surface": "surface",
-    "tied": "surface with α = β",
-}
 
 
 def further_table(fit: FitResult) -> Table:

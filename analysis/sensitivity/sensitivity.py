@@ -188,6 +188,7 @@ def _multiplier(
         missing = pair[0] if own is None else pair[1]
         return _Number(reason=f"{missing}: {refits[missing].reason}"), None
     knots = np.exp(np.union1d(own.log_flops_K, other.log_flops_K))[::-1].tolist()
+    # The largest knot first.
     for at in [*([] if flops is None else [flops]), *knots]:
         point = multiplier_at(own, other, at, at)
         is_usable = point.multiplier is not None and point.ci is not None
@@ -227,6 +228,7 @@ def _exponents(as_fitted: Refits, varied: Varied, pair: Pair) -> tuple[Conclusio
                 there = _exponent(refit, law)
                 is_moved = is_apart = False
                 if there.value is not None and there.ci is not None and here.ci is not None:
+                    # Moved: outside the fit's interval. Apart: the two intervals do not overlap.
                     is_moved = not here.ci[0] <= there.value <= here.ci[1]
                     is_apart = there.ci[1] < here.ci[0] or there.ci[0] > here.ci[1]
                 rows.append(Row(variation, *there, is_moved, is_apart))

@@ -280,13 +280,13 @@ def regrouped(series: Series) -> dict[str, Points] | None:
     low, high = min(start for start, _ in ranges), max(end for _, end in ranges)
     n_budgets = max(2, round((high - low) / float(np.median(steps))) + 1)
     targets_T: FloatArray = np.exp(np.linspace(low, high, n_budgets))
-    found = {}
+    result = {}
     for label, points in series.items():
         parts = [_read_curve(points.take(mine), targets_T) for mine in _curves(points)]
         names = [f.name for f in dataclasses.fields(Points) if f.name != "family"]
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        found[label] = Points(family=points.family, **arrays)
-    return found
+        result[label] = Points(family=points.family, **arrays)
+    return result
 
 
 def _well_observed(points: Points) -> tuple[float, float] | None:
