@@ -104,11 +104,9 @@ class Conclusion:
         doubt = "" if self.is_shown else "not shown by the fit itself, and "
         if self.status == "holds":
             found = f"its {what} holds under all {len(self.tried)} variations"
-        elif self.status == "rests_on_one_size":
-            only = self.changed[0].variation.phrase
-            found = f"its {what} rests on one size: it changes {only}; {self._what_holds()}"
         else:
-            found = f"its {what} changes {named(self.changed)}; {self._what_holds()}"
+            but = "rests on one size: it " if self.status == "rests_on_one_size" else ""
+            found = f"its {what} {but}changes {named(self.changed)}; {self._what_holds()}"
         untried = len(self.rows) - len(self.tried)
         left = f"; {untried} more could not be tried" if untried else ""
         return f"{doubt}{found}{self._strength()}{left}."

@@ -162,8 +162,8 @@ def _by_budget(
 
     Curves are not fitted again: with fewer budgets fewer of the others would be bracketed.
     """
-    every = [family.isoflop for family in result.families.values() if family.isoflop is not None]
-    budgets = np.array(sorted({o.budget_flops for fit in every for o in fit.bracketed}))
+    optima = [optimum for family in result.families.values() for optimum in family.optima]
+    budgets = np.array(sorted({o.budget_flops for o in optima if o.bracketed}))
     if len(budgets) < 2:
         return
     quarter = max(1, len(budgets) // 4)
@@ -205,9 +205,8 @@ def _by_size(series: Series, method: IsoFlopMethod) -> Iterator[Case]:
             for label, points in series.items()
             if not kept[label].all()
         }
-        yield Case(
-            Variation("size", f"without {_span(typical[block], notation.count)}"), changed, method
-        )
+        label = f"without {_span(typical[block], notation.count)}"
+        yield Case(Variation("size", label), changed, method)
 
 
 def _along_surface(family: FamilyFit, fit: IsoFlopFit) -> IsoFlopFit | str:
