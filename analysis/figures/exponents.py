@@ -44,7 +44,13 @@ def exponents(fit: FitResult) -> Figure:
         for axes, (quantity, title) in zip(grid, PANELS.items(), strict=True):
             axes.set_title(title, parse_math=False)
             _panel(axes, fit, quantity, heights, styles)
-        _name_rows(grid[0], heights, styles)
+        # Series and method at the left, in the colour of the series.
+        names = [f"{styles[label].label}, {method}" for label, method in heights]
+        grid[0].set_yticks(list(heights.values()), names)
+        for text, (label, _) in zip(grid[0].get_yticklabels(), heights, strict=True):
+            text.set(color=styles[label].color, parse_math=False)
+        for axes in grid:
+            axes.tick_params(axis="y", length=0)
         key = [key_entry("estimate, 95 % interval", marker="o")]
         if any(method != METHODS[0] for _, method in rows):
             key.append(key_entry("by another method than isoFLOP", marker="o", face=PAPER))
@@ -106,16 +112,3 @@ def _panel(
     axes.grid(visible=False, axis="y")
     set_exponents_axis(axes)
     axes.set_xlabel("exponent")
-
-
-def _name_rows(
-    axes: Axes, heights: dict[tuple[str, str], float], styles: dict[str, SeriesStyle]
-) -> None:
-    """Series and method at the left, in the colour of the series."""
-    names = [f"{styles[label].label}, {method}" for label, method in heights]
-    axes.set_yticks(list(heights.values()), names)
-    for text, (label, _) in zip(axes.get_yticklabels(), heights, strict=True):
-        text.set_color(styles[label].color)
-        text.set_parse_math(False)
-    for side in axes.figure.axes:
-        side.tick_params(axis="y", length=0)

@@ -20,19 +20,13 @@ from analysis.figures.layout import house_style, new_figure
 from analysis.figures.marks import key_entry
 from analysis.figures.style import INK, MUTED, PALETTE, PAPER, drawn_label, series_styles
 from analysis.fitting.fit import FitResult
-from analysis.sensitivity.conclusions import KIND_TITLES, Conclusion, Quantity, Row, Sensitivity
+from analysis.sensitivity.conclusions import KIND_TITLES, SYMBOLS, Conclusion, Row, Sensitivity
 from analysis.sensitivity.variations import Variation
 
 MAX_PAIRS = 3
 """Pairs of series that one figure holds."""
 ROW_INCHES = 0.165
 CONTRARY = PALETTE[1]
-TITLES: dict[Quantity, str] = {
-    "params": "N* exponent",
-    "tokens": "D* exponent",
-    "loss": "L* exponent",
-    "multiplier": "compute multiplier",
-}
 
 
 @dataclass(frozen=True)
@@ -91,8 +85,12 @@ def _has_numbers(conclusions: Sequence[Conclusion]) -> bool:
 def _draw_strip(strip: _Strip, panels: Sequence[Axes], fit: FitResult) -> None:
     for place, (axes, conclusions) in enumerate(zip(panels, strip.groups, strict=False)):
         _draw_panel(axes, conclusions, strip.entries, fit)
-        is_difference = conclusions[0].series is None and conclusions[0].quantity != "multiplier"
-        axes.set_title(("Δ " if is_difference else "") + TITLES[conclusions[0].quantity])
+        title = f"{SYMBOLS[conclusions[0].quantity]} exponent"
+        if conclusions[0].quantity == "multiplier":
+            title = "compute multiplier"
+        elif conclusions[0].series is None:
+            title = f"Δ {title}"
+        axes.set_title(title)
         _set_rows(axes, strip.entries, labelled=place == 0)
     panels[0].set_ylabel(strip.title, fontweight="bold")
     for axes in panels[len(strip.groups) :]:
