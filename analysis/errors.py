@@ -1,9 +1,4 @@
-"""What can go wrong while reading or fitting a table, and how it is told.
-
-    FitError                 shown as one message, never as a traceback
-    ├── SourceError          a source that is absent, unreadable or of an unknown kind
-    ├── TableError           a cell, row or column that cannot be used
-    └── SettingsError        an option, convention or family label that does not exist
+"""What can go wrong while reading, fitting or drawing a table, and how it is told.
 
 A `FitError` stops the command. A `FitWarning` travels with the result: the command goes on, and the
 part that it concerns is null, or a number that needs the remark to be read rightly.
@@ -13,7 +8,7 @@ from dataclasses import dataclass
 
 
 class FitError(Exception):
-    """Base of all user-facing errors of `analysis`."""
+    """Base of all user-facing errors of `analysis`: shown as one message, never as a traceback."""
 
 
 class SourceError(FitError):
@@ -26,6 +21,10 @@ class TableError(FitError):
 
 class SettingsError(FitError):
     """An option, convention or family label that does not exist."""
+
+
+class NothingToDraw(FitError):
+    """A figure for which the fit has no part; the message says which part and why."""
 
 
 @dataclass(frozen=True)

@@ -8,29 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figures.annotations import Mark, NothingToDraw, draw_mark, key_entry
-from analysis.figures.style import (
-    MUTED,
-    PAPER,
-    SeriesStyle,
-    house_style,
-    new_figure,
-    series_styles,
-    set_exponents_axis,
-)
+from analysis.errors import NothingToDraw
+from analysis.figures.axes import set_exponents_axis
+from analysis.figures.layout import house_style, new_figure
+from analysis.figures.marks import Mark, draw_mark, key_entry
+from analysis.figures.style import MUTED, PAPER, SeriesStyle, series_styles
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.stats.power_law import PowerLaw
 
 METHODS = ("isoFLOP", "envelope", "surface")
 """Approaches 2, 1 and 3 of Hoffmann et al., the one that the report trusts first."""
 PUBLISHED = "published"
-PANELS = {
-    "params": "N* ∝ Cᵃ",
-    "tokens": "D* ∝ Cᵇ",
-    "loss": "L* ∝ Cᶜ",
-}
-EVEN_SPLIT = 0.5
-"""Size and tokens grow alike."""
+PANELS = {"params": "N* ∝ Cᵃ", "tokens": "D* ∝ Cᵇ", "loss": "L* ∝ Cᶜ"}
 MARK_SIZE = 5.0
 ROW_INCHES = 0.24
 
@@ -55,8 +44,13 @@ def exponents(fit: FitResult) -> Figure:
         for axes, (quantity, title) in zip(grid, PANELS.items(), strict=True):
             axes.set_title(title, parse_math=False)
             _panel(axes, fit, quantity, heights, styles)
-            _published(axes, fit, quantity, heights)
-        _name_rows(grid[0], heights, styles)
+        # Series and method at the left, in the colour of the series.
+        names = [f"{styles[label].label}, {method}" for label, method in heights]
+        grid[0].set_yticks(list(heights.values()), names)
+        for text, (label, _) in zip(grid[0].get_yticklabels(), heights, strict=True):
+            text.set(color=styles[label].color, parse_math=False)
+        for axes in grid:
+            axes.tick_params(axis="y", length=0)
         key = [key_entry("estimate, 95 % interval", marker="o")]
         if any(method != METHODS[0] for _, method in rows):
             key.append(key_entry("by another method than isoFLOP", marker="o", face=PAPER))
@@ -66,16 +60,16 @@ def exponents(fit: FitResult) -> Figure:
 
 
 def _estimate(family: FamilyFit, method: str, quantity: str, height: float) -> Mark | None:
-    law: PowerLaw | None = None
-    if method == "isoFLOP" and family.isoflop is not None:
-        law = getattr(family.isoflop, f"{quantity}_law")
-    elif method == "envelope" and family.envelope is not None:
-        law = getattr(family.envelope, f"{quantity}_law")
-    elif method == "surface" and family.surface is not None and quantity != "loss":
+    """One exponent at its height in the panel; None where this method gives no pure power law."""
+    if method == "surface":
+        if family.surface is None or quantity == "loss":
+            return None
         share, (low, high) = family.surface.params_exponent, family.surface.ci["params_exponent"]
         if quantity == "params":
             return Mark(share, height, (low, high))
-        return Mark(1.0 - share, height, (1.0 - high, 1.0 - low))
+        return Mark(1.0 - share, height, (1.0 - high, 1.0 - low))  # a + b = 1, as C ∝ N · D
+    fitted = family.isoflop if method == "isoFLOP" else family.envelope
+    law: PowerLaw | None = getattr(fitted, f"{quantity}_law", None)
     if law is None or law.offset is not None:  # beside an offset the exponent means another thing
         return None
     return Mark(law.exponent, height, law.exponent_ci)
@@ -107,34 +101,14 @@ def _panel(
         if mark is not None:
             face = styles[label].color if method == METHODS[0] else PAPER
             draw_mark(axes, mark, styles[label], MARK_SIZE, face)
-    if quantity != "loss":
-        axes.axvline(EVEN_SPLIT, color=MUTED, linewidth=0.9, zorder=1)
+    for law in fit.published:
+        # In grey with the interval they claim; an exponent beside an offset means another thing.
+        if law.quantity == quantity and law.against == "flops" and not law.offset:
+            mark = Mark(law.exponent, heights[law.name, PUBLISHED], x_ends=law.exponent_ci)
+            draw_mark(axes, mark, styles[law.name], 0.8 * MARK_SIZE, MUTED)
+    if quantity != "loss":  # at 1/2 size and tokens grow alike
+        axes.axvline(0.5, color=MUTED, linewidth=0.9, zorder=1)
     axes.set_ylim(min(heights.values()) - 0.8, max(heights.values()) + 0.8)
     axes.grid(visible=False, axis="y")
     set_exponents_axis(axes)
     axes.set_xlabel("exponent")
-
-
-def _published(
-    axes: Axes, fit: FitResult, quantity: str, heights: dict[tuple[str, str], float]
-) -> None:
-    """Exponents of others in C, in grey, with the intervals they claim; none beside an offset."""
-    for law in fit.published:
-        if law.quantity == quantity and law.against == "flops" and not law.offset:
-            mark = Mark(law.exponent, heights[law.name, PUBLISHED], x_ends=law.exponent_ci)
-            draw_mark(axes, mark, SeriesStyle(MUTED, "o", law.name), 0.8 * MARK_SIZE, MUTED)
-
-
-def _name_rows(
-    axes: Axes, heights: dict[tuple[str, str], float], styles: dict[str, SeriesStyle]
-) -> None:
-    """Series and method at the left, in the colour of the series."""
-    axes.set_yticks(
-        list(heights.values()),
-        [f"{styles[label].label}, {method}" for label, method in heights],
-    )
-    for text, (label, _) in zip(axes.get_yticklabels(), heights, strict=True):
-        text.set_color(styles[label].color)
-        text.set_parse_math(False)
-    for side in axes.figure.axes:
-        side.tick_params(axis="y", length=0)

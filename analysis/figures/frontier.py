@@ -4,7 +4,6 @@ Published laws stand beside them: thin, grey, labelled where they leave the pane
 """
 
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,30 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis import notation
-from analysis.figures.annotations import (
-    DASHES,
-    MANY_BUDGETS,
-    Mark,
-    NothingToDraw,
-    draw_mark,
-    key_entry,
-    optima_of,
-)
-from analysis.figures.style import (
-    INK,
-    MUTED,
-    PAPER,
-    CurveLabel,
-    SeriesStyle,
-    house_style,
-    label_curves,
-    new_figure,
-    series_styles,
-    set_flops_axis,
-    set_log_axis,
-    set_loss_axis,
-    widened,
-)
+from analysis.errors import NothingToDraw
+from analysis.figures.axes import set_flops_axis, set_log_axis, set_loss_axis, widened
+from analysis.figures.labels import CurveLabel, label_curves
+from analysis.figures.layout import house_style, new_figure
+from analysis.figures.marks import MANY_BUDGETS, Mark, draw_mark, key_entry
+from analysis.figures.style import DASHES, INK, MUTED, PAPER, SeriesStyle, series_styles
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.isoflop import Optimum
 from analysis.notation import Interval
@@ -74,16 +55,16 @@ class _Content:
     @property
     def mark_size(self) -> float:
         """Smaller where there are many."""
-        most = max(len(optima_of(family)) for family in self.families)
+        most = max(len(family.optima) for family in self.families)
         return 5.0 if most <= MANY_BUDGETS else 3.2
 
 
 def frontier(fit: FitResult) -> Figure:
     """L*(C) with residuals beside N*(C) and D*(C): optima, laws, 95 % bands, all series."""
-    shown = tuple(f for f in fit.families.values() if any(o.bracketed for o in optima_of(f)))
+    shown = tuple(f for f in fit.families.values() if any(o.bracketed for o in f.optima))
     if not shown:
         raise NothingToDraw("no series has a bracketed budget")
-    flops = [o.flops for family in shown for o in optima_of(family) if o.curve_params]
+    flops = [o.flops for family in shown for o in family.optima if o.curve_params]
     limits = widened(flops, EXTRAPOLATED_SHARE, least=0.4)
     content = _Content(shown, series_styles(fit.families), limits, fit.published)
     with house_style():
@@ -99,11 +80,11 @@ def frontier(fit: FitResult) -> Figure:
         axes["params"].set(ylabel=size, title="Compute-optimal size")
         axes["tokens"].set(ylabel="D* (tokens)", title="Compute-optimal tokens")
         for name in ("tokens", "residual"):
-            set_flops_axis(axes[name], limits, fit.flops_convention, 5)
+            set_flops_axis(axes[name], limits, fit.flops_convention)
         for name in ("loss", "params"):
             set_log_axis(axes[name], "x", limits, lambda _: "", 5)
-        for panel, name in zip(labels, _QUANTITIES, strict=True):
-            labels[panel] += _draw_published(panel, name, content.published)
+        for name in _QUANTITIES:
+            labels[axes[name]] += _draw_published(axes[name], name, content.published)
         key = _key(content)
         figure.legend(handles=key, loc="outside lower center", ncols=4 if len(key) <= 4 else 3)
         label_curves(figure, labels, 8.0 if content.published else 9.0)
@@ -126,7 +107,7 @@ def _law_panel(axes: Axes, name: Quantity, content: _Content) -> list[CurveLabel
     labels = []
     for family in content.families:
         style, law = content.styles[family.family], _law(family, name)
-        marks = [_mark(optimum, name) for optimum in optima_of(family) if optimum.bracketed]
+        marks = [_mark(optimum, name) for optimum in family.optima if optimum.bracketed]
         end = (marks[-1].x, marks[-1].y)
         if law is not None:
             seen += _law_curve(axes, law, (marks[0].x, marks[-1].x), content.limits, style)
@@ -137,10 +118,15 @@ def _law_panel(axes: Axes, name: Quantity, content: _Content) -> list[CurveLabel
         labels.append(CurveLabel(*end, style.label, style.color))
     if name == "loss":
         seen += _open_budgets(axes, content)
-        set_loss_axis(axes, widened(seen, 0.03), "log")
-    else:
-        set_log_axis(axes, "y", widened(seen, 0.03), notation.count)
+    _set_y_axis(axes, name, widened(seen, 0.03))
     return labels
+
+
+def _set_y_axis(axes: Axes, name: Quantity, limits: Interval) -> None:
+    if name == "loss":
+        set_loss_axis(axes, limits, "log")
+    else:
+        set_log_axis(axes, "y", limits, notation.count)
 
 
 def _law_curve(
@@ -170,7 +156,7 @@ def _open_budgets(axes: Axes, content: _Content) -> list[float]:
     seen = []
     for family in content.families:
         style, points = content.styles[family.family], family.points
-        for optimum in filter(_is_open, optima_of(family)):
+        for optimum in filter(_is_open, family.optima):
             lowest = float(points.loss_P[points.budget_P == optimum.budget_flops].min())
             draw_mark(axes, Mark(optimum.flops, lowest), style, 0.9 * content.mark_size, PAPER)
             seen.append(lowest)
@@ -186,11 +172,14 @@ def _residual_panel(axes: Axes, content: _Content) -> None:
         law, style = _law(family, "loss"), content.styles[family.family]
         if law is None:
             continue
+        # Side by side: 1.2 % of the width of the axis apart.
         nudge = (high / low) ** (0.012 * (index - (len(content.families) - 1) / 2))
-        for optimum in (o for o in optima_of(family) if o.bracketed):
-            mark = _percent_off(_mark(optimum, "loss"), law)
-            reach = max(reach, *(abs(value) for value in (mark.y, *(mark.y_ends or ()))))
-            beside = Mark(mark.x * nudge, mark.y, y_ends=mark.y_ends)
+        for mark in (_mark(o, "loss") for o in family.optima if o.bracketed):
+            # 100 (L* / L(C) - 1), the ends of the interval likewise: the law counts as exact.
+            expected = law(mark.x)
+            off, *ends = (100.0 * (y / expected - 1.0) for y in (mark.y, *(mark.y_ends or ())))
+            reach = max(reach, abs(off), *map(abs, ends))
+            beside = Mark(mark.x * nudge, off, y_ends=(ends[0], ends[1]) if ends else None)
             draw_mark(axes, beside, style, content.mark_size, style.color)
         for mark in _held_out(family):
             reach = max(reach, abs(mark.y))
@@ -217,30 +206,30 @@ def _held_out(family: FamilyFit) -> list[Mark]:
     ]
 
 
-def _percent_off(mark: Mark, law: PowerLaw) -> Mark:
-    def percent(value: float) -> float:
-        return 100.0 * (value / law(mark.x) - 1.0)
-
-    ends = None if mark.y_ends is None else (percent(mark.y_ends[0]), percent(mark.y_ends[1]))
-    return Mark(mark.x, percent(mark.y), y_ends=ends)
-
-
 def _key(content: _Content) -> list[Line2D]:
     key = [
         key_entry("optimum, 95 % interval", marker="o"),
         Line2D([], [], label="law within its budgets, 95 % band", color=INK, linewidth=1.6),
         Line2D([], [], label="extrapolated", color=INK, linestyle=DASHES, linewidth=1.3),
     ]
-    if any(_is_open(optimum) for family in content.families for optimum in optima_of(family)):
+    if any(_is_open(optimum) for family in content.families for optimum in family.optima):
         key.append(key_entry("lowest loss, budget not bracketed", marker="o", face=PAPER))
     if any(_held_out(family) for family in content.families):
         label = "residual from smaller budgets alone"
         key.append(key_entry(label, marker="o", size=6.5, face=PAPER))
-    return [*key, *_published_key(content.published)]
+    if content.published:
+        key += [
+            Line2D([], [], label=label, color=MUTED, linestyle=dashes, linewidth=PUBLISHED_WIDTH)
+            for label, dashes in (
+                ("published, within its range", WITHIN),
+                ("published, outside it or unknown", BEYOND),
+            )
+        ]
+    return key
 
 
 def _draw_published(
-    axes: Axes, quantity: Quantity, laws: Sequence[PublishedLaw]
+    axes: Axes, quantity: Quantity, laws: tuple[PublishedLaw, ...]
 ) -> list[CurveLabel]:
     """Draw what passes near a panel's own curves, and name in its corner what does not.
 
@@ -267,8 +256,8 @@ def _draw_published(
         seen += value[near].tolist()
         last = N_PUBLISHED - 1 - int(np.argmax(near[::-1]))
         labels.append(CurveLabel(float(flops[last]), float(value[last]), law.name, MUTED))
-    if labels:
-        _open(axes, quantity, (min(seen), max(seen)))
+    if labels and (ends := (min(seen), max(seen))) != axes.get_ylim():
+        _set_y_axis(axes, quantity, widened(ends, 0.02))
     if far:
         text = f"off this panel: {', '.join(far)}"
         lines = textwrap.wrap(text, NOTE_COLUMNS, break_on_hyphens=False)
@@ -278,26 +267,3 @@ def _draw_published(
         )  # fmt: skip
         note.set_in_layout(False)
     return labels
-
-
-def _published_key(laws: Sequence[PublishedLaw]) -> list[Line2D]:
-    """Entries of the figure's key; none without laws."""
-    if not laws:
-        return []
-    return [
-        Line2D([], [], label=label, color=MUTED, linestyle=dashes, linewidth=PUBLISHED_WIDTH)
-        for label, dashes in (
-            ("published, within its range", WITHIN),
-            ("published, outside it or unknown", BEYOND),
-        )
-    ]
-
-
-def _open(axes: Axes, quantity: Quantity, ends: Interval) -> None:
-    if ends == axes.get_ylim():
-        return
-    limits = widened(ends, 0.02)
-    if quantity == "loss":
-        set_loss_axis(axes, limits, "log")
-    else:
-        set_log_axis(axes, "y", limits, notation.count)

@@ -8,32 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import notation
-from analysis.figures.annotations import (
-    DASHES,
-    MANY_BUDGETS,
-    Mark,
-    NothingToDraw,
-    columns_for,
-    draw_mark,
-    hollow_entry,
-    key_entry,
-    optima_of,
-    panels,
-)
-from analysis.figures.style import (
-    INK,
-    MUTED,
-    PAPER,
-    WIDTH_INCHES,
-    CurveLabel,
-    SeriesStyle,
-    house_style,
-    label_curves,
-    series_styles,
-    set_log_axis,
-    set_loss_axis,
-    widened,
-)
+from analysis.errors import NothingToDraw
+from analysis.figures.axes import set_log_axis, set_loss_axis, widened
+from analysis.figures.labels import CurveLabel, label_curves
+from analysis.figures.layout import WIDTH_INCHES, columns_for, house_style, panels
+from analysis.figures.marks import MANY_BUDGETS, Mark, draw_mark, hollow_entry, key_entry
+from analysis.figures.style import DASHES, INK, MUTED, PAPER, SeriesStyle, series_styles
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.isoflop import Optimum
 from analysis.tables.points import Points
@@ -46,25 +26,22 @@ _FLAGS = {"minimum_at_smallest": "←", "minimum_at_largest": "→"}
 
 def isoflop(fit: FitResult) -> Figure:
     """One panel per series: losses against size at every budget, curves, vertices and flags."""
-    shown = [family for family in fit.families.values() if optima_of(family)]
+    shown = [family for family in fit.families.values() if family.optima]
     if not shown:
         raise NothingToDraw("no series has isoFLOP budgets")
     styles = series_styles(fit.families)
     with house_style():
         n_columns = columns_for(len(shown))
         figure, grid = panels(len(shown), 3.4, n_columns)
-        spans = []
-        for points in (family.points for family in shown):
-            loss = points.loss_P[np.isfinite(points.budget_P)]
-            spans.append((float(loss.min()), float(loss.max())))
+        losses = [f.points.loss_P[np.isfinite(f.points.budget_P)] for f in shown]
+        spans = [(float(loss.min()), float(loss.max())) for loss in losses]
         widest = max(high - low for low, high in spans)
         labels = {}
         for axes, family, (low, high) in zip(grid, shown, spans, strict=True):
             # Equal nats per inch in all panels: curvatures can be compared by eye.
             bottom = low - 0.07 * max(widest, 0.01)
-            set_loss_axis(
-                axes, (bottom, max(bottom + 1.16 * widest, high + 0.09 * (high - bottom)))
-            )
+            top = max(bottom + 1.16 * widest, high + 0.09 * (high - bottom))
+            set_loss_axis(axes, (bottom, top))
             _set_sizes_axis(axes, family, n_columns)
             axes.set_xlabel(notation.params_unit(fit.params_convention))
             axes.set_ylabel(f"loss ({notation.LOSS_UNIT})")
@@ -76,11 +53,13 @@ def isoflop(fit: FitResult) -> Figure:
 
 def _set_sizes_axis(axes: Axes, family: FamilyFit, n_columns: int) -> None:
     """Limits with room for the labels."""
-    optima = optima_of(family)
+    optima = family.optima
     sizes = family.points.params_P[np.isfinite(family.points.budget_P)]
     left, right = widened(sizes, 0.07, least=0.2)
     panel_inches = WIDTH_INCHES / n_columns - 0.7
     label_inches = 0.68 if all(optimum.bracketed for optimum in optima) else 0.82
+    # On a log axis a share of the width is that power of the ratio of the limits; 0.07 is free
+    # already.
     room = (right / left) ** (label_inches / (panel_inches - label_inches) - 0.07)
     limits = (left / room, right) if _side(optima) == "left" else (left, right * room)
     set_log_axis(axes, "x", limits, notation.count, 4 if n_columns == 3 else 6)
@@ -96,26 +75,22 @@ def _side(optima: tuple[Optimum, ...]) -> Literal["left", "right"]:
 
 
 def _panel(axes: Axes, family: FamilyFit, style: SeriesStyle) -> list[CurveLabel]:
-    points, optima = family.points, optima_of(family)
+    points, optima = family.points, family.optima
     n_bracketed = sum(optimum.bracketed for optimum in optima)
     axes.set_title(style.label, color=style.color, parse_math=False, pad=16.0)
     note = f"{n_bracketed} of {len(optima)} budgets bracketed"
     axes.text(0.0, 1.012, note, transform=axes.transAxes, va="bottom", color=MUTED, fontsize=8.5)
     size = 4.2 if len(optima) <= MANY_BUDGETS else 2.4
-    for optimum in optima:
-        _curve(axes, points.take(points.budget_P == optimum.budget_flops), optimum, style, size)
-    return [
-        _label(points.take(points.budget_P == optimum.budget_flops), optimum, style, _side(optima))
-        for optimum in _labelled(optima)
-    ]
-
-
-def _labelled(optima: tuple[Optimum, ...]) -> list[Optimum]:
-    """All budgets where they are few, else evenly chosen bracketed ones."""
+    at_budget = [points.take(points.budget_P == optimum.budget_flops) for optimum in optima]
+    for mine, optimum in zip(at_budget, optima, strict=True):
+        _curve(axes, mine, optimum, style, size)
+    side = _side(optima)
+    labels = [_label(m, o, style, side) for m, o in zip(at_budget, optima, strict=True)]
     if len(optima) <= MANY_BUDGETS:
-        return list(optima)
-    bracketed = [optimum for optimum in optima if optimum.bracketed]
-    stride = -(-len(bracketed) // MAX_LABELLED) or 1
+        return labels
+    # Of many budgets only bracketed ones, evenly chosen from the largest down.
+    bracketed = [label for label, o in zip(labels, optima, strict=True) if o.bracketed]
+    stride = -(-n_bracketed // MAX_LABELLED) or 1
     return bracketed[::-stride]
 
 

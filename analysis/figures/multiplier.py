@@ -4,33 +4,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import notation
 from analysis.answers.compare import Comparison, MultiplierPoint
-from analysis.figures.annotations import (
-    DASHES,
-    MANY_BUDGETS,
-    Mark,
-    NothingToDraw,
-    columns_for,
-    draw_mark,
-    hollow_entry,
-    panels,
-)
-from analysis.figures.style import (
-    INK,
-    PAPER,
-    CurveLabel,
-    SeriesStyle,
-    house_style,
-    label_curves,
-    series_styles,
-    set_log_axis,
-    widened,
-)
+from analysis.errors import NothingToDraw
+from analysis.figures.axes import set_log_axis, widened
+from analysis.figures.labels import CurveLabel, label_curves
+from analysis.figures.layout import columns_for, house_style, panels
+from analysis.figures.marks import MANY_BUDGETS, Mark, draw_mark, hollow_entry
+from analysis.figures.style import DASHES, INK, PAPER, SeriesStyle, series_styles
 from analysis.fitting.fit import FitResult
 
 SHORT_LABEL = 12
@@ -60,11 +46,15 @@ def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
             axes.set_title(f"against {style.label}", color=style.color, parse_math=False)
             unit = notation.flops_unit(fit.flops_convention)
             axes.set_xlabel(f"compute of the baseline ({unit})")
-            for comparison in group:
-                _curve(axes, comparison, styles[comparison.against])
-            labels[axes] = [_label(comparison, styles[comparison.against]) for comparison in group]
+            labels[axes] = [_curve(axes, each, styles[each.against]) for each in group]
         grid[0].set_ylabel("compute needed for equal L*\n(multiple of the baseline's)")
-        figure.legend(handles=_key(), loc="outside lower center", ncols=3)
+        observed = "both series observed this loss, 95 % band"
+        key = [
+            Line2D([], [], color=INK, marker="o", markersize=5.0, linewidth=1.6, label=observed),
+            hollow_entry("extrapolated", INK),
+            Line2D([], [], label="1× = equal compute", color=INK, linewidth=0.9),
+        ]
+        figure.legend(handles=key, loc="outside lower center", ncols=3)
         label_curves(figure, labels, 9.0)
         return figure
 
@@ -72,6 +62,7 @@ def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
 def _set_axes(axes: Axes, group: Sequence[Comparison], n_columns: int) -> None:
     points = [point for comparison in group for point in (*comparison.curve, *comparison.points)]
     reached = [point for point in points if point.multiplier is not None]
+    # The line of equal compute belongs into every panel.
     seen = [1.0, *(point.multiplier or 1.0 for point in reached)]
     seen += [end for point in reached for end in point.ci or ()]
     limits = widened([point.flops for point in points], 0.05)
@@ -80,12 +71,7 @@ def _set_axes(axes: Axes, group: Sequence[Comparison], n_columns: int) -> None:
     axes.axhline(1.0, color=INK, linewidth=0.9)
 
 
-def _label(comparison: Comparison, style: SeriesStyle) -> CurveLabel:
-    ends = [(p.flops, p.multiplier) for p in comparison.curve if p.multiplier is not None]
-    return CurveLabel(*ends[-1], style.label, style.color)
-
-
-def _curve(axes: Axes, comparison: Comparison, style: SeriesStyle) -> None:
+def _curve(axes: Axes, comparison: Comparison, style: SeriesStyle) -> CurveLabel:
     for stretch in stretches(comparison.curve):
         _stretch(axes, stretch, style)
     size = 5.5 if len(comparison.points) <= MANY_BUDGETS else 4.0
@@ -94,6 +80,8 @@ def _curve(axes: Axes, comparison: Comparison, style: SeriesStyle) -> None:
             face = PAPER if point.extrapolated else style.color
             mark = Mark(point.flops, point.multiplier, y_ends=point.ci)
             draw_mark(axes, mark, style, size, face)
+    end = [(p.flops, p.multiplier) for p in comparison.curve if p.multiplier is not None][-1]
+    return CurveLabel(*end, style.label, style.color)
 
 
 @dataclass(frozen=True)
@@ -130,27 +118,13 @@ def stretches(curve: Iterable[MultiplierPoint]) -> list[Stretch]:
 def _stretch(axes: Axes, stretch: Stretch, style: SeriesStyle) -> None:
     line = [(p.flops, p.multiplier) for p in stretch.points if p.multiplier is not None]
     band = [(p.flops, *p.ci) for p in stretch.points if p.ci is not None]
+    is_dashed = stretch.is_extrapolated
     axes.plot(
-        [flops for flops, _ in line],
-        [value for _, value in line],
+        *np.transpose(line),
         color=style.color,
-        linestyle=DASHES if stretch.is_extrapolated else "-",
-        linewidth=1.3 if stretch.is_extrapolated else 1.6,
+        linestyle=DASHES if is_dashed else "-",
+        linewidth=1.3 if is_dashed else 1.6,
     )
-    axes.fill_between(
-        [flops for flops, _, _ in band],
-        [low for _, low, _ in band],
-        [high for _, _, high in band],
-        color=style.color,
-        alpha=0.10 if stretch.is_extrapolated else 0.22,
-        linewidth=0,
-    )
-
-
-def _key() -> list[Line2D]:
-    observed = "both series observed this loss, 95 % band"
-    return [
-        Line2D([], [], color=INK, marker="o", markersize=5.0, linewidth=1.6, label=observed),
-        hollow_entry("extrapolated", INK),
-        Line2D([], [], label="1× = equal compute", color=INK, linewidth=0.9),
-    ]
+    flops, low, high = np.reshape(band, (-1, 3)).T  # three empty arrays without intervals
+    alpha = 0.10 if is_dashed else 0.22
+    axes.fill_between(flops, low, high, color=style.color, alpha=alpha, linewidth=0)

@@ -1,4 +1,4 @@
-"""Renders figures: to PNG, SVG and PDF files, and to SVG that can stand inside a page.
+"""All figures by name; to PNG, SVG and PDF files, and to SVG that can stand inside a page.
 
 Same input, same bytes: no dates, ids hashed with a fixed salt.
 """
@@ -7,16 +7,25 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from analysis.errors import SettingsError
-from analysis.figures.gallery import FIGURES, NothingToDraw, Study
-from analysis.figures.style import GRID, INK, MUTED, PALETTE, PAPER, house_style
+from analysis.answers.compare import Comparison
+from analysis.errors import NothingToDraw, SettingsError
+from analysis.figures.exponents import exponents
+from analysis.figures.frontier import frontier
+from analysis.figures.isoflop import isoflop
+from analysis.figures.layout import house_style
+from analysis.figures.multiplier import multiplier
+from analysis.figures.sensitivity import sensitivity
+from analysis.figures.style import GRID, INK, MUTED, PALETTE, PAPER
+from analysis.figures.trajectories import trajectories
+from analysis.fitting.fit import FitResult
+from analysis.sensitivity.conclusions import Sensitivity
 from analysis.tables.tidy import TidyTable
 from sweeper.errors import did_you_mean
 from sweeper.store.files import write_output
@@ -26,6 +35,32 @@ THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "
     color: f"var(--series-{index})" for index, color in enumerate(PALETTE)
 }
 """Colours that follow the theme of the page a figure stands in."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that figures and a report are made from."""
+
+    table: TidyTable
+    fit: FitResult
+    comparisons: Sequence[Comparison] = ()
+    sensitivities: Sequence[Sensitivity] = ()
+
+    def sensitivity_of(self, comparison: Comparison) -> Sensitivity | None:
+        """What was tried of one comparison, None where nothing could be."""
+        pair = (comparison.baseline, comparison.against)
+        return next((s for s in self.sensitivities if (s.baseline, s.against) == pair), None)
+
+
+FIGURES: dict[str, Callable[[Study], Figure]] = {
+    "frontier": lambda study: frontier(study.fit),
+    "isoflop": lambda study: isoflop(study.fit),
+    "multiplier": lambda study: multiplier(study.comparisons, study.fit),
+    "trajectories": lambda study: trajectories(study.fit),
+    "exponents": lambda study: exponents(study.fit),
+    "sensitivity": lambda study: sensitivity(study.sensitivities, study.fit),
+}
+"""All figures by name, in the order in which they answer questions."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +140,7 @@ def inline_svg(figure: Figure, prefix: str, title: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", text)
+    # A page holds many figures: ids, and what refers to them, carry the name of theirs.
     text = re.sub(r'\b(?:xlink:)?href="#', f'href="#{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-").replace(' id="', f' id="{prefix}-')
     text = re.sub(r"(\d\.\d{3})\d+", r"\1", text)  # a thousandth of a point is plenty

@@ -14,35 +14,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis import notation
-from analysis.figures.annotations import NothingToDraw, key_entry
-from analysis.figures.style import (
-    INK,
-    MUTED,
-    PALETTE,
-    PAPER,
-    drawn_label,
-    house_style,
-    new_figure,
-    series_styles,
-    set_exponents_axis,
-    set_log_axis,
-    widened,
-)
+from analysis.errors import NothingToDraw
+from analysis.figures.axes import set_exponents_axis, set_log_axis, widened
+from analysis.figures.layout import house_style, new_figure
+from analysis.figures.marks import key_entry
+from analysis.figures.style import INK, MUTED, PALETTE, PAPER, drawn_label, series_styles
 from analysis.fitting.fit import FitResult
-from analysis.notation import Interval
-from analysis.sensitivity.conclusions import KIND_TITLES, Conclusion, Quantity, Row, Sensitivity
+from analysis.sensitivity.conclusions import KIND_TITLES, SYMBOLS, Conclusion, Row, Sensitivity
 from analysis.sensitivity.variations import Variation
 
 MAX_PAIRS = 3
 """Pairs of series that one figure holds."""
 ROW_INCHES = 0.165
 CONTRARY = PALETTE[1]
-TITLES: dict[Quantity, str] = {
-    "params": "N* exponent",
-    "tokens": "D* exponent",
-    "loss": "L* exponent",
-    "multiplier": "compute multiplier",
-}
 
 
 @dataclass(frozen=True)
@@ -101,14 +85,21 @@ def _has_numbers(conclusions: Sequence[Conclusion]) -> bool:
 def _draw_strip(strip: _Strip, panels: Sequence[Axes], fit: FitResult) -> None:
     for place, (axes, conclusions) in enumerate(zip(panels, strip.groups, strict=False)):
         _draw_panel(axes, conclusions, strip.entries, fit)
-        is_difference = conclusions[0].series is None and conclusions[0].quantity != "multiplier"
-        axes.set_title(("Δ " if is_difference else "") + TITLES[conclusions[0].quantity])
+        title = f"{SYMBOLS[conclusions[0].quantity]} exponent"
+        if conclusions[0].quantity == "multiplier":
+            title = "compute multiplier"
+        elif conclusions[0].series is None:
+            title = f"Δ {title}"
+        axes.set_title(title)
         _set_rows(axes, strip.entries, labelled=place == 0)
     panels[0].set_ylabel(strip.title, fontweight="bold")
     for axes in panels[len(strip.groups) :]:
         axes.set_axis_off()
     if len(strip.groups) < len(panels):
-        panels[-1].legend(handles=_series_key(strip, fit), loc="upper left", title="series")
+        styles = series_styles(fit.families)
+        own = [styles[each.series] for each in strip.groups[0] if each.series]
+        key = [key_entry(style.label, style.color, style.marker) for style in own]
+        panels[-1].legend(handles=key, loc="upper left", title="series")
 
 
 def _draw_panel(
@@ -119,7 +110,7 @@ def _draw_panel(
 ) -> None:
     styles = series_styles(fit.families)
     is_ratio = conclusions[0].quantity == "multiplier"
-    _set_values_axis(axes, conclusions, is_ratio=is_ratio)
+    _set_values_axis(axes, conclusions)
     if conclusions[0].series is None:
         axes.axvline(1.0 if is_ratio else 0.0, color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
     for rank, conclusion in enumerate(conclusions):
@@ -131,34 +122,28 @@ def _draw_panel(
         axes.axvline(conclusion.value, color=color, linewidth=0.8, alpha=0.75, zorder=1.5)
         if conclusion.ci is not None:
             axes.axvspan(*conclusion.ci, color=color, alpha=0.09, linewidth=0, zorder=0.5)
-        _draw_number(axes, shift, conclusion.value, conclusion.ci, (color, marker))
-        contrary = CONTRARY if conclusion.series is None else color
+        _draw_number(axes, shift, conclusion, color, marker)
         rows = {row.variation: row for row in conclusion.rows}
         for height, entry in enumerate(entries):
-            if isinstance(entry, Variation) and entry in rows:
-                row = rows[entry]
+            if isinstance(entry, Variation) and (row := rows.get(entry)) is not None:
+                contrary = CONTRARY if conclusion.series is None else color
                 look = (contrary, "X") if row.is_changed else (color, marker)
-                _draw_row(axes, height + shift, row, look)
-
-
-def _draw_row(axes: Axes, height: float, row: Row, look: tuple[str, str]) -> None:
-    if row.value is None:
-        axes.annotate(
-            "not supported", (0.99, height), xycoords=("axes fraction", "data"),
-            ha="right", va="center", fontsize=5.5, color=MUTED if look[0] == INK else look[0],
-        )  # fmt: skip
-        return
-    _draw_number(axes, height, row.value, row.ci, look)
+                _draw_number(axes, height + shift, row, *look)
 
 
 def _draw_number(
-    axes: Axes, height: float, value: float, ci: Interval | None, look: tuple[str, str]
+    axes: Axes, height: float, number: Conclusion | Row, color: str, marker: str
 ) -> None:
-    color, marker = look
-    if ci is not None:
-        axes.plot(ci, (height, height), color=color, linewidth=1.0, solid_capstyle="butt")
+    if number.value is None:
+        axes.annotate(
+            "not supported", (0.99, height), xycoords=("axes fraction", "data"),
+            ha="right", va="center", fontsize=5.5, color=MUTED if color == INK else color,
+        )  # fmt: skip
+        return
+    if number.ci is not None:
+        axes.plot(number.ci, (height, height), color=color, linewidth=1.0, solid_capstyle="butt")
     axes.plot(
-        [value], [height], marker=marker, markersize=5.5 if marker == "X" else 4.2,
+        [number.value], [height], marker=marker, markersize=5.5 if marker == "X" else 4.2,
         color=color, markeredgecolor=PAPER, markeredgewidth=0.4, zorder=4,
     )  # fmt: skip
 
@@ -167,41 +152,34 @@ def _set_rows(axes: Axes, entries: Sequence[str | Variation], *, labelled: bool)
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    texts = [entry if isinstance(entry, str) else _label(entry) for entry in entries]
+    # Under the headings of left out sizes and budgets "without" goes without saying.
+    texts = [
+        entry
+        if isinstance(entry, str)
+        else entry.label.removeprefix("without " if entry.kind in ("size", "budget") else "")
+        for entry in entries
+    ]
     axes.set_yticks(range(len(entries)), texts if labelled else [""] * len(entries))
     axes.tick_params(axis="y", length=0, labelsize=7.5)
     for text, entry in zip(axes.get_yticklabels(), entries, strict=True):
         text.set_fontweight("bold" if isinstance(entry, str) else "normal")
 
 
-def _label(variation: Variation) -> str:
-    """What a row is called under its heading."""
-    if variation.kind in ("size", "budget"):
-        return variation.label.removeprefix("without ")
-    return variation.label
-
-
-def _set_values_axis(axes: Axes, conclusions: Sequence[Conclusion], *, is_ratio: bool) -> None:
+def _set_values_axis(axes: Axes, conclusions: Sequence[Conclusion]) -> None:
     """Limits around every number and the fit's interval; wider intervals run off."""
+    is_ratio = conclusions[0].quantity == "multiplier"
     values = [1.0] if is_ratio else [0.0] if conclusions[0].series is None else []
     for conclusion in conclusions:
         values += [row.value for row in conclusion.tried if row.value is not None]
         values += conclusion.ci or ()
+    axes.tick_params(axis="x", labelsize=7.5)
     if is_ratio:
         set_log_axis(axes, "x", widened(values, 0.08, least=0.05), notation.ratio, 4)
-        axes.tick_params(axis="x", labelsize=7.5)
         return
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     pad = 0.08 * max(high - low, 1e-6)
     axes.set_xlim(low - pad, high + pad)
     set_exponents_axis(axes)
-    axes.tick_params(axis="x", labelsize=7.5)
-
-
-def _series_key(strip: _Strip, fit: FitResult) -> list[Line2D]:
-    styles = series_styles(fit.families)
-    labels = [conclusion.series for conclusion in strip.groups[0] if conclusion.series]
-    return [key_entry(styles[k].label, styles[k].color, styles[k].marker) for k in labels]
 
 
 def _key(found: Sensitivity) -> list[Line2D | Patch]:

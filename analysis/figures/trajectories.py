@@ -6,19 +6,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import notation
-from analysis.figures.annotations import columns_for, key_entry, panels
-from analysis.figures.style import (
-    INK,
-    MUTED,
-    CurveLabel,
-    SeriesStyle,
-    house_style,
-    label_curves,
-    series_styles,
-    set_flops_axis,
-    set_loss_axis,
-    widened,
-)
+from analysis.figures.axes import set_flops_axis, set_loss_axis, widened
+from analysis.figures.labels import CurveLabel, label_curves
+from analysis.figures.layout import columns_for, house_style, panels
+from analysis.figures.marks import key_entry
+from analysis.figures.style import INK, MUTED, SeriesStyle, series_styles
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.tables.points import FloatArray, Points
 
@@ -36,7 +28,8 @@ def trajectories(fit: FitResult) -> Figure:
         reach = max(0.02, *(float(np.ptp(np.log(family.points.loss_P))) for family in shown))
         labels = {}
         for axes, family in zip(grid, shown, strict=True):
-            set_flops_axis(axes, (low, float(high * (high / low) ** 0.12)), fit.flops_convention, 5)
+            # An eighth of the axis is left for the labels at the right.
+            set_flops_axis(axes, (low, float(high * (high / low) ** 0.12)), fit.flops_convention)
             # Equal ratios of loss per inch in all panels: slopes can be compared by eye.
             bottom = float(family.points.loss_P.min() * np.exp(-0.07 * reach))
             set_loss_axis(axes, (bottom, float(bottom * np.exp(1.14 * reach))), "log")
@@ -58,21 +51,16 @@ def _panel(axes: Axes, points: Points, style: SeriesStyle) -> list[CurveLabel]:
     for params in np.unique(points.params_P):
         mine = points.take(order[points.params_P[order] == params])
         axes.plot(mine.flops_P, mine.loss_P, style.marker, color=INK, markersize=2.2, alpha=0.9)
-        _join(axes, mine)
+        if mine.has_shared_runs:
+            for run in np.unique(mine.run_P):
+                x, y = mine.flops_P[mine.run_P == run], mine.loss_P[mine.run_P == run]
+                axes.plot(x, y, color=INK, linewidth=0.9, alpha=0.8)
+        else:  # each run is one point: dotted from run to run
+            axes.plot(mine.flops_P, mine.loss_P, color=INK, linewidth=0.8, alpha=0.6, linestyle=":")
         if len(mine.loss_P) > 1 or points.has_shared_runs:
             ends.append((float(mine.flops_P[-1]), float(mine.loss_P[-1]), float(params)))
     stride = -(-len(ends) // MAX_LABELLED) or 1
     return [CurveLabel(x, y, notation.count(params), INK) for x, y, params in ends[::stride]]
-
-
-def _join(axes: Axes, points: Points) -> None:
-    """Lines along the runs of one size, or dotted from run to run where each run is one point."""
-    if not points.has_shared_runs:
-        axes.plot(points.flops_P, points.loss_P, color=INK, linewidth=0.8, alpha=0.6, linestyle=":")
-        return
-    for run in np.unique(points.run_P):
-        mine = points.run_P == run
-        axes.plot(points.flops_P[mine], points.loss_P[mine], color=INK, linewidth=0.9, alpha=0.8)
 
 
 def records(points: Points) -> tuple[FloatArray, FloatArray]:

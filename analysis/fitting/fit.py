@@ -16,7 +16,7 @@ from analysis.fitting.holdout import HoldOut, HoldOutPrediction, hold_out
 from analysis.fitting.lack_of_fit import lack_of_fit
 from analysis.fitting.token_frontier import TokenFrontier, token_frontier
 from analysis.isoflop.curves import IsoFlopMethod
-from analysis.isoflop.isoflop import IsoFlopFit, fit_isoflop
+from analysis.isoflop.isoflop import IsoFlopFit, Optimum, fit_isoflop
 from analysis.isoflop.noise_correlation import noise_correlation
 from analysis.stats.bootstrap import Resampler
 from analysis.stats.power_law import PowerLaw
@@ -73,6 +73,11 @@ class FamilyFit:
     holdout: HoldOut | None
     batch_laws: BatchLaws | None
     """None where the source varies neither batch nor learning rate, or does not state them."""
+
+    @property
+    def optima(self) -> tuple[Optimum, ...]:
+        """Optima of all budgets, none where the table has no isoFLOP structure."""
+        return () if self.isoflop is None else self.isoflop.optima
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,18 @@ It holds its figures, its style and its data; it loads and runs nothing. Same in
 
 import base64
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.answers import compare as comparing
-from analysis.figures.gallery import FIGURES, NothingToDraw, Study
-from analysis.figures.render import fingerprint, inline_svg
+from analysis.errors import NothingToDraw
+from analysis.figures.render import FIGURES, Study, fingerprint, inline_svg
 from analysis.figures.style import DARK_PALETTE, PALETTE
 from analysis.fitting import fit as fitting
-from analysis.fitting.fit import FitResult
 from analysis.report import tables
-from analysis.report.provenance import ExcludedTrial, Provenance
+from analysis.report.provenance import Provenance
 from analysis.report.published_table import exponents_of
 from analysis.report.sensitivity_text import variations_table, verdicts_table
 from sweeper.store.files import write_output
@@ -33,14 +31,6 @@ TITLES = {
     "sensitivity": "Comparisons otherwise",
 }
 """What each figure is called for a reader who cannot see it."""
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A figure, or the reason why there is none."""
-
-    svg: Markup | None
-    reason: str
 
 
 def write_report(source_name: str, study: Study, provenance: Provenance, out: Path) -> Path:
@@ -61,14 +51,18 @@ def render_report(source_name: str, study: Study, provenance: Provenance) -> str
         lstrip_blocks=True,
     )
     warnings = [*fit.warnings, *(warning for one in comparisons for warning in one.warnings)]
-    data = _json(study)
+    tried = [(each, study.sensitivity_of(each)) for each in comparisons]
+    content = {
+        "fit": fitting.to_json(fit),
+        "comparisons": [comparing.to_json(each, s.to_json() if s else None) for each, s in tried],
+    }
+    data = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
     return environment.get_template("report.html").render(
         title=source_name,
         light=PALETTE,
         dark=DARK_PALETTE,
-        fit=fit,
         answers=tables.answers(fit),
-        comparisons=[(each, study.sensitivity_of(each)) for each in comparisons],
+        comparisons=tried,
         pictures={name: _picture(name, title, study) for name, title in TITLES.items()},
         optima=tables.optima_table(fit),
         left_out=tables.left_out_table(fit),
@@ -81,36 +75,23 @@ def render_report(source_name: str, study: Study, provenance: Provenance) -> str
         exponents=tables.exponents_table(comparisons),
         verdicts=verdicts_table(study.sensitivities),
         variations=[(found, variations_table(found)) for found in study.sensitivities],
-        missing=_missing(fit),
+        missing=tables.missing(fit),
         remarks=tables.remarks(warnings),
-        excluded=_excluded(provenance.excluded),
+        excluded=tables.Table(
+            ("trial", "series", "status", "reason"), provenance.excluded, n_text=4
+        ),
         provenance=_provenance(study, provenance),
         json=data,
         json_base64=base64.b64encode(data.encode()).decode(),
     )
 
 
-def _picture(name: str, title: str, study: Study) -> _Picture:
+def _picture(name: str, title: str, study: Study) -> tuple[Markup | None, str]:
+    """A figure, or the reason why there is none."""
     try:
-        return _Picture(Markup(inline_svg(FIGURES[name](study), name, title)), "")
+        return Markup(inline_svg(FIGURES[name](study), name, title)), ""
     except NothingToDraw as reason:
-        return _Picture(None, str(reason))
-
-
-def _missing(fit: FitResult) -> tuple[tuple[str, str, str], ...]:
-    """(series, part, why) of every part of the fit that is null."""
-    rows = []
-    for label, family in fit.families.items():
-        if family.isoflop is None or family.isoflop.loss_law is None:
-            rows.append((label, "power laws", tables.why_no_laws(label, fit)))
-        if family.surface is None:
-            rows.append((label, "surface", tables.why_no_surface(label, fit)))
-    return tuple(rows)
-
-
-def _excluded(trials: tuple[ExcludedTrial, ...]) -> tables.Table:
-    rows = tuple((t.trial_id, t.series, t.status, t.reason) for t in trials)
-    return tables.Table(("trial", "series", "status", "reason"), rows, n_text=4)
+        return None, str(reason)
 
 
 def _provenance(study: Study, provenance: Provenance) -> tuple[tuple[str, str], ...]:
@@ -126,15 +107,3 @@ def _provenance(study: Study, provenance: Provenance) -> tuple[tuple[str, str], 
         ("bootstrap resamples", f"{settings.n_bootstrap}, seed {settings.seed}"),
         *provenance.facts,
     )
-
-
-def _json(study: Study) -> str:
-    comparisons = [(each, study.sensitivity_of(each)) for each in study.comparisons]
-    content = {
-        "fit": fitting.to_json(study.fit),
-        "comparisons": [
-            comparing.to_json(each, tried.to_json() if tried else None)
-            for each, tried in comparisons
-        ],
-    }
-    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)

@@ -4,8 +4,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from analysis.errors import SourceError
 from analysis.tables.load import read_parquet
 from sweeper.store.storage import StorePath
@@ -21,16 +19,6 @@ CONSTANT_COLUMNS = {
 
 
 @dataclass(frozen=True)
-class ExcludedTrial:
-    """A trial that is in no fit."""
-
-    trial_id: str
-    series: str
-    status: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Provenance:
     """Where the numbers come from, as far as it is known."""
 
@@ -38,7 +26,8 @@ class Provenance:
     """Path or name of the source, as the user gave it."""
     facts: tuple[tuple[str, str], ...] = ()
     """More of it as (name, value)."""
-    excluded: tuple[ExcludedTrial, ...] = ()
+    excluded: tuple[tuple[str, str, str, str], ...] = ()
+    """Trials that are in no fit as (trial id, series, status, reason)."""
 
 
 def provenance_of(source: StorePath) -> Provenance:
@@ -56,16 +45,16 @@ def provenance_of(source: StorePath) -> Provenance:
             f"{source}: its trials or manifest cannot be read ({error}); run the sweep again to "
             "rewrite them, or `sweeper verify` to see what is wrong"
         ) from error
-    facts = (*_constants(trials), *_manifest_facts(manifest))
-    return Provenance(source.name, facts, _excluded(trials))
-
-
-def _constants(trials: pd.DataFrame) -> list[tuple[str, str]]:
     facts = [("trials", f"{len(trials)}")]
     for column, name in CONSTANT_COLUMNS.items():
         values = sorted(str(value) for value in trials[column].dropna().unique())
         facts.append((name, ", ".join(values)))
-    return facts
+    left_out = trials[trials["status"] != "done"].to_dict("records")
+    excluded = tuple(
+        (t["trial_id"], t["series"], t["status"], f"{t['error_class']}: {t['error_message']}")
+        for t in left_out
+    )
+    return Provenance(source.name, (*facts, *_manifest_facts(manifest)), excluded)
 
 
 def _manifest_facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
@@ -82,16 +71,3 @@ def _manifest_facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         ("hardware", f"{manifest.get('cpu_cores')} cores, {manifest.get('cpu')}"),
         ("GPUs", ", ".join(manifest.get("gpus") or []) or "none"),
     ]
-
-
-def _excluded(trials: pd.DataFrame) -> tuple[ExcludedTrial, ...]:
-    left_out = trials[trials["status"] != "done"]
-    return tuple(
-        ExcludedTrial(
-            row["trial_id"],
-            row["series"],
-            row["status"],
-            f"{row['error_class']}: {row['error_message']}",
-        )
-        for row in left_out.to_dict("records")
-    )

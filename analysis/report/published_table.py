@@ -14,11 +14,6 @@ from analysis.tables.published import (
     level_warning,
 )
 
-Json = dict[str, Any]
-
-COLUMNS = ("published", "L*", "N*", "D*", "N counts", "C counts", "source")
-"""Exponents, and what they are exponents of."""
-
 
 def with_published(result: FitResult, pattern: str) -> FitResult:
     """The fit with the published laws of some names beside it; raises `SettingsError`.
@@ -39,10 +34,11 @@ def exponents_of(laws: tuple[PublishedLaw, ...]) -> Table:
         exponents = [_exponent(mine.get(quantity)) for quantity in FRONTIER]
         counts = mine["params"].params if "params" in mine else "—"
         rows.append((name, *exponents, counts, some.flops, some.source))
-    return Table(COLUMNS, tuple(rows), len(COLUMNS))
+    columns = ("published", "L*", "N*", "D*", "N counts", "C counts", "source")
+    return Table(columns, tuple(rows), len(columns))
 
 
-def published_json(laws: tuple[PublishedLaw, ...]) -> list[Json]:
+def published_json(laws: tuple[PublishedLaw, ...]) -> list[dict[str, Any]]:
     """The laws with everything that is known of them; what is not is null."""
     names = (
         "name", "quantity", "coefficient", "exponent", "exponent_ci", "level", "params", "flops",

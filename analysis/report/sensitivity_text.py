@@ -21,11 +21,10 @@ CHANGED, UNSHOWN = "!", "~"
 
 def sensitivity_text(sensitivity: Sensitivity) -> str:
     """The full table for a terminal: variations down, conclusions across."""
-    differences = _grid(sensitivity, sensitivity.comparisons)
     lines = [
         f"Every variation of {sensitivity.against} against {sensitivity.baseline}: "
         "difference of exponents, multiplier",
-        *differences,
+        *_grid(sensitivity, sensitivity.comparisons),
         "",
         "Exponents of each series",
         *_grid(sensitivity, sensitivity.exponents),
@@ -54,13 +53,23 @@ def verdicts_table(sensitivities: Sequence[Sensitivity]) -> Table:
 
 def variations_table(found: Sensitivity) -> Table:
     """Every variation of one comparison with its interval, for the report."""
-    fit = [with_interval(c.value, c.ci, _WRITERS[c.quantity]) for c in found.comparisons]
+    comparisons = found.comparisons
+    fit = [with_interval(c.value, c.ci, _WRITERS[c.quantity]) for c in comparisons]
     rows = [("as fitted", "", *fit)]
-    for variation in found.variations:
-        cells = [_cell(conclusion, variation) for conclusion in found.comparisons]
+    # A comparison has a row for every variation.
+    for tried in zip(*(conclusion.rows for conclusion in comparisons), strict=True):
+        variation = tried[0].variation
+        cells = [_cell(c.quantity, row) for c, row in zip(comparisons, tried, strict=True)]
         rows.append((KIND_TITLES[variation.kind], variation.label, *cells))
-    headings = tuple(_heading(conclusion) for conclusion in found.comparisons)
+    headings = tuple(_heading(conclusion) for conclusion in comparisons)
     return Table(("what is varied", "to", *headings), tuple(rows), n_text=2)
+
+
+def _cell(quantity: Quantity, row: Row) -> str:
+    if row.value is None:
+        return row.reason
+    mark = f" {CHANGED}" if row.is_changed else ""
+    return with_interval(row.value, row.ci, _WRITERS[quantity]) + mark
 
 
 def _heading(conclusion: Conclusion) -> str:
@@ -69,49 +78,38 @@ def _heading(conclusion: Conclusion) -> str:
     return f"difference of {SYMBOLS[conclusion.quantity]} exponents"
 
 
-def _cell(conclusion: Conclusion, variation: Variation) -> str:
-    row = _row(conclusion, variation)
-    if row is None:
-        return ""
-    if row.value is None:
-        return row.reason
-    mark = f" {CHANGED}" if row.is_changed else ""
-    return with_interval(row.value, row.ci, _WRITERS[conclusion.quantity]) + mark
-
-
 def _grid(sensitivity: Sensitivity, conclusions: Sequence[Conclusion]) -> list[str]:
     rows = [("as fitted", *(_written(each.quantity, each.value) for each in conclusions))]
     for variation in sensitivity.variations:
-        found = [(each, _row(each, variation)) for each in conclusions]
-        rows.append((_label(variation), *("" if r is None else _marked(c, r) for c, r in found)))
-    columns = ("", *(_title(each) for each in conclusions))
-    return Table(columns, tuple(rows)).lines(gap=" ", least=14)
+        cells = [_marked(each, variation) for each in conclusions]
+        rows.append((_label(variation), *cells))
+    columns = [""]
+    for each in conclusions:
+        symbol = SYMBOLS[each.quantity]
+        if each.series is not None:
+            columns.append(f"{symbol} {each.series[: 13 - len(symbol)]}")
+        else:
+            columns.append("multiplier" if each.quantity == "multiplier" else f"{symbol} exponent")
+    return Table(tuple(columns), tuple(rows)).lines(gap=" ", least=14)
 
 
-def _label(variation: Variation) -> str:
-    if variation.kind in ("params", "flops", "form"):
-        return f"{KIND_TITLES[variation.kind]} {variation.label}"
-    return variation.phrase
-
-
-def _title(conclusion: Conclusion) -> str:
-    symbol = SYMBOLS[conclusion.quantity]
-    if conclusion.series is None:
-        return "multiplier" if conclusion.quantity == "multiplier" else f"{symbol} exponent"
-    return f"{symbol} {conclusion.series[: 13 - len(symbol)]}"
-
-
-def _row(conclusion: Conclusion, variation: Variation) -> Row | None:
-    return next((row for row in conclusion.rows if row.variation == variation), None)
-
-
-def _marked(conclusion: Conclusion, row: Row) -> str:
+def _marked(conclusion: Conclusion, variation: Variation) -> str:
+    """A number and its mark; nothing where the variation does not change this series."""
+    row = next((row for row in conclusion.rows if row.variation == variation), None)
+    if row is None:
+        return ""
     mark = " "
     if row.value is not None and row.is_changed:
         mark = CHANGED
     elif row.value is not None and conclusion.series is None and not row.is_shown:
         mark = UNSHOWN
     return _written(conclusion.quantity, row.value) + mark
+
+
+def _label(variation: Variation) -> str:
+    if variation.kind in ("params", "flops", "form"):
+        return f"{KIND_TITLES[variation.kind]} {variation.label}"
+    return variation.phrase
 
 
 def _written(quantity: Quantity, value: float | None) -> str:
@@ -128,9 +126,8 @@ _WRITERS: dict[Quantity, Callable[[float], str]] = {
 
 def _reasons(sensitivity: Sensitivity) -> list[str]:
     """Why cells have no number: each reason once, with the variations it concerns."""
-    every = (*sensitivity.comparisons, *sensitivity.exponents)
     concerned: dict[str, dict[str, None]] = {}
-    for conclusion in every:
+    for conclusion in (*sensitivity.comparisons, *sensitivity.exponents):
         for row in conclusion.rows:
             if row.value is None:
                 concerned.setdefault(row.reason, {})[_label(row.variation)] = None

@@ -1,7 +1,4 @@
-"""The words of the report: answers, tables and remarks, as plain text for the template to escape.
-
-Every number is read off a result; nothing is fitted here.
-"""
+"""The words of the report: answers, tables and remarks, as plain text that the template escapes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,32 +39,15 @@ class Table:
         ]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the fit says about one series."""
-
-    label: str
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Remarks:
-    """All warnings with one code."""
-
-    title: str
-    messages: tuple[str, ...]
-
-
-def answers(fit: FitResult) -> tuple[Answer, ...]:
+def answers(fit: FitResult) -> dict[str, str]:
     """One sentence per series: size, tokens and loss at its largest bracketed budget."""
-    return tuple(Answer(family.family, _answer(family, fit)) for family in fit.families.values())
+    return {label: _answer(family, fit) for label, family in fit.families.items()}
 
 
 def _answer(family: FamilyFit, fit: FitResult) -> str:
-    optima = _optima(family)
-    bracketed = [optimum for optimum in optima if optimum.bracketed]
+    bracketed = [optimum for optimum in family.optima if optimum.bracketed]
     if not bracketed:
-        return f"No compute-optimal point: {why_no_laws(family.family, fit)}."
+        return f"No compute-optimal point: {_why_no_laws(family.family, fit)}."
     best = bracketed[-1]
     size, tokens, loss = _numbers(best)
     text = (
@@ -75,7 +55,7 @@ def _answer(family: FamilyFit, fit: FitResult) -> str:
         f"{notation.params_unit(fit.params_convention)} trained on D* = {tokens} tokens "
         f"reach L* = {loss} {notation.LOSS_UNIT}."
     )
-    later = [optimum for optimum in optima if optimum.budget_flops > best.budget_flops]
+    later = [optimum for optimum in family.optima if optimum.budget_flops > best.budget_flops]
     if not later:
         return text
     largest = later[-1]
@@ -86,6 +66,12 @@ def _answer(family: FamilyFit, fit: FitResult) -> str:
     )
 
 
+_FORMS: dict[FormName, str] = {
+    "power": "pure power law",
+    "offset": "power law with offset",
+    "surface": "surface",
+    "tied": "surface with α = β",
+}
 _with_interval = partial(notation.with_interval, without=notation.NO_INTERVAL)
 
 
@@ -98,34 +84,32 @@ def _numbers(optimum: Optimum) -> tuple[str, str, str]:
     )
 
 
-def _optima(family: FamilyFit) -> tuple[Optimum, ...]:
-    """Optima of all budgets, none where the table has no isoFLOP structure."""
-    return () if family.isoflop is None else family.isoflop.optima
-
-
 def _reason(optimum: Optimum) -> str:
-    return (
-        "the data do not say where its minimum is"
-        if optimum.reason is None
-        else REASONS[optimum.reason]
-    )
+    if optimum.reason is None:
+        return "the data do not say where its minimum is"
+    return REASONS[optimum.reason]
 
 
-def why_no_laws(label: str, fit: FitResult) -> str:
-    """Why a series has no power laws, in the words of its remarks."""
-    return _why(label, fit, lambda warning: warning.code in _NO_LAWS)
+def missing(fit: FitResult) -> list[tuple[str, str, str]]:
+    """(series, part, why) of every part of the fit that is null."""
+    rows = []
+    for label, family in fit.families.items():
+        if family.isoflop is None or family.isoflop.loss_law is None:
+            rows.append((label, "power laws", _why_no_laws(label, fit)))
+        if family.surface is None:
+            why = _why(label, fit, lambda warning: "surface" in warning.message)
+            rows.append((label, "surface", why))
+    return rows
 
 
-_NO_LAWS = ("single_budget", "too_few_bracketed_budgets", "no_budgets")
-
-
-def why_no_surface(label: str, fit: FitResult) -> str:
-    """Why a series has no surface, in the words of its remarks."""
-    return _why(label, fit, lambda warning: "surface" in warning.message)
+def _why_no_laws(label: str, fit: FitResult) -> str:
+    codes = ("single_budget", "too_few_bracketed_budgets", "no_budgets")
+    return _why(label, fit, lambda warning: warning.code in codes)
 
 
 def _why(label: str, fit: FitResult, is_reason: Callable[[FitWarning], bool]) -> str:
     """The remarks that are reasons, else all that concern the series as a whole."""
+    # A remark without a family concerns every series, one with a budget not the whole of any.
     about = [c for c in fit.warnings if c.family in (None, label) and c.budget_flops is None]
     chosen = [c for c in about if is_reason(c)] or about
     return "; ".join(c.message for c in chosen) or "the table has no isoFLOP budgets"
@@ -134,15 +118,10 @@ def _why(label: str, fit: FitResult, is_reason: Callable[[FitWarning], bool]) ->
 def optima_table(fit: FitResult) -> Table:
     """The compute-optimal point of every bracketed budget."""
     rows = [
-        (
-            family.family,
-            notation.flops(optimum.budget_flops),
-            *_numbers(optimum),
-            str(optimum.n_points),
-        )
+        (family.family, notation.flops(o.budget_flops), *_numbers(o), str(o.n_points))
         for family in fit.families.values()
-        for optimum in _optima(family)
-        if optimum.bracketed
+        for o in family.optima
+        if o.bracketed
     ]
     size = f"N* ({notation.params_unit(fit.params_convention)})"
     budget = f"budget ({notation.flops_unit(fit.flops_convention)})"
@@ -155,7 +134,7 @@ def left_out_table(fit: FitResult) -> Table:
     rows = [
         (family.family, notation.flops(optimum.budget_flops), _reason(optimum))
         for family in fit.families.values()
-        for optimum in _optima(family)
+        for optimum in family.optima
         if not optimum.bracketed
     ]
     return Table(("series", "budget (FLOPs)", "why it is left out"), tuple(rows), n_text=3)
@@ -163,7 +142,8 @@ def left_out_table(fit: FitResult) -> Table:
 
 def laws_table(fit: FitResult) -> Table:
     """Exponents with intervals, and each law's value at the largest bracketed budget of all."""
-    reference = largest_budget(fit)
+    optima = [optimum for family in fit.families.values() for optimum in family.optima]
+    reference = max((o.budget_flops for o in optima if o.bracketed), default=None)
     rows: list[tuple[str, ...]] = []
     for family in fit.families.values():
         if family.isoflop is None or reference is None:
@@ -180,20 +160,10 @@ def laws_table(fit: FitResult) -> Table:
     return Table(columns, tuple(rows), n_text=2)
 
 
-def largest_budget(fit: FitResult) -> float | None:
-    """The largest bracketed budget of any series."""
-    budgets = [
-        optimum.budget_flops
-        for family in fit.families.values()
-        for optimum in _optima(family)
-        if optimum.bracketed
-    ]
-    return max(budgets, default=None)
-
-
 def _law_cells(
     symbol: str, law: PowerLaw, write: Callable[[float], str], flops: float
 ) -> tuple[str, ...]:
+    # L* = E + k · C^-c where the loss law has an offset E.
     offset = "" if law.offset is None else f"{notation.significant(law.offset)} + "
     formula = f"{symbol} = {offset}{notation.significant(law.coefficient)} · C^{law.exponent:.3f}"
     return (
@@ -227,7 +197,7 @@ def holdout_table(fit: FitResult) -> Table:
     rows = [
         (
             family.family,
-            FORMS[form] + (" (best)" if form == holdout.best else ""),
+            _FORMS[form] + (" (best)" if form == holdout.best else ""),
             f"{100 * score.mean_abs_error:.2g} %",
             f"{100 * score.worst_abs_error:.2g} %",
             f"{100 * score.coverage:.0f} %",
@@ -239,14 +209,6 @@ def holdout_table(fit: FitResult) -> Table:
     ]
     columns = ("series", "form", "mean error", "worst error", "in its 95 %", "predicted")
     return Table(columns, tuple(rows), n_text=2)
-
-
-FORMS: dict[FormName, str] = {
-    "power": "pure power law",
-    "offset": "power law with offset",
-    "surface": "surface",
-    "tied": "surface with α = β",
-}
 
 
 def further_table(fit: FitResult) -> Table:
@@ -311,16 +273,13 @@ def exponents_table(comparisons: Sequence[Comparison]) -> Table:
     return Table(columns, tuple(rows), n_text=2)
 
 
-def remarks(warnings: Sequence[FitWarning]) -> tuple[Remarks, ...]:
-    """Warnings grouped by code, each said once."""
+def remarks(warnings: Sequence[FitWarning]) -> dict[str, list[str]]:
+    """Messages of the warnings by the title of their code, each said once."""
     grouped: dict[str, list[str]] = {}
     for warning in warnings:
         is_named = warning.family is None or warning.message.startswith(warning.family)
         about = "" if is_named else f"{warning.family}: "
-        messages = grouped.setdefault(warning.code, [])
+        messages = grouped.setdefault(warning.code.replace("_", " ").capitalize(), [])
         if (text := about + warning.message) not in messages:
             messages.append(text)
-    return tuple(
-        Remarks(code.replace("_", " ").capitalize(), tuple(messages))
-        for code, messages in grouped.items()
-    )
+    return grouped

@@ -1,12 +1,11 @@
 """What `fit`, `compare`, `predict` and `propose` print."""
 
 from analysis import notation
-from analysis.answers.compare import Comparison, MultiplierPoint
+from analysis.answers.compare import Comparison
 from analysis.answers.predict import Prediction
-from analysis.answers.propose import Proposal, Proposals
+from analysis.answers.propose import Proposals
 from analysis.errors import FitWarning
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.fitting.holdout import HoldOut
 from analysis.isoflop.crossover import SEARCHED_DECADES, Crossover
 from analysis.isoflop.isoflop import REASONS, Optimum
 from analysis.notation import LOSS_UNIT, count, with_interval
@@ -14,16 +13,16 @@ from analysis.sensitivity.conclusions import SYMBOLS, Quantity, Sensitivity
 from analysis.stats.power_law import LawName, PowerLaw
 from analysis.surface.surface import SurfaceFit
 
-four_digits = "{:.4f}".format
+_four_digits = "{:.4f}".format
 MAX_BUDGETS = 5
 """Budgets shown per series: the ends and what lies evenly between them."""
 
 
 def summary(result: FitResult) -> str:
     """Optima and laws of every series, one block each, then the warnings."""
-    blocks = [family_summary(fit) for fit in result.families.values()]
+    blocks = [_family_summary(fit) for fit in result.families.values()]
     if result.warnings:
-        blocks.append("\n".join(warning_line(warning) for warning in result.warnings))
+        blocks.append("\n".join(_warning_line(warning) for warning in result.warnings))
     return "\n\n".join(blocks)
 
 
@@ -38,14 +37,19 @@ def comparison_text(comparison: Comparison, sensitivity: Sensitivity | None = No
     lines = [comparison.verdict, *tried("multiplier")]
     if comparison.points:
         lines += ["", f"  {'budget':>9}  {'loss':>7}  compute of {comparison.against} over it"]
-        lines += [_multiplier_line(point) for point in comparison.points]
+        for point in comparison.points:
+            value = "unreachable"
+            if point.multiplier is not None:
+                value = with_interval(point.multiplier, point.ci, "{:.3g}×".format)
+            remark = "  extrapolated" if point.extrapolated else ""
+            lines.append(f"  {point.flops:9.3g}  {point.loss:7.4f}  {value}{remark}")
         lines += ["", _crossing_line(comparison.crossover)]
     lines.append("")
     for name in comparison.exponents:
         lines.append(_exponent_line(comparison, name))
         lines += tried(name)
     if comparison.warnings:
-        lines += ["", *(warning_line(warning) for warning in comparison.warnings)]
+        lines += ["", *(_warning_line(warning) for warning in comparison.warnings)]
     return "\n".join(lines)
 
 
@@ -73,25 +77,17 @@ def prediction_text(prediction: Prediction) -> str:
         lines += [
             f"  N* = {with_interval(params.value, params.ci, count)} {unit}, "
             f"D* = {with_interval(tokens.value, tokens.ci, count)} tokens",
-            f"  L* = {with_interval(loss.value, loss.ci, four_digits)} {LOSS_UNIT}, one run",
+            f"  L* = {with_interval(loss.value, loss.ci, _four_digits)} {LOSS_UNIT}, one run",
         ]
     if prediction.batch_tokens and prediction.learning_rate:
         lines.append(
             f"  batch {count(prediction.batch_tokens.value)} tokens, learning rate "
             f"{prediction.learning_rate.value:.3g} ({prediction.batch_tokens.source})"
         )
-    lines += [warning_line(warning) for warning in prediction.warnings]
+    lines += [_warning_line(warning) for warning in prediction.warnings]
     if n := len(prediction.fit_warnings):
         lines.append(f"({n} more {'warning' if n == 1 else 'warnings'} on the fit: sweeper fit)")
     return "\n".join(lines)
-
-
-def _multiplier_line(point: MultiplierPoint) -> str:
-    value = "unreachable"
-    if point.multiplier is not None:
-        value = with_interval(point.multiplier, point.ci, "{:.3g}×".format)
-    remark = "  extrapolated" if point.extrapolated else ""
-    return f"  {point.flops:9.3g}  {point.loss:7.4f}  {value}{remark}"
 
 
 def _exponent_line(comparison: Comparison, name: LawName) -> str:
@@ -107,29 +103,26 @@ def _exponent_line(comparison: Comparison, name: LawName) -> str:
     )
 
 
-def family_summary(fit: FamilyFit) -> str:
-    """Optima at a few budgets and the laws of one series."""
+def _family_summary(fit: FamilyFit) -> str:
     n_points = len(fit.points.loss_P)
     lines = [f"{fit.family}: {n_points} points of {fit.points.n_runs} runs"]
     if fit.isoflop is None:
         lines.append("  no isoFLOP budgets")
     else:
-        header = f"  {'budget':>9}  {'L* nats/token':24}  {'N* params':24}  {'D* tokens':24}"
-        lines.append(header.rstrip())
-        lines += [_optimum_line(optimum) for optimum in _spread(fit.isoflop.optima)]
+        lines.append(f"  {'budget':>9}  {'L* nats/token':24}  {'N* params':24}  D* tokens")
+        lines += [_optimum_line(optimum) for optimum in _spread(fit.optima)]
         laws = (
             ("L*", fit.isoflop.loss_law),
             ("N*", fit.isoflop.params_law),
             ("D*", fit.isoflop.tokens_law),
         )
-        lines += [f"  {law_text(name, law)}" for name, law in laws]
-    lines.append(f"  {surface_text(fit.surface)}")
-    lines += [f"  {line}" for line in further_lines(fit)]
+        lines += [f"  {_law_text(name, law)}" for name, law in laws]
+    lines.append(f"  {_surface_text(fit.surface)}")
+    lines += [f"  {line}" for line in _further_lines(fit)]
     return "\n".join(lines)
 
 
-def law_text(name: str, law: PowerLaw | None, by: str = "C", points: str = "budgets") -> str:
-    """A law as a formula with the interval of its exponent."""
+def _law_text(name: str, law: PowerLaw | None, by: str = "C", points: str = "budgets") -> str:
     if law is None:
         return f"{name}({by}): no law"
     low, high = law.exponent_ci
@@ -138,8 +131,7 @@ def law_text(name: str, law: PowerLaw | None, by: str = "C", points: str = "budg
     return f"{name}({by}) = {formula}, exponent [{low:.4f}, {high:.4f}], {law.n_budgets} {points}"
 
 
-def surface_text(surface: SurfaceFit | None) -> str:
-    """The surface as a formula with intervals of its exponents."""
+def _surface_text(surface: SurfaceFit | None) -> str:
     if surface is None:
         return "L(N, D): no surface"
     alpha, beta = surface.ci["alpha"], surface.ci["beta"]
@@ -150,48 +142,40 @@ def surface_text(surface: SurfaceFit | None) -> str:
     )
 
 
-def further_lines(fit: FamilyFit) -> list[str]:
-    """Envelope and token-bound frontier, as far as there are any."""
+def _further_lines(fit: FamilyFit) -> list[str]:
+    """Envelope, token-bound frontier, batch laws and hold-out, as far as there are any."""
     lines = []
     if fit.envelope is not None:
         names = {"N": fit.envelope.params_law, "D": fit.envelope.tokens_law}
         exponents = ", ".join(
-            f"{name}* exponent {with_interval(law.exponent, law.exponent_ci, four_digits)}"
+            f"{name}* exponent {with_interval(law.exponent, law.exponent_ci, _four_digits)}"
             for name, law in names.items()
         )
         lines.append(f"envelope of training curves: {exponents}")
     tokens = fit.token_frontier
     if tokens is not None and tokens.limit is not None:
         last = tokens.limit[-1]
-        loss = with_interval(last.loss, last.ci, four_digits)
+        loss = with_interval(last.loss, last.ci, _four_digits)
         lines.append(f"token-bound: L* → {loss} on {count(last.tokens)} tokens as N grows")
     if (laws := fit.batch_laws) is not None:
-        lines += [
-            law_text(name, law, by, "vertices")
-            for name, by, law in (
-                ("B*", "D", laws.batch_by_tokens),
-                ("eta*", "B", laws.rate_by_batch),
-                ("eta*", "D", laws.rate_by_tokens),
-            )
-            if law is not None
-        ]
-    if fit.holdout is not None:
-        lines.append(_holdout_line(fit.holdout))
+        named = (
+            ("B*", "D", laws.batch_by_tokens),
+            ("eta*", "B", laws.rate_by_batch),
+            ("eta*", "D", laws.rate_by_tokens),
+        )
+        lines += [_law_text(name, law, by, "vertices") for name, by, law in named if law]
+    if (holdout := fit.holdout) is not None:
+        # What each form misses when it predicts what cost more from what cost less.
+        n = max(score.n for score in holdout.scores.values())
+        errors = ", ".join(
+            f"{form} {score.mean_abs_error:.2%}{' (best)' if form == holdout.best else ''}"
+            for form, score in holdout.scores.items()
+        )
+        lines.append(f"hold-out: larger {holdout.unit} are missed by, on average of {n}: {errors}")
     return lines
 
 
-def _holdout_line(holdout: HoldOut) -> str:
-    """What each form misses when it predicts what cost more from what cost less."""
-    n = max(score.n for score in holdout.scores.values())
-    errors = ", ".join(
-        f"{form} {score.mean_abs_error:.2%}{' (best)' if form == holdout.best else ''}"
-        for form, score in holdout.scores.items()
-    )
-    return f"hold-out: larger {holdout.unit} are missed by, on average of {n}: {errors}"
-
-
-def warning_line(warning: FitWarning) -> str:
-    """One remark: series, then message."""
+def _warning_line(warning: FitWarning) -> str:
     where = f" {warning.family}:" if warning.family else ""
     return f"warning:{where} {warning.message} [{warning.code}]"
 
@@ -202,7 +186,7 @@ def _optimum_line(optimum: Optimum) -> str:
         why = REASONS[optimum.reason] if optimum.reason else "not bracketed"
         return f"  {budget}  not bracketed: {why}"
     cells = (
-        with_interval(optimum.loss, optimum.loss_ci, four_digits),
+        with_interval(optimum.loss, optimum.loss_ci, _four_digits),
         with_interval(optimum.params, optimum.params_ci, count),
         with_interval(optimum.tokens, optimum.tokens_ci, count),
     )
@@ -225,13 +209,18 @@ def proposals_text(found: Proposals) -> str:
         lines.append(
             f"  {'':>2}  {'series':12} {'size':>7} {'tokens':>7} {'FLOPs':>9}  {'interval':8}  why"
         )
-    lines += [_proposal_line(rank, each) for rank, each in enumerate(found.proposals, start=1)]
+    for rank, each in enumerate(found.proposals, start=1):
+        run, width = each.run, "" if each.width is None else f"×{each.width:.2f}"
+        lines.append(
+            f"  {rank:>2}  {run.family:12} {count(run.params):>7} {count(run.tokens):>7} "
+            f"{run.flops:9.3g}  {width:8}  {each.why}"
+        )
     if found.n_more:
         lines.append(f"  and {found.n_more} more that would bracket a budget (--number)")
     if found.proposals:
         cost = sum(proposal.run.flops for proposal in found.proposals)
         lines += [f"  together {cost:.3g} FLOPs as separate runs", "", fragment(found).rstrip(), ""]
-    return "\n".join([*lines, *(warning_line(warning) for warning in found.warnings)])
+    return "\n".join([*lines, *(_warning_line(warning) for warning in found.warnings)])
 
 
 def fragment(found: Proposals) -> str:
@@ -259,12 +248,3 @@ def _proposals_headline(found: Proposals) -> str:
     else:
         quantity = f"{SYMBOLS[interval]} of {families}"
     return f"runs to shrink the interval of {quantity} at {found.target_flops:.3g} FLOPs:"
-
-
-def _proposal_line(rank: int, proposal: Proposal) -> str:
-    run = proposal.run
-    width = "" if proposal.width is None else f"×{proposal.width:.2f}"
-    return (
-        f"  {rank:>2}  {run.family:12} {count(run.params):>7} {count(run.tokens):>7} "
-        f"{run.flops:9.3g}  {width:8}  {proposal.why}"
-    )

@@ -14,7 +14,6 @@ from analysis.notation import Interval, to_json
 from analysis.sensitivity.variations import Variation, VariationKind
 from analysis.stats.power_law import LawName
 
-Json = dict[str, Any]
 Quantity = Literal[LawName, "multiplier"]
 Status = Literal["holds", "changes", "rests_on_one_size", "untested"]
 
@@ -47,7 +46,7 @@ class Row:
     is_shown: bool
     """Whether the interval leaves out no difference, or overlaps that of the fit nowhere."""
 
-    def to_json(self) -> Json:
+    def to_json(self) -> dict[str, Any]:
         """Finite numbers, or null with a reason."""
         return {
             "kind": self.variation.kind,
@@ -97,30 +96,24 @@ class Conclusion:
     def verdict(self) -> str:
         """One sentence."""
         if self.status == "untested":
-            return f"not tested: {self._why_untested()}."
+            why = self.rows[0].reason if self.rows else "nothing can be varied"
+            if self.value is None:
+                why = "the fit has no such number for both series"
+            return f"not tested: {why}."
         what = "value" if self.series else "sign"
         doubt = "" if self.is_shown else "not shown by the fit itself, and "
         if self.status == "holds":
             found = f"its {what} holds under all {len(self.tried)} variations"
-        elif self.status == "rests_on_one_size":
-            only = self.changed[0].variation.phrase
-            found = f"its {what} rests on one size: it changes {only}; {self._what_holds()}"
         else:
-            found = f"its {what} changes {named(self.changed)}; {self._what_holds()}"
+            but = "rests on one size: it " if self.status == "rests_on_one_size" else ""
+            found = f"its {what} {but}changes {named(self.changed)}; {self._what_holds()}"
         untried = len(self.rows) - len(self.tried)
         left = f"; {untried} more could not be tried" if untried else ""
         return f"{doubt}{found}{self._strength()}{left}."
 
-    def to_json(self) -> Json:
+    def to_json(self) -> Any:
         """Finite numbers, or null with a reason."""
-        names = ("quantity", "series", "value", "ci", "status", "verdict", "rows")
-        found: Json = to_json(self, *names)
-        return found
-
-    def _why_untested(self) -> str:
-        if self.value is None:
-            return "the fit has no such number for both series"
-        return self.rows[0].reason if self.rows else "nothing can be varied"
+        return to_json(self, "quantity", "series", "value", "ci", "status", "verdict", "rows")
 
     def _what_holds(self) -> str:
         """How many variations agree, and whether all conventions are among them."""
@@ -164,7 +157,7 @@ class Sensitivity:
         """All that were looked at, in order."""
         return tuple(row.variation for row in self.comparisons[0].rows)
 
-    def to_json(self) -> Json:
+    def to_json(self) -> dict[str, Any]:
         """The key `sensitivity` of `sweeper compare --json`."""
         return {
             "params": self.params_convention,

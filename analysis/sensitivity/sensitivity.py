@@ -1,13 +1,13 @@
 """Which conclusions survive other conventions, other forms and fewer data.
 
 Every variation goes through the same isoFLOP fit or its laws, with `N_DRAWS` resamples that are
-paired between series as in the fit itself. What the data are too few for has a reason in place of a
-number.
+paired between series as in the fit itself.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,8 +46,7 @@ Refits = Mapping[str, _Refit]
 Pair = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class _Number:
+class _Number(NamedTuple):
     """A quantity under one variation."""
 
     value: float | None = None
@@ -65,9 +64,21 @@ def sensitivities(
         return ()
     n_draws = min(N_DRAWS, result.settings.n_bootstrap)
     with_offset = any(fit.loss_law is not None and fit.loss_law.offset for fit in fits.values())
-    as_fitted = {label: _refit_of(fit, with_offset) for label, fit in fits.items()}
-    fits = {label: _first_draws(fit, n_draws) for label, fit in fits.items()}
-    refitter = _Refitter(_resampler(result, n_draws), with_offset)
+    series, settings = [family.points for family in result.families.values()], result.settings
+    # Fewer draws of what the fit drew: the first of them.
+    correlation_FF = noise_correlation(series, settings.isoflop)
+    resampler = Resampler.create(series, n_draws, settings.seed, correlation_FF)
+    refitter = _Refitter(resampler, with_offset)
+    as_fitted = {label: refitter.laws_of(fit) for label, fit in fits.items()}
+    fits = {
+        label: dataclasses.replace(
+            fit,
+            log_params_RK=fit.log_params_RK[:n_draws],
+            log_tokens_RK=fit.log_tokens_RK[:n_draws],
+            log_loss_RK=fit.log_loss_RK[:n_draws],
+        )
+        for label, fit in fits.items()
+    }
     unchanged = {
         label: dataclasses.replace(refitter.refit(label, fit, fit.method), is_changed=False)
         for label, fit in fits.items()
@@ -88,22 +99,6 @@ def sensitivities(
         )
         for each in comparisons
         if {each.baseline, each.against} <= set(fits)
-    )
-
-
-def _resampler(result: FitResult, n_draws: int) -> Resampler:
-    """Fewer draws of what the fit drew."""
-    series, settings = [family.points for family in result.families.values()], result.settings
-    correlation_FF = noise_correlation(series, settings.isoflop)
-    return Resampler.create(series, n_draws, settings.seed, correlation_FF)
-
-
-def _first_draws(fit: IsoFlopFit, n_draws: int) -> IsoFlopFit:
-    return dataclasses.replace(
-        fit,
-        log_params_RK=fit.log_params_RK[:n_draws],
-        log_tokens_RK=fit.log_tokens_RK[:n_draws],
-        log_loss_RK=fit.log_loss_RK[:n_draws],
     )
 
 
@@ -129,29 +124,27 @@ class _Refitter:
         if isinstance(changed, str):
             return _Refit(reason=changed)
         if isinstance(changed, IsoFlopFit):
-            if len(changed.bracketed) < 2:
-                return _refit_of(changed, self.with_offset)
-            weighted = changed.method == "pair"
-            laws = with_laws(changed, label, self.resampler, weighted=weighted)
-            return _refit_of(laws, self.with_offset)
+            if len(changed.bracketed) >= 2:
+                weighted = changed.method == "pair"
+                changed = with_laws(changed, label, self.resampler, weighted=weighted)
+            return self.laws_of(changed)
         fit = fit_isoflop(changed, method, self.resampler)
         if fit.method != method:
             return _Refit(reason=f"too few points for method {method}")
-        return _refit_of(fit, self.with_offset)
+        return self.laws_of(fit)
 
-
-def _refit_of(fit: IsoFlopFit, with_offset: bool) -> _Refit:
-    """The laws of a fit, the loss law in the form asked for."""
-    if fit.params_law is None or fit.tokens_law is None or fit.loss_law is None:
-        few = f"{len(fit.bracketed)} of {len(fit.optima)} budgets bracketed, a law needs two"
-        return _Refit(reason=few)
-    laws: dict[LawName, PowerLaw] = {"params": fit.params_law, "tokens": fit.tokens_law}
-    loss_law = fit.offset_law if with_offset else fit.loss_law
-    if loss_law is None:
-        reason = "here the losses do not support the offset that the fitted loss law has"
-        return _Refit(laws, frontier(fit), reason)
-    laws["loss"] = loss_law
-    return _Refit(laws, frontier(dataclasses.replace(fit, loss_law=loss_law)))
+    def laws_of(self, fit: IsoFlopFit) -> _Refit:
+        """The laws of a fit, the loss law in the form that the fitted one has."""
+        if fit.params_law is None or fit.tokens_law is None or fit.loss_law is None:
+            few = f"{len(fit.bracketed)} of {len(fit.optima)} budgets bracketed, a law needs two"
+            return _Refit(reason=few)
+        laws: dict[LawName, PowerLaw] = {"params": fit.params_law, "tokens": fit.tokens_law}
+        loss_law = fit.offset_law if self.with_offset else fit.loss_law
+        if loss_law is None:
+            reason = "here the losses do not support the offset that the fitted loss law has"
+            return _Refit(laws, frontier(fit), reason)
+        laws["loss"] = loss_law
+        return _Refit(laws, frontier(dataclasses.replace(fit, loss_law=loss_law)))
 
 
 Varied = Sequence[tuple[Variation, Refits]]
@@ -160,15 +153,10 @@ Varied = Sequence[tuple[Variation, Refits]]
 def _comparisons(as_fitted: Refits, varied: Varied, pair: Pair) -> tuple[Conclusion, ...]:
     """Differences of exponents, and the multiplier, where a variation changes either series."""
     varied = [each for each in varied if any(each[1][label].is_changed for label in pair)]
-    differences = [
-        _signed(
-            law,
-            _difference(as_fitted, pair, law),
-            [(variation, _difference(refits, pair, law)) for variation, refits in varied],
-            neutral=0.0,
-        )
-        for law in LAWS
-    ]
+    differences = []
+    for law in LAWS:
+        tried = [(variation, _difference(refits, pair, law)) for variation, refits in varied]
+        differences.append(_signed(law, _difference(as_fitted, pair, law), tried, neutral=0.0))
     # Read at the largest budget of the fit whose loss both series observed; where none was, at the
     # largest, extrapolated as in `compare`. Where a variation changes what FLOPs are, or takes that
     # budget away: at its own.
@@ -176,7 +164,7 @@ def _comparisons(as_fitted: Refits, varied: Varied, pair: Pair) -> tuple[Conclus
     here, flops = _multiplier(as_fitted, pair, None, extrapolates)
     there = []
     for variation, refits in varied:
-        at = None if variation.changes_compute else flops
+        at = None if variation.kind == "flops" else flops
         there.append((variation, _multiplier(refits, pair, at, extrapolates)[0]))
     return (*differences, _signed("multiplier", here, there, neutral=1.0))
 
@@ -200,6 +188,7 @@ def _multiplier(
         missing = pair[0] if own is None else pair[1]
         return _Number(reason=f"{missing}: {refits[missing].reason}"), None
     knots = np.exp(np.union1d(own.log_flops_K, other.log_flops_K))[::-1].tolist()
+    # The largest knot first.
     for at in [*([] if flops is None else [flops]), *knots]:
         point = multiplier_at(own, other, at, at)
         is_usable = point.multiplier is not None and point.ci is not None
@@ -209,11 +198,7 @@ def _multiplier(
 
 
 def _signed(
-    quantity: Quantity,
-    here: _Number,
-    there: Sequence[tuple[Variation, _Number]],
-    *,
-    neutral: float,
+    quantity: Quantity, here: _Number, there: Sequence[tuple[Variation, _Number]], neutral: float
 ) -> Conclusion:
     """On which side of `neutral` a number lies, and which variations say the other."""
 
@@ -227,8 +212,7 @@ def _signed(
             and here.value is not None
             and (number.value > neutral) != (here.value > neutral)
         )
-        found = (number.value, number.ci, number.reason)
-        rows.append(Row(variation, *found, is_reversed, is_shown(number)))
+        rows.append(Row(variation, *number, is_reversed, is_shown(number)))
     return Conclusion(quantity, None, here.value, here.ci, is_shown(here), tuple(rows))
 
 
@@ -239,8 +223,16 @@ def _exponents(as_fitted: Refits, varied: Varied, pair: Pair) -> tuple[Conclusio
         mine = [(variation, each[label]) for variation, each in varied if each[label].is_changed]
         for law in LAWS:
             here = _exponent(as_fitted[label], law)
-            rows = tuple(_moved_row(v, _exponent(refit, law), here) for v, refit in mine)
-            found.append(Conclusion(law, label, here.value, here.ci, True, rows))
+            rows = []
+            for variation, refit in mine:
+                there = _exponent(refit, law)
+                is_moved = is_apart = False
+                if there.value is not None and there.ci is not None and here.ci is not None:
+                    # Moved: outside the fit's interval. Apart: the two intervals do not overlap.
+                    is_moved = not here.ci[0] <= there.value <= here.ci[1]
+                    is_apart = there.ci[1] < here.ci[0] or there.ci[0] > here.ci[1]
+                rows.append(Row(variation, *there, is_moved, is_apart))
+            found.append(Conclusion(law, label, here.value, here.ci, True, tuple(rows)))
     return tuple(found)
 
 
@@ -248,11 +240,3 @@ def _exponent(refit: _Refit, law: LawName) -> _Number:
     if law not in refit.laws:
         return _Number(reason=refit.reason)
     return _Number(refit.laws[law].exponent, refit.laws[law].exponent_ci)
-
-
-def _moved_row(variation: Variation, there: _Number, here: _Number) -> Row:
-    is_moved = is_apart = False
-    if there.value is not None and there.ci is not None and here.ci is not None:
-        is_moved = not here.ci[0] <= there.value <= here.ci[1]
-        is_apart = there.ci[1] < here.ci[0] or there.ci[0] > here.ci[1]
-    return Row(variation, there.value, there.ci, there.reason, is_moved, is_apart)

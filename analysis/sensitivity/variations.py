@@ -59,11 +59,6 @@ class Variation:
     """Short: `6N`, `parabola`, `without 25.2M`."""
 
     @property
-    def changes_compute(self) -> bool:
-        """Whether FLOPs mean something else, so that budgets cannot be held."""
-        return self.kind == "flops"
-
-    @property
     def phrase(self) -> str:
         """In a sentence: `under FLOPs 6N`, `without 25.2M parameters`."""
         return _PHRASES[self.kind].format(self.label)
@@ -129,13 +124,14 @@ def _renamed(fit: IsoFlopFit, points: Points, params_P: FloatArray) -> IsoFlopFi
     if len(fit.bracketed) < 2:
         return fit
     rename = PchipInterpolator(old, new)
-    optima = [
-        o
-        if o.params is None
-        else dataclasses.replace(o, params=float(np.exp(rename(np.log(o.params)))))
+    # Only bracketed optima have a size, and only they enter laws.
+    optima = tuple(
+        dataclasses.replace(o, params=float(np.exp(rename(np.log(o.params)))))
+        if o.params is not None
+        else o
         for o in fit.optima
-    ]
-    return dataclasses.replace(fit, optima=tuple(optima), log_params_RK=rename(fit.log_params_RK))
+    )
+    return dataclasses.replace(fit, optima=optima, log_params_RK=rename(fit.log_params_RK))
 
 
 def _by_flops(table: TidyTable, series: Series, method: IsoFlopMethod) -> Iterator[Case]:
@@ -166,8 +162,8 @@ def _by_budget(
 
     Curves are not fitted again: with fewer budgets fewer of the others would be bracketed.
     """
-    every = [family.isoflop for family in result.families.values() if family.isoflop is not None]
-    budgets = np.array(sorted({o.budget_flops for fit in every for o in fit.bracketed}))
+    optima = [optimum for family in result.families.values() for optimum in family.optima]
+    budgets = np.array(sorted({o.budget_flops for o in optima if o.bracketed}))
     if len(budgets) < 2:
         return
     quarter = max(1, len(budgets) // 4)
@@ -209,9 +205,8 @@ def _by_size(series: Series, method: IsoFlopMethod) -> Iterator[Case]:
             for label, points in series.items()
             if not kept[label].all()
         }
-        yield Case(
-            Variation("size", f"without {_span(typical[block], notation.count)}"), changed, method
-        )
+        label = f"without {_span(typical[block], notation.count)}"
+        yield Case(Variation("size", label), changed, method)
 
 
 def _along_surface(family: FamilyFit, fit: IsoFlopFit) -> IsoFlopFit | str:
@@ -284,7 +279,13 @@ def regrouped(series: Series) -> dict[str, Points] | None:
     low, high = min(start for start, _ in ranges), max(end for _, end in ranges)
     n_budgets = max(2, round((high - low) / float(np.median(steps))) + 1)
     targets_T: FloatArray = np.exp(np.linspace(low, high, n_budgets))
-    return {label: _read_at(points, targets_T) for label, points in series.items()}
+    result = {}
+    for label, points in series.items():
+        parts = [_read_curve(points.take(mine), targets_T) for mine in _curves(points)]
+        names = [f.name for f in dataclasses.fields(Points) if f.name != "family"]
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        result[label] = Points(family=points.family, **arrays)
+    return result
 
 
 def _well_observed(points: Points) -> tuple[float, float] | None:
@@ -301,14 +302,6 @@ def _curves(points: Points) -> list[IntArray]:
     """Indices of the points of each run, or of each size where runs have one point each."""
     curve_P = points.run_P if points.has_shared_runs else rungs(points.params_P)
     return [np.flatnonzero(curve_P == curve) for curve in np.unique(curve_P)]
-
-
-def _read_at(points: Points, targets_T: FloatArray) -> Points:
-    """Points of every curve; none where no new budget lies within any."""
-    parts = [_read_curve(points.take(mine), targets_T) for mine in _curves(points)]
-    fields = [f.name for f in dataclasses.fields(Points) if f.name != "family"]
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
-    return Points(family=points.family, **arrays)
 
 
 def _read_curve(curve: Points, targets_T: FloatArray) -> Points:

@@ -24,8 +24,7 @@ def plot(source: StorePath, out: Path, names: tuple[str, ...], **options: Any) -
     Example: sweeper plot results/quick -o figures
     """
     from analysis.answers.compare import compare_all
-    from analysis.figures.gallery import FIGURES, Study
-    from analysis.figures.render import save_figures
+    from analysis.figures.render import FIGURES, Study, save_figures
     from analysis.sensitivity.sensitivity import sensitivities
 
     table, result = fitted(source, options)
@@ -50,7 +49,7 @@ def report(source: StorePath, out: Path, **options: Any) -> None:
     Example: sweeper report results/quick -o report.html
     """
     from analysis.answers.compare import compare_all
-    from analysis.figures.gallery import Study
+    from analysis.figures.render import Study
     from analysis.report.html import write_report
     from analysis.report.provenance import provenance_of
     from analysis.sensitivity.sensitivity import sensitivities

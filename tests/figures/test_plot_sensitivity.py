@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 from small_sweep import small_sweep
 
 from analysis.answers.compare import compare, compare_all
-from analysis.figures import gallery
-from analysis.figures.gallery import Study
-from analysis.figures.render import save_figures
-from analysis.figures.sensitivity import MAX_PAIRS
+from analysis.errors import NothingToDraw
+from analysis.figures.render import Study, save_figures
+from analysis.figures.sensitivity import MAX_PAIRS, sensitivity
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.report.html import render_report
 from analysis.report.provenance import Provenance
@@ -40,7 +39,7 @@ def tried(table: TidyTable, fit: FitResult) -> Sensitivity:
 
 @pytest.fixture(scope="module")
 def figure(fit: FitResult, tried: Sensitivity) -> Figure:
-    return gallery.sensitivity([tried], fit)
+    return sensitivity([tried], fit)
 
 
 def panel(figure: Figure, title: str) -> Axes:
@@ -94,14 +93,14 @@ def test_several_pairs_are_stacked_up_to_what_a_figure_holds(
     table: TidyTable, fit: FitResult
 ) -> None:
     every = sensitivities(table, fit, compare_all(fit))
-    titles = [axes.get_title(loc="left") for axes in gallery.sensitivity(every, fit).axes]
+    titles = [axes.get_title(loc="left") for axes in sensitivity(every, fit).axes]
     assert titles.count("Δ N* exponent") == min(len(every), MAX_PAIRS) == 3
     assert "N* exponent" not in titles
 
 
 def test_without_a_sensitivity_there_is_no_figure(fit: FitResult) -> None:
-    with pytest.raises(gallery.NothingToDraw, match="no sensitivity"):
-        gallery.sensitivity([], fit)
+    with pytest.raises(NothingToDraw, match="no sensitivity"):
+        sensitivity([], fit)
 
 
 def test_a_pair_without_numbers_leaves_no_empty_panels(fit: FitResult, tried: Sensitivity) -> None:
@@ -112,7 +111,7 @@ def test_a_pair_without_numbers_leaves_no_empty_panels(fit: FitResult, tried: Se
         for each in tried.comparisons
     ]
     silent = dataclasses.replace(tried, comparisons=tuple(mute))
-    figure = gallery.sensitivity([silent], fit)
+    figure = sensitivity([silent], fit)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert "Δ N* exponent" not in titles
     assert "N* exponent" in titles

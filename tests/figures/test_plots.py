@@ -12,24 +12,23 @@ from small_sweep import BUDGETS, LAWS, SIZES, small_sweep
 
 from analysis import notation
 from analysis.answers.compare import Comparison, MultiplierPoint, compare
-from analysis.errors import FitError, SettingsError
-from analysis.figures import gallery
-from analysis.figures.gallery import Study
-from analysis.figures.multiplier import stretches
-from analysis.figures.render import figure_bytes, save_figures
+from analysis.errors import FitError, NothingToDraw, SettingsError
+from analysis.figures.axes import log_ticks
+from analysis.figures.exponents import exponents
+from analysis.figures.frontier import frontier
+from analysis.figures.isoflop import isoflop
+from analysis.figures.labels import columns_of, spread, thinned
+from analysis.figures.multiplier import multiplier, stretches
+from analysis.figures.render import Study, figure_bytes, save_figures
 from analysis.figures.style import (
     DARK_PALETTE,
     MAX_LABEL,
     MUTED,
     PALETTE,
-    columns_of,
     drawn_label,
-    log_ticks,
     series_styles,
-    spread,
-    thinned,
 )
-from analysis.figures.trajectories import records
+from analysis.figures.trajectories import records, trajectories
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.report.published_table import with_published
 from analysis.tables.points import FloatArray
@@ -58,12 +57,12 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> FitResult:
 
 @pytest.fixture(scope="module")
 def valleys(fit: FitResult) -> Figure:
-    return gallery.isoflop(fit)
+    return isoflop(fit)
 
 
 @pytest.fixture(scope="module")
 def frontiers(fit: FitResult) -> Figure:
-    return gallery.frontier(fit)
+    return frontier(fit)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -119,7 +118,7 @@ def test_frontier_names_units_and_every_series(frontiers: Figure) -> None:
 def test_published_laws_are_grey_labelled_and_leave_every_series_its_label(
     fit: FitResult, frontiers: Figure
 ) -> None:
-    figure = gallery.frontier(with_published(fit, "gidd-masked,sahoo-ar,nie-ar"))
+    figure = frontier(with_published(fit, "gidd-masked,sahoo-ar,nie-ar"))
     for before, axes in zip(frontiers.axes[:3], figure.axes[:3], strict=True):
         texts = {text.get_text(): text.get_color() for text in axes.texts}
         assert {text.get_text() for text in before.texts} <= set(texts)
@@ -134,7 +133,7 @@ def test_published_laws_are_grey_labelled_and_leave_every_series_its_label(
 def test_published_losses_far_from_ours_are_named_and_do_not_squeeze_the_panel(
     fit: FitResult, frontiers: Figure
 ) -> None:
-    figure = gallery.frontier(with_published(fit, "gidd-masked"))
+    figure = frontier(with_published(fit, "gidd-masked"))
     assert figure.axes[0].get_ylim() == frontiers.axes[0].get_ylim()
     assert any("off this panel: gidd-masked" in t.get_text() for t in figure.axes[0].texts)
 
@@ -142,11 +141,11 @@ def test_published_losses_far_from_ours_are_named_and_do_not_squeeze_the_panel(
 def test_frontier_shows_hollow_marks_only_where_budgets_are_not_bracketed(
     single: FitResult,
 ) -> None:
-    assert "lowest loss, budget not bracketed" not in texts(gallery.frontier(single))
+    assert "lowest loss, budget not bracketed" not in texts(frontier(single))
 
 
 def test_laws_are_solid_inside_their_budgets_and_dashed_outside(single: FitResult) -> None:
-    axes = panel(gallery.frontier(single), "Compute-optimal size")
+    axes = panel(frontier(single), "Compute-optimal size")
     lines = [line for line in axes.lines if line.get_linewidth() in (1.6, 1.3)]
     solid = [line for line in lines if line.get_linestyle() == "-"]
     assert len(solid) == 1
@@ -173,7 +172,7 @@ def test_multiplier_has_a_panel_per_baseline_and_leaves_out_what_has_no_frontier
     fit: FitResult,
 ) -> None:
     pairs = [("masked", "masked-ce"), ("masked", "uniform"), ("ar", "masked")]
-    figure = gallery.multiplier([compare(fit, *pair) for pair in pairs], fit)
+    figure = multiplier([compare(fit, *pair) for pair in pairs], fit)
     shown = {axes.get_title(loc="left"): axes for axes in figure.axes}
     assert list(shown) == ["against masked", "against ar"]
     assert [text.get_text() for text in shown["against masked"].texts] == ["masked-ce"]
@@ -181,8 +180,8 @@ def test_multiplier_has_a_panel_per_baseline_and_leaves_out_what_has_no_frontier
 
 
 def test_multiplier_without_a_comparable_pair_says_so(fit: FitResult) -> None:
-    with pytest.raises(gallery.NothingToDraw, match="multiplier"):
-        gallery.multiplier([compare(fit, "masked", "uniform")], fit)
+    with pytest.raises(NothingToDraw, match="multiplier"):
+        multiplier([compare(fit, "masked", "uniform")], fit)
 
 
 def point(flops: float, multiplier: float | None, extrapolated: bool) -> MultiplierPoint:
@@ -202,7 +201,7 @@ def test_a_stretch_ends_where_the_loss_is_not_reached() -> None:
 
 
 def test_trajectories_label_every_size(single: FitResult) -> None:
-    shown = texts(gallery.trajectories(single))
+    shown = texts(trajectories(single))
     assert {notation.count(size) for size in SIZES} <= set(shown)
 
 
@@ -221,23 +220,23 @@ def test_figures_of_a_table_without_budgets_are_refused_with_the_reason(
         label: dataclasses.replace(family, isoflop=None) for label, family in fit.families.items()
     }
     nothing = dataclasses.replace(fit, families=bare)
-    for make in (gallery.isoflop, gallery.frontier):
-        with pytest.raises(gallery.NothingToDraw, match="budget"):
+    for make in (isoflop, frontier):
+        with pytest.raises(NothingToDraw, match="budget"):
             make(nothing)
-    assert gallery.trajectories(nothing).axes
+    assert trajectories(nothing).axes
 
 
 @pytest.mark.parametrize("labels", [("a",), pytest.param(tuple("abcdefg"), marks=pytest.mark.slow)])
 def test_any_number_of_series_finds_its_panels(tmp_path: Path, labels: tuple[str, ...]) -> None:
     fit = fit_table(small_sweep(tmp_path, labels, sizes=SIZES[:5]), FitSettings(n_bootstrap=10))
-    assert len(gallery.isoflop(fit).axes) == len(labels)
+    assert len(isoflop(fit).axes) == len(labels)
 
 
 @pytest.mark.slow
 def test_hostile_labels_are_drawn_as_text_and_cut_to_the_room(tmp_path: Path) -> None:
     labels = ("$\\frac{1}{", "<script>alert(1)</script> and more of it", "マスク\t拡散", "a_b^c%")
     fit = fit_table(small_sweep(tmp_path, labels, sizes=SIZES[:5]), FitSettings(n_bootstrap=10))
-    figure = gallery.frontier(fit)
+    figure = frontier(fit)
     assert figure_bytes(figure, ".svg", "x")
     shown = texts(figure)
     assert "$\\frac{1}{" in shown
@@ -416,9 +415,9 @@ def test_unknown_figures_suffixes_and_paths_are_refused(
 def test_figures_ignore_the_reader_s_own_matplotlib_settings(single: FitResult) -> None:
     import matplotlib  # only this test touches global settings
 
-    before = figure_bytes(gallery.frontier(single), ".svg", "x")
+    before = figure_bytes(frontier(single), ".svg", "x")
     with matplotlib.rc_context({"font.size": 30.0, "lines.linewidth": 9.0, "axes.grid": False}):
-        assert figure_bytes(gallery.frontier(single), ".svg", "x") == before
+        assert figure_bytes(frontier(single), ".svg", "x") == before
 
 
 def nothing_to_compare() -> Comparison:
@@ -427,12 +426,12 @@ def nothing_to_compare() -> Comparison:
 
 
 def test_an_empty_comparison_is_nothing_to_draw(fit: FitResult) -> None:
-    with pytest.raises(gallery.NothingToDraw):
-        gallery.multiplier([nothing_to_compare()], fit)
+    with pytest.raises(NothingToDraw):
+        multiplier([nothing_to_compare()], fit)
 
 
 def test_exponents_have_a_row_for_every_series_and_method(fit: FitResult) -> None:
-    figure = gallery.exponents(fit)
+    figure = exponents(fit)
     rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     for label, family in fit.families.items():
         assert family.isoflop is not None
@@ -444,7 +443,7 @@ def test_exponents_have_a_row_for_every_series_and_method(fit: FitResult) -> Non
 
 
 def test_exponents_are_drawn_where_they_were_fitted(single: FitResult) -> None:
-    figure = gallery.exponents(single)
+    figure = exponents(single)
     fit = single.family("masked").isoflop
     assert fit is not None
     assert fit.params_law is not None
@@ -454,7 +453,7 @@ def test_exponents_are_drawn_where_they_were_fitted(single: FitResult) -> None:
 
 
 def test_published_exponents_stand_below_ours(single: FitResult) -> None:
-    axes = gallery.exponents(with_published(single, "chinchilla")).axes[0]
+    axes = exponents(with_published(single, "chinchilla")).axes[0]
     rows = dict(zip([t.get_text() for t in axes.get_yticklabels()], axes.get_yticks(), strict=True))
     assert min(rows, key=lambda row: rows[row]) == "chinchilla, published"
 
@@ -462,11 +461,11 @@ def test_published_exponents_stand_below_ours(single: FitResult) -> None:
 def test_nothing_to_draw_without_any_exponent(table: TidyTable) -> None:
     frame = table.frame[table.frame["family"] == "ar"].head(4)
     with pytest.raises(FitError, match="no series has a scaling law"):
-        gallery.exponents(fit_table(dataclasses.replace(table, frame=frame), SETTINGS))
+        exponents(fit_table(dataclasses.replace(table, frame=frame), SETTINGS))
 
 
 def test_the_residual_panel_shows_what_smaller_budgets_predicted(single: FitResult) -> None:
-    figure = gallery.frontier(single)
+    figure = frontier(single)
     assert "residual from smaller budgets alone" in texts(figure)
     holdout = single.family("masked").holdout
     assert holdout is not None

@@ -12,11 +12,11 @@ from small_sweep import SIZES, small_sweep
 
 from analysis.answers.compare import compare
 from analysis.errors import FitWarning
-from analysis.figures.gallery import Study
+from analysis.figures.render import Study
 from analysis.fitting.fit import FitResult, FitSettings, fit_table, to_json
 from analysis.report import html, tables
 from analysis.report.html import render_report, write_report
-from analysis.report.provenance import ExcludedTrial, Provenance
+from analysis.report.provenance import Provenance
 from analysis.report.published_table import with_published
 from analysis.tables.tidy import TidyTable
 from sweeper.errors import OutputError
@@ -39,7 +39,7 @@ def fit(table: TidyTable) -> FitResult:
 @pytest.fixture(scope="module")
 def page(table: TidyTable, fit: FitResult) -> str:
     comparisons = [compare(fit, "masked", "masked-ce"), compare(fit, "masked", "uniform")]
-    excluded = (ExcludedTrial("3f9a12c0be41", "uniform", "diverged", "loss rose at step 410"),)
+    excluded = (("3f9a12c0be41", "uniform", "diverged", "loss rose at step 410"),)
     provenance = Provenance("results/quick", (("torch", "2.11"),), excluded)
     return render_report("quick", Study(table, fit, comparisons), provenance)
 
@@ -152,7 +152,7 @@ def test_a_table_without_budgets_gives_a_report_without_frontier(
 def test_whatever_users_typed_is_escaped(tmp_path: Path) -> None:
     table = small_sweep(tmp_path, (EVIL, "b--><b>"), sizes=SIZES[:5])
     fit = fit_table(table, FitSettings(n_bootstrap=10))
-    trial = ExcludedTrial("id", EVIL, EVIL, EVIL)
+    trial = ("id", EVIL, EVIL, EVIL)
     provenance = Provenance(EVIL, ((EVIL, EVIL),), (trial,))
     page = render_report(EVIL, Study(table, fit, [compare(fit, EVIL, "b--><b>")]), provenance)
     assert "<script" not in page
@@ -222,10 +222,10 @@ def test_an_unbracketed_largest_budget_is_told_in_the_answer(fit: FitResult) -> 
     isoflop = dataclasses.replace(family.isoflop, optima=(*rest, open_last))
     changed = dataclasses.replace(family, isoflop=isoflop)
     only = dataclasses.replace(fit, families={"masked": changed})
-    (answer,) = tables.answers(only)
-    assert answer.sentence.startswith("At 5.6×10¹¹ FLOPs")
+    (answer,) = tables.answers(only).values()
+    assert answer.startswith("At 5.6×10¹¹ FLOPs")
     assert "Its largest budget, 10¹² FLOPs, is not bracketed: the minimum is at the large end" in (
-        answer.sentence
+        answer
     )
 
 
@@ -247,10 +247,9 @@ def test_remarks_are_grouped_by_kind_and_said_once() -> None:
         FitWarning("single_budget", "no law", "a"),
         FitWarning("no_budgets", "none"),
     ]
-    groups = tables.remarks(warnings)
-    assert [(group.title, group.messages) for group in groups] == [
-        ("Single budget", ("a: no law", "b: no law")),
-        ("No budgets", ("none",)),
+    assert list(tables.remarks(warnings).items()) == [
+        ("Single budget", ["a: no law", "b: no law"]),
+        ("No budgets", ["none"]),
     ]
 
 

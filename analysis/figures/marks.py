@@ -1,27 +1,17 @@
-"""What several figures draw: values with intervals, keys, small multiples."""
+"""What several figures draw: values with intervals, entries of keys."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.errors import FitError
-from analysis.figures.style import INK, MUTED, PAPER, SeriesStyle, new_figure
-from analysis.fitting.fit import FamilyFit
-from analysis.isoflop.isoflop import Optimum
+from analysis.figures.style import DASHES, INK, MUTED, PAPER, SeriesStyle
 from analysis.notation import Interval
 from analysis.tables.points import FloatArray
 
-DASHES = (0.0, (3.5, 2.5))
-"""Whatever lies outside the data."""
 MANY_BUDGETS = 8
 """With more budgets than this, marks are small and only some budgets are labelled."""
-
-
-class NothingToDraw(FitError):
-    """A figure for which the fit has no part; the message says which part and why."""
 
 
 @dataclass(frozen=True)
@@ -77,23 +67,3 @@ def hollow_entry(label: str, color: str = MUTED) -> Line2D:
         [], [], color=color, marker="o", markersize=5.0, markerfacecolor=PAPER,
         linestyle=DASHES, linewidth=1.1, label=label,
     )  # fmt: skip
-
-
-def columns_for(n: int) -> int:
-    """Small multiples that stand side by side."""
-    return 2 if n == 4 else min(n, 3)
-
-
-def panels(n: int, height_inches: float, n_columns: int) -> tuple[Figure, list[Axes]]:
-    """A figure of n small multiples."""
-    n_rows = -(-n // n_columns)
-    figure = new_figure(1.0 + height_inches * n_rows)
-    grid = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())
-    for axes in grid[n:]:
-        axes.remove()
-    return figure, grid[:n]
-
-
-def optima_of(family: FamilyFit) -> tuple[Optimum, ...]:
-    """Optima of all budgets, none where the table has no isoFLOP structure."""
-    return () if family.isoflop is None else family.isoflop.optima
