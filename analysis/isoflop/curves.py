@@ -7,7 +7,7 @@ Suffixes: R resamples, P points, K budgets, Q positions along a drawn curve.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,8 +19,6 @@ IsoFlopMethod = Literal["pair", "parabola", "akima"]
 
 N_DRAWN = 61
 """Positions along a drawn curve."""
-N_AKIMA = 401
-"""Positions at which an Akima curve is searched for its minimum."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +106,15 @@ def pair_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
     is_interior_RK = has_minimum_RK & (vertex_RK > low_K) & (vertex_RK < high_K)
     lower_end_RK = np.where(loss_at(low_K) < loss_at(high_K), low_K, high_K)
     log_params_RK = np.where(is_interior_RK, vertex_RK, lower_end_RK)
-    drawn_QK = fit.first.loss(
-        drawn_sizes(grid) - origin, grid.log_tokens(drawn_sizes(grid)) - tokens_origin_K
-    )
+    sizes_QK = drawn_sizes(grid)
+    first = fit.take(slice(1))
+    drawn_QK = first.loss(sizes_QK - origin, grid.log_tokens(sizes_QK) - tokens_origin_K)
     return Minima(
         log_params_RK=log_params_RK,
         log_tokens_RK=grid.log_tokens(log_params_RK),
         loss_RK=loss_at(log_params_RK),
         is_interior_RK=is_interior_RK,
-        fitted_P=loss_RP[0] - fit.residual_P,
+        fitted_P=loss_RP[0] - fit.residual_RP[0] / design.root_weight_P,
         basis_Pc=tangent_basis(design, fit),
         drawn_QK=drawn_QK,
         exponents=(float(fit.alpha_R[0]), float(fit.beta_R[0])),
@@ -159,66 +157,38 @@ def parabola_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
     """
     by_params = _parabolas(grid, np.log(grid.points.params_P), loss_RP)
     by_tokens = _parabolas(grid, np.log(grid.points.tokens_P), loss_RP)
-    sizes_QK = drawn_sizes(grid)
-    drawn_QK = np.stack(
-        [np.polyval(by_params.coefficient_RK3[0, k], sizes_QK[:, k] - by_params.origin_K[k])
-         for k in range(grid.n_budgets)],
-        axis=1,
-    )  # fmt: skip
-    return Minima(
-        log_params_RK=by_params.vertex_RK,
-        log_tokens_RK=by_tokens.vertex_RK,
-        loss_RK=by_params.loss_RK,
-        is_interior_RK=by_params.is_interior_RK,
-        fitted_P=by_params.fitted_P,
-        basis_Pc=by_params.basis_Pc,
-        drawn_QK=drawn_QK,
-        exponents=None,
-    )
+    return replace(by_params, log_tokens_RK=by_tokens.log_tokens_RK)
 
 
-@dataclass(frozen=True)
-class _Parabolas:
-    """Parabolas along one axis, in centred coordinates, highest power first."""
-
-    coefficient_RK3: FloatArray
-    origin_K: FloatArray
-    vertex_RK: FloatArray
-    loss_RK: FloatArray
-    is_interior_RK: BoolArray
-    fitted_P: FloatArray
-    basis_Pc: FloatArray
-
-
-def _parabolas(grid: BudgetGrid, x_P: FloatArray, loss_RP: FloatArray) -> _Parabolas:
-    n_resamples = len(loss_RP)
-    shape = (n_resamples, grid.n_budgets)
-    coefficient_RK3 = np.empty((*shape, 3))
+def _parabolas(grid: BudgetGrid, x_P: FloatArray, loss_RP: FloatArray) -> Minima:
+    """Parabolas along one axis, log params or log tokens; both are then given as the vertices."""
+    shape = (len(loss_RP), grid.n_budgets)
     vertex_RK, loss_RK = np.empty(shape), np.empty(shape)
     is_interior_RK = np.empty(shape, dtype=bool)
     fitted_P, basis_Pc = np.empty(len(x_P)), np.zeros((len(x_P), 3 * grid.n_budgets))
-    origin_K = np.empty(grid.n_budgets)
+    drawn_QK = np.empty((N_DRAWN, grid.n_budgets))
     for k in range(grid.n_budgets):
         mine = grid.budget_P == k
-        origin_K[k] = x_P[mine].mean()
-        x = x_P[mine] - origin_K[k]
+        origin = x_P[mine].mean()
+        x = x_P[mine] - origin
         columns = np.vander(x, 3)
-        solver = np.linalg.pinv(columns)
-        coefficient_R3 = loss_RP[:, mine] @ solver.T
+        # Coefficients of the highest power first.
+        coefficient_R3 = loss_RP[:, mine] @ np.linalg.pinv(columns).T
         a, b = coefficient_R3[:, 0], coefficient_R3[:, 1]
         vertex = -b / (2 * np.where(a > 0, a, 1.0))
         inside = (a > 0) & (vertex > x.min()) & (vertex < x.max())
         ends_R2 = coefficient_R3 @ np.vander([x.min(), x.max()], 3).T
         lower_end = np.where(ends_R2[:, 0] < ends_R2[:, 1], x.min(), x.max())
         position = np.where(inside, vertex, lower_end)
-        coefficient_RK3[:, k] = coefficient_R3
-        vertex_RK[:, k] = position + origin_K[k]
+        vertex_RK[:, k] = position + origin
         loss_RK[:, k] = (a * position + b) * position + coefficient_R3[:, 2]
         is_interior_RK[:, k] = inside
         fitted_P[mine] = columns @ coefficient_R3[0]
         basis_Pc[mine, 3 * k : 3 * k + 3] = np.linalg.qr(columns)[0]
-    return _Parabolas(
-        coefficient_RK3, origin_K, vertex_RK, loss_RK, is_interior_RK, fitted_P, basis_Pc
+        drawn = np.linspace(x_P[mine].min(), x_P[mine].max(), N_DRAWN)
+        drawn_QK[:, k] = np.polyval(coefficient_R3[0], drawn - origin)
+    return Minima(
+        vertex_RK, vertex_RK, loss_RK, is_interior_RK, fitted_P, basis_Pc, drawn_QK, exponents=None
     )
 
 
@@ -230,7 +200,6 @@ def akima_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
     # scipy.interpolate takes 0.4 s to import, and only this method needs it.
     from scipy.interpolate import Akima1DInterpolator
 
-    parabola = parabola_minima(grid, loss_RP[:1])
     shape = (len(loss_RP), grid.n_budgets)
     log_params_RK, loss_RK = np.empty(shape), np.empty(shape)
     is_interior_RK = np.empty(shape, dtype=bool)
@@ -240,22 +209,20 @@ def akima_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
         sizes, index = np.unique(np.log(grid.points.params_P[mine]), return_inverse=True)
         mean_by_size = np.eye(len(sizes))[index] / np.bincount(index)
         spline = Akima1DInterpolator(sizes, (loss_RP[:, mine] @ mean_by_size).T)
-        position = np.linspace(sizes[0], sizes[-1], N_AKIMA)
+        position = np.linspace(sizes[0], sizes[-1], 401)
         curve = spline(position)
         lowest_R = np.argmin(curve, axis=0)
         log_params_RK[:, k] = position[lowest_R]
         loss_RK[:, k] = np.min(curve, axis=0)
-        is_interior_RK[:, k] = (lowest_R > 0) & (lowest_R < N_AKIMA - 1)
+        is_interior_RK[:, k] = (lowest_R > 0) & (lowest_R < len(position) - 1)
         drawn_QK[:, k] = spline(np.linspace(sizes[0], sizes[-1], N_DRAWN))[:, 0]
-    return Minima(
+    return replace(
+        parabola_minima(grid, loss_RP[:1]),
         log_params_RK=log_params_RK,
         log_tokens_RK=grid.log_tokens(log_params_RK),
         loss_RK=loss_RK,
         is_interior_RK=is_interior_RK,
-        fitted_P=parabola.fitted_P,
-        basis_Pc=parabola.basis_Pc,
         drawn_QK=drawn_QK,
-        exponents=None,
     )
 
 

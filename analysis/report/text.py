@@ -1,9 +1,10 @@
 """What `fit`, `compare`, `predict` and `propose` print."""
 
 from analysis import notation
+from analysis.answers.candidates import Proposal
 from analysis.answers.compare import Comparison, MultiplierPoint
 from analysis.answers.predict import Prediction
-from analysis.answers.propose import Proposal, Proposals
+from analysis.answers.propose import Proposals
 from analysis.errors import FitWarning
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.fitting.holdout import HoldOut
