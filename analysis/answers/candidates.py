@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from analysis.fitting.fit import FamilyFit
-from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.isoflop import MIN_SIZES, Optimum
+from analysis.tables.cost import CostPerToken
 from analysis.tables.points import FloatArray
 from sweeper.trials.ladder import ladder, trunk_params
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.fitting.fit import FamilyFit
-from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.isoflop import IsoFlopFit, usable_budgets
 from analysis.stats.power_law import EXPONENT_RANGE, LawName
 from analysis.surface.optimum import best_size
 from analysis.surface.surface import SurfaceFit
+from analysis.tables.cost import CostPerToken
 from analysis.tables.points import FloatArray, IntArray, Points
 
 

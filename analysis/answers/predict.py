@@ -16,11 +16,11 @@ import numpy as np
 from analysis import notation
 from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.frontier import frontier
 from analysis.stats.power_law import PowerLaw, percentile_interval
 from analysis.surface.optimum import surface_optima
 from analysis.surface.surface import N_COEFFICIENTS, SurfaceFit
+from analysis.tables.cost import CostPerToken
 from analysis.tables.points import FloatArray
 from analysis.tables.published import recipe_law
 

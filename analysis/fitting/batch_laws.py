@@ -111,7 +111,8 @@ def find_vertices(varying: VaryingCurves) -> Vertices:
         else:
             n_open += 1
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)
-    return Vertices(*np.exp(table[:, :2]).T, *table[:, 2:].astype(np.int64).T, n_open=n_open)
+    curve_V, group_V = table[:, 2:].astype(np.int64).T
+    return Vertices(np.exp(table[:, 0]), np.exp(table[:, 1]), curve_V, group_V, n_open)
 
 
 def vertex_law(

@@ -44,7 +44,7 @@ def fit_envelope(points: Points, resampler: Resampler) -> Envelope | FitWarning:
     # A point off the hull of its own run can be on no hull of several runs.
     of_run_GP = points.run_P == np.unique(points.run_P)[:, None]
     on_own_GP = lower_hulls(np.log(points.flops_P), np.log(points.loss_P), of_run_GP)
-    candidates = points.take(on_own_GP.any(axis=0))
+    candidates = points.take(np.flatnonzero(on_own_GP.any(axis=0)))
     log_flops_P, log_loss_P = np.log(candidates.flops_P), np.log(candidates.loss_P)
     everyone = np.ones((1, len(log_flops_P)), dtype=bool)
     is_drawn_RP = resampler.run_counts(candidates) > 0

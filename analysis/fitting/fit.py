@@ -232,8 +232,9 @@ def _family_json(fit: FamilyFit) -> Json:
         law = _laws_json(tokens, "along_optima")
         answer["token_frontier"] = notation.to_json(tokens, "limit") | law
     if (batch_laws := fit.batch_laws) is not None:
-        names = ("batch_by_tokens", "rate_by_batch", "rate_by_tokens")
-        answer["batch_laws"] = _laws_json(batch_laws, *names)
+        answer["batch_laws"] = _laws_json(
+            batch_laws, "batch_by_tokens", "rate_by_batch", "rate_by_tokens"
+        )
     return answer
 
 

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 
 from analysis.errors import FitWarning
-from analysis.isoflop.cost import cost_polynomial
 from analysis.isoflop.curves import MINIMA, BudgetGrid, IsoFlopMethod, Minima, drawn_sizes
 from analysis.stats.bootstrap import HUBER_SIGMAS, Noise, Resampler
 from analysis.stats.power_law import (
@@ -22,6 +21,7 @@ from analysis.stats.power_law import (
     law_with_offset,
     percentile_interval,
 )
+from analysis.tables.cost import cost_polynomial
 from analysis.tables.points import FloatArray, Points, n_levels
 
 MIN_SIZES = 4
