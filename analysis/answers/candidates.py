@@ -3,34 +3,25 @@ which of them would bracket a budget whose minimum is open.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 
 from analysis.fitting.fit import FamilyFit
-from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.isoflop import MIN_SIZES, Optimum
+from analysis.tables.cost import CostPerToken
 from analysis.tables.points import FloatArray
 from sweeper.trials.ladder import ladder, trunk_params
 
-SPACINGS = (1.25, 3.0)
-"""Range of the ratio between neighbouring sizes that is taken over from the source."""
-N_BEYOND = 2
-"""Sizes added beyond an open end: one to find the minimum, one to see the loss rise again."""
-MAX_BEYOND = 5
-"""Where the law puts the minimum further out, as many as it takes up to this."""
-ENOUGH_SIZES = MIN_SIZES + 1
 SAME_SIZE_GAP = 0.08
 """Log distance within which a size counts as observed at a budget; neighbouring rungs are closer
 than that to each other in places."""
-SIZES_PER_SPACING = 2
-"""Candidate sizes between two neighbouring sizes of a source."""
-RATIO_MARGIN = 4.0
-"""How far tokens per parameter may leave their observed range: a spacing of sizes, squared."""
-N_LEVELS = 5
-"""Budgets considered where a source has none."""
+
+Nearest = Callable[[float], float]
+"""Gives the size that can be trained nearest to a log size."""
 
 
 @dataclass(frozen=True)
@@ -45,32 +36,16 @@ class CandidateRun:
     budget_flops: float | None
     """Nominal budget it belongs to; None where the source has none."""
 
-    @property
-    def log_params(self) -> float:
-        """Natural logarithm."""
-        return math.log(self.params)
-
 
 @dataclass(frozen=True)
-class Bracketing:
-    """A run that shows on which side a minimum lies, and why it is needed."""
+class Proposal:
+    """One run to add."""
 
     run: CandidateRun
+    purpose: Literal["bracket", "precision"]
     why: str
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes that can be trained: rungs where params are those of the trunk, else any."""
-
-    are_rungs: bool
-
-    def nearest(self, log_params: float) -> float:
-        """The size that can be had nearest to the one wanted."""
-        if not self.are_rungs:
-            return float(f"{math.exp(log_params):.3g}")
-        sizes = _rung_sizes()
-        return float(sizes[np.argmin(np.abs(np.log(sizes) - log_params))])
+    width: float | None
+    """Of the interval, with this run and those ranked above it, over its present width."""
 
 
 @cache
@@ -78,7 +53,18 @@ def _rung_sizes() -> FloatArray:
     return np.array([trunk_params(rung) for rung in ladder()], dtype=np.float64)
 
 
-def candidates(fit: FamilyFit, sizes: Sizes) -> list[CandidateRun]:
+def nearest_rung(log_params: float) -> float:
+    """Trunk parameters of the rung nearest to a log size."""
+    sizes = _rung_sizes()
+    return float(sizes[np.argmin(np.abs(np.log(sizes) - log_params))])
+
+
+def three_digits(log_params: float) -> float:
+    """Any size, where params are not those of the trunk."""
+    return float(f"{math.exp(log_params):.3g}")
+
+
+def candidates(fit: FamilyFit, nearest: Nearest) -> list[CandidateRun]:
     """Every run within one spacing of the sizes of its budget that was not observed.
 
     Tokens per parameter stay within what the series has seen, give or take a spacing: the curves
@@ -86,26 +72,26 @@ def candidates(fit: FamilyFit, sizes: Sizes) -> list[CandidateRun]:
     """
     points = fit.points
     ratio_P = points.tokens_P / points.params_P
-    low, high = ratio_P.min() / RATIO_MARGIN, ratio_P.max() * RATIO_MARGIN
+    low, high = ratio_P.min() / 4.0, ratio_P.max() * 4.0  # a spacing of sizes, squared
     budgets = [(o.budget_flops, o.flops) for o in fit.isoflop.optima] if fit.isoflop else []
     if not budgets:
-        levels = np.geomspace(points.flops_P.min(), points.flops_P.max(), N_LEVELS)
+        levels = np.geomspace(points.flops_P.min(), points.flops_P.max(), 5)
         budgets = [(math.nan, float(flops)) for flops in levels]
     runs = []
     for nominal, flops in budgets:
         mine = points.budget_P == nominal
         seen = np.log(np.unique(points.params_P[mine] if mine.any() else points.params_P))
         step = _spacing(seen)
-        n = SIZES_PER_SPACING * (round(float(np.ptp(seen)) / step) + 2) + 1
+        # Two candidates for each spacing of the source's sizes.
+        n = 2 * (round(float(np.ptp(seen)) / step) + 2) + 1
         wanted = np.linspace(seen[0] - step, seen[-1] + step, n)
-        observed = seen if mine.any() else np.log(points.params_P[:0])
-        budget = (nominal, flops)
-        runs += _trainable(fit, budget, wanted, observed, sizes)
+        observed = seen if mine.any() else seen[:0]
+        runs += _trainable(fit, (nominal, flops), wanted, observed, nearest)
     return [run for run in runs if low <= run.tokens / run.params <= high]
 
 
-def bracketing(fit: FamilyFit, sizes: Sizes) -> list[Bracketing]:
-    """What the open budgets lack, cheapest budget first."""
+def bracketing(fit: FamilyFit, nearest: Nearest) -> list[Proposal]:
+    """Runs that show on which side the open minima lie, cheapest budget first."""
     if fit.isoflop is None:
         return []
     found, law = [], fit.isoflop.params_law
@@ -117,7 +103,10 @@ def bracketing(fit: FamilyFit, sizes: Sizes) -> list[Bracketing]:
         expected = None if law is None else math.log(law(optimum.flops))
         wanted, why = _wanted(optimum, seen, lowest, expected)
         budget = (optimum.budget_flops, optimum.flops)
-        found += [Bracketing(run, why) for run in _trainable(fit, budget, wanted, seen, sizes)]
+        found += [
+            Proposal(run, "bracket", f"not bracketed: {why}", None)
+            for run in _trainable(fit, budget, wanted, seen, nearest)
+        ]
     return found
 
 
@@ -139,20 +128,20 @@ def _wanted(
     centre = lowest if expected is None else expected
     wanted = [centre + step * offset for offset in (0, -1, 1, -2, 2)]
     new = [size for size in wanted if np.abs(seen - size).min() > 0.5 * step]
-    return new[: max(1, ENOUGH_SIZES - len(seen))], "it has too few sizes"
+    return new[: max(1, MIN_SIZES + 1 - len(seen))], "it has too few sizes"
 
 
 def _beyond(end: float, step: float, expected: float | None) -> list[float]:
     """Sizes beyond an end, until one spacing past the minimum that the law expects there."""
-    n = N_BEYOND
+    n = 2  # one to find the minimum, one to see the loss rise again
     if expected is not None:
-        n = min(max(n, math.ceil((expected - end) / step) + 1), MAX_BEYOND)
+        n = min(max(n, math.ceil((expected - end) / step) + 1), 5)
     return [end + step * (i + 1) for i in range(n)]
 
 
 def _spacing(log_sizes: FloatArray) -> float:
     """Usual log ratio between neighbouring sizes."""
-    low, high = np.log(SPACINGS)
+    low, high = np.log((1.25, 3.0))
     gaps = np.diff(np.sort(log_sizes))
     gaps = gaps[gaps > SAME_SIZE_GAP]
     return float(np.clip(np.median(gaps) if len(gaps) else high, low, high))
@@ -163,7 +152,7 @@ def _trainable(
     budget: tuple[float, float],
     wanted: Iterable[float],
     observed: FloatArray,
-    sizes: Sizes,
+    nearest: Nearest,
 ) -> list[CandidateRun]:
     """The trainable sizes nearest to those wanted, each once, without the observed ones; a budget
     is its nominal and its actual FLOPs."""
@@ -171,8 +160,8 @@ def _trainable(
     cost = CostPerToken.of(fit.points)
     runs: dict[float, CandidateRun] = {}
     for size in wanted:
-        params = sizes.nearest(size)
-        known = np.append(observed, [run.log_params for run in runs.values()])
+        params = nearest(size)
+        known = np.append(observed, np.log(list(runs)))
         if abs(math.log(params) - size) > SAME_SIZE_GAP or (
             len(known) and np.abs(known - math.log(params)).min() < SAME_SIZE_GAP
         ):

@@ -16,11 +16,7 @@ from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.crossover import Crossover, crossover
 from analysis.isoflop.frontier import Frontier, frontier
 from analysis.stats.power_law import LawName, percentile_interval
-from analysis.tables.points import FloatArray
 
-N_CURVE = 41
-MAX_UNREACHABLE_SHARE = 0.025
-"""With more resamples than this that never reach the loss, the upper end is unknown."""
 EDGE_TOLERANCE = 1e-9
 """Relative: a loss observed at the edge of the overlap belongs to it."""
 
@@ -91,13 +87,23 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
         verdict = f"{against} and {baseline} cannot be compared: {message}."
         warnings.append(FitWarning("no_frontier", message, lacking))
         return Comparison(baseline, against, (), (), exponents, verdict, tuple(warnings))
-    budgets = _budgets(ours, theirs)
+    # Actual FLOPs by nominal ones, of the bracketed budgets of either; the baseline's win.
+    actual: dict[float, float] = {}
+    for isoflop in (theirs.isoflop, ours.isoflop):
+        if isoflop is not None:
+            actual |= {optimum.budget_flops: optimum.flops for optimum in isoflop.bracketed}
+    budgets = sorted(actual.items())
     points = tuple(multiplier_at(own, other, nominal, flops) for nominal, flops in budgets)
-    dense = np.geomspace(budgets[0][1], budgets[-1][1], N_CURVE)
+    dense = np.geomspace(budgets[0][1], budgets[-1][1], 41)
     curve = tuple(multiplier_at(own, other, float(c), float(c)) for c in dense)
     warnings += [c for point in points for c in _point_warnings(point, baseline, against)]
     if all(point.extrapolated for point in points):
-        warnings.append(_no_overlap(own, other, baseline, against))
+        message = (
+            f"no budget lies where both were observed: {baseline} reached "
+            f"{own.loss_range[0]:.4g}–{own.loss_range[1]:.4g} nats per token, {against} "
+            f"{other.loss_range[0]:.4g}–{other.loss_range[1]:.4g}; every multiplier is extrapolated"
+        )
+        warnings.append(FitWarning("no_overlap", message))
     verdict = _verdict(points, baseline, against)
     met = crossover(own, other)
     return Comparison(baseline, against, points, curve, exponents, verdict, tuple(warnings), met)
@@ -108,7 +114,12 @@ def compare_all(result: FitResult) -> tuple[Comparison, ...]:
     budgets = [flops for fit in result.families.values() for flops in fit.points.budgets_K]
     if not budgets:
         return ()
-    ranked = sorted(result.families, key=lambda label: _loss_at(result, label, max(budgets)))
+
+    def loss_at_largest(label: str) -> float:
+        found = frontier(result.families[label].isoflop)
+        return math.inf if found is None else float(found.log_loss(math.log(max(budgets)))[0])
+
+    ranked = sorted(result.families, key=loss_at_largest)
     return tuple(compare(result, *pair) for pair in itertools.combinations(ranked, 2))
 
 
@@ -132,21 +143,6 @@ def to_json(comparison: Comparison, sensitivity: Json | None = None) -> Json:
     }
 
 
-def _loss_at(result: FitResult, label: str, flops: float) -> float:
-    """Log compute-optimal loss of a series, infinite without a frontier."""
-    found = frontier(result.families[label].isoflop)
-    return math.inf if found is None else float(found.log_loss(math.log(flops))[0])
-
-
-def _budgets(ours: FamilyFit, theirs: FamilyFit) -> list[tuple[float, float]]:
-    """(nominal, actual) FLOPs at which to compare: the bracketed budgets of either series."""
-    chosen: dict[float, float] = {}
-    for fit in (theirs, ours):  # the baseline's own actual FLOPs win
-        if fit.isoflop is not None:
-            chosen |= {optimum.budget_flops: optimum.flops for optimum in fit.isoflop.bracketed}
-    return sorted(chosen.items())
-
-
 def multiplier_at(own: Frontier, other: Frontier, nominal: float, flops: float) -> MultiplierPoint:
     """The comparison at one budget; its nominal FLOPs name it, its actual FLOPs are read."""
     log_loss_R = own.log_loss(float(np.log(flops)))
@@ -157,13 +153,16 @@ def multiplier_at(own: Frontier, other: Frontier, nominal: float, flops: float) 
     draws_R, estimate = log_ratio_R[1:], log_ratio_R[0]
     reached_R = np.isfinite(draws_R)
     unreachable_share = float(1 - reached_R.mean())
-    multiplier = _finite_exp(estimate)
-    has_interval = multiplier is not None and unreachable_share <= MAX_UNREACHABLE_SHARE
+    multiplier, ci = _finite_exp(estimate), None
+    # With more resamples that never reach the loss, the upper end is unknown.
+    if multiplier is not None and unreachable_share <= 0.025:
+        lower, upper = (_finite_exp(end) for end in percentile_interval(draws_R[reached_R]))
+        ci = None if lower is None or upper is None else (lower, upper)
     return MultiplierPoint(
         flops=nominal,
         loss=loss,
         multiplier=multiplier,
-        ci=_finite_interval(draws_R[reached_R]) if has_interval else None,
+        ci=ci,
         extrapolated=not low <= loss <= high,
         unreachable_share=unreachable_share,
     )
@@ -171,11 +170,6 @@ def multiplier_at(own: Frontier, other: Frontier, nominal: float, flops: float) 
 
 def _finite_exp(log_value: float) -> float | None:
     return float(np.exp(log_value)) if np.isfinite(log_value) and abs(log_value) < 700 else None
-
-
-def _finite_interval(log_draws_R: FloatArray) -> tuple[float, float] | None:
-    low, high = (_finite_exp(end) for end in percentile_interval(log_draws_R))
-    return None if low is None or high is None else (low, high)
 
 
 def _exponent_difference(
@@ -195,27 +189,17 @@ def _exponent_difference(
 
 
 def _point_warnings(point: MultiplierPoint, baseline: str, against: str) -> list[FitWarning]:
-    warnings = []
     where = f"at {point.flops:.3g} FLOPs"
     if point.multiplier is None:
         message = f"{where} {against} does not reach the loss of {baseline}, {point.loss:.4g}"
-        warnings.append(FitWarning("unreachable", message, against, point.flops))
-    elif point.ci is None:
+        return [FitWarning("unreachable", message, against, point.flops)]
+    if point.ci is None:
         message = (
             f"{where} {against} reaches the loss of {baseline} in "
             f"{1 - point.unreachable_share:.0%} of the resamples only: no interval"
         )
-        warnings.append(FitWarning("possibly_unreachable", message, against, point.flops))
-    return warnings
-
-
-def _no_overlap(own: Frontier, other: Frontier, baseline: str, against: str) -> FitWarning:
-    message = (
-        f"no budget lies where both were observed: {baseline} reached "
-        f"{own.loss_range[0]:.4g}–{own.loss_range[1]:.4g} nats per token, {against} "
-        f"{other.loss_range[0]:.4g}–{other.loss_range[1]:.4g}; every multiplier is extrapolated"
-    )
-    return FitWarning("no_overlap", message)
+        return [FitWarning("possibly_unreachable", message, against, point.flops)]
+    return []
 
 
 def _verdict(points: tuple[MultiplierPoint, ...], baseline: str, against: str) -> str:

@@ -13,19 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.fitting.fit import FamilyFit
-from analysis.isoflop.cost import CostPerToken
 from analysis.isoflop.isoflop import IsoFlopFit, usable_budgets
 from analysis.stats.power_law import EXPONENT_RANGE, LawName
 from analysis.surface.optimum import best_size
 from analysis.surface.surface import SurfaceFit
+from analysis.tables.cost import CostPerToken
 from analysis.tables.points import FloatArray, IntArray, Points
-
-RIDGE = 1e-10
-"""Added to a correlation matrix so that it can be inverted, and too small to be seen."""
-UNTOUCHED = 1e-24
-"""Least curvature, relative to the largest, of a coefficient that no observation depends on."""
-SEARCH_MARGIN = np.log(100.0)
-"""How far beyond the observed log sizes an optimum is looked for."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +74,11 @@ class LinearisedCurves:
         slope_Pc = self.slopes(self.set_P, np.log(points.params_P), np.log(points.tokens_P))
         information_cc = slope_Pc.T @ slope_Pc / self.sigma**2
         curvature_c = np.diag(information_cc)
-        scale_c = np.sqrt(np.maximum(curvature_c, UNTOUCHED * curvature_c.max()))
+        # The floor is for a coefficient that no observation depends on.
+        scale_c = np.sqrt(np.maximum(curvature_c, 1e-24 * curvature_c.max()))
         correlation_cc = information_cc / np.outer(scale_c, scale_c)
-        stable_cc = correlation_cc + RIDGE * np.eye(len(scale_c))
+        # A ridge that makes the matrix invertible, too small to be seen.
+        stable_cc = correlation_cc + 1e-10 * np.eye(len(scale_c))
         inverse_cc: FloatArray = np.linalg.inv(stable_cc) / np.outer(scale_c, scale_c)
         return inverse_cc
 
@@ -96,7 +91,7 @@ class LinearisedCurves:
             (self.alpha, self.beta),
             self.cost,
             log_flops,
-            SEARCH_MARGIN,
+            np.log(100.0),
         )
         return float(log_params), float(self.cost.log_tokens(log_params, log_flops))
 
@@ -108,19 +103,11 @@ class LinearisedCurves:
             place = set_1, np.array([log_params]), np.array([log_tokens])
             by_envelope_c: FloatArray = self.slopes(*place)[0]
             return by_envelope_c
-        by_params_c = self._params_gradient(index, np.array(log_params), log_flops)
-        if quantity == "params":
-            return by_params_c
-        by_tokens_c: FloatArray = -by_params_c * self.cost.slope(np.array(log_params))
-        return by_tokens_c
-
-    def _params_gradient(self, index: int, log_params: FloatArray, log_flops: float) -> FloatArray:
-        """Implicit derivative of dL/dlog N = 0 along the budget."""
+        # Implicit derivative of dL/dlog N = 0 along the budget.
         n_sets = self.coefficient_3K.shape[1]
         _, size_arm, data_arm = self.coefficient_3K[:, index]
-        log_tokens = self.cost.log_tokens(log_params, log_flops)
         u, v = log_params - self.log_params_origin, log_tokens - self.log_tokens_origin_K[index]
-        m, a, b = float(self.cost.slope(log_params)), self.alpha, self.beta
+        m, a, b = float(self.cost.slope(np.array(log_params))), self.alpha, self.beta
         size, data = np.exp(-a * u), np.exp(-b * v)
         bend = a**2 * size_arm * size + (b * m) ** 2 * data_arm * data
         gradient_c = np.zeros(3 * n_sets + 2)
@@ -128,8 +115,8 @@ class LinearisedCurves:
         gradient_c[2 * n_sets + index] = -b * m * data
         gradient_c[-2] = size_arm * size * (1 - a * u) * self._is_free(a)
         gradient_c[-1] = -m * data_arm * data * (1 - b * v) * self._is_free(b)
-        result_c: FloatArray = gradient_c / bend
-        return result_c
+        by_params_c: FloatArray = gradient_c / bend
+        return by_params_c if quantity == "params" else -by_params_c * m
 
 
 def linearised(fit: FamilyFit) -> LinearisedCurves | None:

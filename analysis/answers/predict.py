@@ -13,25 +13,19 @@ from typing import Any, Literal
 
 import numpy as np
 
+from analysis import notation
 from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.isoflop.cost import CostPerToken
-from analysis.isoflop.frontier import Frontier, frontier
-from analysis.isoflop.isoflop import IsoFlopFit
+from analysis.isoflop.frontier import frontier
 from analysis.stats.power_law import PowerLaw, percentile_interval
 from analysis.surface.optimum import surface_optima
 from analysis.surface.surface import N_COEFFICIENTS, SurfaceFit
+from analysis.tables.cost import CostPerToken
 from analysis.tables.points import FloatArray
 from analysis.tables.published import recipe_law
 
 BUDGETS = (1.0, 1e40)
 """What can be asked for: within it no law overflows, and outside it nothing was ever trained."""
-FAR_DECADES = 1.0
-"""Beyond this many decades of compute no interval covers what the functional form gets wrong."""
-SEED_STREAM = 3
-"""Of the fit's seed; the bootstrap takes 0 to 2."""
-SEARCH_MARGIN = math.log(1e4)
-"""How far beyond the observed sizes a surface's optimum is looked for."""
 
 Json = dict[str, Any]
 Source = Literal["isoflop", "surface"]
@@ -96,9 +90,13 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
         raise SettingsError(message)
     fit = result.family(family)
     fit_warnings = tuple(c for c in result.warnings if c.family in (None, family))
-    observed = _observed_flops(fit)
+    # Compute behind the numbers: of the bracketed budgets, else of all points.
+    bracketed = () if fit.isoflop is None else fit.isoflop.bracketed
+    behind = [value for o in bracketed for value in (o.budget_flops, o.flops)]
+    behind = behind or fit.points.flops_P.tolist()
+    observed = min(behind), max(behind)
     decades = max(0.0, math.log10(observed[0] / flops), math.log10(flops / observed[1]))
-    rng = np.random.default_rng([result.settings.seed, SEED_STREAM])
+    rng = np.random.default_rng([result.settings.seed, 3])  # stream 3 of the fit's seed
     optimum = _optimum(fit, flops, decades > 0, rng)
     if isinstance(optimum, FitWarning):
         return Prediction(
@@ -112,7 +110,10 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
         # No data say which form holds outside the budgets: intervals span what both predict.
         alternative = _estimates(other, rng)
         warnings += _disagreement(optimum, loss, alternative[2], family)
-        params, tokens, loss = map(_spanning, (params, tokens, loss), alternative)
+        params, tokens, loss = (
+            Estimate(one.value, (min(one.ci[0], two.ci[0]), max(one.ci[1], two.ci[1])))
+            for one, two in zip((params, tokens, loss), alternative, strict=True)
+        )
     batch_tokens, learning_rate, advice_warnings = _recipe(fit, tokens.value)
     return Prediction(
         family=family,
@@ -132,45 +133,41 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
 
 def to_json(prediction: Prediction) -> Json:
     """The answer of `sweeper predict --json`: numbers are finite or null."""
-    return {
-        "family": prediction.family,
-        "flops": prediction.flops,
-        "source": prediction.source,
-        "params": _json(prediction.params),
-        "tokens": _json(prediction.tokens),
-        "loss": _json(prediction.loss),
-        "extrapolation_decades": prediction.extrapolation_decades,
-        "batch_tokens": _json(prediction.batch_tokens),
-        "learning_rate": _json(prediction.learning_rate),
-        "warnings": [c.to_json() for c in (*prediction.warnings, *prediction.fit_warnings)],
-    }
-
-
-def _json(value: Estimate | Advice | None) -> Json | None:
-    return None if value is None else dict(vars(value))
-
-
-def _observed_flops(fit: FamilyFit) -> tuple[float, float]:
-    """Least and most compute behind the numbers: of the bracketed budgets, else of all points."""
-    bracketed = () if fit.isoflop is None else fit.isoflop.bracketed
-    flops = [value for o in bracketed for value in (o.budget_flops, o.flops)]
-    flops = flops or fit.points.flops_P.tolist()
-    return min(flops), max(flops)
+    warnings = (*prediction.warnings, *prediction.fit_warnings)
+    answer: Json = notation.to_json(
+        prediction, "family", "flops", "source", "params", "tokens", "loss",
+        "extrapolation_decades", "batch_tokens", "learning_rate",
+    )  # fmt: skip
+    return answer | {"warnings": notation.to_json(warnings)}
 
 
 def _optimum(
     fit: FamilyFit, flops: float, is_outside: bool, rng: np.random.Generator
 ) -> _OptimumDraws | FitWarning:
+    """Off the laws and the frontier, else off the surface, or why there is neither."""
     isoflop, found = fit.isoflop, frontier(fit.isoflop)
-    if isoflop is not None and found is not None:
-        return _isoflop_optimum(isoflop, found, flops, is_outside, rng)
-    if fit.surface is not None:
-        return _surface_optimum(fit, fit.surface, flops)
-    message = (
-        "no frontier is identified: fewer than two budgets are bracketed and there is no surface; "
-        "`sweeper propose` names the runs to add"
+    if isoflop is None or found is None:
+        if fit.surface is not None:
+            return _surface_optimum(fit, fit.surface, flops)
+        message = (
+            "no frontier is identified: fewer than two budgets are bracketed and there is no "
+            "surface; `sweeper propose` names the runs to add"
+        )
+        return FitWarning("no_prediction", message, fit.family)
+    params_law, tokens_law, loss_law = isoflop.params_law, isoflop.tokens_law, isoflop.loss_law
+    assert params_law is not None, "a frontier comes with all three laws"
+    assert tokens_law is not None, "a frontier comes with all three laws"
+    assert loss_law is not None, "a frontier comes with all three laws"
+    log_loss_R = found.log_loss(math.log(flops))
+    if is_outside:  # among its budgets the frontier passes through them, whatever the law misses
+        log_loss_R = log_loss_R + _scatter(loss_law, rng)
+    return _OptimumDraws(
+        source="isoflop",
+        log_params_R=_law_draws(params_law, flops, rng),
+        log_tokens_R=_law_draws(tokens_law, flops, rng),
+        log_loss_R=log_loss_R,
+        residual_P=isoflop.residual_P,
     )
-    return FitWarning("no_prediction", message, fit.family)
 
 
 def _ranked(
@@ -200,29 +197,6 @@ def _errors_of_forms(fit: FamilyFit) -> tuple[float, float]:
     return law.mean_abs_error, surface.mean_abs_error
 
 
-def _isoflop_optimum(
-    isoflop: IsoFlopFit,
-    found: Frontier,
-    flops: float,
-    is_outside: bool,
-    rng: np.random.Generator,
-) -> _OptimumDraws:
-    params_law, tokens_law, loss_law = isoflop.params_law, isoflop.tokens_law, isoflop.loss_law
-    assert params_law is not None, "a frontier comes with all three laws"
-    assert tokens_law is not None, "a frontier comes with all three laws"
-    assert loss_law is not None, "a frontier comes with all three laws"
-    log_loss_R = found.log_loss(math.log(flops))
-    if is_outside:  # among its budgets the frontier passes through them, whatever the law misses
-        log_loss_R = log_loss_R + _scatter(loss_law, rng)
-    return _OptimumDraws(
-        source="isoflop",
-        log_params_R=_law_draws(params_law, flops, rng),
-        log_tokens_R=_law_draws(tokens_law, flops, rng),
-        log_loss_R=log_loss_R,
-        residual_P=isoflop.residual_P,
-    )
-
-
 def _law_draws(law: PowerLaw, flops: float, rng: np.random.Generator) -> FloatArray:
     """Log of a law's value, then its draws as a new budget would scatter about them."""
     draws_R = np.concatenate([[law(flops)], law.draws(flops)])
@@ -239,13 +213,13 @@ def _scatter(law: PowerLaw, rng: np.random.Generator) -> FloatArray:
 def _surface_optimum(
     fit: FamilyFit, surface: SurfaceFit, flops: float
 ) -> _OptimumDraws | FitWarning:
-    cost, log_flops_K = CostPerToken.of(fit.points), np.log([flops])
-    n_draws = len(surface.draws["E"])
-    found = surface_optima(surface, cost, log_flops_K, SEARCH_MARGIN, n_draws)
+    points = fit.points
+    margin = math.log(1e4)  # four decades beyond the observed sizes
+    cost, n_draws = CostPerToken.of(points), len(surface.draws["E"])
+    found = surface_optima(surface, cost, np.log([flops]), margin, n_draws)
     if found is None:
         message = f"the surface has no optimum within four decades of the sizes at {flops:.3g}"
         return FitWarning("no_prediction", message, fit.family)
-    points = fit.points
     fitted_P = [surface(n, d) for n, d in zip(points.params_P, points.tokens_P, strict=True)]
     n_points = len(points.loss_P)
     # Residuals as if the fit had absorbed none of the noise.
@@ -274,11 +248,6 @@ def _estimates(optimum: _OptimumDraws, rng: np.random.Generator) -> tuple[Estima
     return tuple(estimates)
 
 
-def _spanning(one: Estimate, other: Estimate) -> Estimate:
-    """The first value with an interval that holds both intervals."""
-    return Estimate(one.value, (min(one.ci[0], other.ci[0]), max(one.ci[1], other.ci[1])))
-
-
 def _disagreement(
     optimum: _OptimumDraws, loss: Estimate, alternative: Estimate, family: str
 ) -> list[FitWarning]:
@@ -305,7 +274,7 @@ def _trust_warnings(
         if decades == 0 and not is_within:
             message = "the surface's optimum lies outside the sizes that were trained"
             warnings.append(FitWarning("optimum_outside_sizes", message, fit.family))
-    if decades > FAR_DECADES:
+    if decades > 1:  # from there no interval covers what the functional form gets wrong
         message = (
             f"{decades:.1f} decades outside {observed[0]:.3g} to {observed[1]:.3g} FLOPs: the "
             "intervals assume that the same laws go on there"

@@ -12,7 +12,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from analysis.answers.candidates import CandidateRun, Sizes, bracketing, candidates
+from analysis.answers.candidates import (
+    CandidateRun,
+    Proposal,
+    bracketing,
+    candidates,
+    nearest_rung,
+    three_digits,
+)
 from analysis.answers.information import LinearisedCurves, linearised
 from analysis.answers.predict import BUDGETS
 from analysis.errors import FitWarning, SettingsError
@@ -29,8 +36,6 @@ Json = dict[str, Any]
 WORTHWHILE = 0.02
 """Share of the variance that a run must remove to be named; without it the cheapest budget would
 get ever more runs that tell next to nothing."""
-MAX_BRACKETING = 0.5
-"""Share of the runs named that may go to open budgets while there is an interval to shrink."""
 TINY = 1e-12
 """Relative variance that stands for none."""
 
@@ -62,17 +67,6 @@ class Request:
             raise SettingsError(
                 "--interval multiplier: expected two series, one as --baseline and one as --family"
             )
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """One run to add."""
-
-    run: CandidateRun
-    purpose: Literal["bracket", "precision"]
-    why: str
-    width: float | None
-    """Of the interval, with this run and those ranked above it, over its present width."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +113,7 @@ class _Share:
         index = 0
         if np.isfinite(self.curves.log_flops_K).all():
             index = int(np.argmin(np.abs(self.curves.log_flops_K - math.log(run.flops))))
-        place = np.array([index]), np.array([run.log_params]), np.log([run.tokens])
-        row_c = self.curves.slopes(*place)[0]
+        row_c = self.curves.slopes(np.array([index]), np.log([run.params]), np.log([run.tokens]))[0]
         shift_c = self.covariance_cc @ row_c
         return shift_c, self.curves.sigma**2 + float(row_c @ shift_c)
 
@@ -133,27 +126,29 @@ class _Share:
 def propose(result: FitResult, request: Request) -> Proposals:
     """Rank the runs to add; raises `SettingsError` for an unknown series."""
     fits = [result.family(label) for label in request.families]
-    sizes = Sizes(are_rungs=result.params_convention == "trunk")
-    first = [b for fit in fits for b in bracketing(fit, sizes)]
-    first = sorted(first, key=lambda b: b.run.flops)
-    target_flops = request.flops or _largest_budget(fits)
-    shares = _shares(fits, request, target_flops)
-    share = MAX_BRACKETING if shares else 1.0
-    shown = first[: math.ceil(share * request.n_runs)]
-    ranked = [Proposal(b.run, "bracket", f"not bracketed: {b.why}", None) for b in shown]
-    warnings = _warnings(result, fits, shares, sizes)
+    nearest = nearest_rung if result.params_convention == "trunk" else three_digits
+    first = [proposal for fit in fits for proposal in bracketing(fit, nearest)]
+    first = sorted(first, key=lambda proposal: proposal.run.flops)
+    # The largest bracketed budget, else the most compute that a surface was fitted to.
+    bracketed = [o.flops for fit in fits if fit.isoflop for o in fit.isoflop.bracketed]
+    with_surface = [float(fit.points.flops_P.max()) for fit in fits if fit.surface is not None]
+    target_flops = request.flops or max(bracketed or with_surface, default=None)
+    shares = [] if target_flops is None else _shares(fits, request, target_flops)
+    # While there is an interval to shrink, open budgets get at most half of the runs.
+    shown = first[: math.ceil((0.5 if shares else 1.0) * request.n_runs)]
+    ranked = list(shown)
     if shares:
-        for bracket in shown:
-            _add(shares, bracket.run)
-        runs = [run for fit in fits for run in candidates(fit, sizes)]
-        runs = [run for run in runs if run not in [b.run for b in shown]]
+        for proposal in shown:
+            _add(shares, proposal.run)
+        runs = [run for fit in fits for run in candidates(fit, nearest)]
+        runs = [run for run in runs if run not in [proposal.run for proposal in shown]]
         ranked += _greedy(shares, runs, request.n_runs - len(ranked))
     return Proposals(
         request=request,
         target_flops=target_flops if shares else None,
         proposals=tuple(ranked),
         n_more=len(first) - len(shown),
-        warnings=tuple(warnings),
+        warnings=tuple(_warnings(result, fits, has_interval=bool(shares))),
     )
 
 
@@ -209,10 +204,8 @@ def _about(shares: Sequence[_Share], run: CandidateRun) -> list[_Share]:
     return [p for p in shares if p.curves.points.family == run.family and p.observes(run)]
 
 
-def _shares(fits: Sequence[FamilyFit], request: Request, flops: float | None) -> list[_Share]:
+def _shares(fits: Sequence[FamilyFit], request: Request, flops: float) -> list[_Share]:
     """The variance asked for, a part for each series; empty where a series has no curves."""
-    if flops is None:
-        return []
     if request.interval == "multiplier":
         return _multiplier_shares(fits[0], fits[1], flops)
     shares = [_share_of(fit, request.interval, flops, 1.0) for fit in fits]
@@ -231,12 +224,9 @@ def _multiplier_shares(baseline: FamilyFit, against: FamilyFit, flops: float) ->
     step = 0.05
     slope = float((other.log_loss(reached + step) - other.log_loss(reached - step))[0]) / (2 * step)
     scale = 1.0 / max(slope**2, TINY)
-    shares = [
-        _share_of(baseline, "loss", flops, scale),
-        _share_of(against, "loss", math.exp(reached), scale),
-    ]
-    found = [part for part in shares if part is not None]
-    return found if len(found) == 2 else []
+    ours = _share_of(baseline, "loss", flops, scale)
+    theirs = _share_of(against, "loss", math.exp(reached), scale)
+    return [] if ours is None or theirs is None else [ours, theirs]
 
 
 def _share_of(fit: FamilyFit, quantity: LawName, flops: float, scale: float) -> _Share | None:
@@ -276,24 +266,17 @@ def _weights(fit: IsoFlopFit, quantity: LawName, log_flops: float) -> tuple[Floa
     return intercept_K + slope_K * log_flops, law.scatter
 
 
-def _largest_budget(fits: Sequence[FamilyFit]) -> float | None:
-    """The largest bracketed budget, else the most compute that a surface was fitted to."""
-    bracketed = [o.flops for fit in fits if fit.isoflop for o in fit.isoflop.bracketed]
-    with_surface = [float(fit.points.flops_P.max()) for fit in fits if fit.surface is not None]
-    return max(bracketed or with_surface, default=None)
-
-
 def _warnings(
-    result: FitResult, fits: Sequence[FamilyFit], shares: Sequence[_Share], sizes: Sizes
+    result: FitResult, fits: Sequence[FamilyFit], *, has_interval: bool
 ) -> list[FitWarning]:
     warnings = []
-    if not shares:
+    if not has_interval:
         message = (
             "there is no interval to shrink yet: no law or surface is identified, so only what "
             "brackets a budget can be proposed; a law needs two bracketed budgets"
         )
         warnings.append(FitWarning("no_interval", message))
-    if not sizes.are_rungs:
+    if result.params_convention != "trunk":
         message = (
             f"sizes count {result.params_convention} parameters, and are not rounded to rungs: "
             "sweep files speak of trunk parameters"

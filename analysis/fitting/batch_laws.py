@@ -19,10 +19,6 @@ MIN_VALUES = 3
 """Batches, or rates, that a parabola needs."""
 MIN_VERTICES = 4
 MIN_GROUPS = 2
-MIN_RANGE = float(np.log(2))
-"""Log range of D, or B, that a law has to span."""
-N_TARGETS = 16
-"""Target losses between the first and the last loss of a size's curves."""
 BATCH_STREAM, RATE_BY_BATCH_STREAM, RATE_BY_TOKENS_STREAM = 20, 21, 22
 
 
@@ -109,18 +105,14 @@ def find_vertices(varying: VaryingCurves) -> Vertices:
             continue
         bend, slope, middle = np.polyfit(x - x.mean(), y, 2).tolist()
         shift = -slope / (2 * bend) if bend > 0 else np.inf
-        if not x.min() < x.mean() + shift < x.max():
+        if x.min() < x.mean() + shift < x.max():
+            lowest = middle + slope * shift / 2
+            rows.append((x.mean() + shift, lowest, curve, varying.group_P[mine][0]))
+        else:
             n_open += 1
-            continue
-        rows.append((x.mean() + shift, middle + slope * shift / 2, curve, varying.group_P[mine][0]))
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)
-    return Vertices(
-        x_V=np.exp(table[:, 0]),
-        y_V=np.exp(table[:, 1]),
-        curve_V=table[:, 2].astype(np.int64),
-        group_V=table[:, 3].astype(np.int64),
-        n_open=n_open,
-    )
+    curve_V, group_V = table[:, 2:].astype(np.int64).T
+    return Vertices(np.exp(table[:, 0]), np.exp(table[:, 1]), curve_V, group_V, n_open)
 
 
 def vertex_law(
@@ -129,7 +121,7 @@ def vertex_law(
     """The law of the best value over `by_V`, or why there is none."""
     n_groups = len(np.unique(best.group_V))
     log_by_V, log_best_V = np.log(by_V), np.log(best.x_V)
-    if len(by_V) < MIN_VERTICES or n_groups < MIN_GROUPS or np.ptp(log_by_V) < MIN_RANGE:
+    if len(by_V) < MIN_VERTICES or n_groups < MIN_GROUPS or np.ptp(log_by_V) < np.log(2):
         message = (
             f"no law {name}: {len(by_V)} bracketed vertices of {n_groups} groups "
             f"({best.n_open} are open); {MIN_VERTICES} of {MIN_GROUPS} groups are needed, over a "
@@ -159,9 +151,14 @@ def isoloss_curves(points: Points) -> VaryingCurves:
     n_curves = 0
     for group, mine in _by_size(points):
         batches = np.unique(points.batch_tokens_P[mine])
-        curves = {
-            batch: _record(points, mine & (points.batch_tokens_P == batch)) for batch in batches
-        }
+        curves = {}
+        for batch in batches:
+            own = np.flatnonzero(mine & (points.batch_tokens_P == batch))
+            order = own[np.lexsort((points.loss_P[own], points.tokens_P[own]))]
+            log_loss = np.log(points.loss_P[order])
+            earlier = np.concatenate([[np.inf], log_loss[:-1]])
+            is_lower = log_loss < np.minimum.accumulate(earlier)
+            curves[batch] = np.log(points.tokens_P[order][is_lower]), log_loss[is_lower]
         for target in _targets(list(curves.values())):
             for batch, (log_tokens, log_loss) in curves.items():
                 if log_loss[-1] <= target <= log_loss[0]:
@@ -174,8 +171,7 @@ def isoloss_curves(points: Points) -> VaryingCurves:
 def rate_curves(points: Points) -> tuple[VaryingCurves, FloatArray, FloatArray]:
     """Losses over the learning rate, and the batch and the tokens of each curve, (C,)."""
     rows: list[tuple[float, float, int, int]] = []
-    batch: list[float] = []
-    tokens: list[float] = []
+    of_curve: list[tuple[float, float]] = []
     n_groups = 0
     when_P = np.round(np.log(points.tokens_P) / SAME_SIZE)
     batch_P = np.nan_to_num(points.batch_tokens_P)
@@ -185,11 +181,12 @@ def rate_curves(points: Points) -> tuple[VaryingCurves, FloatArray, FloatArray]:
             for when in np.unique(when_P[same_P]):
                 for i in np.flatnonzero(same_P & (when_P == when)):
                     rate, loss = float(points.learning_rate_P[i]), float(points.loss_P[i])
-                    rows.append((rate, loss, len(batch), n_groups))
-                batch.append(float(size))
-                tokens.append(float(points.tokens_P[same_P & (when_P == when)].mean()))
+                    rows.append((rate, loss, len(of_curve), n_groups))
+                tokens = float(points.tokens_P[same_P & (when_P == when)].mean())
+                of_curve.append((float(size), tokens))
             n_groups += 1
-    return _from_rows(rows), np.array(batch), np.array(tokens)
+    batch_C, tokens_C = np.array(of_curve).T
+    return _from_rows(rows), batch_C, tokens_C
 
 
 def _from_rows(rows: list[tuple[float, float, int, int]]) -> VaryingCurves:
@@ -205,14 +202,6 @@ def _by_size(points: Points) -> Iterator[tuple[int, BoolArray]]:
         yield rung, rung_P == rung
 
 
-def _record(points: Points, mine: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Log tokens and log loss of the points that are lower than all earlier ones, both (T,)."""
-    order = np.flatnonzero(mine)[np.lexsort((points.loss_P[mine], points.tokens_P[mine]))]
-    log_loss = np.log(points.loss_P[order])
-    is_lower = log_loss < np.minimum.accumulate(np.concatenate([[np.inf], log_loss[:-1]]))
-    return np.log(points.tokens_P[order][is_lower]), log_loss[is_lower]
-
-
 def _targets(curves: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
     """Log losses at which the batches of a size are compared, descending."""
     stated, n_batches = np.unique(
@@ -223,4 +212,4 @@ def _targets(curves: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
         return shared
     high = max(float(log_loss[0]) for _, log_loss in curves)
     low = min(float(log_loss[-1]) for _, log_loss in curves)
-    return np.linspace(high, low, N_TARGETS + 2)[1:-1]
+    return np.linspace(high, low, 18)[1:-1]

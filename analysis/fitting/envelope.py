@@ -14,12 +14,10 @@ import numpy as np
 from analysis.errors import FitWarning
 from analysis.stats.bootstrap import Resampler
 from analysis.stats.power_law import PowerLaw
-from analysis.tables.points import BoolArray, FloatArray, IntArray, Points, n_levels
+from analysis.tables.points import BoolArray, FloatArray, Points, n_levels
 
 MIN_RUNS = 5
 """Fewer runs than this and a resample often holds one or two curves."""
-MIN_SIZES_ON_HULL = 3
-"""A power law through the sizes of two runs is a line through two points."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,10 @@ def fit_envelope(points: Points, resampler: Resampler) -> Envelope | FitWarning:
     if points.n_runs < MIN_RUNS:
         message = f"no envelope: {points.n_runs} training curves, {MIN_RUNS} are needed"
         return FitWarning("too_few_training_curves", message, points.family)
-    candidates = points.take(_hull_candidates(points))
+    # A point off the hull of its own run can be on no hull of several runs.
+    of_run_GP = points.run_P == np.unique(points.run_P)[:, None]
+    on_own_GP = lower_hulls(np.log(points.flops_P), np.log(points.loss_P), of_run_GP)
+    candidates = points.take(np.flatnonzero(on_own_GP.any(axis=0)))
     log_flops_P, log_loss_P = np.log(candidates.flops_P), np.log(candidates.loss_P)
     everyone = np.ones((1, len(log_flops_P)), dtype=bool)
     is_drawn_RP = resampler.run_counts(candidates) > 0
@@ -51,8 +52,8 @@ def fit_envelope(points: Points, resampler: Resampler) -> Envelope | FitWarning:
     on_hull_RP = lower_hulls(log_flops_P, log_loss_P, present_RP)
     hull = candidates.take(on_hull_RP[0])
     n_sizes = n_levels(hull.params_P)
-    if n_sizes < MIN_SIZES_ON_HULL:
-        message = f"no envelope: {n_sizes} sizes lie on it, {MIN_SIZES_ON_HULL} are needed"
+    if n_sizes < 3:  # a power law through two sizes is a line through two points
+        message = f"no envelope: {n_sizes} sizes lie on it, 3 are needed"
         return FitWarning("too_few_sizes_on_envelope", message, points.family)
     return Envelope(
         n_points=len(hull.loss_P),
@@ -85,14 +86,6 @@ def lower_hulls(x_P: FloatArray, y_P: FloatArray, present_RP: BoolArray) -> Bool
         here_R[active] = best_R
         active = active[falls_R]
     return on_hull_RP
-
-
-def _hull_candidates(points: Points) -> IntArray:
-    """Points on the hull of their own run: no other can be on a hull of several runs."""
-    runs = np.unique(points.run_P)
-    of_run_GP = points.run_P == runs[:, None]
-    on_own_GP = lower_hulls(np.log(points.flops_P), np.log(points.loss_P), of_run_GP)
-    return np.flatnonzero(on_own_GP.any(axis=0))
 
 
 def _law(x_P: FloatArray, y_P: FloatArray, chosen_RP: BoolArray) -> PowerLaw:

@@ -9,24 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from analysis import notation
 from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.batch_laws import BatchLaws, fit_batch_laws
 from analysis.fitting.envelope import Envelope, fit_envelope
-from analysis.fitting.holdout import HoldOut, HoldOutPrediction, hold_out
+from analysis.fitting.holdout import HoldOut, hold_out
 from analysis.fitting.lack_of_fit import lack_of_fit
 from analysis.fitting.token_frontier import TokenFrontier, token_frontier
 from analysis.isoflop.curves import IsoFlopMethod
 from analysis.isoflop.isoflop import IsoFlopFit, Optimum, fit_isoflop
 from analysis.isoflop.noise_correlation import noise_correlation
 from analysis.stats.bootstrap import Resampler
-from analysis.stats.power_law import PowerLaw
 from analysis.surface.surface import SurfaceFit, fit_surface
 from analysis.tables.points import Points, points_by_family
 from analysis.tables.published import PublishedLaw
 from analysis.tables.tidy import TidyTable
 from sweeper.errors import did_you_mean
-
-MIN_BOOTSTRAP = 10
 
 Json = dict[str, Any]
 
@@ -52,8 +50,8 @@ class FitSettings:
             hint = did_you_mean(self.isoflop, methods)
             message = f"--isoflop {self.isoflop}: expected one of {', '.join(methods)}{hint}"
             raise SettingsError(message)
-        if self.n_bootstrap < MIN_BOOTSTRAP:
-            message = f"--bootstrap {self.n_bootstrap}: expected {MIN_BOOTSTRAP} or more, say 1000"
+        if self.n_bootstrap < 10:
+            message = f"--bootstrap {self.n_bootstrap}: expected 10 or more, say 1000"
             raise SettingsError(message)
         if self.seed < 0:
             raise SettingsError(f"--seed {self.seed}: expected 0 or more")
@@ -182,8 +180,8 @@ def _with_one_form_of_loss_law(
     With an offset the exponent means something else (−0.05 becomes −0.15), so exponents of both
     forms in one table would invite a comparison that means nothing.
     """
-    fits = {label: fit.isoflop for label, fit in families.items() if fit.isoflop is not None}
-    with_law = {label: isoflop for label, isoflop in fits.items() if isoflop.loss_law is not None}
+    fits = {label: fit.isoflop for label, fit in families.items()}
+    with_law = {label: isoflop for label, isoflop in fits.items() if isoflop and isoflop.loss_law}
     supporting = [label for label, isoflop in with_law.items() if isoflop.offset_law is not None]
     if len(supporting) < len(with_law):
         message = (
@@ -192,13 +190,10 @@ def _with_one_form_of_loss_law(
         return families, [
             FitWarning("offset_in_some_series", message, label) for label in supporting
         ]
-    changed = {
-        label: dataclasses.replace(
-            families[label],
-            isoflop=dataclasses.replace(isoflop, loss_law=isoflop.offset_law),
-        )
-        for label, isoflop in with_law.items()
-    }
+    changed = {}
+    for label, isoflop in with_law.items():
+        bent = dataclasses.replace(isoflop, loss_law=isoflop.offset_law)
+        changed[label] = dataclasses.replace(families[label], isoflop=bent)
     return families | changed, []
 
 
@@ -216,7 +211,7 @@ def to_json(result: FitResult) -> Json:
             "params": result.params_convention,
             "flops": result.flops_convention,
         },
-        "warnings": [warning.to_json() for warning in result.warnings],
+        "warnings": notation.to_json(result.warnings),
     }
 
 
@@ -225,27 +220,34 @@ def _family_json(fit: FamilyFit) -> Json:
     answer: Json = {
         "n_runs": fit.points.n_runs,
         "isoflop": None if fit.isoflop is None else _isoflop_json(fit.isoflop),
-        "surface": None if fit.surface is None else _surface_json(fit.surface),
-        "envelope": None if fit.envelope is None else _envelope_json(fit.envelope),
+        "surface": None,
+        "envelope": None,
         "token_frontier": None,
         "holdout": None if fit.holdout is None else _holdout_json(fit.holdout),
     }
+    if (surface := fit.surface) is not None:
+        names = ("E", "A", "B", "alpha", "beta")
+        ci = {name: surface.ci[name] for name in names}
+        shown = notation.to_json(surface, *names) | {"ci": ci, "profile_ci": surface.profile_ci}
+        answer["surface"] = notation.to_json(shown)
+    if (envelope := fit.envelope) is not None:
+        laws = _laws_json(envelope, "params_law", "tokens_law", "loss_law")
+        answer["envelope"] = notation.to_json(envelope, "n_points", "n_runs") | laws
     if (tokens := fit.token_frontier) is not None:
-        answer["token_frontier"] = {
-            "limit": None if tokens.limit is None else [dict(vars(each)) for each in tokens.limit],
-            "along_optima": _law_json(tokens.along_optima),
-        }
-    if (laws := fit.batch_laws) is not None:
-        names = ("batch_by_tokens", "rate_by_batch", "rate_by_tokens")
-        answer["batch_laws"] = {name: _law_json(getattr(laws, name)) for name in names}
+        law = _laws_json(tokens, "along_optima")
+        answer["token_frontier"] = notation.to_json(tokens, "limit") | law
+    if (batch_laws := fit.batch_laws) is not None:
+        answer["batch_laws"] = _laws_json(
+            batch_laws, "batch_by_tokens", "rate_by_batch", "rate_by_tokens"
+        )
     return answer
 
 
-def _law_json(law: PowerLaw | None) -> Json | None:
-    """A pure law, or null."""
-    if law is None:
-        return None
-    return {name: getattr(law, name) for name in ("coefficient", "exponent", "exponent_ci")}
+def _laws_json(fit: object, *names: str) -> Json:
+    """The named power laws of a part, each without its offset, or null."""
+    laws = {name: getattr(fit, name) for name in names}
+    shown = ("coefficient", "exponent", "exponent_ci")
+    return {name: law and notation.to_json(law, *shown) for name, law in laws.items()}
 
 
 def _isoflop_json(fit: IsoFlopFit) -> Json:
@@ -253,51 +255,26 @@ def _isoflop_json(fit: IsoFlopFit) -> Json:
         "budget_flops", "params", "tokens", "loss", "n_points", "bracketed", "reason", "flops",
         "params_ci", "tokens_ci", "loss_ci",
     )  # fmt: skip
-    loss_law = _law_json(fit.loss_law)
-    if loss_law is not None and fit.loss_law is not None:
-        loss_law["offset"] = fit.loss_law.offset
-    return {
+    answer: Json = {
         "method": fit.method,
-        "optima": [{name: getattr(each, name) for name in names} for each in fit.optima],
-        "params_law": _law_json(fit.params_law),
-        "tokens_law": _law_json(fit.tokens_law),
-        "loss_law": loss_law,
+        "optima": [notation.to_json(each, *names) for each in fit.optima],
+        **_laws_json(fit, "params_law", "tokens_law", "loss_law"),
     }
-
-
-def _surface_json(fit: SurfaceFit) -> Json:
-    names = ("E", "A", "B", "alpha", "beta")
-    return {name: getattr(fit, name) for name in names} | {
-        "ci": {name: fit.ci[name] for name in names},
-        "profile_ci": dict(fit.profile_ci),
-    }
-
-
-def _envelope_json(envelope: Envelope) -> Json:
-    return {
-        "n_points": envelope.n_points,
-        "n_runs": envelope.n_runs,
-        "params_law": _law_json(envelope.params_law),
-        "tokens_law": _law_json(envelope.tokens_law),
-        "loss_law": _law_json(envelope.loss_law),
-    }
+    if fit.loss_law is not None:
+        answer["loss_law"]["offset"] = fit.loss_law.offset
+    return answer
 
 
 def _holdout_json(holdout: HoldOut) -> Json:
-    return {
-        "unit": holdout.unit,
-        "best": holdout.best,
-        "scores": {form: dict(vars(score)) for form, score in holdout.scores.items()},
-        "predictions": [_prediction_json(each) for each in holdout.predictions],
-    }
-
-
-def _prediction_json(prediction: HoldOutPrediction) -> Json:
-    return {
-        "form": prediction.form,
-        "n_train": prediction.n_train,
-        "flops": prediction.target.flops,
-        "observed": prediction.target.loss,
-        "predicted": prediction.loss,
-        "ci": prediction.ci,
-    }
+    predictions = [
+        {
+            **notation.to_json(each, "form", "n_train"),
+            "flops": each.target.flops,
+            "observed": each.target.loss,
+            "predicted": each.loss,
+            "ci": each.ci,
+        }
+        for each in holdout.predictions
+    ]
+    answer: Json = notation.to_json(holdout, "unit", "best", "scores")
+    return answer | {"predictions": predictions}

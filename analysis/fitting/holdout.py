@@ -8,7 +8,7 @@ and the arms of a curve, which set L*, are its own.
 Suffixes: R resamples, K budgets.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,15 +35,6 @@ E + A/N^alpha + B/D^beta through all their points; and the same with alpha = bet
 MIN_WINDOW = 3
 """Budgets: a line, and one point that could contradict it."""
 MIN_WINDOW_FOR_OFFSET = 4
-MAX_WINDOWS = 4
-MAX_TARGETS = 4
-"""Per window, evenly from the next one to the last."""
-MIN_PREDICTIONS = 3
-"""Fewer cannot choose a form."""
-BAD_RATIO = 3.0
-"""Mean error of the surface over the best form's, from which it is remarked."""
-HALF = 0.5
-"""Coverage of a nominal 95 % at which an interval is no longer one."""
 N_DRAWS = 60
 """Resamples of each surface: enough for coverage, few enough to fit a surface per window."""
 N_LAW_DRAWS = 300
@@ -112,15 +103,16 @@ class HoldOut:
     def best(self) -> FormName | None:
         """The form with the least mean error; None where too few predictions could tell."""
         form = min(self.scores, key=lambda form: self.scores[form].mean_abs_error)
-        return form if self.scores[form].n >= MIN_PREDICTIONS else None
+        return form if self.scores[form].n >= 3 else None
 
     def warnings(self, family: str) -> tuple[FitWarning, ...]:
         """A remark where the surface would mislead who extrapolates with it."""
         best, surface = self.best, self.scores.get("surface")
-        if best is None or surface is None or surface.coverage > HALF:
+        # An interval of nominally 95 % that covers half is no longer one.
+        if best is None or surface is None or surface.coverage > 0.5:
             return ()
         least = self.scores[best].mean_abs_error
-        if surface.mean_abs_error < BAD_RATIO * least:
+        if surface.mean_abs_error < 3.0 * least:
             return ()
         message = (
             f"the surface of what cost less misses what cost more by {surface.mean_abs_error:.1%} "
@@ -142,7 +134,9 @@ def hold_out(
     if isoflop is not None and len(isoflop.bracketed) > MIN_WINDOW:
         unit = "budgets"
         for n_train, targets in _windows(_optima(isoflop)):
-            train = _up_to(points, isoflop.bracketed[n_train - 1].budget_flops)
+            # A point without a budget goes by its FLOPs.
+            spent_P = np.where(np.isfinite(points.budget_P), points.budget_P, points.flops_P)
+            train = points.take(spent_P <= isoflop.bracketed[n_train - 1].budget_flops)
             fitted = [*_laws(isoflop, n_train, resampler), *_surfaces(train, huber_delta, few)]
             predictions += _predict(fitted, n_train, targets, resampler)
     else:
@@ -150,10 +144,15 @@ def hold_out(
             train = points.take(points.flops_P < targets[0].flops)
             fitted = _surfaces(train, huber_delta, few)
             predictions += _predict(fitted, len(train.loss_P), targets, resampler)
-    scores = _scores(predictions)
-    if not scores:
+    by_form: dict[FormName, list[HoldOutPrediction]] = {}
+    for prediction in predictions:
+        by_form.setdefault(prediction.form, []).append(prediction)
+    if not by_form:
         message = "no hold-out: too few budgets or runs to leave the costly ones out"
         return FitWarning("no_holdout", message, points.family)
+    # Scores of the forms that could be fitted to most windows, over the same targets.
+    most = max(len(made) for made in by_form.values())
+    scores = {form: _score(made) for form, made in by_form.items() if len(made) == most}
     return HoldOut(unit, tuple(predictions), scores)
 
 
@@ -176,26 +175,17 @@ def _final_points(points: Points) -> list[HoldOutTarget]:
     return [HoldOutTarget(flops, params, tokens, loss, 0.0) for flops, params, tokens, loss in rows]
 
 
-def _up_to(points: Points, budget: float) -> Points:
-    """Points of budgets up to this one; a point without a budget goes by its FLOPs."""
-    spent_P = np.where(np.isfinite(points.budget_P), points.budget_P, points.flops_P)
-    return points.take(spent_P <= budget)
-
-
 def _windows(targets: list[HoldOutTarget]) -> Iterator[tuple[int, list[HoldOutTarget]]]:
     """How many to train on, from half of them to all but one, and what is then predicted."""
     n = len(targets)
     least = MIN_WINDOW if n < MIN_BUDGETS_FOR_OFFSET else MIN_WINDOW_FOR_OFFSET
-    first = max(least, n // 2)
-    for n_train in _evenly(first, n - 1, MAX_WINDOWS):
-        yield n_train, [targets[i] for i in _evenly(n_train, n - 1, MAX_TARGETS)]
+    for n_train in _evenly(max(least, n // 2), n - 1):
+        yield n_train, [targets[i] for i in _evenly(n_train, n - 1)]
 
 
-def _evenly(first: int, last: int, at_most: int) -> list[int]:
-    """Whole numbers from first to last, both included."""
-    if last < first:
-        return []
-    n = min(at_most, last - first + 1)
+def _evenly(first: int, last: int) -> list[int]:
+    """At most four whole numbers from first to last, both included."""
+    n = max(0, min(4, last - first + 1))
     return sorted({round(value) for value in np.linspace(first, last, n).tolist()})
 
 
@@ -204,12 +194,20 @@ class _Fitted:
     """A form fitted to the cheap part of a series."""
 
     form: FormName
-    loss: Callable[[HoldOutTarget], float]
-    draws: Callable[[HoldOutTarget], FloatArray]
+    fit: PowerLaw | SurfaceFit | TiedSurface
     scatter: float
     """Relative standard deviation of optima about the form beyond their own noise."""
     point_noise: float
     """Relative standard deviation of single points about the form."""
+
+    def at(self, target: HoldOutTarget) -> tuple[float, FloatArray]:
+        """The loss that it predicts there, and its draws, (R,)."""
+        fit = self.fit
+        if isinstance(fit, PowerLaw):
+            return fit(target.flops), fit.draws(target.flops)
+        # At its size and tokens, about which the loss of an optimum is flat in both.
+        place = target.params, target.tokens
+        return fit(*place), fit.draws_at(*place)
 
 
 def _laws(isoflop: IsoFlopFit, n_train: int, resampler: Resampler) -> list[_Fitted]:
@@ -219,47 +217,24 @@ def _laws(isoflop: IsoFlopFit, n_train: int, resampler: Resampler) -> list[_Fitt
     normal_RK = resampler.normals(LAW_NORMALS, n_train)[:N_LAW_DRAWS]
     is_pair = isoflop.method == "pair"
     pure = fit_power_law(flops_K, np.log(loss_K), log_loss_RK, normal_RK, weighted=is_pair)
-    fitted = [_law("power", pure)]
+    fitted: dict[FormName, PowerLaw] = {"power": pure}
     if n_train >= MIN_WINDOW_FOR_OFFSET:
-        fitted.append(_law("offset", nested_law(pure, flops_K, loss_K, np.exp(log_loss_RK))))
-    return fitted
-
-
-def _law(form: FormName, law: PowerLaw) -> _Fitted:
-    return _Fitted(
-        form=form,
-        loss=lambda target: law(target.flops),
-        draws=lambda target: law.draws(target.flops),
-        scatter=law.scatter,
-        point_noise=0.0,
-    )
+        fitted["offset"] = nested_law(pure, flops_K, loss_K, np.exp(log_loss_RK))
+    return [_Fitted(form, law, law.scatter, 0.0) for form, law in fitted.items()]
 
 
 def _surfaces(
     train: Points, huber_delta: float | Literal["auto"], resampler: Resampler
 ) -> list[_Fitted]:
-    """Both surfaces, as far as the cheap points pin them down.
-
-    They are read at the size and tokens of the target, about which its loss is flat in both.
-    """
+    """Both surfaces, as far as the cheap points pin them down."""
     fitted = []
     surface = fit_surface(train, huber_delta, resampler)
     if isinstance(surface, SurfaceFit):
-        fitted.append(_of_surface("surface", surface, surface.sigma))
+        fitted.append(_Fitted("surface", surface, 0.0, surface.sigma))
     tied = fit_tied_surface(train, resampler)
     if isinstance(tied, TiedSurface):
-        fitted.append(_of_surface("tied", tied, tied.sigma / float(np.mean(train.loss_P))))
+        fitted.append(_Fitted("tied", tied, 0.0, tied.sigma / float(np.mean(train.loss_P))))
     return fitted
-
-
-def _of_surface(form: FormName, surface: SurfaceFit | TiedSurface, noise: float) -> _Fitted:
-    return _Fitted(
-        form=form,
-        loss=lambda target: surface(target.params, target.tokens),
-        draws=lambda target: surface.draws_at(target.params, target.tokens),
-        scatter=0.0,
-        point_noise=noise,
-    )
 
 
 def _predict(
@@ -271,22 +246,11 @@ def _predict(
         for index, target in enumerate(targets):
             # The uncertainty of the form, and the noise of what is held out.
             sd = float(np.hypot(target.log_sd or form.point_noise, form.scatter))
-            draws_R = form.draws(target)
+            loss, draws_R = form.at(target)
             noise_R = np.exp(sd * normal_RT[: len(draws_R), index])
             ends = percentile_interval(draws_R * noise_R)
-            predictions.append(
-                HoldOutPrediction(form.form, n_train, target, form.loss(target), ends)
-            )
+            predictions.append(HoldOutPrediction(form.form, n_train, target, loss, ends))
     return predictions
-
-
-def _scores(predictions: list[HoldOutPrediction]) -> dict[FormName, Score]:
-    """Scores of the forms that could be fitted to most windows, over the same targets."""
-    of_form: dict[FormName, list[HoldOutPrediction]] = {}
-    for prediction in predictions:
-        of_form.setdefault(prediction.form, []).append(prediction)
-    most = max((len(made) for made in of_form.values()), default=0)
-    return {form: _score(made) for form, made in of_form.items() if len(made) == most}
 
 
 def _score(predictions: list[HoldOutPrediction]) -> Score:

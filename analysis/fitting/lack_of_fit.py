@@ -17,9 +17,6 @@ from analysis.isoflop.isoflop import usable_budgets
 from analysis.surface.solver import SurfaceProblem, log_residuals, minimise
 from analysis.tables.points import Points
 
-MIN_DOF = 5
-"""Points beyond the coefficients of `pair`, to judge the noise by."""
-MIN_BUDGETS = 3
 Z_LIMIT = 3.09
 """Normal deviate of p = 0.001: in a table of ten series hardly one is remarked by chance."""
 
@@ -52,20 +49,19 @@ def lack_of_fit(points: Points) -> LackOfFit | None:
     if points.has_shared_runs:
         return None
     grid, _ = usable_budgets(points)
-    if grid is None or grid.n_budgets < MIN_BUDGETS:
+    if grid is None or grid.n_budgets < 3:
         return None
     loss_P = grid.points.loss_P
-    dof_pair = len(loss_P) - 3 * grid.n_budgets - 2
-    if dof_pair < MIN_DOF or np.ptp(np.log(loss_P)) < 1e-6:
+    dof_pair = len(loss_P) - 3 * grid.n_budgets - 2  # to judge the noise by
+    if dof_pair < 5 or np.ptp(np.log(loss_P)) < 1e-6:
         return None
     pair_error = float(np.sum((1.0 - pair_minima(grid, loss_P[None]).fitted_P / loss_P) ** 2))
     u_P, v_P, y_P = np.log(grid.points.params_P), np.log(grid.points.tokens_P), np.log(loss_P)
     problem = SurfaceProblem(
         u_P - u_P.mean(), v_P - v_P.mean(), (y_P - y_P.mean())[None], np.ones((1, len(y_P)))
     )
-    surface_error = float(
-        np.sum(log_residuals(problem, minimise(problem, np.inf).theta_R5[0]) ** 2)
-    )
+    residual_P = log_residuals(problem, minimise(problem, np.inf).theta_R5[0])
+    surface_error = float(np.sum(residual_P**2))
     # `pair` has a level and two arms per budget and two exponents, the surface 5 coefficients.
     freed = 3 * grid.n_budgets + 2 - 5
     variance = max(pair_error / dof_pair, 1e-20)  # noise-free: the rest is rounding

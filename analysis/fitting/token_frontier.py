@@ -13,16 +13,6 @@ from analysis.stats.power_law import PowerLaw, percentile_interval
 from analysis.surface.surface import SurfaceFit
 from analysis.tables.points import FloatArray, Points
 
-N_POINTS = 5
-"""Token counts at which the limit is stated, evenly spaced in log over those measured."""
-MIN_TOKENS_RATIO = 1.05
-"""Range of D* below which a law in it is a line through one point."""
-
-REMARKED_GAP = 0.1
-"""Relative distance of the limit from the largest size, from which it is remarked."""
-LARGEST_GAP = 0.5
-"""From which no limit is stated."""
-
 Interval = tuple[float, float]
 
 
@@ -68,10 +58,10 @@ def token_frontier(
 def _reach(family: str, limit: tuple[TokenPoint, ...]) -> tuple[FitWarning, ...]:
     """How far the largest size is from the limit, where that is far."""
     gap = limit[-1].loss_at_largest_size / limit[-1].loss - 1.0
-    if gap < REMARKED_GAP:
+    if gap < 0.1:
         return ()
     where = f"the loss of the largest size lies {gap:.0%} above the limit N → ∞"
-    if gap < LARGEST_GAP:
+    if gap < 0.5:
         message = f"{where}: the token-bound frontier extrapolates in N"
         return (FitWarning("token_limit_extrapolates", message, family),)
     return (FitWarning("token_limit_out_of_reach", f"{where}: no limit is stated", family),)
@@ -87,13 +77,14 @@ def _limit(points: Points, surface: SurfaceFit) -> tuple[TokenPoint, ...]:
             ci=percentile_interval(draws["E"] + draws["B"] * tokens ** -draws["beta"]),
             loss_at_largest_size=surface(largest, float(tokens)),
         )
-        for tokens in np.geomspace(points.tokens_P.min(), points.tokens_P.max(), N_POINTS)
+        for tokens in np.geomspace(points.tokens_P.min(), points.tokens_P.max(), 5)
     )
 
 
 def _along_optima(isoflop: IsoFlopFit) -> PowerLaw | None:
     log_tokens_K, log_loss_K = np.log(isoflop.values("tokens")), np.log(isoflop.values("loss"))
-    if len(log_tokens_K) < 2 or np.ptp(log_tokens_K) < np.log(MIN_TOKENS_RATIO):
+    # Over a narrower range of D* a law in it is a line through one point.
+    if len(log_tokens_K) < 2 or np.ptp(log_tokens_K) < np.log(1.05):
         return None
     return loss_along_tokens(
         np.vstack([log_tokens_K, isoflop.log_tokens_RK]),

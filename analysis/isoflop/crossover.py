@@ -13,9 +13,6 @@ from analysis.tables.points import FloatArray
 
 SEARCHED_DECADES = 3.0
 """Beyond the budgets of both series."""
-N_GRID = 241
-MIN_CROSSOVER_SHARE = 0.975
-"""With fewer resamples that cross at all, an end of the interval is unknown."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +37,15 @@ def crossover(own: Frontier, other: Frontier) -> Crossover | None:
     margin = SEARCHED_DECADES * np.log(10)
     first = min(own.log_flops_K[0], other.log_flops_K[0]) - margin
     last = max(own.log_flops_K[-1], other.log_flops_K[-1]) + margin
-    grid_G = np.linspace(first, last, N_GRID)
+    grid_G = np.linspace(first, last, 241)
     gap_RG = np.stack([other.log_loss(x) - own.log_loss(x) for x in grid_G.tolist()], axis=1)
     where_R = _nearest_zero(grid_G, gap_RG, min(low, high), max(low, high))
     if not np.isfinite(where_R[0]):
         return None
     draws_R = where_R[1:][np.isfinite(where_R[1:])]
     share = len(draws_R) / max(1, len(where_R) - 1)
-    ends = percentile_interval(draws_R) if share >= MIN_CROSSOVER_SHARE else None
+    # With more resamples that do not cross, an end of the interval is unknown.
+    ends = percentile_interval(draws_R) if share >= 0.975 else None
     return Crossover(
         flops=float(np.exp(where_R[0])),
         ci=None if ends is None else (float(np.exp(ends[0])), float(np.exp(ends[1]))),

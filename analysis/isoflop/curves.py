@@ -8,7 +8,7 @@ Suffixes: R resamples, P points, K budgets, Q positions along a drawn curve.
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -20,8 +20,6 @@ IsoFlopMethod = Literal["pair", "parabola", "akima"]
 
 N_DRAWN = 61
 """Positions along a drawn curve."""
-N_AKIMA = 401
-"""Positions at which an Akima curve is searched for its minimum."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +107,15 @@ def pair_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
     is_interior_RK = has_minimum_RK & (vertex_RK > low_K) & (vertex_RK < high_K)
     lower_end_RK = np.where(loss_at(low_K) < loss_at(high_K), low_K, high_K)
     log_params_RK = np.where(is_interior_RK, vertex_RK, lower_end_RK)
-    drawn_QK = fit.first.loss(
-        drawn_sizes(grid) - origin, grid.log_tokens(drawn_sizes(grid)) - tokens_origin_K
-    )
+    sizes_QK = drawn_sizes(grid)
+    first = fit.take(slice(1))
+    drawn_QK = first.loss(sizes_QK - origin, grid.log_tokens(sizes_QK) - tokens_origin_K)
     return Minima(
         log_params_RK=log_params_RK,
         log_tokens_RK=grid.log_tokens(log_params_RK),
         loss_RK=loss_at(log_params_RK),
         is_interior_RK=is_interior_RK,
-        fitted_P=loss_RP[0] - fit.residual_P,
+        fitted_P=loss_RP[0] - fit.residual_RP[0] / design.root_weight_P,
         basis_Pc=tangent_basis(design, fit),
         drawn_QK=drawn_QK,
         exponents=(float(fit.alpha_R[0]), float(fit.beta_R[0])),
@@ -208,7 +206,6 @@ def akima_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
     # scipy.interpolate takes 0.4 s to import, and only this method needs it.
     from scipy.interpolate import Akima1DInterpolator
 
-    parabola = parabola_minima(grid, loss_RP[:1])
     shape = (len(loss_RP), grid.n_budgets)
     log_params_RK, loss_RK = np.empty(shape), np.empty(shape)
     is_interior_RK = np.empty(shape, dtype=bool)
@@ -218,22 +215,20 @@ def akima_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
         sizes, index = np.unique(np.log(grid.points.params_P[mine]), return_inverse=True)
         mean_by_size = np.eye(len(sizes))[index] / np.bincount(index)
         spline = Akima1DInterpolator(sizes, (loss_RP[:, mine] @ mean_by_size).T)
-        position = np.linspace(sizes[0], sizes[-1], N_AKIMA)
+        position = np.linspace(sizes[0], sizes[-1], 401)
         curve = spline(position)
         lowest_R = np.argmin(curve, axis=0)
         log_params_RK[:, k] = position[lowest_R]
         loss_RK[:, k] = np.min(curve, axis=0)
-        is_interior_RK[:, k] = (lowest_R > 0) & (lowest_R < N_AKIMA - 1)
+        is_interior_RK[:, k] = (lowest_R > 0) & (lowest_R < len(position) - 1)
         drawn_QK[:, k] = spline(np.linspace(sizes[0], sizes[-1], N_DRAWN))[:, 0]
-    return Minima(
+    return replace(
+        parabola_minima(grid, loss_RP[:1]),
         log_params_RK=log_params_RK,
         log_tokens_RK=grid.log_tokens(log_params_RK),
         loss_RK=loss_RK,
         is_interior_RK=is_interior_RK,
-        fitted_P=parabola.fitted_P,
-        basis_Pc=parabola.basis_Pc,
         drawn_QK=drawn_QK,
-        exponents=None,
     )
 
 

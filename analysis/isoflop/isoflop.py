@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 
 from analysis.errors import FitWarning
-from analysis.isoflop.cost import cost_polynomial
 from analysis.isoflop.curves import MINIMA, BudgetGrid, IsoFlopMethod, Minima, drawn_sizes
 from analysis.stats.bootstrap import HUBER_SIGMAS, Noise, Resampler
 from analysis.stats.power_law import (
@@ -22,20 +21,13 @@ from analysis.stats.power_law import (
     law_with_offset,
     percentile_interval,
 )
+from analysis.tables.cost import cost_polynomial
 from analysis.tables.points import FloatArray, Points, n_levels
 
 MIN_SIZES = 4
 """Distinct sizes a budget needs: three coefficients and one point to judge the noise by."""
 MIN_PAIR_DOF = 3
 """Points beyond coefficients that `pair` needs; with fewer, parabolas are drawn."""
-MAX_FLOPS_SPREAD = 0.5
-"""Log range of FLOPs within one budget beyond which it is hardly one."""
-MIN_RISE = 0.002
-"""Smallest rise of both arms, as a fraction of the loss."""
-RISE_IN_SIGMAS = 2.0
-N_REWEIGHTINGS = 6
-MIN_TEMPER = 1e-3
-"""Least share of its weight that a bad point keeps, so that no budget loses all of it."""
 NOISE_FREE = 1e-10
 """Relative scatter that is rounding, not noise."""
 
@@ -114,8 +106,13 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
     """Fit the curves of one series, judge them, and fit the laws through the bracketed ones."""
     grid, left_out = usable_budgets(points)
     warnings = [_left_out_warning(points.family, optimum) for optimum in left_out]
-    if grid is None:
-        return _empty(points, method, left_out, warnings)
+    if grid is None:  # no budget can be drawn
+        draws_RK, said = np.empty((0, 0)), tuple(warnings)
+        nothing = IsoFlopFit(
+            method, tuple(left_out), None, None, draws_RK, draws_RK, draws_RK, np.empty(0),
+            warnings=said,
+        )  # fmt: skip
+        return with_laws(nothing, points.family, resampler, weighted=False)
     used, more = _method_for(grid, method)
     warnings += [*_uneven_budgets(grid), *more]
     grid = _tempered(_weigh_by_stderr(grid)) if used == "pair" else grid
@@ -177,7 +174,7 @@ def _uneven_budgets(grid: BudgetGrid) -> list[FitWarning]:
     log_flops_P = np.log(grid.points.flops_P)
     spread = [float(np.ptp(log_flops_P[grid.budget_P == k])) for k in range(grid.n_budgets)]
     worst = int(np.argmax(spread))
-    if spread[worst] <= MAX_FLOPS_SPREAD:
+    if spread[worst] <= 0.5:
         return []
     message = (
         f"points of budget {grid.nominal_K[worst]:.3g} differ by {np.exp(spread[worst]):.2f}× in "
@@ -216,7 +213,7 @@ def _tempered(grid: BudgetGrid) -> BudgetGrid:
     Without them a few misread points choose the shape of all curves, since the shape is shared.
     """
     robust = grid
-    for _ in range(N_REWEIGHTINGS):
+    for _ in range(6):
         minima = MINIMA["pair"](robust, grid.points.loss_P[None])
         residual_P = (grid.points.loss_P - minima.fitted_P) * np.sqrt(grid.weight_P)
         # Before what the fit absorbed (Schweppe's form of the weights): a bad point at the end of a
@@ -225,7 +222,8 @@ def _tempered(grid: BudgetGrid) -> BudgetGrid:
         if alone.robust_sigma < NOISE_FREE:
             return grid
         scaled_P = np.maximum(np.abs(alone.scaled_residual_P), NOISE_FREE)
-        temper_P = np.clip(HUBER_SIGMAS * alone.robust_sigma / scaled_P, MIN_TEMPER, 1.0)
+        # A bad point keeps a thousandth of its weight, so that no budget loses all of it.
+        temper_P = np.clip(HUBER_SIGMAS * alone.robust_sigma / scaled_P, 1e-3, 1.0)
         robust = dataclasses.replace(grid, weight_P=grid.weight_P * temper_P)
     return robust
 
@@ -234,26 +232,20 @@ def _resampled(
     grid: BudgetGrid, method: IsoFlopMethod, minima: Minima, noise_RP: FloatArray
 ) -> Minima:
     """Minima of the fitted curves plus relative noise, which is overwritten."""
+    # Noise moves an estimate with new weights more than one with kept weights, as these have. To
+    # first order an M-estimate moves by the mean of psi over that of its slope, and with kept
+    # weights by the mean of psi over that of the weights.
+    temper_P = grid.weight_P * grid.variance_P
+    within = float(np.mean(temper_P > 1.0 - 1e-9))
+    # Huber (1981, §7.6): few points per coefficient.
+    correction = 1.0 + minima.basis_Pc.shape[1] / len(temper_P) * (1.0 - within) / within
     centre_P = grid.points.loss_P if method == "akima" else minima.fitted_P
-    noise_RP *= np.sqrt(grid.variance_P) * _widening(grid, minima.basis_Pc.shape[1])
+    noise_RP *= np.sqrt(grid.variance_P) * (float(temper_P.mean()) / within * correction)
     noise_RP += centre_P
     draws = MINIMA[method](grid, np.maximum(noise_RP, LEAST_SHARE * centre_P, out=noise_RP))
     # Three bad runs in a curve make a noise under which some curves dip below zero.
     positive_RK = np.maximum(draws.loss_RK, LEAST_SHARE * np.abs(minima.loss_RK))
     return dataclasses.replace(draws, loss_RK=positive_RK)
-
-
-def _widening(grid: BudgetGrid, n_coefficients: int) -> float:
-    """Ratio by which noise moves an estimate with new weights more than one with kept weights, as
-    the resamples have.
-    """
-    temper_P = grid.weight_P * grid.variance_P
-    # To first order an M-estimate moves by the mean of psi over that of its slope, and with kept
-    # weights by the mean of psi over that of the weights.
-    within = float(np.mean(temper_P > 1.0 - 1e-9))
-    # Huber (1981, §7.6): few points per coefficient.
-    correction = 1.0 + n_coefficients / len(temper_P) * (1.0 - within) / within
-    return float(temper_P.mean()) / within * correction
 
 
 def _judge(grid: BudgetGrid, minima: Minima, draws: Minima, noise: Noise, k: int) -> Optimum:
@@ -306,18 +298,24 @@ def _why_not_bracketed(grid: BudgetGrid, minima: Minima, noise: Noise, k: int) -
     # One bad run inflates its budget's own noise; the noise of the others says what an arm must
     # exceed.
     sigma = min(noise.sigma_of(mine), noise.robust_sigma) * np.sqrt(grid.variance_P[mine].mean())
-    return "flat" if rise < max(RISE_IN_SIGMAS * sigma, MIN_RISE * loss) else None
+    return "flat" if rise < max(2.0 * sigma, 0.002 * loss) else None
 
 
 def with_laws(fit: IsoFlopFit, family: str, resampler: Resampler, *, weighted: bool) -> IsoFlopFit:
     """Add the three laws, or the warning that says why there are none."""
-    n_bracketed = len(fit.bracketed)
-    if n_bracketed < 2:
-        return dataclasses.replace(fit, warnings=(*fit.warnings, _no_laws(fit, family)))
-    warnings = fit.warnings
-    if n_bracketed == 2:
+    n_budgets, n_bracketed = len(fit.optima), len(fit.bracketed)
+    remark = None
+    if n_budgets == 1:
+        remark = "single_budget", "a single budget: no law can be fitted"
+    elif n_bracketed < 2:
+        message = f"{n_bracketed} of {n_budgets} budgets bracketed, a law needs two: laws are null"
+        remark = "too_few_bracketed_budgets", message
+    elif n_bracketed == 2:
         message = "the laws rest on two bracketed budgets: nothing tests that they are power laws"
-        warnings = (*warnings, FitWarning("law_from_two_budgets", message, family))
+        remark = "law_from_two_budgets", message
+    warnings = fit.warnings if remark is None else (*fit.warnings, FitWarning(*remark, family))
+    if n_bracketed < 2:
+        return dataclasses.replace(fit, warnings=warnings)
     flops_K, loss_K = fit.values("flops"), fit.values("loss")
 
     def law(value_K: FloatArray, draws_RK: FloatArray, purpose: int) -> PowerLaw:
@@ -337,34 +335,7 @@ def with_laws(fit: IsoFlopFit, family: str, resampler: Resampler, *, weighted: b
     )
 
 
-def _no_laws(fit: IsoFlopFit, family: str) -> FitWarning:
-    n_budgets, n_bracketed = len(fit.optima), len(fit.bracketed)
-    if n_budgets == 1:
-        message = "a single budget: no law can be fitted"
-        return FitWarning("single_budget", message, family)
-    message = f"{n_bracketed} of {n_budgets} budgets bracketed, a law needs two: laws are null"
-    return FitWarning("too_few_bracketed_budgets", message, family)
-
-
 def _left_out_warning(family: str, optimum: Optimum) -> FitWarning:
     why = REASONS[optimum.reason] if optimum.reason else ""
     message = f"budget {optimum.budget_flops:.3g} FLOPs is not bracketed: {why}"
     return FitWarning("unbracketed_budget", message, family, optimum.budget_flops)
-
-
-def _empty(
-    points: Points, method: IsoFlopMethod, left_out: list[Optimum], warnings: list[FitWarning]
-) -> IsoFlopFit:
-    """No budget can be drawn."""
-    nothing = np.empty((0, 0))
-    fit = IsoFlopFit(
-        method=method,
-        optima=tuple(left_out),
-        noise=None,
-        exponents=None,
-        log_params_RK=nothing,
-        log_tokens_RK=nothing,
-        log_loss_RK=nothing,
-        residual_P=np.empty(0),
-    )
-    return dataclasses.replace(fit, warnings=(*warnings, _no_laws(fit, points.family)))

@@ -9,7 +9,6 @@ Suffixes: P points, F series, G slots in common.
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,14 +17,8 @@ from analysis.isoflop.isoflop import MIN_PAIR_DOF, usable_budgets
 from analysis.stats.bootstrap import Noise
 from analysis.tables.points import FloatArray, IntArray, Points
 
-
-@dataclass(frozen=True)
-class _Residuals:
-    """Summed over the points of each slot."""
-
-    slot_G: IntArray
-    residual_G: FloatArray
-    dof: int
+_Residuals = tuple[IntArray, FloatArray, int]
+"""Slots of the design, residuals summed over the points of each, and degrees of freedom."""
 
 
 def noise_correlation(series: Sequence[Points], method: IsoFlopMethod) -> FloatArray:
@@ -52,18 +45,19 @@ def _residuals(points: Points, method: IsoFlopMethod) -> _Residuals | None:
     slot_G, index_P = np.unique(grid.points.slot_P, return_inverse=True)
     dof = Noise(relative_P, minima.basis_Pc, grid.points.run_P).dof
     residual_G = np.bincount(index_P, relative_P).astype(np.float64)
-    return _Residuals(slot_G, residual_G, dof)
+    return slot_G, residual_G, dof
 
 
 def _lower_bound(ours: _Residuals, theirs: _Residuals) -> float:
     """Correlation of the residuals in common slots less its standard error (1 − r²) / sqrt(dof): by
     chance alone the estimate is above 0 half of the time.
     """
-    _, i_G, j_G = np.intersect1d(ours.slot_G, theirs.slot_G, return_indices=True)
-    x_G, y_G = ours.residual_G[i_G], theirs.residual_G[j_G]
+    (our_slot_G, our_residual_G, our_dof), (slot_G, residual_G, dof) = ours, theirs
+    _, i_G, j_G = np.intersect1d(our_slot_G, slot_G, return_indices=True)
+    x_G, y_G = our_residual_G[i_G], residual_G[j_G]
     scale = math.sqrt(float(np.sum(x_G**2) * np.sum(y_G**2)))
     if scale == 0.0:
         return 0.0
     r = float(x_G @ y_G) / scale
-    error = (1.0 - r**2) / math.sqrt(min(ours.dof, theirs.dof))
+    error = (1.0 - r**2) / math.sqrt(min(our_dof, dof))
     return min(1.0, max(0.0, r - error))

@@ -9,26 +9,20 @@ biased on asymmetric curves (arXiv 2603.22339).
 Suffixes: R resamples, P points, K budgets, G grid cells, 2 alpha and beta.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from analysis.stats.power_law import EXPONENT_RANGE, GRID_SIZE
 from analysis.tables.points import BoolArray, FloatArray, IntArray
 
-RESAMPLE_GRID_SIZE = 11
-"""Coarser for resamples, which lie around an estimate found on the fine grid."""
 MAX_ITERATIONS = 40
-MAX_DAMPING = 1e8
 DECREMENT_TOLERANCE = 1e-10
 """Converged when a step would lower the residual sum of squares by less than this fraction."""
 NUMBERS_PER_CHUNK = 2**15
 """Resamples are fitted in chunks of about this many numbers, to stay in cache and in memory."""
-
-
-RESAMPLED = ("alpha_R", "beta_R", "level_RK", "size_arm_RK", "data_arm_RK")
-"""Fields of `PairFit` with a row for each resample."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +97,12 @@ class PairFit:
     """p_k."""
     data_arm_RK: FloatArray
     """r_k."""
-    residual_P: FloatArray
-    """Of the first."""
+    residual_RP: FloatArray
+    """Times the root of the weights."""
 
-    @property
-    def first(self) -> "PairFit":
-        """The first of them."""
-        rows = {name: getattr(self, name)[:1] for name in RESAMPLED}
-        return PairFit(**rows, residual_P=self.residual_P)
+    def take(self, rows: slice) -> "PairFit":
+        """Some of them."""
+        return PairFit(*(value[rows] for value in vars(self).values()))
 
     def loss(self, log_params: FloatArray, log_tokens: FloatArray) -> FloatArray:
         """Curve at centred coordinates of shape (R or 1, K)."""
@@ -121,8 +113,7 @@ class PairFit:
         )
 
 
-@dataclass(frozen=True)
-class _Regression:
+class _Regression(NamedTuple):
     """Coefficients of the two columns (R, K) and what they leave of the target (R, P), times the
     root of the weights.
     """
@@ -164,9 +155,7 @@ class _Basis:
         design = self.design
         by_alpha_RP = design.spread(-exponents_R2[:, :1] * found.x_arm_RK) * self.x_RP
         by_beta_RP = design.spread(-exponents_R2[:, 1:] * found.z_arm_RK) * self.z_RP
-        by_alpha_RP *= design.log_params_P
-        by_beta_RP *= design.log_tokens_P
-        return by_alpha_RP, by_beta_RP
+        return by_alpha_RP * design.log_params_P, by_beta_RP * design.log_tokens_P
 
 
 @dataclass(frozen=True)
@@ -196,15 +185,15 @@ def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
     (alpha, beta) finds the basin, Gauss–Newton on the projected residual finishes (Golub and
     Pereyra 1973, in Kaufman's form).
     """
-    n_axis = GRID_SIZE if len(loss_RP) == 1 else RESAMPLE_GRID_SIZE
-    grid = _ExponentGrid.create(design, n_axis)
+    # Coarser for resamples, which lie around an estimate found on the fine grid.
+    grid = _ExponentGrid(design, GRID_SIZE if len(loss_RP) == 1 else 11)
     chunk = max(1, NUMBERS_PER_CHUNK // loss_RP.shape[1])
     parts = [
         _fit_chunk(design, grid, loss_RP[first : first + chunk])
         for first in range(0, len(loss_RP), chunk)
     ]
-    rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in RESAMPLED}
-    return PairFit(**rows, residual_P=parts[0].residual_P)
+    names = [each.name for each in fields(PairFit)]
+    return PairFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
@@ -213,7 +202,7 @@ def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
     exponents_R2 = np.stack([fit.alpha_R[:1], fit.beta_R[:1]], axis=1)
     basis = _Basis(design, exponents_R2)
     columns = [onehot_PK, onehot_PK * basis.x_RP[0, :, None], onehot_PK * basis.z_RP[0, :, None]]
-    arms = _Regression(fit.size_arm_RK[:1], fit.data_arm_RK[:1], fit.residual_P[None])
+    arms = _Regression(fit.size_arm_RK[:1], fit.data_arm_RK[:1], fit.residual_RP[:1])
     tangents = [tangent_RP[0, :, None] for tangent_RP in basis.tangents(arms, exponents_R2)]
     jacobian = np.hstack([*columns, *tangents]) * design.root_weight_P[:, None]
     orthonormal, _ = np.linalg.qr(jacobian)
@@ -228,38 +217,23 @@ def _fit_chunk(design: PairDesign, grid: "_ExponentGrid", loss_RP: FloatArray) -
     basis = _Basis(design, exponents_R2)
     found = basis.regress(centred_RP)
     level_RK = mean_RK - found.x_arm_RK * basis.x_mean_RK - found.z_arm_RK * basis.z_mean_RK
-    return PairFit(
-        exponents_R2[:, 0],
-        exponents_R2[:, 1],
-        level_RK,
-        found.x_arm_RK,
-        found.z_arm_RK,
-        found.residual_RP[0] / design.root_weight_P,
-    )
+    return PairFit(exponents_R2[:, 0], exponents_R2[:, 1], level_RK, *found)
 
 
-@dataclass(frozen=True)
 class _ExponentGrid:
-    """A grid over (alpha, beta), with orthonormal columns of every cell in every budget."""
+    """`n_axis` values of either exponent, with orthonormal columns of every cell."""
 
-    design: PairDesign
-    exponents_G2: FloatArray
-    columns_K: tuple[FloatArray, ...]
-    """Of each budget, shape (2·G, points of the budget)."""
-
-    @classmethod
-    def create(cls, design: PairDesign, n_axis: int) -> "_ExponentGrid":
-        """`n_axis` values of either exponent."""
+    def __init__(self, design: PairDesign, n_axis: int) -> None:
         axis = np.geomspace(*EXPONENT_RANGE, n_axis)
         exponents_G2 = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+        self.design, self.exponents_G2 = design, exponents_G2
         basis = _Basis(design, exponents_G2)
-        columns = []
+        self.columns_K = []  # of each budget, shape (2·G, points of the budget)
         for mine in design.slices:
             x_GP = _unit(basis.x_centred_RP[:, mine])
             z_GP = basis.z_centred_RP[:, mine]
             along_G1 = np.sum(x_GP * z_GP, axis=1, keepdims=True)
-            columns.append(np.concatenate([x_GP, _unit(z_GP - along_G1 * x_GP)]))
-        return cls(design, exponents_G2, tuple(columns))
+            self.columns_K.append(np.concatenate([x_GP, _unit(z_GP - along_G1 * x_GP)]))
 
     def best(self, centred_RP: FloatArray) -> FloatArray:
         """(alpha, beta) of the cell with the least residual sum of squares, shape (R, 2)."""
@@ -291,12 +265,12 @@ def _gauss_newton(
     here = _linearise(design, centred_RP, start_R2)
     for _ in range(MAX_ITERATIONS):
         step_R2, gain_R = _step(here, position_R2[active], damping_R[active])
-        goes_on = gain_R > DECREMENT_TOLERANCE * here.rss_R + rounding_R[active]
-        goes_on &= damping_R[active] < MAX_DAMPING
-        active, here = active[goes_on], here.take(goes_on)
+        is_open_R = gain_R > DECREMENT_TOLERANCE * here.rss_R + rounding_R[active]
+        is_open_R &= damping_R[active] < 1e8
+        active, here = active[is_open_R], here.take(is_open_R)
         if not len(active):
             break
-        trial_R2 = np.clip(position_R2[active] + step_R2[goes_on], low, high)
+        trial_R2 = np.clip(position_R2[active] + step_R2[is_open_R], low, high)
         there = _linearise(design, centred_RP[active], trial_R2)
         better_R = there.rss_R <= here.rss_R
         position_R2[active[better_R]] = trial_R2[better_R]

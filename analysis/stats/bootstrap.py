@@ -14,10 +14,6 @@ from scipy.special import chdtri, ndtr
 
 from analysis.tables.points import BoolArray, FloatArray, IntArray, Points
 
-MIN_RUNS_PER_STRATUM = 10
-"""Fewer runs than this to draw from, and pairs resampling degenerates: use the wild bootstrap."""
-MIN_RUNS_FOR_PAIRS = 20
-"""Fewest runs for pairs resampling where runs span several budgets."""
 COEFFICIENTS_ALONG_SIZES = 3
 """Of a curve, and of the part of a surface that only sizes can tell: E, A and alpha."""
 PRIOR_DOF = 4.0
@@ -26,8 +22,6 @@ MAD_TO_SIGMA = 1.4826
 """Standard deviation over median absolute deviation, of normal noise."""
 HUBER_SIGMAS = 1.345
 """Bend of the Huber loss in standard deviations: 95 % efficiency on normal noise."""
-LEAST_CHI_SQUARED = 0.008
-"""Over its degrees of freedom: below three of them draws would have no variance to weigh by."""
 MAX_LEVERAGE = 0.9
 """Above this, 1 / sqrt(1 − leverage) amplifies rounding rather than noise."""
 
@@ -54,10 +48,16 @@ class Noise:
         Points of a run may share all their luck. Then only runs count, and against them the three
         coefficients of a curve along the axis of sizes.
         """
-        n_points, n_coefficients = self.basis_Pc.shape
         n_runs = len(np.unique(self.run_P))
-        own = int(n_points - n_coefficients)
-        return max(1, own if n_runs == n_points else min(own, n_runs - COEFFICIENTS_ALONG_SIZES))
+        if n_runs == len(self.run_P):
+            return self.own_dof
+        return max(1, min(self.own_dof, n_runs - COEFFICIENTS_ALONG_SIZES))
+
+    @property
+    def own_dof(self) -> int:
+        """Points beyond coefficients, 1 or more."""
+        n_points, n_coefficients = self.basis_Pc.shape
+        return max(1, int(n_points - n_coefficients))
 
     @property
     def leverage_P(self) -> FloatArray:
@@ -68,8 +68,7 @@ class Noise:
     @property
     def sigma(self) -> float:
         """Unbiased standard deviation of the points about the curve."""
-        n_points, n_coefficients = self.basis_Pc.shape
-        return float(np.sqrt(np.sum(self.residual_P**2) / max(1, n_points - n_coefficients)))
+        return float(np.sqrt(np.sum(self.residual_P**2) / self.own_dof))
 
     @property
     def pooled(self) -> float:
@@ -80,8 +79,7 @@ class Noise:
         if self.weight_P is None:
             return self.sigma
         weighted = float(np.sum((self.weight_P * self.residual_P) ** 2))
-        n_points, n_coefficients = self.basis_Pc.shape
-        dof_share = max(1, n_points - n_coefficients) / n_points
+        dof_share = self.own_dof / len(self.residual_P)
         return float(np.sqrt(weighted / float(np.sum(self.weight_P**2)) / dof_share))
 
     @property
@@ -227,7 +225,8 @@ def _scale_draws(normal_R: FloatArray, dof: int) -> FloatArray:
     of exact small-sample intervals.
     """
     chi_squared_over_dof_R = chdtri(dof, ndtr(-normal_R)) / dof
-    scale_R: FloatArray = 1.0 / np.sqrt(np.maximum(chi_squared_over_dof_R, LEAST_CHI_SQUARED))
+    # The floor: below three degrees of freedom draws would have no variance to weigh by.
+    scale_R: FloatArray = 1.0 / np.sqrt(np.maximum(chi_squared_over_dof_R, 0.008))
     return scale_R
 
 
@@ -240,8 +239,11 @@ def _root(correlation_FF: FloatArray) -> FloatArray:
 
 
 def many_runs(points: Points) -> bool:
-    """Whether there are enough runs to draw them with replacement, as published surface fits do."""
+    """Whether there are enough runs to draw them with replacement, as published surface fits do.
+
+    With fewer than ten per budget, or 20 in all, that degenerates: use the wild bootstrap.
+    """
     if points.has_shared_runs or not len(points.budgets_K):
-        return points.n_runs >= MIN_RUNS_FOR_PAIRS
+        return points.n_runs >= 20
     _, per_budget = np.unique(points.budget_P, return_counts=True)
-    return bool(np.median(per_budget) >= MIN_RUNS_PER_STRATUM)
+    return bool(np.median(per_budget) >= 10)

@@ -15,11 +15,6 @@ INTERVAL = (2.5, 97.5)
 """Percentiles of every interval: central 95 %."""
 MIN_BUDGETS_FOR_OFFSET = 6
 """Three coefficients through fewer points follow the noise."""
-STRONG_EVIDENCE = 10.0
-"""Fall of AICc from which the pure law has essentially no support (Burnham and Anderson 2002)."""
-OFFSET_EXPONENTS = (0.02, 1.5)
-"""Searched decay of the loss towards its offset, as positive exponents."""
-N_OFFSET_GRID = 150
 EXPONENT_RANGE = (0.02, 2.0)
 """Search range of alpha and beta, the exponents of the loss in params and tokens; with both at the
 lower end a curve is a parabola in log params."""
@@ -193,10 +188,9 @@ def law_with_offset(
     found, misfit = _offset_law(flops_K, loss_K, loss_RK)
     pure_misfit = float(np.sum(np.log(loss_K / [law(flops) for flops in flops_K]) ** 2))
     gain = _aicc(pure_misfit, len(loss_K), 2) - _aicc(misfit, len(loss_K), 3)
-    is_positive = found.offset is not None and found.offset > 0
-    if gain < STRONG_EVIDENCE or not is_positive:
-        return None
-    return found if np.mean(found.offset_R > 0) >= INTERVAL[1] / 100 else None
+    # From 10 on the pure law has essentially no support (Burnham and Anderson 2002).
+    is_demanded = gain >= 10.0 and found.offset is not None and found.offset > 0
+    return found if is_demanded and np.mean(found.offset_R > 0) >= INTERVAL[1] / 100 else None
 
 
 def nested_law(
@@ -245,12 +239,12 @@ def _offset_fit(
     For a given exponent, offset and coefficient are linear least squares on relative residuals; the
     exponent is the best of a grid, refined by a parabola through it and its neighbours.
     """
-    grid_G = np.geomspace(*OFFSET_EXPONENTS, N_OFFSET_GRID)
+    grid_G = np.geomspace(0.02, 1.5, 150)
     log_c_K = np.log(flops_K) - np.log(flops_K).mean()
     misfit_RG = np.stack(
         [_linear_part(log_c_K, loss_RK, np.full(len(loss_RK), a))[2] for a in grid_G], 1
     )
-    best_R = np.clip(np.argmin(misfit_RG, axis=1), 1, N_OFFSET_GRID - 2)
+    best_R = np.clip(np.argmin(misfit_RG, axis=1), 1, len(grid_G) - 2)
     left, middle, right = (misfit_RG[np.arange(len(best_R)), best_R + d] for d in (-1, 0, 1))
     bend = left - 2 * middle + right
     shift = np.where(bend > 0, 0.5 * (left - right) / np.where(bend > 0, bend, 1.0), 0.0)

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.isoflop.cost import CostPerToken
 from analysis.surface.surface import SurfaceFit
+from analysis.tables.cost import CostPerToken
 from analysis.tables.points import FloatArray
-
-N_BISECTIONS = 60
-"""Halvings of the searched log sizes: down to rounding."""
-
 
 Numbers = FloatArray | float
 
@@ -43,7 +39,7 @@ def best_size(
     alpha, beta = exponents
     shape = np.broadcast_shapes(np.shape(size_arm), np.shape(log_flops))
     low, high = np.full(shape, cost.low - margin), np.full(shape, cost.high + margin)
-    for _ in range(N_BISECTIONS):
+    for _ in range(60):  # halvings: down to rounding
         middle = 0.5 * (low + high)
         # dL/dlog N = 0: alpha·A·N^(−alpha) = beta·B·m·D^(−beta) with m = d log M / d log N.
         gain = alpha * size_arm * np.exp(-alpha * middle)

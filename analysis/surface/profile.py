@@ -23,20 +23,13 @@ from analysis.surface.solver import (
 )
 from analysis.tables.points import FloatArray, IntArray
 
-N_VALUES = 12
-"""Values on either side; the signed root of the ratio is nearly straight between them."""
-REACH = 6.0
-"""Standard errors searched to either side."""
-NOISE_FREE = 1e-20
-"""Residual variance that is rounding."""
-
 
 def profile_intervals(
     problem: SurfaceProblem, theta_5: FloatArray, delta: float, run_P: IntArray
 ) -> dict[str, tuple[float, float] | None]:
     """95 % intervals of alpha and beta; None where the profile never rises far enough."""
     spread = _spread(problem, theta_5, delta, run_P)
-    if spread.tau < NOISE_FREE:
+    if spread.tau < 1e-20:  # rounding
         return {"alpha": (theta_5[3], theta_5[3]), "beta": (theta_5[4], theta_5[4])}
     return {
         name: _interval(problem, theta_5, delta, spread, coordinate)
@@ -62,7 +55,8 @@ def _interval(
 ) -> tuple[float, float] | None:
     inflation = float(spread.inflation_5[coordinate])
     variance = spread.tau * inflation * spread.inverse_55[coordinate, coordinate]
-    offset_R = np.linspace(-REACH, REACH, 2 * N_VALUES + 1) * float(np.sqrt(variance))
+    # Six standard errors to either side; the signed root of the ratio is nearly straight between.
+    offset_R = np.linspace(-6.0, 6.0, 25) * float(np.sqrt(variance))
     # The others follow along the ridge: their regression on the exponent.
     along_5 = spread.inverse_55[:, coordinate] / spread.inverse_55[coordinate, coordinate]
     start_R5 = theta_5 + offset_R[:, None] * along_5

@@ -19,23 +19,11 @@ EXPONENT_LIMITS = (0.005, 5.0)
 MAX_ITERATIONS = 80
 DECREMENT_TOLERANCE = 1e-12
 """Relative fall of the objective still to gain; the references ask for 1e-8."""
-SMALLEST_OBJECTIVE = 1e-26
-"""Per unit of weight: losses are float64, so residuals below 1e-13 are rounding."""
-SMALLEST_START = 1e-4
-"""An arm that the grid finds absent still starts with this, so that Newton can revive it."""
-SMALLEST_LOSS = 1e-12
-"""In units of the mean loss."""
-CONTINUATION = 5.0
-"""Ratio of successive Huber deltas, from wide and smooth down to the one asked for."""
-WIDEST_DELTA = 0.1
-
-LOG_ARM_LIMITS = (-40.0, 20.0)
-"""Range of log a and log b; an arm at the lower end is absent."""
-
 NOTHING_FIXED = np.zeros(5, dtype=bool)
 
-_LOWER = np.array([0.0, LOG_ARM_LIMITS[0], LOG_ARM_LIMITS[0], *2 * [EXPONENT_LIMITS[0]]])
-_UPPER = np.array([np.inf, LOG_ARM_LIMITS[1], LOG_ARM_LIMITS[1], *2 * [EXPONENT_LIMITS[1]]])
+# Of theta; an arm whose log is -40 is absent.
+_LOWER = np.array([0.0, -40.0, -40.0, *2 * [EXPONENT_LIMITS[0]]])
+_UPPER = np.array([np.inf, 20.0, 20.0, *2 * [EXPONENT_LIMITS[1]]])
 
 
 @dataclass(frozen=True)
@@ -94,7 +82,7 @@ def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expan
     level, log_a, log_b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
     size_RP, data_RP = np.exp(log_a - alpha * u_P), np.exp(log_b - beta * v_P)
     # A step may clip everything to 0 at once; the floor makes such a trial finite and hopeless.
-    loss_RP = np.maximum(level + size_RP + data_RP, SMALLEST_LOSS)
+    loss_RP = np.maximum(level + size_RP + data_RP, 1e-12)
     residual_RP = problem.log_loss_RP - np.log(loss_RP)
     psi_RP = np.clip(residual_RP, -delta, delta)
     # huber(r) = psi · (r − psi / 2): r² / 2 inside delta, delta · (|r| − delta / 2) beyond.
@@ -162,7 +150,8 @@ def newton(
     n = len(theta_R5)
     value_R, certified_R = np.empty(n), np.zeros(n, dtype=bool)
     fraction_R = np.ones(n)
-    floor_R = SMALLEST_OBJECTIVE * np.broadcast_to(problem.weight_RP.sum(axis=1), (n,))
+    # Losses are float64, so residuals below 1e-13 are rounding.
+    floor_R = 1e-26 * np.broadcast_to(problem.weight_RP.sum(axis=1), (n,))
     active = np.arange(n)
     here = expand(problem, theta_R5, delta)
     for _ in range(MAX_ITERATIONS):
@@ -180,7 +169,8 @@ def newton(
         there = expand(problem.rows(active), trial_R5, delta)
         better_R = there.value_R < here.value_R
         theta_R5[active[better_R]] = trial_R5[better_R]
-        here = _choose(there, here, better_R)
+        for name, value in vars(here).items():
+            value[better_R] = getattr(there, name)[better_R]
         fraction_R[active] = np.where(
             better_R, np.minimum(1.0, 4 * fraction_R[active]), 0.25 * fraction_R[active]
         )
@@ -196,12 +186,12 @@ def minimise(problem: SurfaceProblem, delta: float) -> Minimum:
 
 
 def continuation(delta: float) -> list[float]:
-    """Huber deltas above the one asked for, widest first; none for least squares."""
+    """Huber deltas above the one asked for, wide and smooth first; none for least squares."""
     widths = []
-    width = WIDEST_DELTA
+    width = 0.1
     while width > delta:
         widths.append(width)
-        width /= CONTINUATION
+        width /= 5.0
     return widths
 
 
@@ -221,65 +211,35 @@ def projection_start(problem: SurfaceProblem) -> FloatArray:
     weight_RP = problem.weight_RP / loss_RP**2
     target_RP = weight_RP * loss_RP
     full = np.repeat(np.arange(GRID_SIZE), GRID_SIZE), np.tile(np.arange(GRID_SIZE), GRID_SIZE)
-    moments = _Moments(
-        one=weight_RP.sum(axis=1)[:, None],
-        x=(weight_RP @ size_GP.T)[:, full[0]],
-        z=(weight_RP @ data_GP.T)[:, full[1]],
-        xx=(weight_RP @ (size_GP**2).T)[:, full[0]],
-        zz=(weight_RP @ (data_GP**2).T)[:, full[1]],
-        xz=weight_RP @ cross_GP.T,
-        y=target_RP.sum(axis=1)[:, None],
-        xy=(target_RP @ size_GP.T)[:, full[0]],
-        zy=(target_RP @ data_GP.T)[:, full[1]],
+    # Weighted sums over points of the columns 1, x, z and the target y, each (R, G) or (R, 1).
+    one, y = weight_RP.sum(axis=1)[:, None], target_RP.sum(axis=1)[:, None]
+    x, z = (weight_RP @ size_GP.T)[:, full[0]], (weight_RP @ data_GP.T)[:, full[1]]
+    xx, zz = (weight_RP @ (size_GP**2).T)[:, full[0]], (weight_RP @ (data_GP**2).T)[:, full[1]]
+    xz = weight_RP @ cross_GP.T
+    xy, zy = (target_RP @ size_GP.T)[:, full[0]], (target_RP @ data_GP.T)[:, full[1]]
+    centred = _solve2(
+        xx - x**2 / one, zz - z**2 / one, xz - x * z / one, xy - x * y / one, zy - z * y / one
     )
-    gain_RG, linear_RG3 = moments.best_candidate()
+    nothing = np.zeros(xz.shape)
+    size_level, size_arm = _solve2(one, xx, x, y, xy)
+    data_level, data_arm = _solve2(one, zz, z, y, zy)
+    gain_RG, linear_RG3 = np.full(xz.shape, -np.inf), np.zeros((*xz.shape, 3))
+    for candidate in (
+        ((y - centred[0] * x - centred[1] * z) / one, *centred),
+        (nothing, *_solve2(xx, zz, xz, xy, zy)),
+        (data_level, nothing, data_arm),
+        (size_level, size_arm, nothing),
+    ):
+        gain = candidate[0] * y + candidate[1] * xy + candidate[2] * zy
+        better = np.all([part >= 0 for part in candidate], axis=0) & (gain > gain_RG)
+        gain_RG = np.where(better, gain, gain_RG)
+        linear_RG3 = np.where(better[..., None], np.stack(candidate, axis=2), linear_RG3)
     best_R = np.argmax(gain_RG, axis=1)
     linear_R3 = linear_RG3[np.arange(len(best_R)), best_R]
     exponents_R2 = np.stack([axis[full[0][best_R]], axis[full[1][best_R]]], axis=1)
-    log_arms_R2 = np.log(np.maximum(linear_R3[:, 1:], SMALLEST_START))
+    # An arm that the grid finds absent starts above 0, so that Newton can revive it.
+    log_arms_R2 = np.log(np.maximum(linear_R3[:, 1:], 1e-4))
     return np.hstack([linear_R3[:, :1], log_arms_R2, exponents_R2])
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """Weighted sums over points of the columns 1, x, z and the target y, each (R, G) or (R, 1)."""
-
-    one: FloatArray
-    x: FloatArray
-    z: FloatArray
-    xx: FloatArray
-    zz: FloatArray
-    xz: FloatArray
-    y: FloatArray
-    xy: FloatArray
-    zy: FloatArray
-
-    def best_candidate(self) -> tuple[FloatArray, FloatArray]:
-        """Explained sum of squares (R, G) and (E, a, b) ≥ 0 (R, G, 3) of the best candidate."""
-        shape = self.xz.shape
-        nothing = np.zeros(shape)
-        centred = _solve2(
-            self.xx - self.x**2 / self.one,
-            self.zz - self.z**2 / self.one,
-            self.xz - self.x * self.z / self.one,
-            self.xy - self.x * self.y / self.one,
-            self.zy - self.z * self.y / self.one,
-        )
-        inside = ((self.y - centred[0] * self.x - centred[1] * self.z) / self.one, *centred)
-        no_level = (nothing, *_solve2(self.xx, self.zz, self.xz, self.xy, self.zy))
-        level, arm = _solve2(self.one, self.zz, self.z, self.y, self.zy)
-        no_size = (level, nothing, arm)
-        level, arm = _solve2(self.one, self.xx, self.x, self.y, self.xy)
-        no_data = (level, arm, nothing)
-        best_gain = np.full(shape, -np.inf)
-        best_RG3 = np.zeros((*shape, 3))
-        for candidate in (inside, no_level, no_size, no_data):
-            gain = candidate[0] * self.y + candidate[1] * self.xy + candidate[2] * self.zy
-            feasible = np.all([part >= 0 for part in candidate], axis=0)
-            better = feasible & (gain > best_gain)
-            best_gain = np.where(better, gain, best_gain)
-            best_RG3 = np.where(better[..., None], np.stack(candidate, axis=2), best_RG3)
-        return best_gain, best_RG3
 
 
 def _solve2(
@@ -333,11 +293,3 @@ def _descent(
     along_R5 = np.einsum("rij,ri->rj", basis_R55, gradient_R5)
     decrement_R = 0.5 * np.sum(along_R5**2 / magnitude_R5, axis=1)
     return -np.einsum("rij,rj->ri", basis_R55, along_R5 / magnitude_R5), decrement_R
-
-
-def _choose(there: Expansion, here: Expansion, better_R: BoolArray) -> Expansion:
-    return Expansion(
-        np.where(better_R, there.value_R, here.value_R),
-        np.where(better_R[:, None], there.gradient_R5, here.gradient_R5),
-        np.where(better_R[:, None, None], there.hessian_R55, here.hessian_R55),
-    )

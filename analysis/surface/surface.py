@@ -35,14 +35,6 @@ MIN_POINTS = 8
 """Five coefficients, and three points to judge the noise by."""
 MIN_LEVELS = 3
 """Distinct sizes, and distinct token counts: a power law plus a constant has three coefficients."""
-MAX_CORRELATION = 0.9995
-"""Of log params with log tokens: above it the two terms cannot be told apart."""
-SMALLEST_ARM = 1e-5
-"""Change of the loss over all points, relative, below which an arm is absent."""
-MAX_RUNAWAY_SHARE = 0.2
-"""Refuse when more resamples than this have an exponent outside the range of the search grid."""
-POINTS_PER_CHUNK = 2**16
-"""Resamples are fitted in chunks of about this many numbers, to stay in cache and in memory."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +70,8 @@ class SurfaceFit:
     def draws_at(self, params: float, tokens: float) -> FloatArray:
         """Bootstrap values of the loss there, shape (R,)."""
         draws = self.draws
-        values_R: FloatArray = (
-            draws["E"]
-            + draws["A"] * params ** -draws["alpha"]
-            + draws["B"] * tokens ** -draws["beta"]
-        )
+        size_R, data_R = params ** -draws["alpha"], tokens ** -draws["beta"]
+        values_R: FloatArray = draws["E"] + draws["A"] * size_R + draws["B"] * data_R
         return values_R
 
 
@@ -129,7 +118,7 @@ def fit_surface(
     n_uncertified = int((~minimum.is_certified_R).sum())
     is_flat_2R = _is_flat(centred.problem, draws_R5)
     runaway = _is_runaway(draws_R5) | is_flat_2R[0] | is_flat_2R[1]
-    if not len(draws_R5) or runaway.mean() > MAX_RUNAWAY_SHARE:
+    if not len(draws_R5) or runaway.mean() > 0.2:
         message = (
             f"{runaway.mean():.0%} of the resamples have no exponent within "
             f"[{EXPONENT_RANGE[0]}, {EXPONENT_RANGE[1]}]: more sizes and budgets are needed"
@@ -168,7 +157,7 @@ def _why_not_identified(points: Points) -> tuple[str, str] | None:
     if np.ptp(np.log(points.loss_P)) < 1e-6:
         return "constant_loss", "the loss is the same at every point"
     correlation = np.corrcoef(np.log(points.params_P), np.log(points.tokens_P))[0, 1]
-    if abs(correlation) > MAX_CORRELATION:
+    if abs(correlation) > 0.9995:  # the two terms cannot be told apart
         message = (
             f"log params and log tokens are collinear (correlation {correlation:.5f}): "
             "vary tokens at fixed size"
@@ -201,7 +190,7 @@ def _is_runaway(theta_R5: FloatArray) -> BoolArray:
 def _is_flat(problem: SurfaceProblem, theta_R5: FloatArray) -> BoolArray:
     """Whether the size arm, and the data arm, change the loss over the data at all, (2, R)."""
     size_RP, data_RP = arms(problem, theta_R5)
-    return np.stack([np.ptp(size_RP, axis=1), np.ptp(data_RP, axis=1)]) < SMALLEST_ARM
+    return np.stack([np.ptp(size_RP, axis=1), np.ptp(data_RP, axis=1)]) < 1e-5
 
 
 def _refusal(points: Points, code: str, reason: str) -> FitWarning:
@@ -254,11 +243,11 @@ def _bootstrap(
         resampled = dataclasses.replace(problem, weight_RP=counts_RP * problem.weight_RP)
     else:
         residual_P = log_residuals(problem, theta_5)
-        noise = Noise(
-            residual_P * np.sqrt(problem.weight_RP[0]),
-            _tangent_basis(problem, theta_5),
-            points.run_P,
-        )
+        root_weight_P = np.sqrt(problem.weight_RP[0])
+        slope_P5 = relative_slopes(problem, theta_5) * root_weight_P[:, None]
+        # On the face E = 0 the fit cannot move E.
+        basis_Pc, _ = np.linalg.qr(slope_P5[:, 1:] if theta_5[0] == 0 else slope_P5)
+        noise = Noise(residual_P * root_weight_P, basis_Pc, points.run_P)
         noise_RP = resampler.wild_noise(points, noise) / np.sqrt(problem.weight_RP)
         fitted_RP = problem.log_loss_RP - residual_P
         resampled = dataclasses.replace(problem, log_loss_RP=fitted_RP + noise_RP)
@@ -276,26 +265,13 @@ def _bootstrap(
 
 
 def fit_chunked(problem: SurfaceProblem, fit: Callable[[SurfaceProblem], Minimum]) -> Minimum:
-    """All resamples, fitted in chunks that bound the memory."""
-    chunk = max(1, POINTS_PER_CHUNK // len(problem.log_params_P))
+    """All resamples, in chunks of about 2^16 numbers that stay in cache."""
+    chunk = max(1, 2**16 // len(problem.log_params_P))
     parts = [
-        fit(problem.rows(slice(first, first + chunk)))
+        vars(fit(problem.rows(slice(first, first + chunk)))).values()
         for first in range(0, problem.n_resamples, chunk)
     ]
-    return Minimum(
-        np.concatenate([part.theta_R5 for part in parts]),
-        np.concatenate([part.objective_R for part in parts]),
-        np.concatenate([part.is_certified_R for part in parts]),
-    )
-
-
-def _tangent_basis(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
-    """Orthonormal basis of the log loss's derivatives, shape (P, 5), or 4 on the face E = 0."""
-    slope_P5 = relative_slopes(problem, theta_5)
-    if theta_5[0] == 0:
-        slope_P5 = slope_P5[:, 1:]
-    orthonormal, _ = np.linalg.qr(slope_P5 * np.sqrt(problem.weight_RP[0])[:, None])
-    return orthonormal
+    return Minimum(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
 def _warnings(

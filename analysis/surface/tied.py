@@ -16,12 +16,6 @@ from analysis.tables.points import FloatArray, Points, n_levels
 
 MIN_POINTS = 5
 """Four coefficients and one point to judge the noise by."""
-N_GRID = 60
-"""Values of the one exponent: a dense grid costs little, and starts Gauss–Newton close by."""
-N_STEPS = 12
-"""Gauss–Newton steps; from a grid this dense four reach rounding."""
-RIDGE = 1e-13
-"""Relative: keeps a step finite where an arm is absent, and moves no optimum."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +81,14 @@ class _Problem:
     def fit(self, loss_RP: FloatArray) -> FloatArray:
         """Coefficients of every resample, shape (R, 4), by Gauss–Newton from the best of a grid."""
         theta_R4 = self._best_of_grid(loss_RP)
-        for _ in range(N_STEPS):
+        for _ in range(12):  # from a grid this dense four reach rounding
             slopes_RP4 = self.slopes(theta_R4)
             residual_RP = loss_RP - self.loss(theta_R4)
             transposed = np.swapaxes(slopes_RP4, 1, 2)
             normal_R44 = transposed @ slopes_RP4
             scale_R4 = np.einsum("rjj->rj", normal_R44) + np.finfo(float).tiny
-            normal_R44 += RIDGE * scale_R4[:, :, None] * np.eye(4)
+            # Keeps a step finite where an arm is absent, and moves no optimum.
+            normal_R44 += 1e-13 * scale_R4[:, :, None] * np.eye(4)
             pull_R41 = transposed @ residual_RP[..., None]
             step_R4 = np.linalg.solve(normal_R44, pull_R41)[..., 0]
             step_R4[:, 3] = np.clip(step_R4[:, 3], -0.1, 0.1)
@@ -120,7 +115,7 @@ class _Problem:
         """Linear least squares at the alpha of the grid with the least error, shape (R, 4)."""
         error_R = np.full(len(loss_RP), np.inf)
         best_R4 = np.empty((len(loss_RP), 4))
-        for alpha in np.geomspace(*EXPONENT_RANGE, N_GRID):
+        for alpha in np.geomspace(*EXPONENT_RANGE, 60):
             columns_P3 = np.stack(
                 [np.ones_like(self.u_P), np.exp(-alpha * self.u_P), np.exp(-alpha * self.v_P)], 1
             )

@@ -29,8 +29,6 @@ _SHAPE = {
     "vocab": ("vocab_size",),
 }
 
-Counts = dict[str, FloatArray]
-
 
 @dataclass(frozen=True)
 class ConventionCounts:
@@ -53,9 +51,9 @@ def counts_by_convention(raw: pd.DataFrame, tokens: FloatArray) -> ConventionCou
 
     A column with a cell that is empty, not a number or not above 0 counts as absent.
     """
-    columns = _Columns(raw)
-    params = {name: values for name, values in columns.params.items() if values is not None}
-    flops = {name: tokens * each for name, each in columns.flops.items() if each is not None}
+    found = _Columns(raw)
+    params = {name: each for name, each in found.params.items() if each is not None}
+    flops = {name: tokens * each for name, each in found.flops.items() if each is not None}
     return ConventionCounts(params, flops)
 
 
@@ -68,8 +66,9 @@ class _Columns:
     @cached_property
     def params(self) -> dict[str, FloatArray | None]:
         """Parameters by convention."""
-        head = _first(self._column("params_head"), _product(1.0, self._width, self._vocab))
-        table = _first(self._column("params_embedding"), _product(1.0, self._width, self._vocab))
+        matrix = _product(1.0, self._shape("width"), self._vocab)
+        head = _first(self._column("params_head"), matrix)
+        table = _first(self._column("params_embedding"), matrix)
         total = self._column("params_total")
         if total is None:
             total = _sum(self._trunk, head, table)
@@ -84,11 +83,11 @@ class _Columns:
         six_n = _product(6.0, self._trunk)
         stated_attention = self._column("flops_per_token_attention")
         # QKᵀ and its product with V: 4·L·d·T FLOPs forward, twice that backward.
-        shape = (self._shape("layers"), self._width, self._shape("context"))
+        shape = [self._shape(name) for name in ("layers", "width", "context")]
         attention = _first(stated_attention, _product(12.0, *shape))
         with_attention = _first(self._column("flops_per_token_m1"), _sum(six_n, attention))
         # The output logits: 2·d·V forward, twice that backward.
-        head = _product(6.0, self._width, self._vocab)
+        head = _product(6.0, self._shape("width"), self._vocab)
         head = _first(self._column("flops_per_token_head"), head)
         trunk = self._column("flops_per_token_trunk")
         derived = {
@@ -106,10 +105,6 @@ class _Columns:
         method_2 = self._column("flops_per_token_m2")
         sixth = None if method_2 is None else method_2 / 6.0
         return _first(self._column("params_trunk"), sixth)
-
-    @cached_property
-    def _width(self) -> FloatArray | None:
-        return self._shape("width")
 
     @cached_property
     def _vocab(self) -> FloatArray | None:

@@ -77,15 +77,13 @@ def read_parquet(path: StorePath) -> pd.DataFrame:
             file = part if isinstance(part, Path) else pa.BufferReader(part.read_bytes())
             tables.append(pq.ParquetFile(file).read())
         except (pa.ArrowException, OSError) as error:
-            raise SourceError(
-                f"{part}: not a readable Parquet file ({_one_line(error)})"
-            ) from error
+            message = f"{part}: not a readable Parquet file ({_one_line(error)})"
+            raise SourceError(message) from error
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
-        raise SourceError(
-            f"{path}: part files of different columns ({_one_line(error)})"
-        ) from error
+        message = f"{path}: part files of different columns ({_one_line(error)})"
+        raise SourceError(message) from error
     # What pandas took for an index when it wrote the file is a column like any other.
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     return frame

@@ -83,30 +83,20 @@ def points_by_family(frame: pd.DataFrame) -> dict[str, Points]:
     """Split a validated tidy table into its series, in the order of their labels."""
     run = frame.groupby(["family", "run_id"], sort=False).ngroup().to_numpy().astype(np.int64)
     slot = _design_slots(frame, run)
+    names = ("params", "tokens", "flops", "loss", "batch_tokens", "learning_rate")
     result = {}
     for family in sorted(frame["family"].unique()):
         mine = (frame["family"] == family).to_numpy()
-        column = {name: frame.loc[mine, name].to_numpy(dtype=np.float64) for name in _FLOATS}
+        own = frame[mine]
         result[family] = Points(
             family=family,
-            params_P=column["params"],
-            tokens_P=column["tokens"],
-            flops_P=column["flops"],
-            loss_P=column["loss"],
-            stderr_P=np.nan_to_num(column["loss_stderr"]),
-            budget_P=column["budget_flops"],
+            **{f"{name}_P": own[name].to_numpy(dtype=np.float64) for name in names},
+            stderr_P=np.nan_to_num(own["loss_stderr"].to_numpy(dtype=np.float64)),
+            budget_P=own["budget_flops"].to_numpy(dtype=np.float64),
             run_P=run[mine],
             slot_P=slot[mine],
-            batch_tokens_P=column["batch_tokens"],
-            learning_rate_P=column["learning_rate"],
         )
     return result
-
-
-_FLOATS = (
-    "params", "tokens", "flops", "loss", "loss_stderr", "budget_flops", "batch_tokens",
-    "learning_rate",
-)  # fmt: skip
 
 
 def _design_slots(frame: pd.DataFrame, run: IntArray) -> IntArray:

@@ -72,13 +72,14 @@ class PublishedLaw:
 @cache
 def published_laws() -> tuple[PublishedLaw, ...]:
     """All laws, in the order of the file."""
-    return tuple(_law(row) for row in _rows("published_laws.csv"))
+    file = Path(__file__).parent / "published_laws.csv"
+    with file.open(encoding="utf-8", newline="") as lines:
+        return tuple(_law(row) for row in csv.DictReader(lines))
 
 
 def published_names() -> tuple[str, ...]:
     """Names with a law of a frontier."""
-    laws = (law for law in published_laws() if _is_frontier(law))
-    return tuple(dict.fromkeys(law.name for law in laws))
+    return tuple(dict.fromkeys(law.name for law in published_laws() if _is_frontier(law)))
 
 
 def chosen_laws(pattern: str) -> tuple[PublishedLaw, ...]:
@@ -129,11 +130,6 @@ def level_warning(laws: Iterable[PublishedLaw]) -> FitWarning:
 
 def _is_frontier(law: PublishedLaw) -> bool:
     return law.quantity in FRONTIER and law.against == "flops"
-
-
-def _rows(file: str) -> list[dict[str, str]]:
-    with (Path(__file__).parent / file).open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
 
 
 def _law(row: dict[str, str]) -> PublishedLaw:

@@ -82,16 +82,21 @@ def from_observations(
 
 def _counts(rows: list[dict[str, Any]]) -> ConventionCounts:
     """Every row under every convention."""
-    names = ("trunk", "embedding", "head", "conditioning")
-    groups = [
-        ParameterGroups(**{name: int(row[f"params_{name}"]) for name in names}) for row in rows
-    ]
+    of_params = ("trunk", "embedding", "head", "conditioning")
+    of_flops = ("trunk", "attention", "head")
+    params: dict[str, list[float]] = {name: [] for name in PARAMS_CONVENTIONS}
+    flops: dict[str, list[float]] = {name: [] for name in FLOPS_CONVENTIONS}
+    for row in rows:
+        sizes = ParameterGroups(**{name: int(row[f"params_{name}"]) for name in of_params})
+        costs = FlopsPerToken(**{name: row[f"flops_per_token_{name}"] for name in of_flops})
+        for name, counted in params.items():
+            counted.append(float(params_by_convention(sizes, name)))
+        for name, spent in flops.items():
+            total = flops_by_convention(costs, row["params_trunk"], name) * float(row["tokens"])
+            spent.append(float(row["flops"]) if name == "full" else total)  # as the store counted
     return ConventionCounts(
-        params={
-            name: np.array([params_by_convention(each, name) for each in groups], dtype=float)
-            for name in PARAMS_CONVENTIONS
-        },
-        flops={name: np.array([_flops(row, name) for row in rows]) for name in FLOPS_CONVENTIONS},
+        params={name: np.array(values) for name, values in params.items()},
+        flops={name: np.array(values) for name, values in flops.items()},
     )
 
 
@@ -105,12 +110,3 @@ def _check_convention(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         hint = did_you_mean(value, known)
         raise SettingsError(f"--{option} {value}: expected one of {', '.join(known)}{hint}")
-
-
-def _flops(row: dict[str, Any], convention: str) -> float:
-    """Training FLOPs of an observation; `full` is what the store counted."""
-    if convention == "full":
-        return float(row["flops"])
-    names = ("trunk", "attention", "head")
-    groups = FlopsPerToken(**{name: row[f"flops_per_token_{name}"] for name in names})
-    return flops_by_convention(groups, row["params_trunk"], convention) * float(row["tokens"])

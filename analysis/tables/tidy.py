@@ -21,10 +21,6 @@ OPTIONAL = ("budget_flops", "loss_stderr", "seed", "run_id", "batch_tokens", "le
 POSITIVE = ("params", "tokens", "flops", "loss", "budget_flops", "batch_tokens", "learning_rate")
 OUTLIER_COLUMN = "outlier"
 
-MAX_BUDGET_SPREAD = 0.25
-"""Log range within which points belong to one inferred budget."""
-MIN_BUDGET_GAP = 0.10
-"""Log gap that separates inferred budgets."""
 MAGNITUDES = (1e-60, 1e60)
 """Of every positive number: products and squares of what lies within it are numbers too."""
 SAME_BUDGET = 0.005
@@ -87,25 +83,20 @@ def tidy_counted(raw: RawTable) -> TidyTable:
     if raw.frame.empty:
         message = f"{raw.name}: no rows, expected one per observation with {', '.join(REQUIRED)}"
         raise TableError(message)
-    frame = pd.DataFrame({"family": _labels(raw, "family")})
-    warnings: list[FitWarning] = []
+    frame = pd.DataFrame({"family": _labels(raw)})
     for column in ("params", "tokens", "flops", "loss"):
         frame[column] = _numbers(raw, column)
-    frame["budget_flops"], budget_warnings = _budgets(raw)
-    frame["loss_stderr"], stderr_warnings = _optional_numbers(raw, "loss_stderr")
-    frame["seed"], seed_warnings = _optional_numbers(raw, "seed")
-    frame["run_id"], run_warnings = _run_ids(raw)
-    for column in ("batch_tokens", "learning_rate"):
-        frame[column], gaps = _optional_numbers(raw, column)
-        warnings += gaps
-    warnings += [*budget_warnings, *stderr_warnings, *seed_warnings, *run_warnings]
-    kept, outlier_warnings = _without_outliers(raw)
-    frame = frame[kept]
-    warnings += outlier_warnings
-    frame, duplicate_warnings = _without_duplicates(raw, frame)
-    warnings += duplicate_warnings
+    frame["budget_flops"], of_budgets = _budgets(raw)
+    frame["loss_stderr"], of_errors = _optional_numbers(raw, "loss_stderr")
+    frame["seed"], of_seeds = _optional_numbers(raw, "seed")
+    frame["run_id"], of_runs = _run_ids(raw)
+    frame["batch_tokens"], of_batches = _optional_numbers(raw, "batch_tokens")
+    frame["learning_rate"], of_rates = _optional_numbers(raw, "learning_rate")
+    warnings = [*of_batches, *of_rates, *of_budgets, *of_errors, *of_seeds, *of_runs]
+    kept, of_outliers = _without_outliers(raw)
+    frame, of_duplicates = _without_duplicates(raw, frame[kept])
     frame, inferred = _with_budgets(frame)
-    return TidyTable(frame, (*warnings, *inferred))
+    return TidyTable(frame, (*warnings, *of_outliers, *of_duplicates, *inferred))
 
 
 def _check_columns(raw: RawTable) -> None:
@@ -132,15 +123,16 @@ def _check_columns(raw: RawTable) -> None:
 _KNOWN = (*REQUIRED, *OPTIONAL, OUTLIER_COLUMN)
 
 
-def _labels(raw: RawTable, column: str) -> list[str]:
+def _labels(raw: RawTable) -> list[str]:
     labels = []
-    for index, cell in enumerate(raw.frame[column]):
+    for index, cell in enumerate(raw.frame["family"]):
         label = "" if _is_blank(cell) else " ".join(str(cell).split())
+        where = raw.where(index, "family")
         if not label:
-            raise TableError(f"{raw.where(index, column)}: empty, expected the label of a series")
+            raise TableError(f"{where}: empty, expected the label of a series")
         if not label.isprintable():
-            message = f"{raw.where(index, column)}: found {label!r}, expected a label without"
-            raise TableError(f"{message} control characters")
+            message = f"{where}: found {label!r}, expected a label without control characters"
+            raise TableError(message)
         labels.append(label)
     return labels
 
@@ -165,8 +157,11 @@ def _number(raw: RawTable, index: int, column: str, cell: object) -> float:
             raise TypeError("a truth value")
         value = float(cell)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        message = f"{raw.where(index, column)}: found {cell!r}, expected {expected}"
-        raise TableError(message + _separator_hint(str(cell))) from error
+        hint = "write plain numbers such as 125000000 or 1.25e8, without units"
+        if "," in str(cell):
+            hint = "write numbers without thousands separators and with a decimal point"
+        message = f"{raw.where(index, column)}: found {cell!r}, expected {expected}; {hint}"
+        raise TableError(message) from error
     if not np.isfinite(value):
         message = f"{raw.where(index, column)}: found {cell!s}, expected {expected}; a run that "
         raise TableError(message + "diverged has no place in a fit: delete the row")
@@ -176,12 +171,6 @@ def _number(raw: RawTable, index: int, column: str, cell: object) -> float:
         message = f"{raw.where(index, column)}: found {cell!s}, no magnitude of anything trained"
         raise TableError(f"{message}; check the exponent")
     return value
-
-
-def _separator_hint(cell: str) -> str:
-    if "," in cell:
-        return "; write numbers without thousands separators and with a decimal point"
-    return "; write plain numbers such as 125000000 or 1.25e8, without units"
 
 
 def _numbers(raw: RawTable, column: str) -> FloatArray:
@@ -215,21 +204,17 @@ def _budgets(raw: RawTable) -> tuple[FloatArray, list[FitWarning]]:
     for index, cell in enumerate(raw.frame["budget_flops"]):
         if not _is_blank(cell):
             budget[index] = _number(raw, index, "budget_flops", cell)
-    budget = _one_name_per_budget(budget)
+    # Those nearly equal carry the name of the least of them.
+    names, index_P = np.unique(budget, return_inverse=True)
+    starts = np.diff(np.log(names), prepend=-np.inf) > SAME_BUDGET
+    starts |= np.isnan(names)
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(names)), 0))
+    budget = names[first][index_P]
     n_blank = int(np.isnan(budget).sum())
     if n_blank in (0, len(budget)):
         return budget, []
     message = f"{n_blank} rows without budget_flops are in the surface but in no isoFLOP curve"
     return budget, [FitWarning("rows_without_budget", message)]
-
-
-def _one_name_per_budget(budget_P: FloatArray) -> FloatArray:
-    """Nominal budgets where those nearly equal carry the name of the least of them."""
-    names, index_P = np.unique(budget_P, return_inverse=True)
-    starts = np.diff(np.log(names), prepend=-np.inf) > SAME_BUDGET
-    starts |= np.isnan(names)
-    result: FloatArray = names[np.maximum.accumulate(np.where(starts, np.arange(len(names)), 0))]
-    return result[index_P]
 
 
 def _check_runs(raw: RawTable, frame: pd.DataFrame) -> None:
@@ -322,12 +307,10 @@ def inferred_budgets(flops_P: FloatArray) -> FloatArray | None:
     log_flops = np.log(flops_P)
     order = np.argsort(log_flops, kind="stable")
     group = np.empty(len(flops_P), dtype=np.int64)
-    group[order] = np.cumsum(
-        np.diff(log_flops[order], prepend=log_flops[order[0]]) > MIN_BUDGET_GAP
-    )
+    group[order] = np.cumsum(np.diff(log_flops[order], prepend=log_flops[order[0]]) > 0.10)
     n_groups = int(group.max()) + 1
     spread = [np.ptp(log_flops[group == g]) for g in range(n_groups)]
-    if max(spread) > MAX_BUDGET_SPREAD or len(flops_P) < 3 * n_groups:
+    if max(spread) > 0.25 or len(flops_P) < 3 * n_groups:
         return None
     means = np.exp(np.bincount(group, log_flops) / np.bincount(group))
     rounded: FloatArray = np.array([float(f"{mean:.3g}") for mean in means])

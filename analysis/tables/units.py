@@ -16,16 +16,6 @@ MIXED_UNITS_FACTOR = 100.0
 honest tables do not: attention and head multiply small models' FLOPs by some 10 at most."""
 ODD_COST_RATIO = (0.03, 300.0)
 """Range of the cost ratio of honest tables."""
-UNEVEN_COST_FACTOR = 3.0
-"""Deviation of the cost ratio from that of neighbouring sizes that no architecture explains."""
-N_NEIGHBOURS = 9
-"""Rows next in size that say what a token costs there."""
-BUDGET_FACTOR = 3.0
-"""Between a nominal budget and the FLOPs spent: twice is a matter of convention."""
-UNEVEN_BUDGET_FACTOR = 10.0
-"""Between the FLOPs of runs of one budget; those of an honest one differ by rounding."""
-LARGEST_LOSS = 30.0
-"""Nats per token: a uniform guess over the largest vocabularies is below 14."""
 
 
 def check_units(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
@@ -61,7 +51,7 @@ def without_uneven_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[FitW
     log_flops = np.log(frame["flops"])
     budgets = [frame["family"], frame["budget_flops"]]
     typical = log_flops.groupby(budgets).transform("median")
-    odd = (log_flops - typical).abs() > np.log(UNEVEN_BUDGET_FACTOR)
+    odd = (log_flops - typical).abs() > np.log(10.0)  # in an honest one they differ by rounding
     warnings = []
     for (family, budget), rows in frame[odd].groupby(["family", "budget_flops"]):
         message = (
@@ -77,8 +67,32 @@ def unit_warnings(frame: pd.DataFrame) -> list[FitWarning]:
     """Remarks on every series whose units look odd."""
     warnings = []
     for family, rows in frame.groupby("family"):
-        for code, message in (*_odd_ratio(rows), *_uneven(rows), *_budgets(rows), *_losses(rows)):
-            warnings.append(FitWarning(code, message, str(family)))
+        remarks = {}
+        ratio = float(_cost_ratio(rows).median())
+        if not ODD_COST_RATIO[0] < ratio < ODD_COST_RATIO[1]:
+            remarks["suspicious_units"] = (
+                f"flops / (6·params·tokens) is {ratio:.3g}, expected about 1: are params and "
+                "tokens counts, and flops FLOPs?"
+            )
+        # The deviation from the cost at neighbouring sizes that no architecture explains.
+        away_P = np.abs(_away_from_neighbours(rows))
+        if n_uneven := int(np.sum(away_P > np.log(3.0))):
+            remarks["uneven_cost"] = (
+                f"flops / (6·params·tokens) of {n_uneven} rows is off by up to "
+                f"{np.exp(away_P.max()):.3g}× from that of rows of like size: are params, tokens "
+                "and flops of one run each?"
+            )
+        away = (rows["flops"] / rows["budget_flops"]).median()
+        if away < 1 / 3 or away > 3:  # twice is a matter of convention
+            remarks["budgets_differ_from_flops"] = (
+                f"flops are {away:.3g}× budget_flops: laws are fitted to flops, budgets only group"
+            )
+        # A uniform guess over the largest vocabularies is below 14 nats per token.
+        if not rows["loss"].max() <= 30.0:
+            remarks["suspicious_loss"] = (
+                f"losses up to {rows['loss'].max():.3g}: expected nats per token, not perplexity"
+            )
+        warnings += [FitWarning(code, message, str(family)) for code, message in remarks.items()]
     return warnings
 
 
@@ -94,55 +108,13 @@ def _cost_ratio(frame: pd.DataFrame) -> pd.Series:
     return frame["flops"] / (6.0 * frame["params"] * frame["tokens"])
 
 
-Remarks = list[tuple[str, str]]
-
-
-def _odd_ratio(rows: pd.DataFrame) -> Remarks:
-    ratio = float(_cost_ratio(rows).median())
-    if ODD_COST_RATIO[0] < ratio < ODD_COST_RATIO[1]:
-        return []
-    message = (
-        f"flops / (6·params·tokens) is {ratio:.3g}, expected about 1: are params and "
-        "tokens counts, and flops FLOPs?"
-    )
-    return [("suspicious_units", message)]
-
-
-def _uneven(rows: pd.DataFrame) -> Remarks:
-    """Rows whose tokens cost several times what they cost at neighbouring sizes."""
-    ratio_P = np.log(_cost_ratio(rows).to_numpy())
+def _away_from_neighbours(rows: pd.DataFrame) -> FloatArray:
+    """Log of the cost ratio of each row over its median in the nine rows around it in size."""
     order = np.argsort(rows["params"].to_numpy(), kind="stable")
-    away_P = ratio_P[order] - _running_median(ratio_P[order])
-    n_uneven = int(np.sum(np.abs(away_P) > np.log(UNEVEN_COST_FACTOR)))
-    if not n_uneven:
-        return []
-    message = (
-        f"flops / (6·params·tokens) of {n_uneven} rows is off by up to "
-        f"{np.exp(np.abs(away_P).max()):.3g}× from that of rows of like size: are params, tokens "
-        "and flops of one run each?"
-    )
-    return [("uneven_cost", message)]
-
-
-def _running_median(values: FloatArray) -> FloatArray:
-    """Median of the `N_NEIGHBOURS` values around each; at the ends, of the outermost ones."""
-    width = min(N_NEIGHBOURS, len(values))
-    medians = np.median(np.lib.stride_tricks.sliding_window_view(values, width), axis=1)
-    first = np.clip(np.arange(len(values)) - width // 2, 0, len(medians) - 1)
-    result: FloatArray = medians[first]
+    ratio_P = np.log(_cost_ratio(rows).to_numpy())[order]
+    width = min(9, len(ratio_P))
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(ratio_P, width), axis=1)
+    # At the ends, the median of the outermost rows.
+    first_P = np.clip(np.arange(len(ratio_P)) - width // 2, 0, len(medians) - 1)
+    result: FloatArray = ratio_P - medians[first_P]
     return result
-
-
-def _budgets(rows: pd.DataFrame) -> Remarks:
-    away = (rows["flops"] / rows["budget_flops"]).median()
-    if np.isnan(away) or 1 / BUDGET_FACTOR <= away <= BUDGET_FACTOR:
-        return []
-    message = f"flops are {away:.3g}× budget_flops: laws are fitted to flops, budgets only group"
-    return [("budgets_differ_from_flops", message)]
-
-
-def _losses(rows: pd.DataFrame) -> Remarks:
-    if rows["loss"].max() <= LARGEST_LOSS:
-        return []
-    message = f"losses up to {rows['loss'].max():.3g}: expected nats per token, not perplexity"
-    return [("suspicious_loss", message)]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from planted_tables import BUDGETS, Surface, isoflop_rows, table, trajectory_rows
 
-from analysis.answers.candidates import CandidateRun, Sizes, candidates
+from analysis.answers.candidates import CandidateRun, candidates, nearest_rung, three_digits
 from analysis.answers.information import linearised
 from analysis.answers.propose import Interval, Proposals, Request, propose, to_json
 from analysis.errors import SettingsError
@@ -23,7 +23,6 @@ from sweeper.trials.ladder import ladder, trunk_params
 PLANTED = Surface()
 SETTINGS = FitSettings(n_bootstrap=200)
 NOISE = 0.004
-FREE = Sizes(are_rungs=False)
 
 
 def fitted(*parts: pd.DataFrame) -> FitResult:
@@ -62,7 +61,7 @@ def width(rows: pd.DataFrame, quantity: LawName) -> float:
 def random_runs(result: FitResult, flops: float, rng: np.random.Generator) -> list[CandidateRun]:
     """Any candidates, as many as the FLOPs pay for."""
     chosen = []
-    for index in rng.permutation(len(runs := candidates(result.family("a"), FREE))):
+    for index in rng.permutation(len(runs := candidates(result.family("a"), three_digits))):
         if runs[index].flops <= flops * (1 + 1e-9):
             chosen.append(runs[index])
             flops -= runs[index].flops
@@ -199,7 +198,7 @@ def test_without_budgets_runs_are_proposed_from_the_surface() -> None:
 def test_sizes_of_a_trunk_convention_are_rungs() -> None:
     sizes = {float(trunk_params(rung)) for rung in ladder()}
     for wanted in np.geomspace(min(sizes), max(sizes), 200):
-        found = Sizes(are_rungs=True).nearest(np.log(wanted))
+        found = nearest_rung(np.log(wanted))
         assert found in sizes
         nearest = min(abs(np.log(size / wanted)) for size in sizes)
         assert abs(np.log(found / wanted)) == pytest.approx(nearest)
