@@ -1,9 +1,8 @@
 """Files that are complete whenever they exist: replaced, or created exactly once.
 
-The only module that knows how a file becomes visible. On local and NFS file systems a temporary
-file is flushed, then renamed or linked: a power cut, `kill -9` or full disk in the middle leaves
-the old file or none, and at worst a temporary file whose name starts with a dot, which every reader
-ignores and `verify` names. An object store puts an object whole, or creates it exclusively.
+On local and NFS file systems a temporary file is flushed, then renamed or linked: a power cut,
+`kill -9` or full disk in the middle leaves the old file or none, and at worst a temporary file,
+which every reader ignores and `verify` names. An object store puts an object whole.
 """
 
 import contextlib
@@ -20,12 +19,10 @@ from typing import Any
 from sweeper.errors import OutputError
 from sweeper.store.storage import TEMPORARY_PREFIX, ObjectPath, StorePath, remove_many
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an exception says that a disk, or a share of it, is used up."""
-    return isinstance(error, OSError) and error.errno in _DISK_FULL
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def create_exclusively(path: StorePath, data: bytes) -> bool:
@@ -69,10 +66,7 @@ def replace_with(path: StorePath, write: Callable[[Path], object]) -> None:
 
 
 def replace_lightly(path: StorePath, data: bytes) -> None:
-    """Replace `path` by `data` at once for all readers, without waiting for disk or store.
-
-    For what is rewritten every few seconds and worth nothing after a power cut.
-    """
+    """Replace `path` by `data` for all readers, without waiting for disk or store."""
     if isinstance(path, ObjectPath):
         path.write_bytes(data, patience_s=0.0)
         return

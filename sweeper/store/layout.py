@@ -1,22 +1,7 @@
-"""A sweep's results folder: its layout.
-
-    results/<sweep>/
-      sweep.yaml                     the sweep file as last submitted      (submission.py)
-      revisions/0001.yaml …          every revision as submitted           (submission.py)
-      manifest.json                  versions, git commit, hardware        (manifest.py)
-      plan.json                      derived: planned trials and cells     (plan_file.py)
-      records.json                   derived: heads of the records         (results.py)
-      published/<trial_id>.json      write-once result of a trial          (results.py)
-      attempts/<trial_id>/<n>.json   started and how it ended              (attempts.py)
-      attempts/<trial_id>/progress.json                                    (attempts.py)
-      attempts.jsonl                 attempts at published trials          (attempts.py)
-      checkpoints/<trajectory_id>/   while the trial needs them       (checkpoints.py)
-      drivers/<epoch>.json …         who is, or was, at work here           (lease.py)
-      trials/ losses/ observations/ samples/   Parquet, derived            (tables.py)
+"""The paths in a sweep's results folder, which `docs/results.md` lists.
 
 The published records are the only source of truth: everything derived can be deleted and is
 rebuilt by the next run. A trial never depends on this folder's place, so folders can be moved.
-In an object store these are the names of objects below one prefix.
 """
 
 from dataclasses import dataclass
@@ -33,16 +18,16 @@ class Store:
     """The paths of one sweep's results."""
 
     folder: StorePath
-    """Absolute, so that workers find it from any working directory."""
+    """Absolute, so that workers find it from any working directory; or a prefix of object names."""
 
     @property
     def plan(self) -> StorePath:
-        """The derived plan, enough to know what is missing without planning again."""
+        """Derived: enough to know what is missing without planning again."""
         return self.folder / "plan.json"
 
     @property
     def published(self) -> StorePath:
-        """One write-once record per trial."""
+        """Folder of one write-once record per trial."""
         return self.folder / "published"
 
     @property
@@ -57,7 +42,7 @@ class Store:
 
     @property
     def drivers(self) -> StorePath:
-        """The last few drivers, the one at work included."""
+        """Folder of the last few drivers, the one at work included: `<epoch>.json`."""
         return self.folder / "drivers"
 
     def record(self, trial_id: str) -> StorePath:
@@ -70,15 +55,13 @@ class Store:
         return self.folder / "attempts.jsonl"
 
     def attempts(self, trial_id: str) -> StorePath:
-        """Folder of a trial's attempts and progress."""
+        """Folder of a trial's attempts, `<number>.json`, and of its `progress.json`."""
         return self.folder / "attempts" / trial_id
 
     def checkpoints(self, trial: Trial) -> StorePath:
-        """Folder of a trial's checkpoints, removed when it is published.
-
-        It belongs to the trajectory: a trial that observes other steps of the same run may resume
-        from it if it has passed none of them unobserved. The worker judges that.
-        """
+        """Folder of a trial's checkpoints, removed when it is published."""
+        # A trial that observes other steps of the same run may resume from it if it has passed none
+        # of them unobserved. The worker judges that.
         return self.folder / "checkpoints" / trial.trajectory_id
 
     def table(self, name: TableName) -> StorePath:
@@ -89,8 +72,7 @@ class Store:
 def store_at(results: StorePath, sweep: str) -> Store:
     """The store of a sweep below `results`, to write to.
 
-    Raises StoreError for a name that is not one folder, and for an object store that cannot be
-    written, or not once only.
+    Raises StoreError for a name that is not one folder and for an object store that is no use.
     """
     if not sweep.isprintable() or sweep.startswith(".") or not sweep or Path(sweep).name != sweep:
         raise StoreError(

@@ -1,13 +1,12 @@
 """Published results: one write-once record for each trial, and an index of their heads.
 
-The record is the commit point. Before it exists nothing of the trial counts; from then on nothing
-of it changes. Of two publishers the second loses harmlessly: the numbers are a pure function of
-the trial, so theirs are the same.
+The record is the commit point: before it exists nothing of the trial counts, from then on nothing
+of it changes. Of two publishers the second loses nothing: both have the same numbers, which are a
+pure function of the trial.
 """
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +49,6 @@ class Published:
     attempt: int
     is_diverged: bool
     steps: int
-    """Optimiser steps taken."""
     observed_steps: tuple[int, ...]
     train_flops: float
     last_bound_nats_per_token: float | None
@@ -61,16 +59,14 @@ class Published:
 
 @dataclass(frozen=True)
 class RecordIndex:
-    """What the driver last noted of the records: `records.json`, so that nobody opens them all.
+    """What the driver last noted of the records, so that nobody opens them all.
 
-    Derived and only a hint: an entry counts while its record has the stamp noted with it, and one
-    listing tells.
+    An entry counts while its record has the stamp noted with it, which one listing tells.
     """
 
     stamps: Mapping[str, str] = field(default_factory=dict)
     """Size and time of change of each record then, by trial."""
     heads: Mapping[str, Published] = field(default_factory=dict)
-    """By trial, the same trials."""
     basis: str = ""
     """Digest of everything else that the tables show or consist of (`tables.py`)."""
 
@@ -136,7 +132,7 @@ def head_of(record: dict[str, Any]) -> Published:
 
 
 def record_stamps(store: Store) -> dict[str, str]:
-    """Size and time of change of every published record, by trial and in their order."""
+    """Size and time of change of every published record, by trial id and in their order."""
     stamps = files.stamps(store.published)
     return {
         name.removesuffix(".json"): stamps[name]
@@ -146,15 +142,12 @@ def record_stamps(store: Store) -> dict[str, str]:
 
 
 def record_paths(store: Store) -> list[StorePath]:
-    """Paths of all published records, in the order of their trial ids."""
+    """Paths of all published records, in the order of `record_stamps`."""
     return [store.record(trial_id) for trial_id in record_stamps(store)]
 
 
 def published(store: Store) -> tuple[Published, ...]:
-    """Heads of all published records, in the order of their trial ids.
-
-    From the index as far as it is up to date. Raises StoreError for a torn record.
-    """
+    """Heads of all published records, sorted by trial id; raises StoreError for a torn record."""
     stamps = record_stamps(store)
     heads = read_index(store).unchanged(stamps)
     others = [store.record(trial_id) for trial_id in stamps if trial_id not in heads]
@@ -164,7 +157,7 @@ def published(store: Store) -> tuple[Published, ...]:
 
 
 def read_index(store: Store) -> RecordIndex:
-    """The index; an empty one where there is none that this version can read."""
+    """The index; empty where there is none that this version can read."""
     try:
         fields: dict[str, Any] = files.read_json(store.record_index)
         if fields["version"] != INDEX_VERSION:
@@ -217,10 +210,8 @@ def _encode(assignment: Assignment, result: Result) -> bytes:
 
 def _check(assignment: Assignment, result: Result) -> None:
     trial, row = assignment.trial, result.trial
-    named = {row.trial_id}
-    for rows in (result.observations, result.losses, result.samples):
-        named |= {each.trial_id for each in rows}
-    if named != {trial.trial_id}:
+    rows = (row, *result.observations, *result.losses, *result.samples)
+    if {each.trial_id for each in rows} != {trial.trial_id}:
         raise ValueError(f"result of another trial than {trial.trial_id}")
     if row.status not in ("done", "diverged"):
         raise ValueError(f"trial {trial.trial_id} cannot be published as {row.status!r}")
@@ -263,7 +254,9 @@ def flaws(path: StorePath, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"lacks {', '.join(sorted(absent))}: written by an older version; delete it and run "
             "the sweep again to train this trial anew",
         )
-    if not _is_finite(record):
+    try:
+        json.dumps(record, allow_nan=False)
+    except ValueError:
         yield (
             "not-finite",
             "holds NaN or infinity, which no trial publishes; delete it and run the sweep again",
@@ -272,11 +265,3 @@ def flaws(path: StorePath, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _names(row_type: type[TrialRow | ObservationRow]) -> set[str]:
     return {field.name for field in dataclasses.fields(row_type)}
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(_is_finite(each) for each in value.values())
-    return not isinstance(value, list) or all(_is_finite(each) for each in value)
