@@ -75,7 +75,13 @@ def find_source(source: str, options: TextOptions = AS_BYTES) -> FoundSource:
 
 def _text(source: str, root: Path, rule: FileRule, options: TextOptions) -> FoundSource:
     files = list_files(source, root, rule)
-    _refuse_mixture(source, files)
+    others = [file.name for file in files if not holds_documents(file)]
+    if others and len(others) < len(files):
+        raise DataError(
+            f"corpus {source!r}: {len(files) - len(others)} JSONL or Parquet files beside "
+            f"{len(others)} others, the first {others[0]!r}; expected one kind: name the file or "
+            "folder that holds the data alone"
+        )
     if options.text_column != AS_BYTES.text_column and not holds_documents(files[0]):
         raise DataError(
             f"corpus {source!r}: text_column is {options.text_column!r}, but {files[0].name!r} has "
@@ -135,16 +141,6 @@ def _read(source: str, files: list[ListedFile], options: TextOptions) -> SplitTo
     else:
         texts = read_texts(source, files)
     return encode_split(split_texts(source, texts), tokenizer)
-
-
-def _refuse_mixture(source: str, files: list[ListedFile]) -> None:
-    others = [file.name for file in files if not holds_documents(file)]
-    if others and len(others) < len(files):
-        raise DataError(
-            f"corpus {source!r}: {len(files) - len(others)} JSONL or Parquet files beside "
-            f"{len(others)} others, the first {others[0]!r}; expected one kind: name the file or "
-            "folder that holds the data alone"
-        )
 
 
 def _key(*parts: str) -> str:

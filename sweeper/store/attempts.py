@@ -249,7 +249,7 @@ def torn_lines(store: Store) -> list[int]:
 
 
 def _is_attempt(path: StorePath) -> bool:
-    return path.name.endswith(".json") and path.stem.isdecimal()
+    return path.suffix == ".json" and path.stem.isdecimal()
 
 
 def _archive(store: Store) -> Mapping[str, Mapping[int, dict[str, Any]]]:

@@ -210,6 +210,7 @@ def _encode(assignment: Assignment, result: Result) -> bytes:
 
 def _check(assignment: Assignment, result: Result) -> None:
     trial, row = assignment.trial, result.trial
+    rows: tuple[TrialRow | ObservationRow | LossRow | SampleRow, ...]
     rows = (row, *result.observations, *result.losses, *result.samples)
     if {each.trial_id for each in rows} != {trial.trial_id}:
         raise ValueError(f"result of another trial than {trial.trial_id}")

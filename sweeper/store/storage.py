@@ -75,6 +75,11 @@ class ObjectPath:
         return PurePosixPath(self.name).stem
 
     @property
+    def suffix(self) -> str:
+        """The last suffix of the name, with its dot."""
+        return PurePosixPath(self.name).suffix
+
+    @property
     def parent(self) -> "ObjectPath":
         """What precedes the last slash."""
         return ObjectPath(self.url.rpartition("/")[0])

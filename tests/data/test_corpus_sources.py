@@ -55,7 +55,7 @@ def test_a_text_corpus_has_one_byte_per_token(tmp_path: Path) -> None:
     write(tmp_path, "a.txt")
     corpus = load_corpus(f"path:{tmp_path}")
     assert corpus.source == f"path:{tmp_path}"
-    assert corpus.bytes_per_token == 1.0
+    assert corpus.tokens.bytes_per_token == 1.0
 
 
 def test_a_relative_path_starts_at_the_working_directory(
@@ -100,7 +100,7 @@ def test_files_that_are_not_text_are_left_out_with_a_warning(
     (tmp_path / "d.txt").write_bytes("text".encode("utf-16"))
     with caplog.at_level(logging.WARNING):
         corpus = load_corpus(f"path:{tmp_path}")
-    assert len(corpus.train_tokens) + len(corpus.validation_tokens) == len("text of a.txt\n")
+    assert len(corpus.tokens.train) + len(corpus.tokens.validation) == len("text of a.txt\n")
     assert "left out 3 of 4 files that are not UTF-8 text, the first is 'b.png'" in caplog.text
 
 

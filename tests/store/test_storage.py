@@ -34,7 +34,7 @@ class TestNames:
         path = place(f"{url}/") / "a" / "x.y.json"
         assert isinstance(path, ObjectPath)
         assert str(path) == f"{url}/a/x.y.json"
-        assert (path.name, path.stem) == ("x.y.json", "x.y")
+        assert (path.name, path.stem, path.suffix) == ("x.y.json", "x.y", ".json")
         assert path.parent.parent == place(url)
         assert pickle.loads(pickle.dumps(path)) == path
 
