@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.data.sources import find_source
+from sweeper.data.sources import load_tokens
 from sweeper.data.tokens import HASH_MULTIPLIER, SplitTokens
 from sweeper.errors import DataError
 from sweeper.store.storage import StorePath
@@ -46,7 +46,7 @@ def load_corpus(
     Raises DataError where the source is unknown, missing, unreadable or not text, and
     MissingPackage where reading it takes a package that is not installed.
     """
-    return Corpus(source, *find_source(source, options).load(cache_folder))
+    return Corpus(source, *load_tokens(source, cache_folder, options))
 
 
 def cache_beside(results: StorePath) -> Path:

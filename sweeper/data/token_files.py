@@ -3,9 +3,7 @@
     FOLDER/train.bin, FOLDER/validation.bin    token ids, little-endian, nothing else
     FOLDER/meta.json                           see `Meta`
 
-Reading touches evenly spread blocks of the files and no more, whatever their size: they are
-checked against the vocabulary, and the fingerprint is theirs (`tokens.sampled_fingerprint`).
-A folder is written under a temporary name and renamed when it is whole.
+Reading touches evenly spread blocks of the files and no more, whatever their size.
 """
 
 import mmap
@@ -27,8 +25,6 @@ from sweeper.trials.trial import MAX_VOCAB_SIZE
 
 META = "meta.json"
 PARTS = {"train": "train.bin", "validation": "validation.bin"}
-
-_WRITE_BLOCK_TOKENS = 1 << 20
 
 
 class Meta(pydantic.BaseModel):
@@ -78,11 +74,7 @@ def read_token_folder(source: str, folder: Path) -> SplitTokens:
     """The tokens of a folder as read-only memory maps; raises DataError at any defect."""
     meta = _read_meta(source, folder / META)
     parts = {part: _mapped(source, folder / name, meta) for part, name in PARTS.items()}
-    return SplitTokens(
-        **parts,
-        vocab_size=meta.vocab_size,
-        bytes_per_token=meta.bytes_per_token,
-    )
+    return SplitTokens(**parts, vocab_size=meta.vocab_size, bytes_per_token=meta.bytes_per_token)
 
 
 def write_token_folder(
@@ -126,12 +118,15 @@ def _mapped(source: str, path: Path, meta: Meta) -> np.ndarray:
                 f"{meta.dtype} ids of {item_bytes} bytes, at least one: it is cut short, or "
                 f"{META} names another dtype"
             )
-        tokens = _memory_map(path, meta.file_dtype)
+        tokens = np.memmap(path, dtype=meta.file_dtype, mode="r")
     except OSError as error:
         raise UnavailableData(
             f"corpus {source!r}: cannot read {str(path)!r}: {error.strerror}; expected a file of "
             f"{meta.dtype} ids: check the path and its permissions"
         ) from error
+    # Sequences are read in random order: reading ahead, up to megabytes at each, only delays.
+    if isinstance(tokens.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+        tokens.base.madvise(mmap.MADV_RANDOM)
     for start, block in spread_blocks(tokens):
         if block.max() >= meta.vocab_size:
             at = int((block >= meta.vocab_size).argmax())
@@ -143,14 +138,6 @@ def _mapped(source: str, path: Path, meta: Meta) -> np.ndarray:
     return tokens
 
 
-def _memory_map(path: Path, dtype: np.dtype[np.unsignedinteger]) -> np.memmap:
-    tokens = np.memmap(path, dtype=dtype, mode="r")
-    # Sequences are read in random order: reading ahead, up to megabytes at each, only delays.
-    if isinstance(tokens.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
-        tokens.base.madvise(mmap.MADV_RANDOM)
-    return tokens
-
-
 class _PartWriter:
     """One file of ids that grows."""
 
@@ -159,14 +146,13 @@ class _PartWriter:
         self.n_tokens = self.n_bytes = 0
 
     def add(self, tokens: np.ndarray) -> None:
-        """Append ids."""
         if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocab_size:
             raise DataError(
                 f"a document holds ids from {tokens.min()} to {tokens.max()}; expected 0 to "
                 f"{self.vocab_size - 1}: the tokenizer and its vocabulary size do not fit"
             )
-        for first in range(0, len(tokens), _WRITE_BLOCK_TOKENS):
-            block = tokens[first : first + _WRITE_BLOCK_TOKENS]
+        for first in range(0, len(tokens), 1 << 20):  # a copy in memory of at most 4 MiB
+            block = tokens[first : first + (1 << 20)]
             self.file.write(np.ascontiguousarray(block, dtype=self.dtype).data)
         self.n_tokens += len(tokens)
 

@@ -42,11 +42,9 @@ def fingerprint(tokens: SplitTokens) -> str:
 
 
 def sampled_fingerprint(tokens: SplitTokens) -> str:
-    """Like `fingerprint`, from both lengths and evenly spread blocks: as cheap for a terabyte.
+    """Like `fingerprint`, and equal to it for short parts; of long ones it looks at some blocks.
 
-    Parts short enough to be looked at whole have the digest that `fingerprint` gives them. In
-    longer ones it sees every change of length and every change of a stretch of more than
-    1/N_BLOCKS of the part; it may miss an edit in place of fewer tokens.
+    It sees every change of length and of a stretch of more than 1/N_BLOCKS of a part.
     """
     parts = (("train", tokens.train), ("validation", tokens.validation))
     if all(len(part) <= N_BLOCKS * BLOCK_TOKENS for _, part in parts):

@@ -8,7 +8,6 @@ must not exist yet, get, list and delete.
 import contextlib
 import errno
 import fnmatch
-import io
 import logging
 import re
 import socket
@@ -17,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from sweeper.errors import MissingPackage, StoreError
 
@@ -139,10 +138,6 @@ class ObjectPath:
     def read_text(self, encoding: str = "utf-8") -> str:
         """The whole object as text."""
         return self.read_bytes().decode(encoding)
-
-    def open(self, *, encoding: str = "utf-8") -> TextIO:
-        """The lines of the object, fetched by one request."""
-        return io.StringIO(self.read_text(encoding))
 
     def write_bytes(self, data: bytes, *, patience_s: float = PATIENCE_S) -> None:
         """Put the object: readers see the old one or all of this one."""
