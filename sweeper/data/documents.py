@@ -12,13 +12,11 @@ from sweeper.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".parquet")
-"""Ends of the names of files whose rows are documents."""
-
 
 def holds_documents(file: ListedFile) -> bool:
     """Whether the rows of a file are documents, rather than the file itself."""
-    return file.path.name.lower().endswith(SUFFIXES)
+    suffixes = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".parquet")
+    return file.path.name.lower().endswith(suffixes)
 
 
 def read_documents(source: str, files: list[ListedFile], text_column: str) -> list[bytes]:

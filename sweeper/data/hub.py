@@ -3,8 +3,7 @@
 hf:OWNER/NAME[/CONFIG][:SPLIT]      on the hub; the split is `train` where none is named
 hf:/FOLDER[:SPLIT]                  a local folder that `datasets` can read (or ./ or ~/)
 
-Documents are too many to keep or compare. Unlike in `split.py` copies are kept, and texts that
-share passages may be divided.
+Unlike in `split.py` copies are kept, and texts that share passages may be divided.
 """
 
 import hashlib
@@ -99,8 +98,7 @@ def write_texts(
 ) -> bool:
     """Write a token folder from the first `max_tokens` tokens of texts, separators included.
 
-    Returns False where the folder exists already. `name` is what errors call the corpus. Raises
-    DataError where one side of the split would be empty.
+    As `write_token_folder`, which also says what `name` is.
     """
     documents = _documents(name, texts, tokenizer, max_tokens)
     return write_token_folder(folder, documents, tokenizer, name=name)

@@ -1,7 +1,7 @@
-"""Find texts that share passages, so that near copies fall on the same side of the split.
+"""Find texts that share passages: the 256 bytes that follow the start of a line.
 
-A passage is the 256 bytes that follow the start of a line. A copy with another header, an
-excerpt, or a file embedded in another one shares passages with its origin.
+A copy with another header, an excerpt, or a file embedded in another one shares some with its
+origin.
 """
 
 import numpy as np
@@ -55,9 +55,3 @@ def group_texts(passages_per_text: list[np.ndarray]) -> list[list[int]]:
     for text, label in enumerate(labels.tolist()):
         groups.setdefault(label, []).append(text)
     return list(groups.values())
-
-
-def shared_share(text: bytes, others: bytes) -> float:
-    """The share of the passages of `text` that also occur in `others`."""
-    mine = passages(text)
-    return float(np.isin(mine, passages(others)).mean()) if len(mine) else 0.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweeper.data.near_duplicates import PASSAGE_BYTES, group_texts, passages, shared_share
+from sweeper.data.near_duplicates import PASSAGE_BYTES, group_texts, passages
 from sweeper.data.tokens import VALIDATION_SHARE
 
 logger = logging.getLogger(__name__)
@@ -107,12 +107,13 @@ def _by_cut(source: str, texts: list[bytes]) -> SplitTexts:
 
 def _warn_of_shared_passages(source: str, split: SplitTexts) -> None:
     train, validation = (SEPARATOR.join(texts) for texts in (split.train, split.validation))
-    share = shared_share(normalised(validation), normalised(train))
-    if share > 0:
+    hashes = passages(normalised(validation))
+    is_shared = np.isin(hashes, passages(normalised(train)))
+    if is_shared.any():
         logger.warning(
             "corpus %s: %.1f %% of the validation passages of %d bytes also occur in training, "
             "because most of the text shares some: remove what repeats, or expect low losses",
             source,
-            100 * share,
+            100 * is_shared.mean(),
             PASSAGE_BYTES,
         )

@@ -6,12 +6,13 @@
 Reading touches evenly spread blocks of the files and no more, whatever their size.
 """
 
+import contextlib
 import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pydantic
@@ -138,51 +139,41 @@ def _mapped(source: str, path: Path, meta: Meta) -> np.ndarray:
     return tokens
 
 
-class _PartWriter:
-    """One file of ids that grows."""
-
-    def __init__(self, file: BinaryIO, vocab_size: int) -> None:
-        self.file, self.vocab_size, self.dtype = file, vocab_size, token_dtype(vocab_size)
-        self.n_tokens = self.n_bytes = 0
-
-    def add(self, tokens: np.ndarray) -> None:
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocab_size:
-            raise DataError(
-                f"a document holds ids from {tokens.min()} to {tokens.max()}; expected 0 to "
-                f"{self.vocab_size - 1}: the tokenizer and its vocabulary size do not fit"
-            )
-        for first in range(0, len(tokens), 1 << 20):  # a copy in memory of at most 4 MiB
-            block = tokens[first : first + (1 << 20)]
-            self.file.write(np.ascontiguousarray(block, dtype=self.dtype).data)
-        self.n_tokens += len(tokens)
-
-
 def _write_into(
     folder: Path, *, documents: Iterable[EncodedDocument], tokenizer: Tokenizer, name: str
 ) -> None:
-    with (
-        (folder / PARTS["train"]).open("xb") as train_file,
-        (folder / PARTS["validation"]).open("xb") as validation_file,
-    ):
-        train = _PartWriter(train_file, tokenizer.vocab_size)
-        validation = _PartWriter(validation_file, tokenizer.vocab_size)
+    vocab_size, separator_id = tokenizer.vocab_size, tokenizer.separator_id
+    dtype = token_dtype(vocab_size)
+    end = np.array([] if separator_id is None else [separator_id], dtype=dtype)
+    n_tokens, n_bytes = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0)
+    with contextlib.ExitStack() as stack:
+        opened = {
+            part: stack.enter_context((folder / file).open("xb")) for part, file in PARTS.items()
+        }
         for document in documents:
-            part = validation if document.validates else train
-            part.add(document.tokens)
-            if tokenizer.separator_id is not None:
-                part.add(np.array([tokenizer.separator_id]))
-            part.n_bytes += document.n_bytes
-    for part, file_name in ((train, PARTS["train"]), (validation, PARTS["validation"])):
-        if not part.n_tokens:
+            part, ids = "validation" if document.validates else "train", document.tokens
+            if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
+                raise DataError(
+                    f"a document holds ids from {ids.min()} to {ids.max()}; expected 0 to "
+                    f"{vocab_size - 1}: the tokenizer and its vocabulary size do not fit"
+                )
+            for first in range(0, len(ids), 1 << 20):  # a copy in memory of at most 4 MiB
+                block = np.ascontiguousarray(ids[first : first + (1 << 20)], dtype=dtype)
+                opened[part].write(block.data)
+            opened[part].write(end.data)
+            n_tokens[part] += len(ids) + len(end)
+            n_bytes[part] += document.n_bytes
+    for part, file_name in PARTS.items():
+        if not n_tokens[part]:
             raise DataError(
-                f"{name}: no tokens for {file_name}, from {train.n_tokens + validation.n_tokens} "
-                "in all; expected documents on both sides: give more of them, or raise max_tokens"
+                f"{name}: no tokens for {file_name}, from {sum(n_tokens.values())} in all; "
+                "expected documents on both sides: give more of them, or raise max_tokens"
             )
     meta = Meta(
-        vocab_size=tokenizer.vocab_size,
-        dtype=token_dtype(tokenizer.vocab_size).name,  # type: ignore[arg-type]
+        vocab_size=vocab_size,
+        dtype=dtype.name,  # type: ignore[arg-type]
         tokenizer=tokenizer.name,
-        bytes_per_token=validation.n_bytes / validation.n_tokens or None,
-        separator_id=tokenizer.separator_id,
+        bytes_per_token=n_bytes["validation"] / n_tokens["validation"] or None,
+        separator_id=separator_id,
     )
     (folder / META).write_text(meta.model_dump_json(indent=1) + "\n")

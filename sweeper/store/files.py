@@ -43,7 +43,7 @@ def create_exclusively(path: StorePath, data: bytes) -> bool:
 
 
 def replace(path: StorePath, data: bytes) -> None:
-    """Replace `path` by `data`, durably."""
+    """Replace `path` by `data`, which is on the disk then."""
     if isinstance(path, ObjectPath):
         path.write_bytes(data)
     else:
@@ -51,7 +51,7 @@ def replace(path: StorePath, data: bytes) -> None:
 
 
 def replace_with(path: StorePath, write: Callable[[Path], object]) -> None:
-    """Replace `path`, durably, by the file that `write` leaves at the local path it is given."""
+    """Replace `path` by the file that `write` leaves at the local path it is given."""
     if isinstance(path, ObjectPath):
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / path.name
@@ -87,7 +87,7 @@ def write_output(path: Path, data: bytes) -> None:
 
 
 def create_folder_with(path: Path, write: Callable[[Path], object]) -> bool:
-    """Create the folder `path` with what `write` leaves in the folder it is given, durably.
+    """Create the folder `path` with what `write` leaves in the folder it is given.
 
     Returns False, keeping what is there, when a folder that is not empty has the name by then.
     """
@@ -167,7 +167,7 @@ def stamps(folder: StorePath) -> dict[str, str]:
 
 
 def to_json(value: Any) -> bytes:
-    """Readable JSON with a final newline; raises ValueError on NaN and infinities."""
+    """Readable JSON; raises ValueError on NaN and infinities."""
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 

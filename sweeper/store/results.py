@@ -20,8 +20,7 @@ from sweeper.trials.records import LossRow, ObservationRow, SampleRow, TrialRow
 from sweeper.trials.trial import canonical, from_canonical
 
 INDEX_VERSION = 3
-"""Version of the layout of `records.json`, and of what the fields of a head mean."""
-
+"""Of the layout of `records.json`, and of what the fields of a head mean."""
 LOSS_COLUMNS = tuple(
     field.name for field in dataclasses.fields(LossRow) if field.name not in ("trial_id", "series")
 )
