@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.errors import SourceError
 from analysis.tables.load import read_parquet
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 
 CONSTANT_COLUMNS = {
     "data_source": "corpus",
@@ -41,7 +41,7 @@ class Provenance:
     excluded: tuple[ExcludedTrial, ...] = ()
 
 
-def provenance_of(source: StorePath) -> Provenance:
+def provenance_of(source: StoragePath) -> Provenance:
     """Provenance of a results folder; of any other source, its name alone.
 
     Raises SourceError for a damaged manifest or trials table.

@@ -14,7 +14,7 @@ import numpy as np
 from sweeper.data.sources import load_tokens
 from sweeper.data.tokens import HASH_MULTIPLIER, SplitTokens
 from sweeper.errors import DataError
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.trials.text_options import AS_BYTES, TextOptions
 
 CACHE = ".corpora"
@@ -49,7 +49,7 @@ def load_corpus(
     return Corpus(source, *load_tokens(source, cache_folder, options))
 
 
-def cache_beside(results: StorePath) -> Path:
+def cache_beside(results: StoragePath) -> Path:
     """The local folder where runs that write to `results` keep tokens between them."""
     if isinstance(results, Path):
         return results / CACHE

@@ -15,7 +15,7 @@ from sweeper.orchestration.lease import DriverAtWork, Lease, driver_at_work
 from sweeper.store import files
 from sweeper.store.layout import Store
 from sweeper.store.plan_file import read_plan
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.store.submission import record_plan
 from sweeper.trials.plan import Plan
 
@@ -110,5 +110,5 @@ def _taken(store: Store, epoch: int) -> object:
         return None
 
 
-def _note_path(store: Store, epoch: int) -> StorePath:
+def _note_path(store: Store, epoch: int) -> StoragePath:
     return store.drivers / f"{epoch}.plan"

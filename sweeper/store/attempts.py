@@ -20,7 +20,7 @@ from typing import Any
 from sweeper.store import files
 from sweeper.store.assignment import Assignment, Attempt, AttemptOutcome, Device
 from sweeper.store.layout import Store
-from sweeper.store.storage import StorePath, read_many
+from sweeper.store.storage import StoragePath, read_many
 
 TRACEBACK_SUFFIX = ".traceback.txt"
 """Of the file beside a failed attempt; in the archive it is the attempt's field `traceback`."""
@@ -126,7 +126,7 @@ def attempts(store: Store, trial_id: str) -> tuple[Attempt, ...]:
     return tuple(found[number] for number in sorted(found))
 
 
-def torn_attempts(store: Store, trial_id: str) -> Iterator[tuple[StorePath, Exception]]:
+def torn_attempts(store: Store, trial_id: str) -> Iterator[tuple[StoragePath, Exception]]:
     """The files of attempts at a trial that cannot be read, and why."""
     folder = store.attempts(trial_id)
     for number in _numbers(folder):
@@ -189,7 +189,7 @@ def utc_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _read(path: StorePath) -> Attempt:
+def _read(path: StoragePath) -> Attempt:
     return _of(files.read_json(path))
 
 
@@ -197,7 +197,7 @@ def _of(fields: dict[str, Any]) -> Attempt:
     return Attempt(**{name: value for name, value in fields.items() if name != "traceback"})
 
 
-def _numbers(folder: StorePath) -> list[int]:
+def _numbers(folder: StoragePath) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
 
 
@@ -248,7 +248,7 @@ def torn_lines(store: Store) -> list[int]:
     return [number for number, (_, attempts) in enumerate(_lines(store), 1) if not attempts]
 
 
-def _is_attempt(path: StorePath) -> bool:
+def _is_attempt(path: StoragePath) -> bool:
     return path.suffix == ".json" and path.stem.isdecimal()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import OutputError
-from sweeper.store.storage import TEMPORARY_PREFIX, ObjectPath, StorePath, remove_many
+from sweeper.store.storage import TEMPORARY_PREFIX, ObjectPath, StoragePath, remove_many
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -25,7 +25,7 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def create_exclusively(path: StorePath, data: bytes) -> bool:
+def create_exclusively(path: StoragePath, data: bytes) -> bool:
     """Create `path` with `data`, or return False and change nothing when it exists already."""
     if isinstance(path, ObjectPath):
         return path.create(data)
@@ -42,7 +42,7 @@ def create_exclusively(path: StorePath, data: bytes) -> bool:
     return True
 
 
-def replace(path: StorePath, data: bytes) -> None:
+def replace(path: StoragePath, data: bytes) -> None:
     """Replace `path` by `data`, which is on the disk then."""
     if isinstance(path, ObjectPath):
         path.write_bytes(data)
@@ -50,7 +50,7 @@ def replace(path: StorePath, data: bytes) -> None:
         replace_with(path, lambda temporary: temporary.write_bytes(data))
 
 
-def replace_with(path: StorePath, write: Callable[[Path], object]) -> None:
+def replace_with(path: StoragePath, write: Callable[[Path], object]) -> None:
     """Replace `path` by the file that `write` leaves at the local path it is given."""
     if isinstance(path, ObjectPath):
         with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +65,7 @@ def replace_with(path: StorePath, write: Callable[[Path], object]) -> None:
     _flush_folder(path.parent)
 
 
-def replace_lightly(path: StorePath, data: bytes) -> None:
+def replace_lightly(path: StoragePath, data: bytes) -> None:
     """Replace `path` by `data` for all readers, without waiting for disk or store."""
     if isinstance(path, ObjectPath):
         path.write_bytes(data, patience_s=0.0)
@@ -107,7 +107,7 @@ def create_folder_with(path: Path, write: Callable[[Path], object]) -> bool:
 
 
 @contextlib.contextmanager
-def local_file(path: StorePath) -> Iterator[Path]:
+def local_file(path: StoragePath) -> Iterator[Path]:
     """A local file with the contents of `path`: itself, or a copy while the context lasts."""
     if isinstance(path, Path):
         yield path
@@ -118,7 +118,7 @@ def local_file(path: StorePath) -> Iterator[Path]:
         yield copy
 
 
-def remove_folder(folder: StorePath) -> None:
+def remove_folder(folder: StoragePath) -> None:
     """Remove a folder with all it holds, as far as that is possible. It need not exist."""
     with contextlib.suppress(OSError):
         if isinstance(folder, ObjectPath):
@@ -127,7 +127,7 @@ def remove_folder(folder: StorePath) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_files(paths: Sequence[StorePath]) -> None:
+def remove_files(paths: Sequence[StoragePath]) -> None:
     """Remove files of one store, and folders that are empty then, as far as that is possible."""
     with contextlib.suppress(OSError):
         remove_many([path for path in paths if isinstance(path, ObjectPath)])
@@ -139,7 +139,7 @@ def remove_files(paths: Sequence[StorePath]) -> None:
             folder.rmdir()
 
 
-def remove_temporaries(folder: StorePath, before_s: float) -> None:
+def remove_temporaries(folder: StoragePath, before_s: float) -> None:
     """Remove temporary files that were last changed before `before_s`, seconds since the epoch."""
     if isinstance(folder, ObjectPath):
         return  # objects have no temporary names
@@ -148,12 +148,12 @@ def remove_temporaries(folder: StorePath, before_s: float) -> None:
             path.unlink(missing_ok=True)
 
 
-def stamp(path: StorePath) -> str | None:
+def stamp(path: StoragePath) -> str | None:
     """What changes when a file does: its size and time of change; None where there is none."""
     return stamps(path.parent).get(path.name)
 
 
-def stamps(folder: StorePath) -> dict[str, str]:
+def stamps(folder: StoragePath) -> dict[str, str]:
     """The stamp of every file in `folder`, by name; none for a folder that does not exist."""
     if isinstance(folder, ObjectPath):
         return folder.stamps()
@@ -171,7 +171,7 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: StorePath) -> Any:
+def read_json(path: StoragePath) -> Any:
     """The value of a JSON file; raises ValueError when it is torn, OSError when it is absent."""
     return json.loads(path.read_bytes())
 

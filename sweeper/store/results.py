@@ -15,7 +15,7 @@ from sweeper.errors import StoreError
 from sweeper.store import attempts, files
 from sweeper.store.assignment import Assignment
 from sweeper.store.layout import Store
-from sweeper.store.storage import StorePath, read_many
+from sweeper.store.storage import StoragePath, read_many
 from sweeper.trials.records import LossRow, ObservationRow, SampleRow, TrialRow
 from sweeper.trials.trial import canonical, from_canonical
 
@@ -95,7 +95,7 @@ def publish(assignment: Assignment, result: Result) -> bool:
     return is_first
 
 
-def read_records(paths: Sequence[StorePath]) -> list[dict[str, Any]]:
+def read_records(paths: Sequence[StoragePath]) -> list[dict[str, Any]]:
     """Whole records as plain JSON values; raises StoreError when one is torn."""
     records = []
     for path, data in zip(paths, read_many(paths), strict=True):
@@ -106,7 +106,7 @@ def read_records(paths: Sequence[StorePath]) -> list[dict[str, Any]]:
     return records
 
 
-def read_head(path: StorePath) -> Published:
+def read_head(path: StoragePath) -> Published:
     """The head of a record; raises StoreError when it is torn."""
     return _parsed_head(path, path.read_bytes())
 
@@ -140,7 +140,7 @@ def record_stamps(store: Store) -> dict[str, str]:
     }
 
 
-def record_paths(store: Store) -> list[StorePath]:
+def record_paths(store: Store) -> list[StoragePath]:
     """Paths of all published records, in the order of `record_stamps`."""
     return [store.record(trial_id) for trial_id in record_stamps(store)]
 
@@ -178,7 +178,7 @@ def write_index(store: Store, index: RecordIndex) -> None:
     files.replace(store.record_index, json.dumps(fields, allow_nan=False).encode())
 
 
-def _parsed_head(path: StorePath, data: bytes) -> Published:
+def _parsed_head(path: StoragePath, data: bytes) -> Published:
     # One top-level key per line and the long `losses` last: its curves need not be parsed.
     head, has_losses, _ = data.partition(b',\n"losses":')
     try:
@@ -228,14 +228,14 @@ def _check(assignment: Assignment, result: Result) -> None:
         )
 
 
-def _torn(path: StorePath, error: Exception) -> StoreError:
+def _torn(path: StoragePath, error: Exception) -> StoreError:
     return StoreError(
         f"{path} is not a complete record ({type(error).__name__}: {error}); delete it and run "
         "the sweep again to train this trial anew"
     )
 
 
-def flaws(path: StorePath, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def flaws(path: StoragePath, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Code and message of each flaw of a record; may raise ValueError, KeyError or TypeError."""
     trial, named = from_canonical(record["identity"]), record["trial"]
     is_own = path.stem == named["trial_id"] == trial.trial_id

@@ -16,7 +16,7 @@ from sweeper.store import files
 from sweeper.store.layout import Store
 from sweeper.store.pending import DonePoints, pending_trials
 from sweeper.store.results import Published, flaws, published, read_head, record_paths
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.trials.plan import Plan, PlannedTrial
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ UNSOUND = (OSError, StoreError, ValueError, LookupError, TypeError, AttributeErr
 class _Offer:
     """A record of a sibling."""
 
-    path: StorePath
+    path: StoragePath
     head: Published
 
     def settles(self, steps: Collection[int]) -> set[int]:
@@ -111,7 +111,7 @@ def _offers_of(sibling: Store) -> Iterator[_Offer]:
     yield from filter(None, map(_offer, paths))
 
 
-def _offer(path: StorePath) -> _Offer | None:
+def _offer(path: StoragePath) -> _Offer | None:
     """The record at `path`, if there is one that can be read."""
     try:
         return _Offer(path, read_head(path)) if _is_plain(path) else None
@@ -124,7 +124,7 @@ def _offer(path: StorePath) -> _Offer | None:
 
 def _siblings(store: Store) -> Iterator[Store]:
     """The other sweeps of the results folder, in the order of their names."""
-    folders: list[StorePath] = sorted(store.folder.parent.iterdir(), key=str)
+    folders: list[StoragePath] = sorted(store.folder.parent.iterdir(), key=str)
     for folder in folders:
         records = Store(folder).published
         if folder == store.folder or folder.name[0] in "._" or _is_link(folder):
@@ -134,10 +134,10 @@ def _siblings(store: Store) -> Iterator[Store]:
             yield Store(folder)
 
 
-def _is_plain(path: StorePath) -> bool:
+def _is_plain(path: StoragePath) -> bool:
     """Whether it is an object, or a file: not a link to one, nor a pipe."""
     return not isinstance(path, Path) or (not _is_link(path) and path.is_file())
 
 
-def _is_link(path: StorePath) -> bool:
+def _is_link(path: StoragePath) -> bool:
     return isinstance(path, Path) and path.is_symlink()

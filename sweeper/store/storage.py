@@ -217,10 +217,10 @@ class ObjectPath:
             raise OSError(errno.EIO if is_own else errno.EINVAL, message, self.url) from error
 
 
-StorePath = Path | ObjectPath
+StoragePath = Path | ObjectPath
 
 
-def place(text: str | StorePath) -> StorePath:
+def place(text: str | StoragePath) -> StoragePath:
     """The folder or prefix that a user names; raises StoreError for a URL with a secret in it."""
     if not isinstance(text, str):
         return text
@@ -242,12 +242,12 @@ def place(text: str | StorePath) -> StorePath:
     return ObjectPath(f"{protocol}://{rest.rstrip('/')}")
 
 
-def is_of_one_process(folder: StorePath) -> bool:
+def is_of_one_process(folder: StoragePath) -> bool:
     """Whether nobody but this process sees what lies there."""
     return isinstance(folder, ObjectPath) and folder.url.startswith("memory:")
 
 
-def read_many(paths: Sequence[StorePath]) -> list[bytes]:
+def read_many(paths: Sequence[StoragePath]) -> list[bytes]:
     """The contents of several files of one store, those of an object store fetched side by side."""
     if not paths or isinstance(paths[0], Path):
         return [path.read_bytes() for path in paths]
@@ -270,7 +270,7 @@ def remove_many(paths: Sequence[ObjectPath]) -> None:
         paths[0]._ask(remove)
 
 
-def require_exclusive_creation(folder: StorePath) -> None:
+def require_exclusive_creation(folder: StoragePath) -> None:
     """Raise StoreError unless the store of `folder` creates exclusively, which it is made to show.
 
     Write-once records, attempts and the driver's lease rest on it.
