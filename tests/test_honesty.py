@@ -32,12 +32,12 @@ def test_no_bound_reads_below_the_entropy_and_ar_comes_close(
     name: str, options: dict[str, Any]
 ) -> None:
     corpus = load_corpus(SOURCE)
-    family = load_family(name, vocab_size=corpus.vocab_size, **options)
+    family = load_family(name, vocab_size=corpus.tokens.vocab_size, **options)
     trial = Trial(
         family=name,
         family_options=encoded_options(family),
         rung=rung_of_width(16),
-        data=Data(corpus.fingerprint, corpus.vocab_size, SEQ_LEN),
+        data=Data(corpus.fingerprint, corpus.tokens.vocab_size, SEQ_LEN),
         optimizer=Optimizer(16, 0.06, 6e-3, warmup_steps=50),
         evaluation=Evaluation(1024),
         observe_at_steps=(N_STEPS,),

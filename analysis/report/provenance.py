@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.errors import SourceError
 from analysis.tables.load import read_parquet
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 
 CONSTANT_COLUMNS = {
     "data_source": "corpus",
@@ -30,7 +30,7 @@ class Provenance:
     """Trials that are in no fit as (trial id, series, status, reason)."""
 
 
-def provenance_of(source: StorePath) -> Provenance:
+def provenance_of(source: StoragePath) -> Provenance:
     """Provenance of a results folder; of any other source, its name alone.
 
     Raises SourceError for a damaged manifest or trials table.

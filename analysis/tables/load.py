@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 from analysis.errors import SettingsError, SourceError
 from analysis.tables.store_table import from_observations, is_observations, with_batch_and_rate
 from analysis.tables.tidy import RawTable, TidyTable, tidy
-from sweeper.store.storage import StorePath, place
+from sweeper.store.storage import StoragePath, place
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
-def load(source: StorePath | str, params: str | None = None, flops: str | None = None) -> TidyTable:
+def load(
+    source: StoragePath | str, params: str | None = None, flops: str | None = None
+) -> TidyTable:
     """Read and check a source; `params` and `flops` name conventions, None is the source's own.
 
     Raises `SourceError` for what cannot be read, `TableError` for what cannot be used, and
@@ -46,7 +48,7 @@ def load(source: StorePath | str, params: str | None = None, flops: str | None =
     return tidy(raw)
 
 
-def _table_in(folder: StorePath) -> StorePath:
+def _table_in(folder: StoragePath) -> StoragePath:
     """The observations of a results folder, or the folder itself when it holds Parquet files."""
     for name in ("observations.parquet", "observations"):
         if (folder / name).exists():
@@ -63,7 +65,7 @@ def _table_in(folder: StorePath) -> StorePath:
     )
 
 
-def read_parquet(path: StorePath) -> pd.DataFrame:
+def read_parquet(path: StoragePath) -> pd.DataFrame:
     """One file or a folder of part files, in the order of their names."""
     parts = [path]
     if path.is_dir():
@@ -89,7 +91,7 @@ def read_parquet(path: StorePath) -> pd.DataFrame:
     return frame
 
 
-def _read_text(path: StorePath) -> RawTable:
+def _read_text(path: StoragePath) -> RawTable:
     """A delimited text file with every cell as text, so that messages can quote it."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -109,7 +111,7 @@ def _read_text(path: StorePath) -> RawTable:
     return _parse_rows(path, text, separator)
 
 
-def _parse_rows(path: StorePath, text: str, separator: str) -> RawTable:
+def _parse_rows(path: StoragePath, text: str, separator: str) -> RawTable:
     """Cells of a delimited text; blank lines separate nothing and are passed over."""
     reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
     try:

@@ -1,7 +1,6 @@
 """Keep the tokens of a source on disk, as memory maps that workers of one machine share.
 
-An entry is `KEY.train.npy`, `KEY.validation.npy` and, written last, `KEY.json`. Entries of files
-that have changed since stay until someone deletes the folder, which is always safe.
+Entries of files that have changed since stay until someone deletes the folder, which is safe.
 """
 
 import logging
@@ -63,7 +62,7 @@ def _store(folder: Path, key: str, tokens: SplitTokens, digest: str) -> None:
     }
     files.replace_with(folder / f"{key}.train.npy", partial(_save, tokens.train))
     files.replace_with(folder / f"{key}.validation.npy", partial(_save, tokens.validation))
-    files.replace(folder / f"{key}.json", files.to_json(facts))
+    files.replace(folder / f"{key}.json", files.to_json(facts))  # last: with it the entry exists
 
 
 def _save(part: np.ndarray, path: Path) -> None:

@@ -1,20 +1,20 @@
 """Corpora: tokens to train on, tokens to validate on, and the order in which they are read.
 
-There is no loader state: a batch is a function of (corpus, seed, step), and the validation
-sequences are a function of the corpus.
+There is no loader state: a batch is a function of (corpus, seed, step).
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from sweeper.data.sources import find_source
-from sweeper.data.tokens import HASH_MULTIPLIER
+from sweeper.data.sources import load_tokens
+from sweeper.data.tokens import HASH_MULTIPLIER, SplitTokens
 from sweeper.errors import DataError
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.trials.text_options import AS_BYTES, TextOptions
 
 CACHE = ".corpora"
@@ -23,10 +23,8 @@ CACHE = ".corpora"
 MAX_SORTED_CHUNKS = 2**24
 """Of more chunks, the order is computed where it is needed: sorting a billion takes 20 GB."""
 
+_DATA_ORDER = 0x0DA7A  # separates the stream of the data order from other uses of the same seed
 _N_ROUNDS = 8
-
-_DATA_ORDER = 0x0DA7A
-"""Separates the stream of the data order from other uses of the same seed."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +33,7 @@ class Corpus:
 
     source: str
     """As named in the sweep file."""
-    train_tokens: np.ndarray
-    """(n_train,) unsigned integers; may be a read-only memory map."""
-    validation_tokens: np.ndarray
-    """(n_validation,) unsigned integers; may be a read-only memory map."""
-    vocab_size: int
-    bytes_per_token: float | None
-    """Bytes of text per token; None where there is no text."""
+    tokens: SplitTokens
     fingerprint: str
     """Hex digest of the tokens (of a sample, where they are many) and the vocabulary alone."""
 
@@ -54,24 +46,14 @@ def load_corpus(
     Raises DataError where the source is unknown, missing, unreadable or not text, and
     MissingPackage where reading it takes a package that is not installed.
     """
-    tokens, digest = find_source(source, options).load(cache_folder)
-    return Corpus(
-        source=source,
-        train_tokens=tokens.train,
-        validation_tokens=tokens.validation,
-        vocab_size=tokens.vocab_size,
-        bytes_per_token=tokens.bytes_per_token,
-        fingerprint=digest,
-    )
+    return Corpus(source, *load_tokens(source, cache_folder, options))
 
 
-def cache_beside(results: StorePath) -> Path:
-    """The local folder where runs that write to `results` keep tokens between them.
-
-    Tokens are memory maps, so what belongs to an object store is kept in the user's cache.
-    """
+def cache_beside(results: StoragePath) -> Path:
+    """The local folder where runs that write to `results` keep tokens between them."""
     if isinstance(results, Path):
         return results / CACHE
+    # Memory maps need a local file: for an object store, one in the user's cache.
     user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(user_cache) / "sweeper" / "corpora"
 
@@ -84,10 +66,11 @@ def train_batch(
     An epoch cuts the tokens, as a ring, into chunks at an offset of its own and visits each chunk
     once in a random order. A batch may end in the next epoch.
     """
-    n_chunks = len(corpus.train_tokens) // seq_len
+    train_tokens = corpus.tokens.train
+    n_chunks = len(train_tokens) // seq_len
     if n_chunks < 1:
         raise DataError(
-            f"corpus {corpus.source!r}: seq_len {seq_len} exceeds its {len(corpus.train_tokens)} "
+            f"corpus {corpus.source!r}: seq_len {seq_len} exceeds its {len(train_tokens)} "
             "training tokens: shorten seq_len or take a larger corpus"
         )
     position = step * n_sequences + np.arange(n_sequences)
@@ -95,34 +78,39 @@ def train_batch(
     starts = np.empty(n_sequences, dtype=np.int64)
     for this_epoch in range(epoch[0], epoch[-1] + 1):
         here = epoch == this_epoch
-        offset, chunks = _visited(n_chunks, seed, this_epoch, rank[here])
-        starts[here] = offset % seq_len + chunks * seq_len
-    tokens = np.take(corpus.train_tokens, starts[:, None] + np.arange(seq_len), mode="wrap")
+        offset, visited = _epoch_order(n_chunks, seed, this_epoch)
+        starts[here] = offset % seq_len + visited(rank[here]) * seq_len
+    tokens = np.take(train_tokens, starts[:, None] + np.arange(seq_len), mode="wrap")
     return np.asarray(tokens, dtype=np.int64)
 
 
 def validation_sequences(corpus: Corpus, *, seq_len: int, n_sequences: int) -> np.ndarray:
     """The same evenly spread validation sequences for every trial: (n_sequences, seq_len) int64."""
-    n_chunks = len(corpus.validation_tokens) // seq_len
+    validation_tokens = corpus.tokens.validation
+    n_chunks = len(validation_tokens) // seq_len
     if n_chunks < n_sequences:
         raise DataError(
-            f"corpus {corpus.source!r}: its {len(corpus.validation_tokens)} validation tokens "
+            f"corpus {corpus.source!r}: its {len(validation_tokens)} validation tokens "
             f"hold {n_chunks} sequences of seq_len {seq_len}, not {n_sequences}: evaluate fewer, "
             "shorten seq_len or take a larger corpus"
         )
     starts = np.arange(n_sequences) * n_chunks // n_sequences * seq_len
-    tokens = corpus.validation_tokens[starts[:, None] + np.arange(seq_len)]
+    tokens = validation_tokens[starts[:, None] + np.arange(seq_len)]
     return np.asarray(tokens, dtype=np.int64)
 
 
-def _visited(n_chunks: int, seed: int, epoch: int, ranks: np.ndarray) -> tuple[int, np.ndarray]:
-    """The offset of the chunk grid (before modulo seq_len) and the chunks at ranks of the order."""
-    if n_chunks <= MAX_SORTED_CHUNKS:
-        offset, order = _epoch_order(n_chunks, seed, epoch)
-        return offset, order[ranks].astype(np.int64)
+@lru_cache(maxsize=4)
+def _epoch_order(
+    n_chunks: int, seed: int, epoch: int
+) -> tuple[int, Callable[[np.ndarray], np.ndarray]]:
+    """The offset of the chunk grid (before modulo seq_len), and the chunks at given ranks."""
     bits = np.random.Philox(np.random.SeedSequence([_DATA_ORDER, seed, epoch]))
     offset = int(bits.random_raw())
-    return offset, _permuted(ranks, n_chunks, bits.random_raw(_N_ROUNDS))
+    if n_chunks > MAX_SORTED_CHUNKS:
+        return offset, partial(_permuted, n=n_chunks, keys=bits.random_raw(_N_ROUNDS))
+    # Sorting raw bits, unlike `Generator.permutation`, is the same in every version of numpy.
+    order = np.argsort(bits.random_raw(n_chunks), kind="stable").astype(np.uint32)
+    return offset, lambda ranks: order[ranks].astype(np.int64)
 
 
 def _permuted(ranks: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
@@ -131,7 +119,7 @@ def _permuted(ranks: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
     A Feistel network permutes the next power of four; what leaves the range is permuted again until
     it is back (cycle walking: Black & Rogaway 2002, "Ciphers with Arbitrary Finite Domains").
     """
-    half = np.uint64(((n - 1).bit_length() + 1) // 2)
+    half = np.uint64(((n - 1).bit_length() + 1) // 2)  # bits of each half of a place
     places = ranks.astype(np.uint64)
     outside = np.ones(len(places), dtype=bool)
     while outside.any():
@@ -148,17 +136,3 @@ def _feistel(places: np.ndarray, half: np.uint64, keys: np.ndarray) -> np.ndarra
         mixed = (mixed ^ (mixed >> np.uint64(32))) * HASH_MULTIPLIER
         left, right = right, left ^ ((mixed >> np.uint64(32)) & mask)
     return np.asarray((left << half) | right)
-
-
-@lru_cache(maxsize=4)
-def _epoch_order(n_chunks: int, seed: int, epoch: int) -> tuple[int, np.ndarray]:
-    """The offset of the chunk grid (before modulo seq_len) and the order of the chunks.
-
-    Sorting raw bits, unlike `Generator.permutation`, is the same in every version of numpy.
-    """
-    bits = np.random.Philox(np.random.SeedSequence([_DATA_ORDER, seed, epoch]))
-    offset = int(bits.random_raw())
-    order = np.argsort(bits.random_raw(n_chunks), kind="stable")
-    narrow = order.astype(np.uint32)
-    narrow.flags.writeable = False
-    return offset, narrow

@@ -3,8 +3,7 @@
 hf:OWNER/NAME[/CONFIG][:SPLIT]      on the hub; the split is `train` where none is named
 hf:/FOLDER[:SPLIT]                  a local folder that `datasets` can read (or ./ or ~/)
 
-Documents are too many to keep or compare. Unlike in `split.py` copies are kept, and texts that
-share passages may be divided.
+Unlike in `split.py` copies are kept, and texts that share passages may be divided.
 """
 
 import hashlib
@@ -14,17 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.data.documents import no_column, no_text
+from sweeper.data.documents import encoded, text_of
 from sweeper.data.split import normalised
-from sweeper.data.text_files import is_text
 from sweeper.data.token_files import EncodedDocument, write_token_folder
 from sweeper.data.tokenizer import Tokenizer, batches
 from sweeper.data.tokens import VALIDATION_SHARE
 from sweeper.errors import DataError, MissingPackage, UnavailableData
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_SPLIT = "train"
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ def parse_hub(source: str) -> HubDataset:
             f"corpus {source!r}: no dataset; expected hf:OWNER/NAME, hf:OWNER/NAME/CONFIG or "
             "hf:/FOLDER, each with :SPLIT behind it or without"
         )
-    return HubDataset(name, config, split or DEFAULT_SPLIT)
+    return HubDataset(name, config, split or "train")
 
 
 def stream_texts(source: str, dataset: HubDataset, text_column: str) -> Iterator[str]:
@@ -65,12 +61,7 @@ def stream_texts(source: str, dataset: HubDataset, text_column: str) -> Iterator
     where = f"corpus {source!r}"
     try:
         for row in _rows(source, dataset):
-            if text_column not in row:
-                raise no_column(where, text_column, f"the columns {', '.join(row)}")
-            text = row[text_column]
-            if not isinstance(text, str | None):
-                raise no_text(where, text_column, type(text).__name__)
-            yield text or ""
+            yield text_of(where, row, text_column)
     except ImportError as error:
         raise MissingPackage(
             f"corpus {source!r}: {error}; expected the packages that this dataset needs: install "
@@ -107,10 +98,9 @@ def write_texts(
 ) -> bool:
     """Write a token folder from the first `max_tokens` tokens of texts, separators included.
 
-    Returns False where the folder exists already. `name` is what errors call the corpus. Raises
-    DataError where one side of the split would be empty.
+    As `write_token_folder`, which also says what `name` is.
     """
-    documents = _capped(name, _documents(name, texts, tokenizer), tokenizer, max_tokens)
+    documents = _documents(name, texts, tokenizer, max_tokens)
     return write_token_folder(folder, documents, tokenizer, name=name)
 
 
@@ -121,36 +111,15 @@ def validates(text: bytes) -> bool:
     return int.from_bytes(digest) < VALIDATION_SHARE * 2**64
 
 
-def _documents(name: str, texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[EncodedDocument]:
-    ends = tokenizer.separator_id is not None
-    for batch in batches(_contents(name, texts)):
-        for text, tokens in zip(batch, tokenizer.encode(batch), strict=True):
-            yield EncodedDocument(tokens, len(text) + ends, validates(text))
-
-
-def _contents(name: str, texts: Iterable[str]) -> Iterator[bytes]:
-    """Those texts that are not blank, as UTF-8."""
-    n_not_text = 0
-    for text in texts:
-        content = text.encode(errors="surrogatepass")
-        if not is_text(content):
-            n_not_text += 1
-        elif content.strip():
-            yield content
-    if n_not_text:
-        logger.warning(
-            "%s: left out %d documents with zero bytes or broken characters", name, n_not_text
-        )
-
-
-def _capped(
-    name: str, documents: Iterable[EncodedDocument], tokenizer: Tokenizer, max_tokens: int
+def _documents(
+    name: str, texts: Iterable[str], tokenizer: Tokenizer, max_tokens: int
 ) -> Iterator[EncodedDocument]:
     """Documents up to the one that would exceed the cap."""
-    n_tokens = 0
-    for document in documents:
-        n_tokens += len(document.tokens) + (tokenizer.separator_id is not None)
-        if n_tokens > max_tokens:
-            logger.warning("%s: read no further than max_tokens, %d tokens", name, max_tokens)
-            return
-        yield document
+    n_tokens, n_ends = 0, int(tokenizer.separator_id is not None)
+    for batch in batches(encoded(name, texts)):
+        for text, tokens in zip(batch, tokenizer.encode(batch), strict=True):
+            n_tokens += len(tokens) + n_ends
+            if n_tokens > max_tokens:
+                logger.warning("%s: read no further than max_tokens, %d tokens", name, max_tokens)
+                return
+            yield EncodedDocument(tokens, len(text) + n_ends, validates(text))

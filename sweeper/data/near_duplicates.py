@@ -1,7 +1,7 @@
-"""Find texts that share passages, so that near copies fall on the same side of the split.
+"""Find texts that share passages: the 256 bytes that follow the start of a line.
 
-A passage is the 256 bytes that follow the start of a line. A copy with another header, an
-excerpt, or a file embedded in another one shares passages with its origin.
+A copy with another header, an excerpt, or a file embedded in another one shares some with its
+origin.
 """
 
 import numpy as np
@@ -27,48 +27,31 @@ def passages(text: bytes) -> np.ndarray:
     hashes = np.empty(len(starts), dtype=np.uint64)
     for first in range(0, len(starts), _BLOCK):
         block = slice(first, first + _BLOCK)
-        hashes[block] = _hashed(windows[starts[block]].view(np.uint64))
+        words = windows[starts[block]].view(np.uint64)
+        # The sum over words is linear, so differences must not be confined to the high bits.
+        words = (words ^ (words >> np.uint64(32))) * HASH_MULTIPLIER
+        words ^= words >> np.uint64(29)
+        hashes[block] = (words * _WEIGHTS).sum(axis=1, dtype=np.uint64)
     return hashes
-
-
-def _hashed(words: np.ndarray) -> np.ndarray:
-    # The sum over words is linear, so differences must not be confined to the high bits.
-    words = (words ^ (words >> np.uint64(32))) * HASH_MULTIPLIER
-    words ^= words >> np.uint64(29)
-    return np.asarray((words * _WEIGHTS).sum(axis=1, dtype=np.uint64))
 
 
 def group_texts(passages_per_text: list[np.ndarray]) -> list[list[int]]:
     """Indices of the texts in groups that share no passage; groups in order of first member."""
-    parent = list(range(len(passages_per_text)))
+    # Late: workers, which find their tokens in the cache, should not wait for it.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(text: int) -> int:
-        while parent[text] != text:
-            parent[text] = parent[parent[text]]
-            text = parent[text]
-        return text
-
-    for one, other in _sharing_pairs(passages_per_text):
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    groups: dict[int, list[int]] = {}
-    for text in range(len(parent)):
-        groups.setdefault(root(text), []).append(text)
-    return list(groups.values())
-
-
-def shared_share(text: bytes, others: bytes) -> float:
-    """The share of the passages of `text` that also occur in `others`."""
-    mine = passages(text)
-    return float(np.isin(mine, passages(others)).mean()) if len(mine) else 0.0
-
-
-def _sharing_pairs(passages_per_text: list[np.ndarray]) -> list[tuple[int, int]]:
-    """Pairs of texts with a passage in common: enough of them to connect all that share one."""
-    owner = np.repeat(np.arange(len(passages_per_text)), [len(p) for p in passages_per_text])
+    n_texts = len(passages_per_text)
+    owner = np.repeat(np.arange(n_texts), [len(p) for p in passages_per_text])
     hashes = np.concatenate(passages_per_text)
     order = np.argsort(hashes, kind="stable")
     hashes, owner = hashes[order], owner[order]
-    linked = (hashes[1:] == hashes[:-1]) & (owner[1:] != owner[:-1])
-    pairs = np.unique(np.stack([owner[:-1][linked], owner[1:][linked]], axis=1), axis=0)
-    return [(int(one), int(other)) for one, other in pairs]
+    # Neighbours in this order: enough pairs to connect all texts that have a passage in common.
+    shared = hashes[1:] == hashes[:-1]
+    pairs = (owner[:-1][shared], owner[1:][shared])
+    graph = coo_array((np.ones(len(pairs[0]), dtype=bool), pairs), shape=(n_texts, n_texts))
+    _, labels = connected_components(graph, directed=False)
+    groups: dict[int, list[int]] = {}
+    for text, label in enumerate(labels.tolist()):
+        groups.setdefault(label, []).append(text)
+    return list(groups.values())

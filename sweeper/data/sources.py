@@ -5,25 +5,24 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from sweeper.data.cache import cached
 from sweeper.data.documents import holds_documents, read_documents
-from sweeper.data.hub import HubDataset, parse_hub, stream_texts, write_texts
+from sweeper.data.hub import parse_hub, stream_texts, write_texts
 from sweeper.data.split import split_texts
 from sweeper.data.synthetic import generate, parse_synthetic
 from sweeper.data.text_files import (
     ANY_TEXT,
+    INSTALLED_FOLDER,
     PYTHON_SOURCES,
+    STDLIB_FOLDER,
     STDLIB_SOURCES,
     FileRule,
     ListedFile,
-    installed_folder,
     list_files,
     read_texts,
-    stdlib_folder,
 )
 from sweeper.data.token_files import read_token_folder
 from sweeper.data.tokenizer import encode_split, load_tokenizer, tokenizer_identity
@@ -40,42 +39,48 @@ SOURCES = "stdlib, installed, path:FILE_OR_FOLDER, tokens:FOLDER, synthetic:mark
 _KNOWN = ("stdlib", "installed", "path:", "tokens:", "synthetic:markov", "synthetic:iid")
 
 
-@dataclass(frozen=True)
-class FoundSource:
-    """A source that exists, not yet read."""
+def load_tokens(
+    source: str, cache_folder: Path | None, options: TextOptions
+) -> tuple[SplitTokens, str]:
+    """The tokens a source names and their fingerprint, kept in a cache folder where one is given.
 
-    key: str
-    """Changes whenever loading would give other tokens; may also change when it would not."""
-    load: Callable[[Path | None], tuple[SplitTokens, str]]
-    """The tokens and their fingerprint, kept in a cache folder where one is given."""
-
-
-def find_source(source: str, options: TextOptions = AS_BYTES) -> FoundSource:
-    """Look up what a source names; raises DataError where there is no such thing."""
+    Raises DataError where there is no such thing.
+    """
     kind, _, rest = source.partition(":")
     if source == "stdlib":
-        return _text(source, stdlib_folder(), STDLIB_SOURCES, AS_BYTES)
+        return _text(source, STDLIB_FOLDER, STDLIB_SOURCES, AS_BYTES, cache_folder)
     if source == "installed":
-        return _text(source, installed_folder(), PYTHON_SOURCES, AS_BYTES)
+        return _text(source, INSTALLED_FOLDER, PYTHON_SOURCES, AS_BYTES, cache_folder)
     if kind == "path":
-        return _text(source, _path(source, rest, "a text file or folder"), ANY_TEXT, options)
+        path = _path(source, rest, "a text file or folder")
+        return _text(source, path, ANY_TEXT, options, cache_folder)
     if kind == "tokens":
-        folder = _path(source, rest, "a folder of tokens")
-        return FoundSource(_key(str(folder.resolve())), lambda _cache: _mapped(source, folder))
+        return _mapped(source, _path(source, rest, "a folder of tokens"))
     if source.startswith("synthetic:"):
         synthetic = parse_synthetic(source)
-        return _in_memory(_key(repr(synthetic)), partial(generate, synthetic))
+        return _cached(cache_folder, _key(repr(synthetic)), partial(generate, synthetic))
     if kind == "hf":
-        return _streamed(source, parse_hub(source), options)
+        if cache_folder is not None:
+            return _streamed(source, options, cache_folder)
+        with tempfile.TemporaryDirectory() as temporary:  # the maps outlive the names of files
+            return _streamed(source, options, Path(temporary))
     hint = did_you_mean(source, _KNOWN, IN_BRACKETS)
     if ("/" in source or "." in source) and Path(source).exists():
         hint = f" (did you mean 'path:{source}'?)"
     raise DataError(f"corpus {source!r}: unknown source{hint}; expected {SOURCES}")
 
 
-def _text(source: str, root: Path, rule: FileRule, options: TextOptions) -> FoundSource:
+def _text(
+    source: str, root: Path, rule: FileRule, options: TextOptions, cache_folder: Path | None
+) -> tuple[SplitTokens, str]:
     files = list_files(source, root, rule)
-    _refuse_mixture(source, files)
+    others = [file.name for file in files if not holds_documents(file)]
+    if others and len(others) < len(files):
+        raise DataError(
+            f"corpus {source!r}: {len(files) - len(others)} JSONL or Parquet files beside "
+            f"{len(others)} others, the first {others[0]!r}; expected one kind: name the file or "
+            "folder that holds the data alone"
+        )
     if options.text_column != AS_BYTES.text_column and not holds_documents(files[0]):
         raise DataError(
             f"corpus {source!r}: text_column is {options.text_column!r}, but {files[0].name!r} has "
@@ -86,31 +91,24 @@ def _text(source: str, root: Path, rule: FileRule, options: TextOptions) -> Foun
         how = (tokenizer_identity(source, options.tokenizer), options.text_column)
     stamps = [f"{file.name} {file.size_bytes} {file.mtime_ns} {file.ctime_ns}" for file in files]
     key = _key(str(root.resolve()), *stamps, *how)
-    return _in_memory(key, partial(_read, source, files, options))
+    return _cached(cache_folder, key, partial(_read, source, files, options))
 
 
-def _streamed(source: str, dataset: HubDataset, options: TextOptions) -> FoundSource:
+def _streamed(source: str, options: TextOptions, cache_folder: Path) -> tuple[SplitTokens, str]:
+    dataset = parse_hub(source)
     identity = tokenizer_identity(source, options.tokenizer)
     key = _key(repr(dataset), identity, options.text_column, f"{options.max_tokens} tokens")
-
-    def load(cache_folder: Path | None) -> tuple[SplitTokens, str]:
-        if cache_folder is None:
-            # The maps outlive the names of their files.
-            with tempfile.TemporaryDirectory() as temporary:
-                return load(Path(temporary))
-        folder = cache_folder / f"{key}.tokens"
-        if folder.exists():
-            try:
-                return _mapped(source, folder)
-            except DataError as error:
-                logger.warning("cache entry %s is damaged and will be rebuilt: %s", folder, error)
-                shutil.rmtree(folder)
-        tokenizer = load_tokenizer(source, options.tokenizer)
-        texts = stream_texts(source, dataset, options.text_column)
-        write_texts(f"corpus {source!r}", folder, texts, tokenizer, options.max_tokens)
-        return _mapped(source, folder)
-
-    return FoundSource(key, load)
+    folder = cache_folder / f"{key}.tokens"
+    if folder.exists():
+        try:
+            return _mapped(source, folder)
+        except DataError as error:
+            logger.warning("cache entry %s is damaged and will be rebuilt: %s", folder, error)
+            shutil.rmtree(folder)
+    tokenizer = load_tokenizer(source, options.tokenizer)
+    texts = stream_texts(source, dataset, options.text_column)
+    write_texts(f"corpus {source!r}", folder, texts, tokenizer, options.max_tokens)
+    return _mapped(source, folder)
 
 
 def _mapped(source: str, folder: Path) -> tuple[SplitTokens, str]:
@@ -118,14 +116,13 @@ def _mapped(source: str, folder: Path) -> tuple[SplitTokens, str]:
     return tokens, sampled_fingerprint(tokens)
 
 
-def _in_memory(key: str, read: Callable[[], SplitTokens]) -> FoundSource:
-    def load(cache_folder: Path | None) -> tuple[SplitTokens, str]:
-        if cache_folder is not None:
-            return cached(cache_folder, key, read)
-        tokens = read()
-        return tokens, fingerprint(tokens)
-
-    return FoundSource(key, load)
+def _cached(
+    folder: Path | None, key: str, read: Callable[[], SplitTokens]
+) -> tuple[SplitTokens, str]:
+    if folder is not None:
+        return cached(folder, key, read)
+    tokens = read()
+    return tokens, fingerprint(tokens)
 
 
 def _read(source: str, files: list[ListedFile], options: TextOptions) -> SplitTokens:
@@ -137,17 +134,8 @@ def _read(source: str, files: list[ListedFile], options: TextOptions) -> SplitTo
     return encode_split(split_texts(source, texts), tokenizer)
 
 
-def _refuse_mixture(source: str, files: list[ListedFile]) -> None:
-    others = [file.name for file in files if not holds_documents(file)]
-    if others and len(others) < len(files):
-        raise DataError(
-            f"corpus {source!r}: {len(files) - len(others)} JSONL or Parquet files beside "
-            f"{len(others)} others, the first {others[0]!r}; expected one kind: name the file or "
-            "folder that holds the data alone"
-        )
-
-
 def _key(*parts: str) -> str:
+    """Changes whenever loading would give other tokens; may also change when it would not."""
     text = "\0".join([f"format {FORMAT}", *parts])
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=10).hexdigest()
 

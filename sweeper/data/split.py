@@ -1,8 +1,7 @@
 """Split texts into train and validation so that no validation text occurs in training.
 
-A text is known by the digest of its content, normalised for line endings and trailing white space.
-Copies beyond the first are dropped. Texts that share a passage of 256 bytes stay together, and
-whole groups fall on one side in the order of their digests, whatever the files are called. Shorter
+Copies beyond the first are dropped. Texts that share a passage of 256 bytes stay together: whole
+groups fall on one side, in the order of their digests, whatever the files are called. Shorter
 passages (an import block, an idiom) do occur on both sides.
 """
 
@@ -12,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweeper.data.near_duplicates import PASSAGE_BYTES, group_texts, passages, shared_share
+from sweeper.data.near_duplicates import PASSAGE_BYTES, group_texts, passages
 from sweeper.data.tokens import VALIDATION_SHARE
 
 logger = logging.getLogger(__name__)
 
 LEAST_VALIDATION_SHARE = 0.01
-"""With less than this in small groups, `split_texts` falls back."""
 SEPARATOR = b"\0"
 """Ends every text at byte level. Text holds no zero byte, so boundaries stay visible."""
 
@@ -35,7 +33,12 @@ class SplitTexts:
 
 def split_texts(source: str, texts: list[bytes]) -> SplitTexts:
     """Texts without copies, about 5 % of the bytes, in whole texts, in validation."""
-    unique = _without_copies(texts)
+    kept: dict[bytes, bytes] = {}
+    for text in texts:
+        digest = hashlib.blake2b(normalised(text), digest_size=16).digest()
+        # Of copies that differ in white space keep the least, whichever was read first.
+        kept[digest] = min(kept.get(digest, text), text)
+    unique = [kept[digest] for digest in sorted(kept)]
     groups = [[0]]
     if len(unique) > 1:  # a single one is often large, and there is nothing to compare it with
         groups = group_texts([passages(normalised(text)) for text in unique])
@@ -48,26 +51,13 @@ def split_texts(source: str, texts: list[bytes]) -> SplitTexts:
     )
     sizes = [len(text) for text in unique]
     held_out = _held_out(sizes, groups)
-    if _share(sizes, held_out) >= LEAST_VALIDATION_SHARE:
+    if held_out:
         return _by_text(unique, held_out)
     # Nearly all texts share passages (one licence header suffices): split them as if they did not.
     held_out = _held_out(sizes, [[index] for index in range(len(unique))])
-    if _share(sizes, held_out) >= LEAST_VALIDATION_SHARE:
-        split = _by_text(unique, held_out)
-    else:
-        split = _by_cut(source, unique)
+    split = _by_text(unique, held_out) if held_out else _by_cut(source, unique)
     _warn_of_shared_passages(source, split)
     return split
-
-
-def _without_copies(texts: list[bytes]) -> list[bytes]:
-    """One text per normalised content, in the order of the digests."""
-    kept: dict[bytes, bytes] = {}
-    for text in texts:
-        digest = hashlib.blake2b(normalised(text), digest_size=16).digest()
-        # Of copies that differ in white space keep the least, whichever was read first.
-        kept[digest] = min(kept.get(digest, text), text)
-    return [kept[digest] for digest in sorted(kept)]
 
 
 def normalised(text: bytes) -> bytes:
@@ -80,7 +70,10 @@ def normalised(text: bytes) -> bytes:
 
 
 def _held_out(sizes: list[int], groups: list[list[int]]) -> set[int]:
-    """The members of those groups, taken in order, that still fit into the validation share."""
+    """The members of those groups, taken in order, that still fit into the validation share.
+
+    None where they are less than LEAST_VALIDATION_SHARE.
+    """
     n_left = VALIDATION_SHARE * sum(sizes)
     held_out: set[int] = set()
     for group in groups:
@@ -88,11 +81,8 @@ def _held_out(sizes: list[int], groups: list[list[int]]) -> set[int]:
         if size <= n_left:
             held_out.update(group)
             n_left -= size
-    return held_out
-
-
-def _share(sizes: list[int], held_out: set[int]) -> float:
-    return sum(sizes[index] for index in held_out) / sum(sizes)
+    share = sum(sizes[index] for index in held_out) / sum(sizes)
+    return held_out if share >= LEAST_VALIDATION_SHARE else set()
 
 
 def _by_text(texts: list[bytes], held_out: set[int]) -> SplitTexts:
@@ -117,12 +107,13 @@ def _by_cut(source: str, texts: list[bytes]) -> SplitTexts:
 
 def _warn_of_shared_passages(source: str, split: SplitTexts) -> None:
     train, validation = (SEPARATOR.join(texts) for texts in (split.train, split.validation))
-    share = shared_share(normalised(validation), normalised(train))
-    if share > 0:
+    hashes = passages(normalised(validation))
+    is_shared = np.isin(hashes, passages(normalised(train)))
+    if is_shared.any():
         logger.warning(
             "corpus %s: %.1f %% of the validation passages of %d bytes also occur in training, "
             "because most of the text shares some: remove what repeats, or expect low losses",
             source,
-            100 * share,
+            100 * is_shared.mean(),
             PASSAGE_BYTES,
         )

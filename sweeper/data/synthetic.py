@@ -26,7 +26,6 @@ SLOTS = 4096
 """Transition probabilities are multiples of one over this."""
 _MAX_CONTEXTS = 1024
 _MAX_TOKENS = 100_000_000
-_BLOCK = 1 << 20
 _TABLE, _START, _DRAWS = 0, 1, 2  # one random stream for each purpose
 
 
@@ -85,12 +84,7 @@ def generate(source: SyntheticSource) -> SplitTokens:
     slots_CV = transition_slots(source)
     tokens = _sampled(source, slots_CV, stationary_distribution(slots_CV))
     cut = len(tokens) - round(VALIDATION_SHARE * len(tokens))
-    return SplitTokens(
-        train=tokens[:cut],
-        validation=tokens[cut:],
-        vocab_size=source.vocab,
-        bytes_per_token=None,
-    )
+    return SplitTokens(tokens[:cut], tokens[cut:], source.vocab, bytes_per_token=None)
 
 
 # Shapes: C contexts (the last `order` tokens as digits in base V, newest last), V vocabulary.
@@ -130,20 +124,19 @@ def _sampled(source: SyntheticSource, slots_CV: np.ndarray, stationary_C: np.nda
     context_of_slot = np.repeat(np.arange(n_contexts), SLOTS)
     next_context = ((context_of_slot * vocab + token_of_slot) % n_contexts).tolist()
 
+    def draws() -> Iterator[int]:
+        bits = _bits(source, _DRAWS)
+        for first in range(0, source.tokens, 1 << 20):
+            n_draws = min(1 << 20, source.tokens - first)
+            yield from (bits.random_raw(n_draws) // np.uint64(2**64 // SLOTS)).tolist()
+
     def step(context: int, slot: int) -> int:
         following: int = next_context[context * SLOTS + slot]
         return following
 
-    contexts = itertools.accumulate(_slots(source), step, initial=start)
+    contexts = itertools.accumulate(draws(), step, initial=start)
     walk = np.fromiter(contexts, dtype=np.int32, count=source.tokens + 1)
     return np.asarray(walk[1:] % vocab, dtype=token_dtype(vocab))
-
-
-def _slots(source: SyntheticSource) -> Iterator[int]:
-    bits = _bits(source, _DRAWS)
-    for first in range(0, source.tokens, _BLOCK):
-        n_draws = min(_BLOCK, source.tokens - first)
-        yield from (bits.random_raw(n_draws) // np.uint64(2**64 // SLOTS)).tolist()
 
 
 def _bits(source: SyntheticSource, purpose: int) -> np.random.Philox:
@@ -152,11 +145,8 @@ def _bits(source: SyntheticSource, purpose: int) -> np.random.Philox:
 
 def _parameter(source: str, pair: str) -> tuple[str, int | float]:
     name, equals, text = pair.partition("=")
-    known = {
-        field.name: field.type
-        for field in dataclasses.fields(SyntheticSource)
-        if field.name != "kind"
-    }
+    fields = dataclasses.fields(SyntheticSource)
+    known = {field.name: field.type for field in fields if field.name != "kind"}
     if not equals or name not in known:
         raise DataError(
             f"corpus {source!r}: cannot use {pair!r}{did_you_mean(name, known, IN_BRACKETS)}; "

@@ -1,33 +1,28 @@
 """Find and read the text files of a source.
 
-Links are followed, every folder is entered once, hidden names are left out. The listing alone
-(names, sizes, times) tells whether a file has changed; contents are read only when needed.
+Links are followed, every folder is entered once, hidden names are left out.
 """
 
 import errno
 import logging
 import os
 import stat
-import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from sysconfig import get_path
 
 from sweeper.errors import DataError, UnavailableData
 
 logger = logging.getLogger(__name__)
 
-MANY_NOT_TEXT = 0.01
-"""Share of the files above which leaving them out is a warning."""
 MAX_BYTES = 2 * 2**30
 """Of files in one corpus: splitting them takes about four times as much memory."""
-_REFUSED_SUFFIXES = (".arrow", ".gz", ".zip", ".zst", ".xz", ".bz2")
-_READ_PACKED = (".jsonl.gz", ".ndjson.gz")
 
 
 @dataclass(frozen=True)
 class ListedFile:
-    """One file and what the file system says about its content."""
+    """One file, and what the file system says about it: enough to tell whether it has changed."""
 
     path: Path
     name: str
@@ -50,15 +45,8 @@ PYTHON_SOURCES = FileRule(suffix=".py")
 STDLIB_SOURCES = FileRule(suffix=".py", excluded_folders=("site-packages", "dist-packages"))
 ANY_TEXT = FileRule()
 
-
-def stdlib_folder() -> Path:
-    """The standard library of the running interpreter."""
-    return Path(sysconfig.get_path("stdlib"))
-
-
-def installed_folder() -> Path:
-    """The packages installed for the running interpreter."""
-    return Path(sysconfig.get_path("purelib"))
+# Of the running interpreter.
+STDLIB_FOLDER, INSTALLED_FOLDER = Path(get_path("stdlib")), Path(get_path("purelib"))
 
 
 def list_files(source: str, root: Path, rule: FileRule) -> list[ListedFile]:
@@ -76,7 +64,15 @@ def list_files(source: str, root: Path, rule: FileRule) -> list[ListedFile]:
             f"corpus {source!r}: no {expected} at {_quoted(root)}; "
             "expected at least one: name a text file or a folder that holds some"
         )
-    _refuse_containers(source, files)
+    for file in files:
+        lower = file.path.name.lower()
+        if lower.endswith((".arrow", ".gz", ".zip", ".zst", ".xz", ".bz2")) and not lower.endswith(
+            (".jsonl.gz", ".ndjson.gz")
+        ):
+            raise DataError(
+                f"corpus {source!r}: {file.name!r} is a {file.path.suffix} file, which is not "
+                "read; expected plain text, .jsonl, .jsonl.gz or .parquet: unpack or convert it"
+            )
     n_bytes = sum(file.size_bytes for file in files)
     if n_bytes > MAX_BYTES:
         raise DataError(
@@ -91,7 +87,13 @@ def read_texts(source: str, files: list[ListedFile]) -> list[bytes]:
     texts: list[bytes] = []
     not_text: list[str] = []
     for file in files:
-        content = _read(source, file.path)
+        try:
+            content = file.path.read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"corpus {source!r}: cannot read {_quoted(file.path)}: {error.strerror}; expected "
+                "a readable text file: mend its permissions or move it out of the folder"
+            ) from error
         if not content.strip():
             continue
         if is_text(content):
@@ -107,7 +109,7 @@ def read_texts(source: str, files: list[ListedFile]) -> list[bytes]:
         )
     if not_text:
         # A few are normal among Python's own tests; many mean that data is being lost.
-        many = len(not_text) > MANY_NOT_TEXT * len(files)
+        many = len(not_text) > 0.01 * len(files)
         logger.log(
             logging.WARNING if many else logging.INFO,
             "corpus %s: left out %d of %d files that are not UTF-8 text, the first is %r",
@@ -155,26 +157,6 @@ def _walk(
 
 def _listed(path: Path, name: str, status: os.stat_result) -> ListedFile:
     return ListedFile(path, name, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _refuse_containers(source: str, files: list[ListedFile]) -> None:
-    for file in files:
-        name = file.path.name.lower()
-        if name.endswith(_REFUSED_SUFFIXES) and not name.endswith(_READ_PACKED):
-            raise DataError(
-                f"corpus {source!r}: {file.name!r} is a {file.path.suffix} file, which is not "
-                "read; expected plain text, .jsonl, .jsonl.gz or .parquet: unpack or convert it"
-            )
-
-
-def _read(source: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"corpus {source!r}: cannot read {_quoted(path)}: {error.strerror}; expected a "
-            "readable text file: mend its permissions or move it out of the folder"
-        ) from error
 
 
 def is_text(content: bytes) -> bool:

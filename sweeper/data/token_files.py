@@ -3,17 +3,16 @@
     FOLDER/train.bin, FOLDER/validation.bin    token ids, little-endian, nothing else
     FOLDER/meta.json                           see `Meta`
 
-Reading touches evenly spread blocks of the files and no more, whatever their size: they are
-checked against the vocabulary, and the fingerprint is theirs (`tokens.sampled_fingerprint`).
-A folder is written under a temporary name and renamed when it is whole.
+Reading touches evenly spread blocks of the files and no more, whatever their size.
 """
 
+import contextlib
 import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pydantic
@@ -27,8 +26,6 @@ from sweeper.trials.trial import MAX_VOCAB_SIZE
 
 META = "meta.json"
 PARTS = {"train": "train.bin", "validation": "validation.bin"}
-
-_WRITE_BLOCK_TOKENS = 1 << 20
 
 
 class Meta(pydantic.BaseModel):
@@ -78,11 +75,7 @@ def read_token_folder(source: str, folder: Path) -> SplitTokens:
     """The tokens of a folder as read-only memory maps; raises DataError at any defect."""
     meta = _read_meta(source, folder / META)
     parts = {part: _mapped(source, folder / name, meta) for part, name in PARTS.items()}
-    return SplitTokens(
-        **parts,
-        vocab_size=meta.vocab_size,
-        bytes_per_token=meta.bytes_per_token,
-    )
+    return SplitTokens(**parts, vocab_size=meta.vocab_size, bytes_per_token=meta.bytes_per_token)
 
 
 def write_token_folder(
@@ -126,12 +119,15 @@ def _mapped(source: str, path: Path, meta: Meta) -> np.ndarray:
                 f"{meta.dtype} ids of {item_bytes} bytes, at least one: it is cut short, or "
                 f"{META} names another dtype"
             )
-        tokens = _memory_map(path, meta.file_dtype)
+        tokens = np.memmap(path, dtype=meta.file_dtype, mode="r")
     except OSError as error:
         raise UnavailableData(
             f"corpus {source!r}: cannot read {str(path)!r}: {error.strerror}; expected a file of "
             f"{meta.dtype} ids: check the path and its permissions"
         ) from error
+    # Sequences are read in random order: reading ahead, up to megabytes at each, only delays.
+    if isinstance(tokens.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+        tokens.base.madvise(mmap.MADV_RANDOM)
     for start, block in spread_blocks(tokens):
         if block.max() >= meta.vocab_size:
             at = int((block >= meta.vocab_size).argmax())
@@ -143,60 +139,41 @@ def _mapped(source: str, path: Path, meta: Meta) -> np.ndarray:
     return tokens
 
 
-def _memory_map(path: Path, dtype: np.dtype[np.unsignedinteger]) -> np.memmap:
-    tokens = np.memmap(path, dtype=dtype, mode="r")
-    # Sequences are read in random order: reading ahead, up to megabytes at each, only delays.
-    if isinstance(tokens.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
-        tokens.base.madvise(mmap.MADV_RANDOM)
-    return tokens
-
-
-class _PartWriter:
-    """One file of ids that grows."""
-
-    def __init__(self, file: BinaryIO, vocab_size: int) -> None:
-        self.file, self.vocab_size, self.dtype = file, vocab_size, token_dtype(vocab_size)
-        self.n_tokens = self.n_bytes = 0
-
-    def add(self, tokens: np.ndarray) -> None:
-        """Append ids."""
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocab_size:
-            raise DataError(
-                f"a document holds ids from {tokens.min()} to {tokens.max()}; expected 0 to "
-                f"{self.vocab_size - 1}: the tokenizer and its vocabulary size do not fit"
-            )
-        for first in range(0, len(tokens), _WRITE_BLOCK_TOKENS):
-            block = tokens[first : first + _WRITE_BLOCK_TOKENS]
-            self.file.write(np.ascontiguousarray(block, dtype=self.dtype).data)
-        self.n_tokens += len(tokens)
-
-
 def _write_into(
     folder: Path, *, documents: Iterable[EncodedDocument], tokenizer: Tokenizer, name: str
 ) -> None:
-    with (
-        (folder / PARTS["train"]).open("xb") as train_file,
-        (folder / PARTS["validation"]).open("xb") as validation_file,
-    ):
-        train = _PartWriter(train_file, tokenizer.vocab_size)
-        validation = _PartWriter(validation_file, tokenizer.vocab_size)
+    vocab_size, separator_id = tokenizer.vocab_size, tokenizer.separator_id
+    dtype = token_dtype(vocab_size)
+    end = np.array([] if separator_id is None else [separator_id], dtype=dtype)
+    n_tokens, n_bytes = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0)
+    with contextlib.ExitStack() as stack:
+        opened = {
+            part: stack.enter_context((folder / file).open("xb")) for part, file in PARTS.items()
+        }
         for document in documents:
-            part = validation if document.validates else train
-            part.add(document.tokens)
-            if tokenizer.separator_id is not None:
-                part.add(np.array([tokenizer.separator_id]))
-            part.n_bytes += document.n_bytes
-    for part, file_name in ((train, PARTS["train"]), (validation, PARTS["validation"])):
-        if not part.n_tokens:
+            part, ids = "validation" if document.validates else "train", document.tokens
+            if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
+                raise DataError(
+                    f"a document holds ids from {ids.min()} to {ids.max()}; expected 0 to "
+                    f"{vocab_size - 1}: the tokenizer and its vocabulary size do not fit"
+                )
+            for first in range(0, len(ids), 1 << 20):  # a copy in memory of at most 4 MiB
+                block = np.ascontiguousarray(ids[first : first + (1 << 20)], dtype=dtype)
+                opened[part].write(block.data)
+            opened[part].write(end.data)
+            n_tokens[part] += len(ids) + len(end)
+            n_bytes[part] += document.n_bytes
+    for part, file_name in PARTS.items():
+        if not n_tokens[part]:
             raise DataError(
-                f"{name}: no tokens for {file_name}, from {train.n_tokens + validation.n_tokens} "
-                "in all; expected documents on both sides: give more of them, or raise max_tokens"
+                f"{name}: no tokens for {file_name}, from {sum(n_tokens.values())} in all; "
+                "expected documents on both sides: give more of them, or raise max_tokens"
             )
     meta = Meta(
-        vocab_size=tokenizer.vocab_size,
-        dtype=token_dtype(tokenizer.vocab_size).name,  # type: ignore[arg-type]
+        vocab_size=vocab_size,
+        dtype=dtype.name,  # type: ignore[arg-type]
         tokenizer=tokenizer.name,
-        bytes_per_token=validation.n_bytes / validation.n_tokens or None,
-        separator_id=tokenizer.separator_id,
+        bytes_per_token=n_bytes["validation"] / n_tokens["validation"] or None,
+        separator_id=separator_id,
     )
     (folder / META).write_text(meta.model_dump_json(indent=1) + "\n")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from sweeper.data.tokens import SplitTokens, token_dtype
 from sweeper.errors import DataError, MissingPackage, UnavailableData
 from sweeper.trials.text_options import BYTES
 from sweeper.trials.trial import MAX_VOCAB_SIZE
-
-if TYPE_CHECKING:
-    import tokenizers
 
 SEPARATORS = (
     "<|endoftext|>",
@@ -35,31 +32,23 @@ SEPARATORS = (
 PIECE_BYTES = 1 << 20
 """Longer texts are encoded in pieces that end with a line, as encoding takes a hundred times their
 memory."""
-_BATCH_BYTES = 4 << 20
-
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 class Tokenizer(Protocol):
     """What turns texts into ids."""
 
-    @property
-    def name(self) -> str:
-        """As named in the sweep file."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Every id is below it."""
-
-    @property
-    def separator_id(self) -> int | None:
-        """Id that ends every document; None where the tokenizer has none."""
+    name: str
+    """As named in the sweep file."""
+    vocab_size: int
+    """Every id is below it."""
+    separator_id: int | None
+    """Id that ends every document; None where the tokenizer has none."""
 
     def encode(self, texts: Sequence[bytes]) -> list[np.ndarray]:
         """The ids of each text, (n,) unsigned integers, without a separator."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ByteTokenizer:
     """Every byte is a token; text holds no zero byte, which therefore separates."""
 
@@ -75,7 +64,7 @@ class ByteTokenizer:
 class HuggingFaceTokenizer:
     """A tokenizer of the `tokenizers` library."""
 
-    def __init__(self, source: str, name: str, tokenizer: "tokenizers.Tokenizer") -> None:
+    def __init__(self, source: str, name: str, tokenizer: Any) -> None:
         # A tokenizer file may carry the limits of the model it was trained for.
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -117,15 +106,23 @@ def load_tokenizer(source: str, name: str) -> Tokenizer:
         ) from error
     path = _file(name)
     if path is None:
-        return HuggingFaceTokenizer(source, name, _from_hub(source, name))
-    content = _content(source, name, path)
-    try:
-        tokenizer = tokenizers.Tokenizer.from_buffer(content)
-    except Exception as error:
-        raise DataError(
-            f"corpus {source!r}: {str(path)!r} is no Hugging Face tokenizer ({error}); expected "
-            "a tokenizer.json, as `tokenizer.save` of the tokenizers library writes it"
-        ) from error
+        try:
+            tokenizer = tokenizers.Tokenizer.from_pretrained(name)
+        except Exception as error:
+            raise UnavailableData(
+                f"corpus {source!r}: cannot fetch the tokenizer {name!r} from the hub "
+                f"({type(error).__name__}: {error}); expected a name such as gpt2, and a network: "
+                "check both, or give the path of a tokenizer.json"
+            ) from error
+    else:
+        content = _content(source, name, path)
+        try:
+            tokenizer = tokenizers.Tokenizer.from_buffer(content)
+        except Exception as error:
+            raise DataError(
+                f"corpus {source!r}: {str(path)!r} is no Hugging Face tokenizer ({error}); "
+                "expected a tokenizer.json, as `tokenizer.save` of the tokenizers library writes it"
+            ) from error
     return HuggingFaceTokenizer(source, name, tokenizer)
 
 
@@ -139,28 +136,24 @@ def tokenizer_identity(source: str, name: str) -> str:
 
 def encode_split(split: SplitTexts, tokenizer: Tokenizer) -> SplitTokens:
     """The tokens of both parts; bytes per token are those of validation, which is evaluated."""
+    train = _encoded(split.train, tokenizer, ends_open=split.is_cut)
+    validation = _encoded(split.validation, tokenizer, ends_open=split.is_cut)
     # A separator counts as one byte, so that bits per byte of all tokenizers can be compared.
     n_bytes = sum(map(len, split.validation))
     if tokenizer.separator_id is not None and not split.is_cut:
         n_bytes += len(split.validation)
-    train = _encoded(split.train, tokenizer, ends_open=split.is_cut)
-    validation = _encoded(split.validation, tokenizer, ends_open=split.is_cut)
-    return SplitTokens(
-        train=train,
-        validation=validation,
-        vocab_size=tokenizer.vocab_size,
-        bytes_per_token=n_bytes / len(validation) if len(validation) else None,
-    )
+    bytes_per_token = n_bytes / len(validation) if len(validation) else None
+    return SplitTokens(train, validation, tokenizer.vocab_size, bytes_per_token)
 
 
 def batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """The texts in lists of a few MiB, to be encoded at once."""
+    """The texts in lists of 4 MiB, to be encoded at once."""
     batch: list[bytes] = []
     n_bytes = 0
     for text in texts:
         batch.append(text)
         n_bytes += len(text)
-        if n_bytes >= _BATCH_BYTES:
+        if n_bytes >= 4 << 20:
             yield batch
             batch, n_bytes = [], 0
     if batch:
@@ -198,7 +191,7 @@ def _file(name: str) -> Path | None:
     path = Path(name).expanduser()
     if path.is_dir():
         return path / "tokenizer.json"
-    if path.exists() or path.suffix == ".json" or not _HUB_NAME.fullmatch(name):
+    if path.exists() or path.suffix == ".json" or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         return path
     return None
 
@@ -210,17 +203,4 @@ def _content(source: str, name: str, path: Path) -> bytes:
         raise UnavailableData(
             f"corpus {source!r}: cannot read the tokenizer {name!r}: {error.strerror}; expected "
             "bytes, the path of a tokenizer.json, or a name on the hub: check the path"
-        ) from error
-
-
-def _from_hub(source: str, name: str) -> "tokenizers.Tokenizer":
-    import tokenizers  # optional
-
-    try:
-        return tokenizers.Tokenizer.from_pretrained(name)
-    except Exception as error:
-        raise UnavailableData(
-            f"corpus {source!r}: cannot fetch the tokenizer {name!r} from the hub "
-            f"({type(error).__name__}: {error}); expected a name such as gpt2, and a network: "
-            "check both, or give the path of a tokenizer.json"
         ) from error

@@ -112,7 +112,7 @@ class _Scores:
 
 def validation_set(corpus: Corpus, *, seq_len: int, n_sequences: int) -> ValidationSet:
     """The same sequences for every trial, which represent all of the validation text."""
-    n_chunks = len(corpus.validation_tokens) // seq_len
+    n_chunks = len(corpus.tokens.validation) // seq_len
     n_population = min(n_chunks, max(n_sequences, POPULATION_TOKENS // seq_len))
     ngrams = count_ngrams(corpus)
     ids_NL = validation_sequences(corpus, seq_len=seq_len, n_sequences=n_sequences)

@@ -49,7 +49,7 @@ class NgramCounts:
 
 def count_ngrams(corpus: Corpus) -> NgramCounts:
     """Count training tokens, and their pairs where a V × V table is small, as for bytes."""
-    n_vocab, tokens = corpus.vocab_size, _spread_tokens(corpus.train_tokens)
+    n_vocab, tokens = corpus.tokens.vocab_size, _spread_tokens(corpus.tokens.train)
     counts_V = np.bincount(tokens, minlength=n_vocab) + 1.0
     p_V = counts_V / counts_V.sum()
     token_V = -np.log(p_V).astype(np.float32)

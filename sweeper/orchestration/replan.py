@@ -16,7 +16,7 @@ from sweeper.orchestration.lease import DriverAtWork, Lease, driver_at_work
 from sweeper.store import files
 from sweeper.store.layout import Store
 from sweeper.store.plan_file import read_plan
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.store.submission import record_plan
 from sweeper.trials.plan import Plan
 
@@ -100,5 +100,5 @@ def _digest(store: Store) -> str:
     return hashlib.sha256(store.plan.read_bytes()).hexdigest()
 
 
-def _acknowledgement(store: Store, epoch: int) -> StorePath:
+def _acknowledgement(store: Store, epoch: int) -> StoragePath:
     return store.drivers / f"{epoch}.plan"

@@ -26,7 +26,7 @@ from sweeper.store.results import (
     record_paths,
     record_stamps,
 )
-from sweeper.store.storage import TEMPORARY_PREFIX, StorePath
+from sweeper.store.storage import TEMPORARY_PREFIX, StoragePath
 from sweeper.store.tables import FILE_NAME, build_tables
 from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TableName, schema
@@ -38,12 +38,12 @@ class Finding:
 
     code: str
     """What kind of thing, for scripts: `torn-record`, `orphan-temporary`, …"""
-    file: StorePath
+    file: StoragePath
     message: str
     """What was found and what to do."""
 
 
-def verify(folder: StorePath) -> list[Finding]:
+def verify(folder: StoragePath) -> list[Finding]:
     """All findings in a results folder, none when it is sound. Raises StoreError for no store."""
     store = open_store(folder)
     try:
@@ -95,7 +95,7 @@ def _check_attempts(store: Store) -> Iterator[Finding]:
 
 
 def _check_records(store: Store) -> Iterator[Finding]:
-    points: dict[tuple[str, int], tuple[StorePath, str]] = {}
+    points: dict[tuple[str, int], tuple[StoragePath, str]] = {}
     indexed = read_index(store).unchanged(record_stamps(store))
     for path in record_paths(store):
         try:
@@ -144,7 +144,7 @@ def _check_tables(store: Store, plan: Plan) -> Iterator[Finding]:
         yield from _check_table(store.table(name), name, expected[name])
 
 
-def _check_table(folder: StorePath, name: TableName, expected: pa.Table) -> Iterator[Finding]:
+def _check_table(folder: StoragePath, name: TableName, expected: pa.Table) -> Iterator[Finding]:
     path, remedy = folder / FILE_NAME, "run the sweep again to rebuild it"
     for other in _sorted(folder.glob("*")):
         if other != path and not other.name.startswith(("_", ".")):
@@ -167,7 +167,7 @@ def _check_table(folder: StorePath, name: TableName, expected: pa.Table) -> Iter
         )
 
 
-def _sorted(paths: Iterable[StorePath]) -> list[StorePath]:
+def _sorted(paths: Iterable[StoragePath]) -> list[StoragePath]:
     return sorted(paths, key=str)
 
 

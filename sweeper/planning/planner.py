@@ -112,11 +112,11 @@ def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> Pl
     facts = CorpusFacts(
         source=sweep.corpus.source,
         fingerprint=corpus.fingerprint,
-        vocab_size=corpus.vocab_size,
+        vocab_size=corpus.tokens.vocab_size,
         seq_len=sweep.corpus.seq_len,
-        train_tokens=len(corpus.train_tokens),
-        validation_tokens=len(corpus.validation_tokens),
-        bytes_per_token=corpus.bytes_per_token,
+        train_tokens=len(corpus.tokens.train),
+        validation_tokens=len(corpus.tokens.validation),
+        bytes_per_token=corpus.tokens.bytes_per_token,
     )
     _refuse(checks.assumption_problems(sweep, facts))
     return _plan_on(sweep, facts, bfloat16_from_width)

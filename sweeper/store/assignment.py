@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.trials.plan import PlannedTrial
 from sweeper.trials.trial import Trial
 
@@ -69,7 +69,7 @@ class Attempt:
 class Assignment:
     """One attempt at one trial."""
 
-    store_folder: StorePath
+    store_folder: StoragePath
     """The sweep's results folder, absolute."""
     sweep: str
     planned: PlannedTrial

@@ -1,8 +1,8 @@
 """Attempts at trials, and the progress of the one that runs.
 
 The driver numbers attempts and writes how they ended; the worker writes progress. The highest
-number is the only attempt that may publish. Attempts at published trials move to one file,
-`attempts.jsonl`: ten thousand trials would leave thirty thousand small files and folders.
+number is the only attempt that may publish. Attempts at published trials move to one file: ten
+thousand trials would leave thirty thousand small files and folders.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Any
 from sweeper.store import files
 from sweeper.store.assignment import Assignment, Attempt, AttemptOutcome, Device
 from sweeper.store.layout import Store
-from sweeper.store.storage import StorePath, read_many
+from sweeper.store.storage import StoragePath, read_many
 
 TRACEBACK_SUFFIX = ".traceback.txt"
 """Of the file beside a failed attempt; in the archive it is the attempt's field `traceback`."""
@@ -30,14 +30,13 @@ _TORN = (ValueError, TypeError, AttributeError)
 
 PROGRESS_INTERVAL_S = 2.0
 """Shortest time between two progress files of one trial."""
-
 REMOTE_PROGRESS_INTERVAL_S = 8.0
 """The same in an object store, where each keeps training waiting for a moment and costs money."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far the running attempt is."""
+    """How far the running attempt is; seconds are those of all attempts."""
 
     step: int
     n_steps: int
@@ -45,9 +44,7 @@ class Progress:
     loss_nats_per_token: float | None
     """Training loss as last logged; null before that."""
     train_time_s: float
-    """Seconds in training steps, over all attempts."""
     eval_time_s: float
-    """Seconds in evaluation, over all attempts."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,7 @@ class ReportedProgress:
 
     attempt: int
     age_s: float
-    """Seconds since it was written, by the clock of the file system it lies on.
-
-    In an object store, by the clock of the machine that wrote it.
-    """
+    """Since it was written, by the clock of the file system; in an object store, of the writer."""
     updated_at: str
     progress: Progress
 
@@ -105,34 +99,34 @@ def end_attempt(
 ) -> None:
     """Record how an attempt ended; `error` is class, one-line message and traceback.
 
-    Does nothing where the attempt has been archived: its trial was published by another one. Not
-    flushed to the disk: after a power cut it may read as one that was interrupted, as good.
+    Does nothing where the attempt has been archived: its trial was published by another one.
     """
-    path = store.attempts(trial_id) / f"{number}.json"
+    folder = store.attempts(trial_id)
     try:
-        attempt = dataclasses.replace(_read(path), outcome=outcome, ended_at=utc_now())
+        attempt = dataclasses.replace(
+            _read(folder / f"{number}.json"), outcome=outcome, ended_at=utc_now()
+        )
     except FileNotFoundError:
         return
+    # Not flushed to the disk: after a power cut it reads as one that was interrupted, as good.
     if error is not None:
         attempt = dataclasses.replace(attempt, error_class=error[0], error_message=error[1])
-        files.replace_lightly(path.with_suffix(TRACEBACK_SUFFIX), error[2].encode())
-    files.replace_lightly(path, files.to_json(vars(attempt)))
+        files.replace_lightly(folder / f"{number}{TRACEBACK_SUFFIX}", error[2].encode())
+    files.replace_lightly(folder / f"{number}.json", files.to_json(vars(attempt)))
 
 
 def attempts(store: Store, trial_id: str) -> tuple[Attempt, ...]:
-    """The attempts at a trial, oldest first.
-
-    Without those that cannot be read: what they said is lost, and a trial goes on without it.
-    """
+    """The attempts at a trial that can be read, oldest first."""
     folder = store.attempts(trial_id)
-    found = {number: _of(fields) for number, fields in _archived(store, trial_id).items()}
+    archived = _archive(store).get(trial_id, {})
+    found = {number: _of(fields) for number, fields in archived.items()}
     for number in _numbers(folder):
         with contextlib.suppress(FileNotFoundError, *_TORN):  # archived meanwhile, or torn
             found[number] = _read(folder / f"{number}.json")
     return tuple(found[number] for number in sorted(found))
 
 
-def torn_attempts(store: Store, trial_id: str) -> Iterator[tuple[StorePath, Exception]]:
+def torn_attempts(store: Store, trial_id: str) -> Iterator[tuple[StoragePath, Exception]]:
     """The files of attempts at a trial that cannot be read, and why."""
     folder = store.attempts(trial_id)
     for number in _numbers(folder):
@@ -146,14 +140,14 @@ def torn_attempts(store: Store, trial_id: str) -> Iterator[tuple[StorePath, Exce
 
 def latest_number(store: Store, trial_id: str) -> int:
     """Number of the latest attempt at a trial, 0 before the first."""
-    return max([*_numbers(store.attempts(trial_id)), *_archived(store, trial_id)], default=0)
+    archived = _archive(store).get(trial_id, {})
+    return max([*_numbers(store.attempts(trial_id)), *archived], default=0)
 
 
 def progress_reporter(assignment: Assignment) -> Callable[[Progress], None]:
-    """A function that writes progress, at most once per PROGRESS_INTERVAL_S; call it every step.
+    """A function that writes progress, at most once per PROGRESS_INTERVAL_S.
 
-    Call it during long evaluations too: a trial that is silent counts as stopped. What cannot be
-    written to an object store for a moment is left to the next report.
+    Call it every step, and during long evaluations: a trial that is silent counts as stopped.
     """
     path = Store(assignment.store_folder).attempts(assignment.trial.trial_id) / "progress.json"
     is_local = isinstance(path, Path)
@@ -169,6 +163,7 @@ def progress_reporter(assignment: Assignment) -> Callable[[Progress], None]:
             fields |= dataclasses.asdict(progress)
             if not math.isfinite(progress.loss_nats_per_token or 0.0):
                 fields["loss_nats_per_token"] = None
+            # What an object store does not take now is left to the next report.
             with contextlib.nullcontext() if is_local else contextlib.suppress(OSError):
                 files.replace_lightly(path, files.to_json(fields))
 
@@ -181,7 +176,8 @@ def read_progress(store: Store, trial_id: str) -> ReportedProgress | None:
     try:
         fields: dict[str, Any] = files.read_json(path)
         attempt, updated_at = fields.pop("attempt"), fields.pop("updated_at")
-        changed_s = path.stat().st_mtime if isinstance(path, Path) else _seconds(updated_at)
+        written_s = datetime.datetime.fromisoformat(updated_at).timestamp()
+        changed_s = path.stat().st_mtime if isinstance(path, Path) else written_s
         return ReportedProgress(attempt, time.time() - changed_s, updated_at, Progress(**fields))
     except (OSError, ValueError, TypeError, KeyError):
         # Written without waiting for the disk: after a power cut it may be torn, and is worthless.
@@ -193,12 +189,7 @@ def utc_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _seconds(moment: str) -> float:
-    """Seconds since the epoch of what `utc_now` gave."""
-    return datetime.datetime.fromisoformat(moment).timestamp()
-
-
-def _read(path: StorePath) -> Attempt:
+def _read(path: StoragePath) -> Attempt:
     return _of(files.read_json(path))
 
 
@@ -206,12 +197,12 @@ def _of(fields: dict[str, Any]) -> Attempt:
     return Attempt(**{name: value for name, value in fields.items() if name != "traceback"})
 
 
-def _numbers(folder: StorePath) -> list[int]:
+def _numbers(folder: StoragePath) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
 
 
 def begun_trials(store: Store) -> frozenset[str]:
-    """Trials whose attempts have a folder of their own: all that were begun and not archived."""
+    """Trials with attempts that are not archived."""
     return frozenset(path.name for path in (store.folder / "attempts").glob("*"))
 
 
@@ -219,16 +210,21 @@ def archive_attempts(store: Store, trial_ids: Collection[str]) -> None:
     """Move the attempts at these trials to the archive. A folder with a torn attempt stays.
 
     Call it as the driver, for published trials that do not run: their records keep late workers
-    from publishing. The archive is replaced before the files are removed, so whoever reads in
-    between finds an attempt in both, and the same in both.
+    from publishing.
     """
     names = begun_trials(store).intersection(trial_ids)
     found = (store.folder / "attempts").rglob("*") if names else ()
-    ours = [path for path in found if path.parent.name in names and _is_ours(path)]
+    ours = [
+        path
+        for path in found
+        if path.parent.name in names
+        and (_is_attempt(path) or path.name.endswith(("progress.json", TRACEBACK_SUFFIX)))
+    ]
     contents = dict(zip(ours, read_many(ours), strict=True))
     archive, torn = dict(_archive(store)), set()
     for path in filter(_is_attempt, ours):
-        trial_id, traceback = path.parent.name, contents.get(path.with_suffix(TRACEBACK_SUFFIX))
+        trial_id = path.parent.name
+        traceback = contents.get(path.parent / f"{path.stem}{TRACEBACK_SUFFIX}")
         try:
             attempt = dict(json.loads(contents[path]))
         except (ValueError, TypeError):
@@ -243,6 +239,7 @@ def archive_attempts(store: Store, trial_ids: Collection[str]) -> None:
             for trial_id, by_number in sorted(archive.items())
         ]
         files.replace(store.attempt_archive, "".join(lines).encode())
+    # Only now, so that whoever reads in between finds an attempt in both, and the same in both.
     files.remove_files([path for path in ours if path.parent.name not in torn])
 
 
@@ -251,20 +248,12 @@ def torn_lines(store: Store) -> list[int]:
     return [number for number, (_, attempts) in enumerate(_lines(store), 1) if not attempts]
 
 
-def _is_attempt(path: StorePath) -> bool:
+def _is_attempt(path: StoragePath) -> bool:
     return path.suffix == ".json" and path.stem.isdecimal()
 
 
-def _is_ours(path: StorePath) -> bool:
-    return _is_attempt(path) or path.name == "progress.json" or path.name.endswith(TRACEBACK_SUFFIX)
-
-
-def _archived(store: Store, trial_id: str) -> Mapping[int, dict[str, Any]]:
-    """Fields of the archived attempts at a trial by their numbers; none where its line is torn."""
-    return _archive(store).get(trial_id, {})
-
-
 def _archive(store: Store) -> Mapping[str, Mapping[int, dict[str, Any]]]:
+    """Fields of the archived attempts by trial and number, without lines that are torn."""
     stamp = files.stamp(store.attempt_archive)
     return _archive_at(store, stamp) if stamp else {}
 

@@ -1,9 +1,8 @@
 """Files that are complete whenever they exist: replaced, or created exactly once.
 
-The only module that knows how a file becomes visible. On local and NFS file systems a temporary
-file is flushed, then renamed or linked: a power cut, `kill -9` or full disk in the middle leaves
-the old file or none, and at worst a temporary file whose name starts with a dot, which every reader
-ignores and `verify` names. An object store puts an object whole, or creates it exclusively.
+On local and NFS file systems a temporary file is flushed, then renamed or linked: a power cut,
+`kill -9` or full disk in the middle leaves the old file or none, and at worst a temporary file,
+which every reader ignores and `verify` names. An object store puts an object whole.
 """
 
 import contextlib
@@ -18,17 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import OutputError
-from sweeper.store.storage import TEMPORARY_PREFIX, ObjectPath, StorePath, remove_many
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+from sweeper.store.storage import TEMPORARY_PREFIX, ObjectPath, StoragePath, remove_many
 
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an exception says that a disk, or a share of it, is used up."""
-    return isinstance(error, OSError) and error.errno in _DISK_FULL
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def create_exclusively(path: StorePath, data: bytes) -> bool:
+def create_exclusively(path: StoragePath, data: bytes) -> bool:
     """Create `path` with `data`, or return False and change nothing when it exists already."""
     if isinstance(path, ObjectPath):
         return path.create(data)
@@ -45,16 +42,16 @@ def create_exclusively(path: StorePath, data: bytes) -> bool:
     return True
 
 
-def replace(path: StorePath, data: bytes) -> None:
-    """Replace `path` by `data`, durably."""
+def replace(path: StoragePath, data: bytes) -> None:
+    """Replace `path` by `data`, which is on the disk then."""
     if isinstance(path, ObjectPath):
         path.write_bytes(data)
     else:
         replace_with(path, lambda temporary: temporary.write_bytes(data))
 
 
-def replace_with(path: StorePath, write: Callable[[Path], object]) -> None:
-    """Replace `path`, durably, by the file that `write` leaves at the local path it is given."""
+def replace_with(path: StoragePath, write: Callable[[Path], object]) -> None:
+    """Replace `path` by the file that `write` leaves at the local path it is given."""
     if isinstance(path, ObjectPath):
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / path.name
@@ -68,11 +65,8 @@ def replace_with(path: StorePath, write: Callable[[Path], object]) -> None:
     _flush_folder(path.parent)
 
 
-def replace_lightly(path: StorePath, data: bytes) -> None:
-    """Replace `path` by `data` at once for all readers, without waiting for disk or store.
-
-    For what is rewritten every few seconds and worth nothing after a power cut.
-    """
+def replace_lightly(path: StoragePath, data: bytes) -> None:
+    """Replace `path` by `data` for all readers, without waiting for disk or store."""
     if isinstance(path, ObjectPath):
         path.write_bytes(data, patience_s=0.0)
         return
@@ -93,7 +87,7 @@ def write_output(path: Path, data: bytes) -> None:
 
 
 def create_folder_with(path: Path, write: Callable[[Path], object]) -> bool:
-    """Create the folder `path` with what `write` leaves in the folder it is given, durably.
+    """Create the folder `path` with what `write` leaves in the folder it is given.
 
     Returns False, keeping what is there, when a folder that is not empty has the name by then.
     """
@@ -113,7 +107,7 @@ def create_folder_with(path: Path, write: Callable[[Path], object]) -> bool:
 
 
 @contextlib.contextmanager
-def local_file(path: StorePath) -> Iterator[Path]:
+def local_file(path: StoragePath) -> Iterator[Path]:
     """A local file with the contents of `path`: itself, or a copy while the context lasts."""
     if isinstance(path, Path):
         yield path
@@ -124,7 +118,7 @@ def local_file(path: StorePath) -> Iterator[Path]:
         yield copy
 
 
-def remove_folder(folder: StorePath) -> None:
+def remove_folder(folder: StoragePath) -> None:
     """Remove a folder with all it holds, as far as that is possible. It need not exist."""
     with contextlib.suppress(OSError):
         if isinstance(folder, ObjectPath):
@@ -133,7 +127,7 @@ def remove_folder(folder: StorePath) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_files(paths: Sequence[StorePath]) -> None:
+def remove_files(paths: Sequence[StoragePath]) -> None:
     """Remove files of one store, and folders that are empty then, as far as that is possible."""
     with contextlib.suppress(OSError):
         remove_many([path for path in paths if isinstance(path, ObjectPath)])
@@ -145,7 +139,7 @@ def remove_files(paths: Sequence[StorePath]) -> None:
             folder.rmdir()
 
 
-def remove_temporaries(folder: StorePath, before_s: float) -> None:
+def remove_temporaries(folder: StoragePath, before_s: float) -> None:
     """Remove temporary files that were last changed before `before_s`, seconds since the epoch."""
     if isinstance(folder, ObjectPath):
         return  # objects have no temporary names
@@ -154,12 +148,12 @@ def remove_temporaries(folder: StorePath, before_s: float) -> None:
             path.unlink(missing_ok=True)
 
 
-def stamp(path: StorePath) -> str | None:
+def stamp(path: StoragePath) -> str | None:
     """What changes when a file does: its size and time of change; None where there is none."""
     return stamps(path.parent).get(path.name)
 
 
-def stamps(folder: StorePath) -> dict[str, str]:
+def stamps(folder: StoragePath) -> dict[str, str]:
     """The stamp of every file in `folder`, by name; none for a folder that does not exist."""
     if isinstance(folder, ObjectPath):
         return folder.stamps()
@@ -173,11 +167,11 @@ def stamps(folder: StorePath) -> dict[str, str]:
 
 
 def to_json(value: Any) -> bytes:
-    """Readable JSON with a final newline; raises ValueError on NaN and infinities."""
+    """Readable JSON; raises ValueError on NaN and infinities."""
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: StorePath) -> Any:
+def read_json(path: StoragePath) -> Any:
     """The value of a JSON file; raises ValueError when it is torn, OSError when it is absent."""
     return json.loads(path.read_bytes())
 

@@ -16,14 +16,13 @@
 
 The published records are the only source of truth: everything derived can be deleted and is
 rebuilt by the next run. A trial never depends on this folder's place, so folders can be moved.
-In an object store these are the names of objects below one prefix.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.errors import StoreError
-from sweeper.store.storage import StorePath, require_exclusive_creation
+from sweeper.store.storage import StoragePath, require_exclusive_creation
 from sweeper.trials.records import TableName
 from sweeper.trials.trial import Trial
 
@@ -32,65 +31,62 @@ from sweeper.trials.trial import Trial
 class Store:
     """The paths of one sweep's results."""
 
-    folder: StorePath
-    """Absolute, so that workers find it from any working directory."""
+    folder: StoragePath
+    """Absolute, so that workers find it from any working directory; or a prefix of object names."""
 
     @property
-    def plan(self) -> StorePath:
-        """The derived plan, enough to know what is missing without planning again."""
+    def plan(self) -> StoragePath:
+        """Derived: enough to know what is missing without planning again."""
         return self.folder / "plan.json"
 
     @property
-    def published(self) -> StorePath:
-        """One write-once record per trial."""
+    def published(self) -> StoragePath:
+        """Folder of one write-once record per trial."""
         return self.folder / "published"
 
     @property
-    def record_index(self) -> StorePath:
+    def record_index(self) -> StoragePath:
         """Derived: the heads of all records in one file."""
         return self.folder / "records.json"
 
     @property
-    def manifest(self) -> StorePath:
+    def manifest(self) -> StoragePath:
         """Versions and hardware of the last run."""
         return self.folder / "manifest.json"
 
     @property
-    def drivers(self) -> StorePath:
-        """The last few drivers, the one at work included."""
+    def drivers(self) -> StoragePath:
+        """Folder of the last few drivers, the one at work included: `<epoch>.json`."""
         return self.folder / "drivers"
 
-    def record(self, trial_id: str) -> StorePath:
+    def record(self, trial_id: str) -> StoragePath:
         """Where a trial is published."""
         return self.published / f"{trial_id}.json"
 
     @property
-    def attempt_archive(self) -> StorePath:
+    def attempt_archive(self) -> StoragePath:
         """Attempts at published trials, in one file."""
         return self.folder / "attempts.jsonl"
 
-    def attempts(self, trial_id: str) -> StorePath:
-        """Folder of a trial's attempts and progress."""
+    def attempts(self, trial_id: str) -> StoragePath:
+        """Folder of a trial's attempts, `<number>.json`, and of its `progress.json`."""
         return self.folder / "attempts" / trial_id
 
-    def checkpoints(self, trial: Trial) -> StorePath:
-        """Folder of a trial's checkpoints, removed when it is published.
-
-        It belongs to the trajectory: a trial that observes other steps of the same run may resume
-        from it if it has passed none of them unobserved. The worker judges that.
-        """
+    def checkpoints(self, trial: Trial) -> StoragePath:
+        """Folder of a trial's checkpoints, removed when it is published."""
+        # A trial that observes other steps of the same run may resume from it if it has passed none
+        # of them unobserved. The worker judges that.
         return self.folder / "checkpoints" / trial.trajectory_id
 
-    def table(self, name: TableName) -> StorePath:
+    def table(self, name: TableName) -> StoragePath:
         """Folder of one Parquet dataset."""
         return self.folder / name
 
 
-def store_at(results: StorePath, sweep: str) -> Store:
+def store_at(results: StoragePath, sweep: str) -> Store:
     """The store of a sweep below `results`, to write to.
 
-    Raises StoreError for a name that is not one folder, and for an object store that cannot be
-    written, or not once only.
+    Raises StoreError for a name that is not one folder and for an object store that is no use.
     """
     if not sweep.isprintable() or sweep.startswith(".") or not sweep or Path(sweep).name != sweep:
         raise StoreError(
@@ -102,7 +98,7 @@ def store_at(results: StorePath, sweep: str) -> Store:
     return Store(folder)
 
 
-def open_store(folder: StorePath) -> Store:
+def open_store(folder: StoragePath) -> Store:
     """The store in an existing results folder; raises StoreError when it is none."""
     store = Store(_absolute(folder))
     if not store.plan.is_file():
@@ -111,5 +107,5 @@ def open_store(folder: StorePath) -> Store:
     return store
 
 
-def _absolute(folder: StorePath) -> StorePath:
+def _absolute(folder: StoragePath) -> StoragePath:
     return folder.resolve() if isinstance(folder, Path) else folder

@@ -1,13 +1,12 @@
 """Published results: one write-once record for each trial, and an index of their heads.
 
-The record is the commit point. Before it exists nothing of the trial counts; from then on nothing
-of it changes. Of two publishers the second loses harmlessly: the numbers are a pure function of
-the trial, so theirs are the same.
+The record is the commit point: before it exists nothing of the trial counts, from then on nothing
+of it changes. Of two publishers the second loses nothing: both have the same numbers, which are a
+pure function of the trial.
 """
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +15,12 @@ from sweeper.errors import StoreError
 from sweeper.store import attempts, files
 from sweeper.store.assignment import Assignment
 from sweeper.store.layout import Store
-from sweeper.store.storage import StorePath, read_many
+from sweeper.store.storage import StoragePath, read_many
 from sweeper.trials.records import LossRow, ObservationRow, SampleRow, TrialRow
 from sweeper.trials.trial import canonical, from_canonical
 
 INDEX_VERSION = 3
-"""Version of the layout of `records.json`, and of what the fields of a head mean."""
-
+"""Of the layout of `records.json`, and of what the fields of a head mean."""
 LOSS_COLUMNS = tuple(
     field.name for field in dataclasses.fields(LossRow) if field.name not in ("trial_id", "series")
 )
@@ -50,7 +48,6 @@ class Published:
     attempt: int
     is_diverged: bool
     steps: int
-    """Optimiser steps taken."""
     observed_steps: tuple[int, ...]
     train_flops: float
     last_bound_nats_per_token: float | None
@@ -61,16 +58,14 @@ class Published:
 
 @dataclass(frozen=True)
 class RecordIndex:
-    """What the driver last noted of the records: `records.json`, so that nobody opens them all.
+    """What the driver last noted of the records, so that nobody opens them all.
 
-    Derived and only a hint: an entry counts while its record has the stamp noted with it, and one
-    listing tells.
+    An entry counts while its record has the stamp noted with it, which one listing tells.
     """
 
     stamps: Mapping[str, str] = field(default_factory=dict)
     """Size and time of change of each record then, by trial."""
     heads: Mapping[str, Published] = field(default_factory=dict)
-    """By trial, the same trials."""
     basis: str = ""
     """Digest of everything else that the tables show or consist of (`tables.py`)."""
 
@@ -100,7 +95,7 @@ def publish(assignment: Assignment, result: Result) -> bool:
     return is_first
 
 
-def read_records(paths: Sequence[StorePath]) -> list[dict[str, Any]]:
+def read_records(paths: Sequence[StoragePath]) -> list[dict[str, Any]]:
     """Whole records as plain JSON values; raises StoreError when one is torn."""
     records = []
     for path, data in zip(paths, read_many(paths), strict=True):
@@ -111,7 +106,7 @@ def read_records(paths: Sequence[StorePath]) -> list[dict[str, Any]]:
     return records
 
 
-def read_head(path: StorePath) -> Published:
+def read_head(path: StoragePath) -> Published:
     """The head of a record; raises StoreError when it is torn."""
     return _parsed_head(path, path.read_bytes())
 
@@ -136,7 +131,7 @@ def head_of(record: dict[str, Any]) -> Published:
 
 
 def record_stamps(store: Store) -> dict[str, str]:
-    """Size and time of change of every published record, by trial and in their order."""
+    """Size and time of change of every published record, by trial id and in their order."""
     stamps = files.stamps(store.published)
     return {
         name.removesuffix(".json"): stamps[name]
@@ -145,16 +140,13 @@ def record_stamps(store: Store) -> dict[str, str]:
     }
 
 
-def record_paths(store: Store) -> list[StorePath]:
-    """Paths of all published records, in the order of their trial ids."""
+def record_paths(store: Store) -> list[StoragePath]:
+    """Paths of all published records, in the order of `record_stamps`."""
     return [store.record(trial_id) for trial_id in record_stamps(store)]
 
 
 def published(store: Store) -> tuple[Published, ...]:
-    """Heads of all published records, in the order of their trial ids.
-
-    From the index as far as it is up to date. Raises StoreError for a torn record.
-    """
+    """Heads of all published records, sorted by trial id; raises StoreError for a torn record."""
     stamps = record_stamps(store)
     heads = read_index(store).unchanged(stamps)
     others = [store.record(trial_id) for trial_id in stamps if trial_id not in heads]
@@ -164,7 +156,7 @@ def published(store: Store) -> tuple[Published, ...]:
 
 
 def read_index(store: Store) -> RecordIndex:
-    """The index; an empty one where there is none that this version can read."""
+    """The index; empty where there is none that this version can read."""
     try:
         fields: dict[str, Any] = files.read_json(store.record_index)
         if fields["version"] != INDEX_VERSION:
@@ -186,7 +178,7 @@ def write_index(store: Store, index: RecordIndex) -> None:
     files.replace(store.record_index, json.dumps(fields, allow_nan=False).encode())
 
 
-def _parsed_head(path: StorePath, data: bytes) -> Published:
+def _parsed_head(path: StoragePath, data: bytes) -> Published:
     # One top-level key per line and the long `losses` last: its curves need not be parsed.
     head, has_losses, _ = data.partition(b',\n"losses":')
     try:
@@ -217,10 +209,9 @@ def _encode(assignment: Assignment, result: Result) -> bytes:
 
 def _check(assignment: Assignment, result: Result) -> None:
     trial, row = assignment.trial, result.trial
-    named = {row.trial_id}
-    for rows in (result.observations, result.losses, result.samples):
-        named |= {each.trial_id for each in rows}
-    if named != {trial.trial_id}:
+    rows: tuple[TrialRow | ObservationRow | LossRow | SampleRow, ...]
+    rows = (row, *result.observations, *result.losses, *result.samples)
+    if {each.trial_id for each in rows} != {trial.trial_id}:
         raise ValueError(f"result of another trial than {trial.trial_id}")
     if row.status not in ("done", "diverged"):
         raise ValueError(f"trial {trial.trial_id} cannot be published as {row.status!r}")
@@ -237,14 +228,14 @@ def _check(assignment: Assignment, result: Result) -> None:
         )
 
 
-def _torn(path: StorePath, error: Exception) -> StoreError:
+def _torn(path: StoragePath, error: Exception) -> StoreError:
     return StoreError(
         f"{path} is not a complete record ({type(error).__name__}: {error}); delete it and run "
         "the sweep again to train this trial anew"
     )
 
 
-def flaws(path: StorePath, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def flaws(path: StoragePath, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Code and message of each flaw of a record; may raise ValueError, KeyError or TypeError."""
     trial, named = from_canonical(record["identity"]), record["trial"]
     is_own = path.stem == named["trial_id"] == trial.trial_id
@@ -263,7 +254,9 @@ def flaws(path: StorePath, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"lacks {', '.join(sorted(absent))}: written by an older version; delete it and run "
             "the sweep again to train this trial anew",
         )
-    if not _is_finite(record):
+    try:
+        json.dumps(record, allow_nan=False)
+    except ValueError:
         yield (
             "not-finite",
             "holds NaN or infinity, which no trial publishes; delete it and run the sweep again",
@@ -272,11 +265,3 @@ def flaws(path: StorePath, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _names(row_type: type[TrialRow | ObservationRow]) -> set[str]:
     return {field.name for field in dataclasses.fields(row_type)}
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(_is_finite(each) for each in value.values())
-    return not isinstance(value, list) or all(_is_finite(each) for each in value)

@@ -1,7 +1,4 @@
-"""Rows of the tables from an assignment and what its run measured. Pure and torch-free.
-
-Workers build the rows they publish here, and the driver the row of a trial that failed.
-"""
+"""Rows of the tables from an assignment and what its run measured. Pure and torch-free."""
 
 import dataclasses
 import json
@@ -14,23 +11,17 @@ from sweeper.trials.records import LossRow, ObservationRow, TrialRow
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a run ended and what it cost: columns of `trials`."""
+    """How a run ended and what it cost, over all attempts: columns of `trials`."""
 
     status: Literal["done", "diverged", "failed"]
     steps: int
-    """Optimiser steps taken."""
     train_time_s: float
-    """Over all attempts."""
     eval_time_s: float
-    """Over all attempts."""
     started_at: str
-    """Start of the first attempt, ISO 8601, UTC."""
     finished_at: str
-    """ISO 8601, UTC."""
     torch_version: str
     error_class: str | None = None
     error_message: str | None = None
-    """One line."""
 
 
 @dataclass(frozen=True, kw_only=True)

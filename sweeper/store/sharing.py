@@ -1,11 +1,8 @@
 """Results shared between the sweeps of one results folder: what one has trained, no other repeats.
 
-A driver copies from its siblings `results/<other>/published/` whatever settles one of its missing
-cells, and trains the rest. Whole records are copied, so every folder stays complete and movable on
-its own, and the rows say in `sweep` who trained them. Checkpoints are not shared.
-
-Siblings are read and never changed. What is torn, edited or of an older version there is skipped:
-their own `verify` names it. Links are not followed, so nothing outside the folder is read.
+A driver copies from its siblings `results/<other>/published/` the records that settle one of its
+missing cells, so every folder stays complete. What is torn, edited or of an older version there is
+skipped: their own `verify` names it. Links are not followed: nothing outside the folder is read.
 """
 
 import json
@@ -19,7 +16,7 @@ from sweeper.store import files
 from sweeper.store.layout import Store
 from sweeper.store.pending import DonePoints, pending_trials
 from sweeper.store.results import Published, flaws, published, read_head, record_paths
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.trials.plan import Plan, PlannedTrial
 
 logger = logging.getLogger(__name__)
@@ -32,7 +29,7 @@ UNSOUND = (OSError, StoreError, ValueError, LookupError, TypeError, AttributeErr
 class _Offer:
     """A record of a sibling."""
 
-    path: StorePath
+    path: StoragePath
     head: Published
 
     def settles(self, steps: Collection[int]) -> set[int]:
@@ -44,7 +41,7 @@ class _Offer:
 def adopt(store: Store, plan: Plan) -> tuple[Published, ...]:
     """Take over all results of siblings that settle missing cells; returns what was taken.
 
-    Call it while holding the sweep. Looks at no sibling when no cell is missing.
+    Call it while holding the sweep.
     """
     left = pending_trials(plan.trials, published(store))
     offers: dict[str, list[_Offer]] = {each.trajectory_id: [] for each in left}
@@ -62,8 +59,7 @@ def adopt_one(
 ) -> Published | None:
     """Take over one trial from a sibling that has published it meanwhile, whole or not at all.
 
-    `planned_ids` are those of its trajectory in the plan. Cheap enough to call before every
-    attempt: looks for few files in each sibling.
+    `planned_ids` are those of its trajectory in the plan. Cheap enough for every attempt.
     """
     steps = {cell.step for cell in pending.cells}
     trial_ids = dict.fromkeys((pending.trial_id, *planned_ids))
@@ -79,7 +75,7 @@ def _take(store: Store, pending: PlannedTrial, offers: list[_Offer]) -> Iterator
     """Copy as few records as settle what can be settled."""
     steps = {cell.step for cell in pending.cells}
     while offers and steps:
-        # Of equals the one that observed least beside: its points may be here already.
+        # Of equals the one that observed fewest other steps: those may be here already.
         best = max(offers, key=lambda o: (len(o.settles(steps)), -len(o.head.observed_steps)))
         offers.remove(best)
         if best.settles(steps) and _copy(store, best):
@@ -108,14 +104,14 @@ def _offers_of(sibling: Store) -> Iterator[_Offer]:
         try:
             heads = published(sibling)
         except UNSOUND:
-            pass  # one is torn: the others are to be had one by one
+            pass  # one is torn: read them one by one
         else:
             yield from (_Offer(sibling.record(head.trial_id), head) for head in heads)
             return
     yield from filter(None, map(_offer, paths))
 
 
-def _offer(path: StorePath) -> _Offer | None:
+def _offer(path: StoragePath) -> _Offer | None:
     """The record at `path`, if there is one that can be read."""
     try:
         return _Offer(path, read_head(path)) if _is_plain(path) else None
@@ -128,22 +124,20 @@ def _offer(path: StorePath) -> _Offer | None:
 
 def _siblings(store: Store) -> Iterator[Store]:
     """The other sweeps of the results folder, in the order of their names."""
-    folders: list[StorePath] = sorted(store.folder.parent.iterdir(), key=str)
+    folders: list[StoragePath] = sorted(store.folder.parent.iterdir(), key=str)
     for folder in folders:
-        sibling = Store(folder)
-        if folder == store.folder or folder.name[0] in "._":
+        records = Store(folder).published
+        if folder == store.folder or folder.name[0] in "._" or _is_link(folder):
             continue
-        is_on_disk = isinstance(sibling.published, Path)
-        if is_on_disk and (_is_link(folder) or _is_link(sibling.published)):
-            continue
-        if not is_on_disk or sibling.published.is_dir():  # in an object store, reading tells
-            yield sibling
+        # In an object store, reading tells whether there are any.
+        if not isinstance(records, Path) or (records.is_dir() and not records.is_symlink()):
+            yield Store(folder)
 
 
-def _is_plain(path: StorePath) -> bool:
+def _is_plain(path: StoragePath) -> bool:
     """Whether it is an object, or a file: not a link to one, nor a pipe."""
     return not isinstance(path, Path) or (not _is_link(path) and path.is_file())
 
 
-def _is_link(path: StorePath) -> bool:
+def _is_link(path: StoragePath) -> bool:
     return isinstance(path, Path) and path.is_symlink()

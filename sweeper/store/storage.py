@@ -2,13 +2,12 @@
 
 A local or NFS folder is a plain `Path`. A URL such as `s3://bucket/prefix` is an `ObjectPath`,
 which reads like a `Path` and offers only what object stores do: put a whole object, create one that
-must not exist yet, get, list and delete. Code that would rename or lock one does not type-check.
+must not exist yet, get, list and delete.
 """
 
 import contextlib
 import errno
 import fnmatch
-import io
 import logging
 import re
 import socket
@@ -17,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from sweeper.errors import MissingPackage, StoreError
 
@@ -26,39 +25,33 @@ logger = logging.getLogger(__name__)
 TEMPORARY_PREFIX = ".tmp-"
 """Start of every temporary name; Parquet readers skip names that start with a dot."""
 
-LOCAL_PROTOCOLS = ("file", "local")
-
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+)://(.*)", re.DOTALL)
 
 PATIENCE_S = 300.0
 """How long a request waits for a store that has answered before and does not now."""
-
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 
+# Errors that may pass.
 _PASSING = (ConnectionError, TimeoutError, socket.gaierror)
-
 _PASSING_NUMBERS = {
+    # What s3fs makes of HTTP 500, of 503, and of the 409 of conditional PUTs that meet.
     *(errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO), errno.EBUSY, errno.EAGAIN),
     *(errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ECONNRESET),
     *(errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH),
 }
-"""Errors that may pass: s3fs gives EIO, EREMOTEIO and EBUSY for HTTP 500, 503, and for the 409 of
-conditional PUTs that meet."""
 
+# Buckets that have answered this process. Before, an error is one of names or credentials.
 _has_answered: set[str] = set()
-"""Buckets that have answered this process. Before, an error is one of names or credentials."""
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, order=True)
 class ObjectPath:
-    """An object, or the prefix of several, in an object store.
+    """An object, or the prefix of several, in an object store that fsspec reaches.
 
-    It is reached through fsspec, with the credentials of the environment and nothing cached: what
-    another process has just written is seen. A store that has answered before and is away for a
-    while is waited for. Methods raise OSError, as those of `Path` do, and StoreError where the
-    store cannot be used.
+    Nothing is cached: what another process has just written is seen. Methods raise OSError, as
+    those of `Path` do, and StoreError where the store cannot be used.
     """
 
     url: str
@@ -89,10 +82,6 @@ class ObjectPath:
     def parent(self) -> "ObjectPath":
         """What precedes the last slash."""
         return ObjectPath(self.url.rpartition("/")[0])
-
-    def with_suffix(self, suffix: str) -> "ObjectPath":
-        """The same name with another last suffix."""
-        return self.parent / PurePosixPath(self.name).with_suffix(suffix).name
 
     def exists(self) -> bool:
         """Whether there is such an object, or any below this prefix."""
@@ -132,11 +121,14 @@ class ObjectPath:
             listed = self._ask(lambda store, key: store.ls(key, detail=True))
         except FileNotFoundError:
             return {}
-        return {
-            PurePosixPath(each["name"]).name: f"{each['size']}-{_tag(each)}"
-            for each in listed
-            if each["type"] == "file"
-        }
+        names = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
+        found = {}
+        for each in listed:
+            if each["type"] == "file":
+                # Where a listing says nothing of the contents, two listings always differ.
+                tag = next((each[name] for name in names if each.get(name)), uuid.uuid4().hex)
+                found[PurePosixPath(each["name"]).name] = f"{each['size']}-{tag}"
+        return found
 
     def read_bytes(self) -> bytes:
         """The whole object."""
@@ -147,20 +139,14 @@ class ObjectPath:
         """The whole object as text."""
         return self.read_bytes().decode(encoding)
 
-    def open(self, *, encoding: str = "utf-8") -> TextIO:
-        """The lines of the object, fetched by one request."""
-        return io.StringIO(self.read_text(encoding))
-
     def write_bytes(self, data: bytes, *, patience_s: float = PATIENCE_S) -> None:
         """Put the object: readers see the old one or all of this one."""
         self._ask(lambda store, key: store.pipe_file(key, data), patience_s=patience_s)
 
     def create(self, data: bytes) -> bool:
-        """Put the object unless there is one; of several that try, one gets True.
-
-        It is the store that decides, by a conditional PUT. When the reply to a PUT that succeeded
-        is lost, the repeated one is refused: then nobody gets True, and the object is there.
-        """
+        """Put the object unless there is one; of several that try, at most one gets True."""
+        # The store decides, by a conditional PUT. When the reply to a PUT that succeeded is lost,
+        # the repeated one is refused: then nobody gets True, and the object is there.
         try:
             self._ask(lambda store, key: store.pipe_file(key, data, mode="create"))
         except FileExistsError:
@@ -219,7 +205,6 @@ class ObjectPath:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _ask_once(self, request: Callable[[Any, str], Answer]) -> Answer:
-        """The same, once; every error of the store's client becomes an OSError."""
         store, key = _reached(self.url)
         try:
             return request(store, key)
@@ -232,22 +217,18 @@ class ObjectPath:
             raise OSError(errno.EIO if is_own else errno.EINVAL, message, self.url) from error
 
 
-StorePath = Path | ObjectPath
-"""Where results, or some of them, lie."""
+StoragePath = Path | ObjectPath
 
 
-def place(text: str | StorePath) -> StorePath:
-    """The folder or the prefix that a user names; raises StoreError for a URL with a secret in it.
-
-    Other errors of a URL show when it is used.
-    """
+def place(text: str | StoragePath) -> StoragePath:
+    """The folder or prefix that a user names; raises StoreError for a URL with a secret in it."""
     if not isinstance(text, str):
         return text
     url = _URL.fullmatch(text)
     if url is None:
         return Path(text)
     protocol, rest = url[1].lower(), url[2]
-    if protocol in LOCAL_PROTOCOLS:
+    if protocol in ("file", "local"):
         return Path(rest)
     # A password may contain slashes and "@", so only what precedes the first colon is repeated.
     if ":" in rest.partition("/")[0] or "?" in rest:
@@ -261,12 +242,12 @@ def place(text: str | StorePath) -> StorePath:
     return ObjectPath(f"{protocol}://{rest.rstrip('/')}")
 
 
-def is_of_one_process(folder: StorePath) -> bool:
+def is_of_one_process(folder: StoragePath) -> bool:
     """Whether nobody but this process sees what lies there."""
     return isinstance(folder, ObjectPath) and folder.url.startswith("memory:")
 
 
-def read_many(paths: Sequence[StorePath]) -> list[bytes]:
+def read_many(paths: Sequence[StoragePath]) -> list[bytes]:
     """The contents of several files of one store, those of an object store fetched side by side."""
     if not paths or isinstance(paths[0], Path):
         return [path.read_bytes() for path in paths]
@@ -289,16 +270,14 @@ def remove_many(paths: Sequence[ObjectPath]) -> None:
         paths[0]._ask(remove)
 
 
-def require_exclusive_creation(folder: StorePath) -> None:
+def require_exclusive_creation(folder: StoragePath) -> None:
     """Raise StoreError unless the store of `folder` creates exclusively, which it is made to show.
 
-    Write-once records, attempts and the driver's lease rest on it. Some stores, and old clients of
-    those that can, take the condition and ignore it.
+    Write-once records, attempts and the driver's lease rest on it.
     """
     if isinstance(folder, Path):
         return  # file systems do, by hard links
-    # Late, as in `_reached`.
-    from fsspec.spec import AbstractFileSystem
+    from fsspec.spec import AbstractFileSystem  # late, as in `_reached`
 
     store, _ = _reached(folder.url)
     # The fallback that clients inherit looks first and writes then, which loses races.
@@ -307,6 +286,7 @@ def require_exclusive_creation(folder: StorePath) -> None:
             f"{folder}: {type(store).__name__} of fsspec has no conditional PUT, so two processes "
             "could publish the same trial; use s3, gs, abfs or a folder that all machines mount"
         )
+    # Some stores, and old clients of those that can, take the condition and ignore it.
     probe = folder / f"{TEMPORARY_PREFIX}probe-{uuid.uuid4().hex[:12]}"
     try:
         is_exclusive = probe.create(b"first") and not probe.create(b"second")
@@ -324,15 +304,6 @@ def require_exclusive_creation(folder: StorePath) -> None:
             "two processes could publish the same trial; update it and its fsspec client, or use "
             "another store"
         )
-
-
-def _tag(listed: dict[str, Any]) -> str:
-    """What a listing says that differs between two contents of an object.
-
-    Where it says nothing, two listings always differ.
-    """
-    names = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
-    return next((str(listed[name]) for name in names if listed.get(name)), uuid.uuid4().hex)
 
 
 def _reached(url: str) -> tuple[Any, str]:

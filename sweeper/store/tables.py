@@ -1,4 +1,4 @@
-"""The four Parquet datasets, derived from the published records, and the end of what they replace.
+"""The four Parquet datasets, derived from the published records.
 
 Each is a folder with one file, replaced as a whole, so that a reader never sees a torn file, a
 duplicate or half of a refresh of one table. The same store gives the same bytes.
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweeper.store import files
-from sweeper.store.assignment import Assignment, Attempt
+from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import archive_attempts, attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
 from sweeper.store.pending import pending_trials
@@ -32,12 +32,10 @@ from sweeper.store.results import (
     write_index,
 )
 from sweeper.store.rows import Ending, trial_row
-from sweeper.trials.plan import Plan, PlannedTrial
+from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TableName, TrialRow, schema
 
 FILE_NAME = "part-0.parquet"
-"""The only file of each dataset."""
-
 ORDER = ("series", "params_trunk", "seed", "tokens", "trial_id")
 """Columns of `trials` by which all tables are sorted."""
 
@@ -54,7 +52,6 @@ class Labels:
 
     sweep: str
     series: dict[str, str]
-    """By trajectory."""
     budget_flops: dict[tuple[str, int], float | None]
     """By trajectory and step."""
 
@@ -74,10 +71,10 @@ class Labels:
 def refresh_tables(store: Store, plan: Plan) -> None:
     """Bring all four tables, and the index, up to date with plan, records and failed attempts.
 
-    Only records that have changed are read: at ten thousand, reading all takes several seconds.
     Raises StoreError for a torn record.
     """
     index, stamps = read_index(store), record_stamps(store)
+    # Only records that have changed are read: at ten thousand, reading all takes several seconds.
     known = index.unchanged(stamps)
     records = read_records([store.record(each) for each in stamps if each not in known])
     heads = known | {head.trial_id: head for head in map(head_of, records)}
@@ -86,7 +83,15 @@ def refresh_tables(store: Store, plan: Plan) -> None:
     if index.basis == basis and index.stamps == stamps:
         return
     kept: Tables = {}
-    if index.basis == basis and not _share_points([*index.heads.values(), *heads.values()]):
+    observed = {
+        (head.trajectory_id, step, head.trial_id)
+        for head in (*index.heads.values(), *heads.values())
+        for step in head.observed_steps
+    }
+    # Where two trials observed one point, `observations` has the row of one of them. Which one that
+    # is may change with either, so the tables that are there do not tell.
+    share_points = len({point[:2] for point in observed}) < len(observed)
+    if index.basis == basis and not share_points:
         ids = pa.array(known, pa.string())
         for name in ROW_TYPES:
             table = read_table(store, name)
@@ -100,10 +105,7 @@ def refresh_tables(store: Store, plan: Plan) -> None:
 
 
 def build_tables(store: Store, plan: Plan) -> Tables:
-    """The four tables as they should be, from the records alone.
-
-    Raises StoreError for a torn record.
-    """
+    """The four tables as they should be; raises StoreError for a torn record."""
     records = read_records(record_paths(store))
     failed = _failed_rows(store, plan, map(head_of, records))
     return _tables_of(records, Labels.of(plan), failed, kept={})
@@ -121,8 +123,8 @@ def tidy(store: Store, plan: Plan, published: Iterable[Published], *, before_s: 
     """Remove temporary files older than `before_s` and checkpoints that nothing resumes from, and
     archive attempts at published trials.
 
-    `before_s` is in seconds since the epoch: when the driver that asks started. Nobody is left who
-    would finish an older file; an orphaned worker that tries finds it gone, and publishes nothing.
+    `before_s` is when the driver that asks started, in seconds since the epoch: nobody is left who
+    would finish an older file, and an orphaned worker that tries publishes nothing.
     """
     records = tuple(published)
     files.remove_temporaries(store.folder, before_s)
@@ -141,53 +143,38 @@ def _basis(store: Store, labels: Labels, failed: Sequence[TrialRow]) -> str:
     return hashlib.sha256(repr((labels, failed, stamps, columns)).encode()).hexdigest()
 
 
-def _share_points(heads: Iterable[Published]) -> bool:
-    """Whether two trials observed one point: `observations` has the row of one of them.
-
-    Which one that is may change with either, so the tables that are there do not tell.
-    """
-    observed = {
-        (head.trajectory_id, step, head.trial_id) for head in heads for step in head.observed_steps
-    }
-    return len({point[:2] for point in observed}) < len(observed)
-
-
 def _failed_rows(store: Store, plan: Plan, published: Iterable[Published]) -> list[TrialRow]:
     """One row per planned trial without a result whose latest attempt failed."""
-    rows = []
-    begun = begun_trials(store)
+    rows, begun = [], begun_trials(store)
     for planned in pending_trials(plan.trials, published):
-        if planned.trial_id in begun:
-            history = attempts(store, planned.trial_id)
-            if history and history[-1].has_failed:
-                rows.append(_failed_row(store, plan, planned, history))
+        history = attempts(store, planned.trial_id) if planned.trial_id in begun else ()
+        if not history or not history[-1].has_failed:
+            continue
+        last, reported = history[-1], read_progress(store, planned.trial_id)
+        ending = Ending(
+            status="failed",
+            steps=reported.progress.step if reported else 0,
+            train_time_s=reported.progress.train_time_s if reported else 0.0,
+            eval_time_s=reported.progress.eval_time_s if reported else 0.0,
+            started_at=history[0].started_at,
+            finished_at=last.ended_at or last.started_at,
+            torch_version=str(files.read_json(store.manifest)["packages"]["torch"]),
+            error_class=last.error_class,
+            error_message=last.error_message,
+        )
+        rows.append(trial_row(Assignment(store.folder, plan.name, planned, last), ending))
     return rows
-
-
-def _failed_row(
-    store: Store, plan: Plan, planned: PlannedTrial, history: tuple[Attempt, ...]
-) -> TrialRow:
-    last = history[-1]
-    reported = read_progress(store, planned.trial_id)
-    ending = Ending(
-        status="failed",
-        steps=reported.progress.step if reported else 0,
-        train_time_s=reported.progress.train_time_s if reported else 0.0,
-        eval_time_s=reported.progress.eval_time_s if reported else 0.0,
-        started_at=history[0].started_at,
-        finished_at=last.ended_at or last.started_at,
-        torch_version=str(files.read_json(store.manifest)["packages"]["torch"]),
-        error_class=last.error_class,
-        error_message=last.error_message,
-    )
-    return trial_row(Assignment(store.folder, plan.name, planned, last), ending)
 
 
 def _tables_of(
     records: Iterable[dict[str, Any]], labels: Labels, failed: Sequence[TrialRow], kept: Tables
 ) -> Tables:
     """Rows of some records and of failed trials, and rows that are kept, in their order."""
-    labelled = [_labelled(record, labels) for record in records]
+    labelled = []
+    for record in records:
+        row = record["trial"]
+        series = labels.series.get(row["trajectory_id"], row["series"])
+        labelled.append({**record, "trial": {**row, "series": series}})
     # Of two rows for one point, that of the first trial in the order of the tables is taken.
     labelled.sort(key=lambda record: tuple(record["trial"][name] for name in ORDER))
     rows: dict[TableName, list[Row]] = {
@@ -205,24 +192,20 @@ def _tables_of(
         # One chunk: how many parts a table came from must not show in its bytes.
         tables[name] = pa.concat_tables([table, tables[name]]).combine_chunks()
     ordered = tables["trials"].sort_by([(name, "ascending") for name in ORDER])["trial_id"]
-    return {name: _sorted_by(ordered, table) for name, table in tables.items()}
-
-
-def _labelled(record: dict[str, Any], labels: Labels) -> dict[str, Any]:
-    row = record["trial"]
-    series = labels.series.get(row["trajectory_id"], row["series"])
-    return {**record, "trial": {**row, "series": series}}
+    for name, table in tables.items():
+        # A stable sort: rows of one trial keep their order.
+        ranks = pc.index_in(table["trial_id"], value_set=ordered.combine_chunks())
+        tables[name] = table.take(pc.array_sort_indices(ranks.combine_chunks()))
+    return tables
 
 
 def _observations(records: Iterable[dict[str, Any]], labels: Labels) -> list[Row]:
-    """One row per trajectory and step, although two trials may have observed the same one.
-
-    What another sweep observed beside the points that this one plans is left to its own tables.
-    """
+    """One row per trajectory and step, although two trials may have observed the same one."""
     rows: dict[tuple[str, int], Row] = {}
     for record in records:
         for row in record["observations"]:
             point = (row["trajectory_id"], row["step"])
+            # What another sweep observed and this one does not plan is left to its own tables.
             if row["sweep"] != labels.sweep and point not in labels.budget_flops:
                 continue
             budget = labels.budget_flops.get(point, row["budget_flops"])
@@ -241,9 +224,3 @@ def _losses(records: Sequence[dict[str, Any]]) -> pa.Table:
             record["trial"][name] for record in records for _ in record["losses"]["step"]
         ]
     return pa.Table.from_pydict(columns, schema("losses"))
-
-
-def _sorted_by(trial_ids: pa.ChunkedArray, table: pa.Table) -> pa.Table:
-    """A table in the order of these trials; rows of one trial keep theirs."""
-    places = pc.index_in(table["trial_id"], value_set=trial_ids.combine_chunks())
-    return table.take(pc.array_sort_indices(places.combine_chunks()))

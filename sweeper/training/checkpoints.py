@@ -12,7 +12,7 @@ import torch
 
 from sweeper.store import files
 from sweeper.store.layout import Store
-from sweeper.store.storage import TEMPORARY_PREFIX, StorePath
+from sweeper.store.storage import TEMPORARY_PREFIX, StoragePath
 from sweeper.trials.trial import Trial
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Checkpoints:
 
     def __init__(self, store: Store, trial: Trial) -> None:
         self._folder, self._trial = store.checkpoints(trial), trial
-        self._skipped: set[StorePath] = set()
+        self._skipped: set[StoragePath] = set()
         """Files that this attempt could not use; deleted once there is a better one."""
 
     def newest_first(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -98,10 +98,10 @@ class Checkpoints:
         self._skipped.clear()
         return True
 
-    def _path(self, step: int) -> StorePath:
+    def _path(self, step: int) -> StoragePath:
         return self._folder / f"step-{step:08}.pt"
 
-    def _paths(self) -> list[StorePath]:
+    def _paths(self) -> list[StoragePath]:
         """Of all checkpoints, oldest first."""
         named = [path for path in self._folder.glob(_PATTERN) if path.stem[5:].isdecimal()]
         return sorted(named, key=_step)
@@ -144,7 +144,7 @@ def _write(path: Path, contents: dict[str, Any]) -> None:
         torch.save(contents, file)
 
 
-def _read(path: StorePath) -> dict[str, Any]:
+def _read(path: StoragePath) -> dict[str, Any]:
     with files.local_file(path) as file:
         # torch.load does not compare checksums: a damaged weight would be read as it is.
         with zipfile.ZipFile(file) as archive:
@@ -155,5 +155,5 @@ def _read(path: StorePath) -> dict[str, Any]:
     return contents
 
 
-def _step(path: StorePath) -> int:
+def _step(path: StoragePath) -> int:
     return int(path.stem[5:])

@@ -150,8 +150,8 @@ class _Worker:
         estimate = self.evaluate(evaluate_bound)
         given = self.evaluate(evaluate_given_prefixes) if self.trial.prefix_share else None
         bits_per_byte = None
-        if self.corpus.bytes_per_token is not None:
-            bits_per_nat_and_byte = 1 / (math.log(2) * self.corpus.bytes_per_token)
+        if self.corpus.tokens.bytes_per_token is not None:
+            bits_per_nat_and_byte = 1 / (math.log(2) * self.corpus.tokens.bytes_per_token)
             bits_per_byte = estimate.nats_per_token * bits_per_nat_and_byte
         self.measured.measurements.append(
             Measurement(

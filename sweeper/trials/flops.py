@@ -1,9 +1,6 @@
 """Training FLOPs per token, exactly, and every convention for quoting them.
 
 A FLOP is one addition or multiplication, so a matrix product of (m, k) and (k, n) has 2·m·k·n.
-Training costs three times the forward pass: the backward pass multiplies twice for each product.
-Attention is counted in full for causal and bidirectional patterns alike, as
-`torch.utils.flop_counter` does; a causal kernel may skip half of it.
 """
 
 from dataclasses import dataclass
@@ -11,7 +8,7 @@ from dataclasses import dataclass
 from sweeper.trials.ladder import DIT_CONDITION_WIDTH, DIT_LEVEL_FEATURES, BackboneName, Rung
 
 BACKWARD_FACTOR = 3
-"""Forward plus backward, in units of the forward pass."""
+"""Forward plus backward, in units of the forward: backward multiplies twice for each product."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +42,23 @@ def flops_per_token(
     """
     d, n_layers = rung.width, rung.n_layers
     twice, four_times = 1 + doubled_share, 1 + 3 * doubled_share
-    conditioning = 0.0 if backbone == "gidd" else _conditioning_per_sequence(rung) / context_tokens
+    conditioning = 0.0
+    if backbone == "dit":
+        # From the noise level of a sequence to the modulations, once per sequence: training gives
+        # each one level (or the constant 0).
+        c = DIT_CONDITION_WIDTH
+        rest = c * c + c * (6 * d * n_layers + 2 * d)
+        # The features of the level need no gradient: the first product has one in its backward.
+        first = (BACKWARD_FACTOR - 1) * DIT_LEVEL_FEATURES * c
+        conditioning = 2 * (first + BACKWARD_FACTOR * rest) / context_tokens
     return FlopsPerToken(
+        # 12 d² weights per layer, two FLOPs each.
         trunk=BACKWARD_FACTOR * twice * 24 * d**2 * n_layers + conditioning,
+        # In full for causal and bidirectional patterns alike, as `torch.utils.flop_counter` counts;
+        # a causal kernel may skip half of it.
         attention=BACKWARD_FACTOR * four_times * 4 * context_tokens * d * n_layers,
         head=BACKWARD_FACTOR * twice * 2 * d * vocab_size,
     )
-
-
-def _conditioning_per_sequence(rung: Rung) -> float:
-    """Training FLOPs from the noise level of a sequence to the `dit` network's modulations.
-
-    Once per sequence, since training gives a sequence one level (or the constant 0).
-    """
-    # The features of the level need no gradient: the first product has one in its backward pass.
-    d, c = rung.width, DIT_CONDITION_WIDTH
-    rest = c * c + c * (6 * d * rung.n_layers + 2 * d)
-    return 2 * ((BACKWARD_FACTOR - 1) * DIT_LEVEL_FEATURES * c + BACKWARD_FACTOR * rest)
 
 
 FLOPS_CONVENTIONS = ("full", "6N", "6N+attention", "no-attention")

@@ -1,7 +1,6 @@
 """Model sizes: rungs, the ladder that finds one for any size, and exact parameter counts.
 
-Torch-free, so that plans and analyses can count without loading a network. `backbone.py` builds
-what is counted here; a test holds the two together.
+`backbone.py` builds what is counted here; a test holds the two together.
 """
 
 import functools
@@ -10,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 BackboneName = Literal["gidd", "dit"]
-"""Published network: that of arXiv 2512.10858, or of arXiv 2602.15014 (`networks/`)."""
+"""Published network: that of arXiv 2512.10858, or of arXiv 2602.15014."""
 
 LARGEST_SIZE_MISMATCH = 0.15
 """A size asked for may differ from its nearest rung by this share of itself, not more."""
@@ -59,17 +58,14 @@ class ParameterGroups:
 
 
 PARAMS_CONVENTIONS = ("trunk", "trunk+head", "total-embedding", "total")
-"""Names of the conventions of `params_by_convention`."""
 
 
 def params_by_convention(groups: ParameterGroups, convention: str) -> int:
-    """Model size under a named convention; raises ValueError for an unknown name.
-
-    `total-embedding` is the size axis of the figures of arXiv 2602.15014: all but the input table.
-    """
+    """Model size under one of PARAMS_CONVENTIONS; raises ValueError for an unknown name."""
     sizes = {
         "trunk": groups.trunk,
         "trunk+head": groups.trunk + groups.head,
+        # The size axis of the figures of arXiv 2602.15014.
         "total-embedding": groups.total - groups.embedding,
         "total": groups.total,
     }
@@ -87,11 +83,7 @@ DIT_CONDITION_WIDTH = 128
 def parameter_groups(
     rung: Rung, vocab_size: int, extra_input_ids: int, backbone: BackboneName = "gidd"
 ) -> ParameterGroups:
-    """Exact counts for a published network.
-
-    For `gidd` the "real" count of arXiv 2512.10858, not the reported one. The size axis of arXiv
-    2602.15014 is all but the embedding; its "non-embedding" count leaves out V d more.
-    """
+    """Exact counts for a published network; for `gidd` the "real" ones of arXiv 2512.10858."""
     d, c = rung.width, DIT_CONDITION_WIDTH
     embedding, head = (vocab_size + extra_input_ids) * d, vocab_size * d
     # Per layer 12 d² in projections and MLP; one final norm.
@@ -99,7 +91,8 @@ def parameter_groups(
         # 11 d: two norms, query and key norms, MLP biases (4d + d), key and value of the sink.
         return ParameterGroups(rung.n_layers * (12 * d**2 + 11 * d) + d, embedding, head)
     # 7 d: two norms and MLP biases. From c there are linear maps to the 6 d shifts, scales and
-    # gates of each layer and the 2 d of the final norm.
+    # gates of each layer and the 2 d of the final norm. (The "non-embedding" count of arXiv
+    # 2602.15014 leaves out V d more.)
     level_mlp = (DIT_LEVEL_FEATURES + 1) * c + (c + 1) * c
     return ParameterGroups(
         trunk=rung.n_layers * (12 * d**2 + 7 * d) + d,
@@ -112,16 +105,13 @@ def parameter_groups(
 def rung_of_width(width: int) -> Rung:
     """The ladder's best-proportioned rung of a given even width.
 
-    Layers follow the five sizes of arXiv 2512.10858 (8 × 512 … 16 × 1024, 20 × 1536): one per 64
-    channels up to width 1024, one per 128 beyond; at least two. Heads have 16 channels below
-    width 128, 32 below 256, 64 up to 1024 and 128 beyond, or the nearest even number that divides
-    the width. (At width 32 two heads of 16 ended 0.024 nats per token below one of 32; one
-    seed.)
+    Layers follow the five sizes of arXiv 2512.10858 (8 × 512 … 16 × 1024, 20 × 1536).
     """
     if width <= 1024:
         n_layers = max(2, round(width / 64))
     else:
         n_layers = 16 + round((width - 1024) / 128)
+    # At width 32 two heads of 16 ended 0.024 nats per token below one of 32 (one seed).
     head_width = 16 if width < 128 else 32 if width < 256 else 64 if width <= 1024 else 128
     divisors = [n for n in range(1, width // 2 + 1) if width % (2 * n) == 0]
     n_heads = min(divisors, key=lambda n: abs(math.log(width / n / head_width)))
@@ -130,14 +120,11 @@ def rung_of_width(width: int) -> Rung:
 
 @functools.cache
 def ladder() -> tuple[Rung, ...]:
-    """All rungs of the formula ladder, from about 2 thousand to 11 billion trunk parameters.
-
-    From width 128 on each width also comes with one layer more and one less: widths alone would
-    leave steps of up to a factor of two.
-    """
+    """All rungs of the formula ladder, from about 2 thousand to 11 billion trunk parameters."""
     steps = [(8, 64, 2), (64, 128, 8), (128, 256, 16), (256, 512, 32), (512, 1024, 64)]
     steps.append((1024, 4609, 128))
     best = [rung_of_width(width) for step in steps for width in range(*step)]
+    # Widths alone would leave steps of up to a factor of two.
     others = [
         replace(rung, n_layers=rung.n_layers + more)
         for rung in best
@@ -153,10 +140,7 @@ def trunk_params(rung: Rung) -> int:
 
 
 def nearest_rung(size: float) -> Rung:
-    """The rung whose trunk is nearest, in log, to `size` parameters.
-
-    Raises ValueError, naming the neighbours, when none lies within LARGEST_SIZE_MISMATCH.
-    """
+    """The rung whose trunk is nearest, in log, to `size` parameters; raises ValueError if far."""
     rungs = ladder()
     best = min(rungs, key=lambda rung: abs(math.log(trunk_params(rung) / size)))
     if abs(trunk_params(best) / size - 1) > LARGEST_SIZE_MISMATCH:

@@ -1,8 +1,7 @@
 """The model sizes of the two studies, by name: `sahoo-85M`, `gidd-25M`.
 
 The names are the studies' own. Those of arXiv 2602.15014 come from another study whose MLP has
-three matrices, and overstate the trunk by a third (its 85M has 71M trunk parameters); `75M` lies
-between 85M and 113M.
+three matrices, and overstate the trunk by a third (its 85M has 71M trunk parameters).
 """
 
 from sweeper.trials.ladder import Rung
@@ -37,7 +36,7 @@ SAHOO = {
     "sahoo-1678M": Rung(25, 2048, 16),
     "sahoo-2121M": Rung(28, 2176, 17),
 }
-"""The 28 sizes of arXiv 2602.15014 (its `configs/flops`), smallest first by name."""
+"""The 28 sizes of arXiv 2602.15014 (its `configs/flops`)."""
 
 GIDD = {
     "gidd-25M": Rung(8, 512, 8),
@@ -51,5 +50,4 @@ GIDD = {
 }
 """The five sizes of the grid of arXiv 2512.10858, and its three scaled-up runs."""
 
-PUBLISHED_RUNGS: dict[str, Rung] = GIDD | SAHOO
-"""Every named size."""
+PUBLISHED_RUNGS = GIDD | SAHOO

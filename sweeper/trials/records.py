@@ -1,8 +1,4 @@
-"""The rows of the four Parquet tables, each column documented once.
-
-`docs/results.md` is generated from here, the store writes with these schemas, and the analysis
-reads these names. Torch-free.
-"""
+"""The rows of the four Parquet tables, each column documented once, as `docs/results.md` has it."""
 
 import dataclasses
 import typing

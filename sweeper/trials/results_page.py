@@ -1,7 +1,4 @@
-"""`docs/results.md`, generated from the rows of `records.py`.
-
-python -m sweeper.trials.results_page docs/results.md
-"""
+"""`python -m sweeper.trials.results_page docs/results.md` writes that page from `records.py`."""
 
 import inspect
 import sys

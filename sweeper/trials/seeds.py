@@ -1,8 +1,4 @@
-"""Random streams by purpose: each is a pure function of a seed, a purpose and indices.
-
-Nothing is carried from draw to draw, so resuming needs no generator state, and a new draw in one
-place never shifts another.
-"""
+"""Random streams by purpose: resuming needs no state, and no draw shifts another."""
 
 import hashlib
 

@@ -19,7 +19,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How text becomes tokens."""
+    """How text becomes tokens; the defaults hold unless a sweep file says otherwise."""
 
     tokenizer: str = BYTES
     """`bytes`, a Hugging Face `tokenizer.json` or its folder, or a name on the hub."""
@@ -30,6 +30,4 @@ class TextOptions:
 
 
 AS_BYTES = TextOptions()
-"""The options unless a sweep file says otherwise."""
-
 TEXT_OPTION_KEYS = tuple(field.name for field in dataclasses.fields(TextOptions))

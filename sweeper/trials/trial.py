@@ -1,10 +1,9 @@
 """A trial: one fully specified training run, and its identity.
 
 It holds everything that can change its numbers and nothing else: no labels, paths, devices or
-micro-batches. Derived values (steps, batch size, learning rate) are resolved before.
+micro-batches.
 """
 
-import dataclasses
 import functools
 import hashlib
 import itertools
@@ -17,26 +16,20 @@ from sweeper.trials.ladder import BackboneName, Rung
 TRAINER_VERSION = 2
 """Bumped by hand whenever a change alters the numbers of the same trial."""
 
-
 Schedule = Literal["constant", "cosine", "wsd"]
-"""Course of the learning rate, see `schedules.py`."""
-
 ENDLESS_SCHEDULES: tuple[Schedule, ...] = ("constant",)
 """Those that do not depend on the length of the run: every shorter run is the start of it."""
 
 Precision = Literal["float32", "bfloat16"]
-"""Arithmetic of the network; `bfloat16` is autocast."""
 
 MAX_VOCAB_SIZE = 10_000_000
 """Far beyond any tokenizer; more is a mistake, and an embedding that fits nowhere."""
 
+# The study has 1. A row moves only at steps that show its token. At 25K parameters, from 1e11 to
+# 1e12 FLOPs, doubling its rate lowered the bound of `ar` by 0.01 to 0.03 and of `masked`
+# (cross-entropy) by 0.015 nats per token and left `uniform` where it was: one seed each, so little
+# more than the noise of 0.01 to 0.02.
 EMBEDDING_LEARNING_RATE_RATIO = 2.0
-"""Rate of the input table in units of the auxiliary one; the study has 1.
-
-A row moves only at steps that show its token. At 25K parameters, from 1e11 to 1e12 FLOPs, doubling
-its rate lowered the bound of `ar` by 0.01 to 0.03 and of `masked` (cross-entropy) by 0.015 nats per
-token and left `uniform` where it was: one seed each, so little more than the noise of 0.01 to 0.02.
-"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class Optimizer:
     """Peak of the base rate eta of arXiv 2512.10858 §2.1, where matrices train at eta / width; with
     the backbone dit, of all tensors."""
     auxiliary_learning_rate: float
-    """Peak learning rate of everything else: embeddings, head, norms, biases, sinks."""
+    """Peak rate of everything else: embeddings, head, norms, biases, sinks."""
     warmup_steps: int
     embedding_learning_rate_ratio: float = EMBEDDING_LEARNING_RATE_RATIO
     """Peak rate of the input table in units of the auxiliary one."""
@@ -69,7 +62,7 @@ class Optimizer:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
-    """Largest global gradient norm; larger gradients are scaled down to it. None: no clipping."""
+    """Largest global gradient norm, to which larger gradients are scaled; None: no clipping."""
     schedule_steps: int = 0
     """Length of the run for a schedule that depends on it; 0 for one that does not."""
     cooldown_steps: int = 0
@@ -106,7 +99,6 @@ class Trial:
     prefix_share: float = 0.0
     """Share of training sequences that keep a clean prefix (`prefixes.py`)."""
     backbone: BackboneName = "gidd"
-    """Which published network, at the size of the rung."""
     trainer_version: int = TRAINER_VERSION
 
     def __post_init__(self) -> None:
@@ -141,11 +133,6 @@ class Trial:
         return self.optimizer.batch_sequences * self.data.seq_len
 
 
-_NAMES = tuple(field.name for field in dataclasses.fields(Trial))
-_PARTS = ("rung", "data", "optimizer", "evaluation")
-"""Fields that are dataclasses themselves."""
-
-
 def canonical(trial: Trial) -> dict[str, Any]:
     """The trial as plain JSON values."""
     fields: dict[str, Any] = json.loads(json.dumps(_fields_of(trial)))
@@ -154,26 +141,24 @@ def canonical(trial: Trial) -> dict[str, Any]:
 
 def from_canonical(fields: dict[str, Any]) -> Trial:
     """The inverse of `canonical`."""
-    return Trial(
-        **{
-            **fields,
-            "family_options": tuple((name, value) for name, value in fields["family_options"]),
-            "rung": Rung(**fields["rung"]),
-            "data": Data(**fields["data"]),
-            "optimizer": Optimizer(
-                **{**fields["optimizer"], "betas": tuple(fields["optimizer"]["betas"])}
-            ),
-            "evaluation": Evaluation(**fields["evaluation"]),
-            "observe_at_steps": tuple(fields["observe_at_steps"]),
-        }
-    )
+    optimizer = fields["optimizer"]
+    parts = {
+        "family_options": tuple((name, value) for name, value in fields["family_options"]),
+        "rung": Rung(**fields["rung"]),
+        "data": Data(**fields["data"]),
+        "optimizer": Optimizer(**{**optimizer, "betas": tuple(optimizer["betas"])}),
+        "evaluation": Evaluation(**fields["evaluation"]),
+        "observe_at_steps": tuple(fields["observe_at_steps"]),
+    }
+    return Trial(**{**fields, **parts})
 
 
 def _fields_of(trial: Trial) -> dict[str, Any]:
     """What `dataclasses.asdict` gives, without its copy of every value."""
-    values = vars(trial)
-    fields = {name: values[name] for name in _NAMES}
-    return fields | {name: dict(vars(fields[name])) for name in _PARTS}
+    # Not all of `vars`, which holds cached properties, too.
+    fields = {name: vars(trial)[name] for name in Trial.__dataclass_fields__}
+    parts = ("rung", "data", "optimizer", "evaluation")
+    return fields | {name: dict(vars(fields[name])) for name in parts}
 
 
 def _digest(fields: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeper.errors import ExitCode
-from sweeper.store.storage import StorePath, place
+from sweeper.store.storage import StoragePath, place
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import print_json, say
 
@@ -31,7 +31,7 @@ SAY_INTERVAL_S = 15.0
 @click.option("--no-wait", is_flag=True, help="Do not wait until the driver has stopped.")
 @json_option
 @click.pass_context
-def cancel(context: click.Context, /, folder: StorePath, as_json: bool, **options: Any) -> None:
+def cancel(context: click.Context, /, folder: StoragePath, as_json: bool, **options: Any) -> None:
     """Stop the driver of a sweep through its results folder, on this machine or on a cluster.
 
     Running trials write a checkpoint first. Nothing that is published is touched, and the sweep
@@ -60,7 +60,7 @@ def cancel(context: click.Context, /, folder: StorePath, as_json: bool, **option
     context.exit(ExitCode.DONE if is_ok else ExitCode.LIMIT_REACHED)
 
 
-def how_to_resume(folder: StorePath) -> str:
+def how_to_resume(folder: StoragePath) -> str:
     """What to type to resume the sweep of a results folder."""
     if isinstance(folder, Path) and (folder / "sweep.yaml").is_file():
         words = ["sweeper", "run", str(folder / "sweep.yaml"), "--results", str(folder.parent)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.verbs.fit import fitted
 from sweeper.verbs.options import fit_options, published_option
 from sweeper.verbs.output import say
@@ -18,7 +18,7 @@ from sweeper.verbs.output import say
     "--figure", "names", multiple=True, metavar="NAME", help="Draw only this; repeatable."
 )
 @published_option
-def plot(source: StorePath, out: Path, names: tuple[str, ...], **options: Any) -> None:
+def plot(source: StoragePath, out: Path, names: tuple[str, ...], **options: Any) -> None:
     """Draw the figures of a fit as PNG, SVG or PDF.
 
     Example: sweeper plot results/quick -o figures
@@ -43,7 +43,7 @@ def plot(source: StorePath, out: Path, names: tuple[str, ...], **options: Any) -
 @fit_options
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="HTML file.")
 @published_option
-def report(source: StorePath, out: Path, **options: Any) -> None:
+def report(source: StoragePath, out: Path, **options: Any) -> None:
     """Write one HTML page with answers, curves, comparisons, laws and provenance.
 
     Example: sweeper report results/quick -o report.html

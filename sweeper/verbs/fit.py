@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.verbs.options import (
     fit_options,
     fit_options_with_budget,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @fit_options
 @json_option
-def fit(source: StorePath, as_json: bool, **options: Any) -> None:
+def fit(source: StoragePath, as_json: bool, **options: Any) -> None:
     """Fit isoFLOP optima, scaling laws and a loss surface to every series.
 
     SOURCE is a results folder, or a CSV or Parquet table with the columns family, params, tokens,
@@ -50,7 +50,7 @@ def fit(source: StorePath, as_json: bool, **options: Any) -> None:
 )
 @json_option
 def compare(
-    source: StorePath, baseline: str, against: str, in_full: bool, as_json: bool, **options: Any
+    source: StoragePath, baseline: str, against: str, in_full: bool, as_json: bool, **options: Any
 ) -> None:
     """How much more compute one series needs than another, at equal loss.
 
@@ -85,7 +85,7 @@ def compare(
 @click.option("--family", required=True, metavar="LABEL", help="Series to predict.")
 @click.option("--flops", required=True, metavar="C", help="Training budget, for instance 1e21.")
 @json_option
-def predict(source: StorePath, family: str, flops: str, as_json: bool, **options: Any) -> None:
+def predict(source: StoragePath, family: str, flops: str, as_json: bool, **options: Any) -> None:
     """Compute-optimal size, tokens and loss of a series at a budget, and how to train there.
 
     Intervals cover 95 % of what a new run at that budget would show, if the laws hold there.
@@ -118,7 +118,7 @@ def predict(source: StorePath, family: str, flops: str, as_json: bool, **options
 @click.option("--at", metavar="C", help="Budget to ask about; without it, the largest bracketed.")
 @click.option("--number", default=8, show_default=True, metavar="N", help="How many runs.")
 @json_option
-def propose(source: StorePath, as_json: bool, **options: Any) -> None:
+def propose(source: StoragePath, as_json: bool, **options: Any) -> None:
     """Which runs to add next: first to bracket open budgets, then to narrow an interval the most.
 
     Ends with a design to paste into the sweep file; only its new cells are trained.
@@ -140,7 +140,7 @@ def propose(source: StorePath, as_json: bool, **options: Any) -> None:
         say(proposals_text(found))
 
 
-def fitted(source: StorePath, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":
+def fitted(source: StoragePath, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":
     """A source as a tidy table, and its fit under the `fit_options`."""
     # Before numpy is imported, which reads them then: on small matrices threads only cost time.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
 
@@ -36,7 +36,7 @@ def init(sweep_file: Path) -> None:
 @sweep_arguments
 @results_option
 @json_option
-def plan(sweep_file: Path, overrides: tuple[str, ...], results: StorePath, as_json: bool) -> None:
+def plan(sweep_file: Path, overrides: tuple[str, ...], results: StoragePath, as_json: bool) -> None:
     """List every trial of a sweep, with its cost, and what is left out and why.
 
     Where the corpus cannot be read, the sizes in corpus.assume of the sweep file are used instead.
@@ -55,7 +55,7 @@ def plan(sweep_file: Path, overrides: tuple[str, ...], results: StorePath, as_js
 def planned_sweep(
     sweep_file: Path,
     overrides: tuple[str, ...],
-    results: StorePath,
+    results: StoragePath,
     planner: "Callable[..., PlannedSweep]",
     *,
     is_on_gpus: bool | None = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeper.store.storage import StorePath, is_of_one_process
+from sweeper.store.storage import StoragePath, is_of_one_process
 from sweeper.verbs.options import results_option, sweep_arguments, takeover_option
 from sweeper.verbs.output import say
 from sweeper.verbs.plan import has_gpu, has_gpus_at, planned_sweep
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--address", metavar="A", help="Ray cluster to use; without it, Ray is embedded.")
 @takeover_option
 @click.pass_context
-def run(context: click.Context, /, sweep_file: Path, results: StorePath, **options: Any) -> None:
+def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **options: Any) -> None:
     """Train what is missing of a sweep. Run it again to resume or to extend.
 
     While a driver is at work on the sweep, an edited file is handed to it: it continues with the
@@ -107,7 +107,7 @@ def _executor(
     return RayExecutor(run_trial, address=address)
 
 
-def _say_who_goes_on(folder: StorePath, replanned: "Replanned") -> None:
+def _say_who_goes_on(folder: StoragePath, replanned: "Replanned") -> None:
     driver = replanned.driver
     when = "goes on" if replanned.is_taken else "has not looked yet, and will go on"
     say(
@@ -116,7 +116,7 @@ def _say_who_goes_on(folder: StorePath, replanned: "Replanned") -> None:
     )
 
 
-def _say_what_next(folder: StorePath, outcome: "SweepOutcome") -> None:
+def _say_what_next(folder: StoragePath, outcome: "SweepOutcome") -> None:
     if outcome.n_left:
         say("run the same command again to finish what is missing")
     elif outcome.n_failed:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweeper.store.storage import StorePath, place
+from sweeper.store.storage import StoragePath, place
 from sweeper.verbs.cancel import how_to_resume
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
@@ -22,7 +22,7 @@ STYLES = {"done": "green", "diverged": "magenta", "failed": "red", "running": "c
 @click.command()
 @click.argument("folder", type=place)
 @json_option
-def status(folder: StorePath, as_json: bool) -> None:
+def status(folder: StoragePath, as_json: bool) -> None:
     """Show which trials are done, running, failed and waiting. Needs no running driver.
 
     Example: sweeper status results/quick
@@ -44,7 +44,7 @@ def status(folder: StorePath, as_json: bool) -> None:
 @click.argument("folder", type=place)
 @json_option
 @click.pass_context
-def verify(context: click.Context, /, folder: StorePath, as_json: bool) -> None:
+def verify(context: click.Context, /, folder: StoragePath, as_json: bool) -> None:
     """Check a results folder: list what is torn, orphaned, duplicated or inconsistent.
 
     Exit code 1 when something is found.

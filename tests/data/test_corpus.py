@@ -1,31 +1,31 @@
 """The order in which a corpus is read, and its validation sequences."""
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from sweeper.data import corpus as corpus_module
 from sweeper.data.corpus import Corpus, train_batch, validation_sequences
+from sweeper.data.tokens import SplitTokens
 from sweeper.errors import DataError
 
 
 @pytest.fixture(params=["sorted", "computed"])
-def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Both ways to the order of the chunks."""
+    corpus_module._epoch_order.cache_clear()
     if request.param == "computed":
         monkeypatch.setattr(corpus_module, "MAX_SORTED_CHUNKS", 0)
+    yield
+    corpus_module._epoch_order.cache_clear()
 
 
 def corpus_of(n_train: int, n_validation: int = 100) -> Corpus:
-    return Corpus(
-        source="counting",
-        train_tokens=np.arange(n_train, dtype=np.uint32),
-        validation_tokens=np.arange(n_validation, dtype=np.uint32),
-        vocab_size=n_train,
-        bytes_per_token=None,
-        fingerprint="0",
-    )
+    train, validation = (np.arange(n, dtype=np.uint32) for n in (n_train, n_validation))
+    tokens = SplitTokens(train, validation, vocab_size=n_train, bytes_per_token=None)
+    return Corpus(source="counting", tokens=tokens, fingerprint="0")
 
 
 def batch(corpus: Corpus, *, seq_len: int, n_sequences: int, seed: int, step: int) -> list[int]:
@@ -110,7 +110,8 @@ def test_the_order_of_many_chunks_is_a_permutation_without_pattern() -> None:
 
 def test_the_order_of_a_trillion_tokens_is_the_one_it_is_and_costs_nothing() -> None:
     begin = time.perf_counter()
-    offset, chunks = corpus_module._visited(10**12 // 2048, 0, 0, np.arange(4))
+    offset, visited = corpus_module._epoch_order(10**12 // 2048, 0, 0)
+    chunks = visited(np.arange(4))
     assert time.perf_counter() - begin < 0.1  # sorting half a billion chunks takes a minute
     # Written down once, like the starts above.
     assert [offset % 2048, *chunks.tolist()] == [910, 11738936, 257545625, 336646290, 284595066]

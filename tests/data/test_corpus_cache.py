@@ -22,12 +22,12 @@ def source(tmp_path: Path) -> str:
 
 def assert_same(one: Corpus, other: Corpus) -> None:
     assert one.fingerprint == other.fingerprint
-    assert np.array_equal(one.train_tokens, other.train_tokens)
-    assert np.array_equal(one.validation_tokens, other.validation_tokens)
-    assert (one.source, one.vocab_size, one.bytes_per_token) == (
+    assert np.array_equal(one.tokens.train, other.tokens.train)
+    assert np.array_equal(one.tokens.validation, other.tokens.validation)
+    assert (one.source, one.tokens.vocab_size, one.tokens.bytes_per_token) == (
         other.source,
-        other.vocab_size,
-        other.bytes_per_token,
+        other.tokens.vocab_size,
+        other.tokens.bytes_per_token,
     )
 
 
@@ -44,8 +44,8 @@ def test_a_cached_corpus_equals_the_source(tmp_path: Path, source: str, name: st
     second = load_corpus(name, cache)
     assert_same(direct, first)
     assert_same(direct, second)
-    assert isinstance(second.train_tokens, np.memmap)
-    assert not second.train_tokens.flags.writeable
+    assert isinstance(second.tokens.train, np.memmap)
+    assert not second.tokens.train.flags.writeable
     assert stamps(cache) == written
     assert len(written) == 3
 

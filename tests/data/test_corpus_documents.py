@@ -95,7 +95,7 @@ def test_the_same_documents_are_the_same_corpus_in_every_format(name: str, tmp_p
     write = write_parquet if name.endswith(".parquet") else write_jsonl
     corpus = load(write(tmp_path / name))
     assert corpus.fingerprint == load(write_text(tmp_path / "plain")).fingerprint
-    assert (corpus.vocab_size, corpus.bytes_per_token) == (256, 1.0)
+    assert (corpus.tokens.vocab_size, corpus.tokens.bytes_per_token) == (256, 1.0)
 
 
 def test_a_folder_of_several_files_is_one_corpus(tmp_path: Path) -> None:
@@ -137,14 +137,14 @@ def test_documents_that_are_not_text_are_left_out_with_a_warning(
 def test_tokens_are_those_of_whole_documents_and_an_end(tmp_path: Path, bpe: Path) -> None:
     corpus = load(write_jsonl(tmp_path / "a.jsonl"), tokenizer=str(bpe))
     by_bytes = load(tmp_path / "a.jsonl")
-    for part in ("train_tokens", "validation_tokens"):
-        texts = getattr(by_bytes, part).tobytes().decode().split("\0")[:-1]
-        assert decoded(bpe, getattr(corpus, part)) == texts
-    assert corpus.vocab_size == 290
-    assert corpus.train_tokens.dtype == np.dtype("<u2")
-    n_bytes, n_tokens = len(by_bytes.validation_tokens), len(corpus.validation_tokens)
-    assert corpus.bytes_per_token == n_bytes / n_tokens
-    assert 2 < corpus.bytes_per_token < 10
+    for part in ("train", "validation"):
+        texts = getattr(by_bytes.tokens, part).tobytes().decode().split("\0")[:-1]
+        assert decoded(bpe, getattr(corpus.tokens, part)) == texts
+    assert corpus.tokens.vocab_size == 290
+    assert corpus.tokens.train.dtype == np.dtype("<u2")
+    n_bytes, n_tokens = len(by_bytes.tokens.validation), len(corpus.tokens.validation)
+    assert corpus.tokens.bytes_per_token == n_bytes / n_tokens
+    assert 2 < corpus.tokens.bytes_per_token < 10
 
 
 def test_plain_text_may_be_tokenised_and_the_folder_names_the_file(
@@ -178,9 +178,9 @@ def test_one_text_that_is_cut_within_a_character_is_tokenised(tmp_path: Path, bp
     (tmp_path / "one.txt").write_text("日" * 1000)
     corpus = load(tmp_path / "one.txt", tokenizer=str(bpe))
     # 3000 bytes; the cut at 2850 falls between characters, and no separator ends an open text.
-    assert 1 not in corpus.train_tokens
+    assert 1 not in corpus.tokens.train
     (tmp_path / "two.txt").write_text("x" + "日" * 1000)
-    assert load(tmp_path / "two.txt", tokenizer=str(bpe)).vocab_size == 290
+    assert load(tmp_path / "two.txt", tokenizer=str(bpe)).tokens.vocab_size == 290
 
 
 def test_a_tokenizer_without_an_end_token_separates_nothing(tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_a_tokenizer_without_an_end_token_separates_nothing(tmp_path: Path) -> N
     made.pre_tokenizer = Whitespace()
     made.save(str(tmp_path / "words.json"))
     corpus = load(write_jsonl(tmp_path / "a.jsonl"), tokenizer=str(tmp_path / "words.json"))
-    assert corpus.vocab_size == len(words)
-    assert len(corpus.train_tokens) + len(corpus.validation_tokens) == 100 * 6 * 8
+    assert corpus.tokens.vocab_size == len(words)
+    assert len(corpus.tokens.train) + len(corpus.tokens.validation) == 100 * 6 * 8
 
 
 def test_tokens_are_kept_until_the_tokenizer_or_the_column_changes(
@@ -203,11 +203,11 @@ def test_tokens_are_kept_until_the_tokenizer_or_the_column_changes(
     first = load_corpus(f"path:{path}", cache, options)
     assert load_corpus(f"path:{path}", cache, options).fingerprint == first.fingerprint
     assert len([*cache.iterdir()]) == 3
-    assert load_corpus(f"path:{path}", cache).vocab_size == 256
+    assert load_corpus(f"path:{path}", cache).tokens.vocab_size == 256
     changed = json.loads(own.read_text())
     changed["added_tokens"].append({**changed["added_tokens"][0], "id": 290, "content": "<new>"})
     own.write_text(json.dumps(changed))
-    assert load_corpus(f"path:{path}", cache, options).vocab_size == 291
+    assert load_corpus(f"path:{path}", cache, options).tokens.vocab_size == 291
     with pytest.raises(DataError, match="found the keys id, text; expected 'body'"):
         load_corpus(f"path:{path}", cache, dataclasses.replace(options, text_column="body"))
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.data import text_files
+from sweeper.data import sources, text_files
 from sweeper.data.corpus import load_corpus, train_batch, validation_sequences
-from sweeper.data.sources import find_source
 from sweeper.data.text_files import ANY_TEXT, FileRule, list_files
 from sweeper.errors import DataError
+from sweeper.trials.text_options import AS_BYTES
 
 
 def names(folder: Path, rule: FileRule = ANY_TEXT) -> list[str]:
@@ -36,26 +36,32 @@ def assert_refused(source: str, *parts: str) -> None:
 
 
 def test_stdlib_is_all_python_sources_without_installed_packages() -> None:
-    listed = names(text_files.stdlib_folder(), text_files.STDLIB_SOURCES)
+    listed = names(text_files.STDLIB_FOLDER, text_files.STDLIB_SOURCES)
     assert {"json/decoder.py", "argparse.py"} <= set(listed)
     assert not [name for name in listed if "-packages" in name or not name.endswith(".py")]
 
 
 def test_installed_lies_beside_the_interpreter() -> None:
-    assert (text_files.installed_folder() / "numpy" / "__init__.py").exists()
+    assert (text_files.INSTALLED_FOLDER / "numpy" / "__init__.py").exists()
 
 
-def test_installed_is_all_python_sources_of_its_folder(tmp_path: Path) -> None:
+def test_installed_is_all_python_sources_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, "a/b.py", "a/c.so", "d.py", "dist-packages/e.py")
     assert names(tmp_path, text_files.PYTHON_SOURCES) == ["a/b.py", "d.py", "dist-packages/e.py"]
-    assert find_source("installed").key != find_source("stdlib").key
+    keys: list[str] = []
+    monkeypatch.setattr(sources, "cached", lambda _folder, key, _read: keys.append(key))
+    for source in ("installed", "stdlib"):
+        sources.load_tokens(source, tmp_path, AS_BYTES)
+    assert keys[0] != keys[1]
 
 
 def test_a_text_corpus_has_one_byte_per_token(tmp_path: Path) -> None:
     write(tmp_path, "a.txt")
     corpus = load_corpus(f"path:{tmp_path}")
     assert corpus.source == f"path:{tmp_path}"
-    assert corpus.bytes_per_token == 1.0
+    assert corpus.tokens.bytes_per_token == 1.0
 
 
 def test_a_relative_path_starts_at_the_working_directory(
@@ -100,7 +106,7 @@ def test_files_that_are_not_text_are_left_out_with_a_warning(
     (tmp_path / "d.txt").write_bytes("text".encode("utf-16"))
     with caplog.at_level(logging.WARNING):
         corpus = load_corpus(f"path:{tmp_path}")
-    assert len(corpus.train_tokens) + len(corpus.validation_tokens) == len("text of a.txt\n")
+    assert len(corpus.tokens.train) + len(corpus.tokens.validation) == len("text of a.txt\n")
     assert "left out 3 of 4 files that are not UTF-8 text, the first is 'b.png'" in caplog.text
 
 

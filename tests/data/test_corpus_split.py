@@ -26,7 +26,7 @@ def write_texts(folder: Path, texts: list[str]) -> str:
 
 
 def parts(corpus: Corpus) -> tuple[bytes, bytes]:
-    return corpus.train_tokens.tobytes(), corpus.validation_tokens.tobytes()
+    return corpus.tokens.train.tobytes(), corpus.tokens.validation.tobytes()
 
 
 def texts_in(tokens: bytes) -> list[bytes]:
@@ -147,5 +147,5 @@ def test_text_that_repeats_everywhere_is_split_with_a_warning(
     texts = [licence + text_of(1 + seed) for seed in range(40)]
     with caplog.at_level(logging.WARNING):
         corpus = load_corpus(write_texts(tmp_path, texts))
-    assert len(texts_in(corpus.validation_tokens.tobytes())) == 2
+    assert len(texts_in(corpus.tokens.validation.tobytes())) == 2
     assert "% of the validation passages of 256 bytes also occur in training" in caplog.text

@@ -30,20 +30,20 @@ def texts_in(tokens: np.ndarray) -> list[str]:
 
 def test_every_text_is_whole_on_one_side_in_the_order_it_came(tmp_path: Path) -> None:
     corpus = written(tmp_path / "t", TEXTS)
-    train, validation = texts_in(corpus.train_tokens), texts_in(corpus.validation_tokens)
+    train, validation = texts_in(corpus.tokens.train), texts_in(corpus.tokens.validation)
     assert train == [text for text in TEXTS if not validates(text.encode())]
     assert validation == [text for text in TEXTS if validates(text.encode())]
     # 400 texts at 5 %: 20 with a standard deviation of 4.4.
     assert 7 <= len(validation) <= 33
-    assert (corpus.vocab_size, corpus.bytes_per_token) == (256, 1.0)
+    assert (corpus.tokens.vocab_size, corpus.tokens.bytes_per_token) == (256, 1.0)
 
 
 def test_the_side_of_a_text_depends_on_its_content_alone(tmp_path: Path) -> None:
     once = written(tmp_path / "a", TEXTS)
     copies = [text.replace("\n", "  \r\n") + "\n" for text in TEXTS]
     twice = written(tmp_path / "b", [*reversed(copies), *TEXTS])
-    held_out = {text.replace("  \r", "").rstrip() for text in texts_in(twice.validation_tokens)}
-    assert held_out == {*texts_in(once.validation_tokens)}
+    held_out = {text.replace("  \r", "").rstrip() for text in texts_in(twice.tokens.validation)}
+    assert held_out == {*texts_in(once.tokens.validation)}
 
 
 def test_reading_stops_at_the_cap(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -56,7 +56,7 @@ def test_reading_stops_at_the_cap(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
     assert write_texts("test", tmp_path / "t", endless(), ByteTokenizer(), 3_000_000)
     corpus = load_corpus(f"tokens:{tmp_path / 't'}")
-    assert len(corpus.train_tokens) + len(corpus.validation_tokens) == 149 * 20_001
+    assert len(corpus.tokens.train) + len(corpus.tokens.validation) == 149 * 20_001
     assert len(taken) < 500  # batches of 4 MiB
     assert "read no further than max_tokens, 3000000 tokens" in caplog.text
 
@@ -65,7 +65,7 @@ def test_what_is_not_text_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureF
     usual = written(tmp_path / "a", TEXTS).fingerprint
     others = ["", " \n", "zero \0 byte", "half a pair \ud800"]
     assert written(tmp_path / "b", [*others, *TEXTS]).fingerprint == usual
-    assert "left out 2 documents" in caplog.text
+    assert f"left out 2 of {len(TEXTS) + 2} documents" in caplog.text
 
 
 def test_too_few_texts_for_two_sides_are_refused(tmp_path: Path) -> None:

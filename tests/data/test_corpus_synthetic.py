@@ -70,7 +70,7 @@ def test_tokens_cost_the_stated_entropy_under_the_true_chain(source: str) -> Non
     spec = parse_synthetic(f"synthetic:{source}&tokens=200000")
     corpus = load_corpus(f"synthetic:{source}&tokens=200000")
     slots_CV = transition_slots(spec)
-    tokens = corpus.train_tokens.astype(np.int64)
+    tokens = corpus.tokens.train.astype(np.int64)
     context = np.zeros(len(tokens) - spec.order, dtype=np.int64)
     for lag in range(spec.order):
         context = context * spec.vocab + tokens[lag : len(tokens) - spec.order + lag]
@@ -85,7 +85,7 @@ def test_counted_transitions_estimate_the_stated_entropy() -> None:
     # Independent of the table: conditional entropy of the pairs that occur. Its bias is about
     # -V (V - 1) / 2n = -1.4e-4 nats, its standard error 1e-3.
     corpus = load_corpus("synthetic:markov?vocab=8&tokens=200000&concentration=0.5")
-    tokens = corpus.train_tokens.astype(np.int64)
+    tokens = corpus.tokens.train.astype(np.int64)
     pairs = np.bincount(tokens[:-1] * 8 + tokens[1:], minlength=64).reshape(8, 8) / len(tokens)
     conditional = pairs / pairs.sum(axis=1, keepdims=True)
     seen = pairs > 0
@@ -108,10 +108,10 @@ def test_concentration_moves_entropy_between_zero_and_that_of_dice() -> None:
 
 def test_the_end_of_the_tokens_validates() -> None:
     corpus = load_corpus("synthetic:markov?vocab=32&tokens=10000")
-    assert (len(corpus.train_tokens), len(corpus.validation_tokens)) == (9500, 500)
-    assert corpus.vocab_size == 32
-    assert corpus.bytes_per_token is None
-    assert corpus.train_tokens.max() < 32
+    assert (len(corpus.tokens.train), len(corpus.tokens.validation)) == (9500, 500)
+    assert corpus.tokens.vocab_size == 32
+    assert corpus.tokens.bytes_per_token is None
+    assert corpus.tokens.train.max() < 32
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,11 @@ def documents(n: int = 40) -> list[EncodedDocument]:
 def test_a_folder_is_read_as_it_lies(tmp_path: Path) -> None:
     train, validation = ids(1000), ids(100, seed=1)
     corpus = load_corpus(write_folder(tmp_path / "t", train, validation), tmp_path / "cache")
-    assert np.array_equal(corpus.train_tokens, train)
-    assert np.array_equal(corpus.validation_tokens, validation)
-    assert isinstance(corpus.train_tokens, np.memmap)
-    assert not corpus.train_tokens.flags.writeable
-    assert (corpus.vocab_size, corpus.bytes_per_token) == (300, 3.5)
+    assert np.array_equal(corpus.tokens.train, train)
+    assert np.array_equal(corpus.tokens.validation, validation)
+    assert isinstance(corpus.tokens.train, np.memmap)
+    assert not corpus.tokens.train.flags.writeable
+    assert (corpus.tokens.vocab_size, corpus.tokens.bytes_per_token) == (300, 3.5)
     assert not (tmp_path / "cache").exists()
 
 
@@ -80,7 +80,7 @@ def test_terabytes_are_opened_without_being_read(tmp_path: Path) -> None:
         file.truncate(10**12)  # takes no room: the file system keeps no zeros
     start_s = time.perf_counter()
     corpus = load_corpus(source)
-    assert len(corpus.train_tokens) == 5 * 10**11
+    assert len(corpus.tokens.train) == 5 * 10**11
     batch = train_batch(corpus, seq_len=2048, n_sequences=16, seed=0, step=10**6)
     assert batch.shape == (16, 2048)
     # Reading 1 TB at 10 GB/s takes 100 s; the sample is 8 MB.
@@ -172,10 +172,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     corpus = load_corpus(f"tokens:{tmp_path / 'made' / 't'}")
     kept = [np.append(one.tokens, 299) for one in documents() if not one.validates]
     held_out = [np.append(one.tokens, 299) for one in documents() if one.validates]
-    assert np.array_equal(corpus.train_tokens, np.concatenate(kept))
-    assert np.array_equal(corpus.validation_tokens, np.concatenate(held_out))
-    assert corpus.vocab_size == 300
-    assert corpus.bytes_per_token == pytest.approx(120 / 51, rel=1e-12)
+    assert np.array_equal(corpus.tokens.train, np.concatenate(kept))
+    assert np.array_equal(corpus.tokens.validation, np.concatenate(held_out))
+    assert corpus.tokens.vocab_size == 300
+    assert corpus.tokens.bytes_per_token == pytest.approx(120 / 51, rel=1e-12)
 
 
 def test_a_folder_that_exists_is_kept(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_the_later_of_two_writers_gives_way(tmp_path: Path) -> None:
         yield from documents(30)
 
     assert not write_token_folder(tmp_path / "t", overtaken(), TOKENIZER)
-    assert len(load_corpus(f"tokens:{tmp_path / 't'}").train_tokens) == 18 * 51
+    assert len(load_corpus(f"tokens:{tmp_path / 't'}").tokens.train) == 18 * 51
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
@@ -214,5 +214,5 @@ def test_documents_without_text_have_no_bytes_per_token(tmp_path: Path) -> None:
     drawn = [EncodedDocument(ids(50, seed), 0, seed == 0) for seed in range(3)]
     write_token_folder(tmp_path / "t", drawn, ByteTokenizer("counts", 300, None))
     corpus = load_corpus(f"tokens:{tmp_path / 't'}")
-    assert corpus.bytes_per_token is None
-    assert len(corpus.train_tokens) == 100
+    assert corpus.tokens.bytes_per_token is None
+    assert len(corpus.tokens.train) == 100

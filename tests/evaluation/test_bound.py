@@ -133,7 +133,7 @@ def test_a_bound_that_is_not_finite_stays_so() -> None:
 def test_validation_set_stands_for_the_whole_validation_text() -> None:
     corpus = load_corpus("synthetic:markov?vocab=8&tokens=20000")
     part = validation_set(corpus, seq_len=10, n_sequences=20)
-    whole = validation_set(corpus, seq_len=10, n_sequences=len(corpus.validation_tokens) // 10)
+    whole = validation_set(corpus, seq_len=10, n_sequences=len(corpus.tokens.validation) // 10)
     assert part.ngram_nll_NLK.shape == (20, 10, 3)
     torch.testing.assert_close(part.mean_ngram_nll_K, whole.mean_ngram_nll_K)
     mean_K = whole.ngram_nll_NLK.double().mean((0, 1))

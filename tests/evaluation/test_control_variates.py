@@ -11,7 +11,8 @@ from sweeper.evaluation.control_variates import COUNTED_TOKENS, count_ngrams
 
 def corpus_of(train: np.ndarray, vocab_size: int) -> Corpus:
     corpus = load_corpus("synthetic:iid?vocab=4&tokens=100")
-    return dataclasses.replace(corpus, train_tokens=train, vocab_size=vocab_size)
+    tokens = dataclasses.replace(corpus.tokens, train=train, vocab_size=vocab_size)
+    return dataclasses.replace(corpus, tokens=tokens)
 
 
 def test_tokens_are_measured_alone_and_by_either_neighbour() -> None:

@@ -22,7 +22,7 @@ from sweeper.orchestration import heartbeat, lease
 from sweeper.orchestration.lease import StopRequest, driver_at_work, held, request_stop
 from sweeper.store import files
 from sweeper.store.layout import Store
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 
 PATIENCE_S = 30.0
 """Longest wait for another process on a busy machine; a test that passes waits far less."""
@@ -33,7 +33,7 @@ N_RACES = 20
 class Process:
     """Another process that can be a driver."""
 
-    def __init__(self, folder: StorePath) -> None:
+    def __init__(self, folder: StoragePath) -> None:
         self.folder = folder
         self.popen = subprocess.Popen(
             [sys.executable, lease_process.__file__],
@@ -43,7 +43,7 @@ class Process:
         )
 
     def hold(
-        self, *, takeover: bool = False, at_s: float = 0.0, folder: StorePath | None = None
+        self, *, takeover: bool = False, at_s: float = 0.0, folder: StoragePath | None = None
     ) -> None:
         self.tell(hold=str(folder or self.folder), takeover=takeover, at_s=at_s)
 
@@ -69,7 +69,7 @@ Start = Callable[[], Process]
 @pytest.fixture(params=KINDS)
 def results(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> StorePath:
+) -> StoragePath:
     """A results folder, on disk or in an object store, where there are no locks."""
     if request.param == "objects":
         for module, name, value in FASTER:
@@ -81,7 +81,7 @@ on_file_systems = pytest.mark.parametrize("results", ["folder"], indirect=True)
 
 
 @pytest.fixture
-def store(results: StorePath) -> Store:
+def store(results: StoragePath) -> Store:
     return Store(results / "planted")
 
 
@@ -185,7 +185,7 @@ def test_takeover_waits_until_a_living_driver_has_let_go(store: Store, start: St
 @pytest.mark.slow
 @pytest.mark.parametrize("takeover", [False, True], ids=["run", "takeover"])
 def test_of_drivers_that_start_at_the_same_instant_one_succeeds(
-    results: StorePath, start: Start, takeover: bool
+    results: StoragePath, start: Start, takeover: bool
 ) -> None:
     old, racers = start(), (start(), start())
     for i in range(N_RACES):

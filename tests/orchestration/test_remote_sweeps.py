@@ -25,7 +25,7 @@ from sweeper.store.attempts import begin_attempt
 from sweeper.store.layout import Store, open_store
 from sweeper.store.pending import pending_trials
 from sweeper.store.results import read_records
-from sweeper.store.storage import StorePath, place
+from sweeper.store.storage import StoragePath, place
 from sweeper.store.tables import read_table
 from sweeper.sweepfile.schema import load_sweep
 from sweeper.training.worker import run_trial
@@ -44,7 +44,7 @@ evaluation: {sequences: 8}
 
 
 @pytest.fixture
-def objects(tmp_path: Path) -> StorePath:
+def objects(tmp_path: Path) -> StoragePath:
     """A prefix of an object store, for the results of all sweeps."""
     return kind_of_store("objects", tmp_path / "bucket")
 
@@ -84,7 +84,7 @@ def _assert_complete(store: Store, undisturbed: list[pd.DataFrame]) -> None:
     assert not (store.folder / "checkpoints").exists()
 
 
-def _driver(folder: StorePath, executor: str, run_trial: str) -> subprocess.Popen[str]:
+def _driver(folder: StoragePath, executor: str, run_trial: str) -> subprocess.Popen[str]:
     support = Path(planted.__file__).parent
     modules = [support, support.parents[1], os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
@@ -97,20 +97,22 @@ def _driver(folder: StorePath, executor: str, run_trial: str) -> subprocess.Pope
     )
 
 
-def _wait_until_one_is_published(folder: StorePath) -> None:
+def _wait_until_one_is_published(folder: StoragePath) -> None:
     give_up_s = time.monotonic() + 60
     while not list((folder / "published").glob("*.json")):
         assert time.monotonic() < give_up_s
         time.sleep(0.01)
 
 
-def test_tables_are_those_of_a_folder(objects: StorePath, undisturbed: list[pd.DataFrame]) -> None:
+def test_tables_are_those_of_a_folder(
+    objects: StoragePath, undisturbed: list[pd.DataFrame]
+) -> None:
     _assert_complete(_run(submitted_store(objects / "planted", planned_sweep())), undisturbed)
 
 
 @pytest.mark.slow
 def test_driver_that_is_killed_is_resumed(
-    objects: StorePath, undisturbed: list[pd.DataFrame]
+    objects: StoragePath, undisturbed: list[pd.DataFrame]
 ) -> None:
     folder = objects / "planted"
     driver = _driver(folder, "inline", "run_planted_slowly")
@@ -127,7 +129,7 @@ def test_driver_that_is_killed_is_resumed(
 @pytest.mark.ray
 @pytest.mark.slow
 def test_workers_that_are_killed_are_replaced_and_resume(
-    objects: StorePath, undisturbed: list[pd.DataFrame]
+    objects: StoragePath, undisturbed: list[pd.DataFrame]
 ) -> None:
     folder = objects / "planted"
     driver = _driver(folder, "ray", "run_and_die_midway")
@@ -146,7 +148,7 @@ def _sweeper(*arguments: object, exit_code: int = 0) -> str:
 
 
 @pytest.mark.slow
-def test_every_verb_takes_a_url(objects: StorePath, tmp_path: Path) -> None:
+def test_every_verb_takes_a_url(objects: StoragePath, tmp_path: Path) -> None:
     sweep_file, folder = tmp_path / "pilot.yaml", tmp_path / "results"
     sweep_file.write_text(SWEEP)
     for results in (objects, folder):
@@ -193,7 +195,7 @@ class StopAfter:
         return self.left < 0
 
 
-def _losses(results: StorePath, sweep_file: Path, *, stop_at_steps: tuple[int, ...]) -> object:
+def _losses(results: StoragePath, sweep_file: Path, *, stop_at_steps: tuple[int, ...]) -> object:
     """The losses of a sweep's smallest trial that is stopped, and resumed from its checkpoint."""
     loaded = load_sweep(sweep_file, ())
     plan = plan_sweep(loaded, bfloat16_from_width=10**9).plan
@@ -216,7 +218,7 @@ def _losses(results: StorePath, sweep_file: Path, *, stop_at_steps: tuple[int, .
 
 @pytest.mark.slow
 def test_stopped_trial_resumes_from_its_checkpoint_in_the_store(
-    objects: StorePath, tmp_path: Path
+    objects: StoragePath, tmp_path: Path
 ) -> None:
     sweep_file = tmp_path / "pilot.yaml"
     sweep_file.write_text(SWEEP)

@@ -19,7 +19,7 @@ from sweeper.orchestration.verify import to_json, verify
 from sweeper.store import files
 from sweeper.store.layout import Store
 from sweeper.store.results import publish, record_paths
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.store.tables import FILE_NAME
 
 
@@ -34,17 +34,17 @@ def sound(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return store
 
 
-def _record(store: Store) -> StorePath:
+def _record(store: Store) -> StoragePath:
     return record_paths(store)[0]
 
 
-def _edit(path: StorePath, change: Callable[[dict[str, object]], object]) -> None:
+def _edit(path: StoragePath, change: Callable[[dict[str, object]], object]) -> None:
     fields = json.loads(path.read_text())
     change(fields)
     path.write_bytes(json.dumps(fields).encode())
 
 
-def _truncate(path: StorePath) -> None:
+def _truncate(path: StoragePath) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sweeper.data.corpus import Corpus
+from sweeper.data.tokens import SplitTokens
 from sweeper.families import encoded_options, family_of, load_family
 from sweeper.families.base import Needs
 from sweeper.planning import recipe
@@ -34,14 +35,9 @@ FLOPS_PER_TOKEN = 3 * (24 * 16**2 * 2 + 4 * 64 * 16 * 2 + 2 * 16 * 256)
 def corpus(n_train: int = 10**8, n_validation: int = 10**6, fingerprint: str = "f00d") -> Corpus:
     """A corpus of zeros that takes no memory."""
     zero = np.uint8(0)
-    return Corpus(
-        source="stdlib",
-        train_tokens=np.broadcast_to(zero, n_train),
-        validation_tokens=np.broadcast_to(zero, n_validation),
-        vocab_size=256,
-        bytes_per_token=1.0,
-        fingerprint=fingerprint,
-    )
+    train, validation = np.broadcast_to(zero, n_train), np.broadcast_to(zero, n_validation)
+    tokens = SplitTokens(train, validation, vocab_size=256, bytes_per_token=1.0)
+    return Corpus(source="stdlib", tokens=tokens, fingerprint=fingerprint)
 
 
 def fields(**changes: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from sweeper.store.attempts import (
 from sweeper.store.attempts import progress_reporter as reporter
 from sweeper.store.layout import Store
 from sweeper.store.results import publish, published
-from sweeper.store.storage import ObjectPath, StorePath
+from sweeper.store.storage import ObjectPath, StoragePath
 from sweeper.store.tables import tidy
 
 PLAN = planned_sweep(("masked",))
@@ -46,7 +46,7 @@ def _train(store: Store) -> None:
 
 @pytest.fixture(params=["folder", "object store"])
 def trained(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    results: StorePath = tmp_path
+    results: StoragePath = tmp_path
     if request.param == "object store":
         results = ObjectPath(f"bucket://{tmp_path}")
     store = submitted_store(results / "planted", PLAN)

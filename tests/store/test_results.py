@@ -31,7 +31,7 @@ from sweeper.store.results import (
     record_stamps,
     write_index,
 )
-from sweeper.store.storage import ObjectPath, StorePath
+from sweeper.store.storage import ObjectPath, StoragePath
 from sweeper.store.submission import submit
 from sweeper.store.tables import FILE_NAME, build_tables, read_table
 from sweeper.trials.plan import Plan, PlannedTrial
@@ -55,7 +55,7 @@ def indexed(tmp_path: Path) -> Store:
     return store
 
 
-def _file(path: StorePath) -> Path:
+def _file(path: StoragePath) -> Path:
     assert isinstance(path, Path)
     return path
 

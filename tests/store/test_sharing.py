@@ -25,13 +25,13 @@ from sweeper.store.layout import Store
 from sweeper.store.pending import pending_trials
 from sweeper.store.results import publish, published, read_records
 from sweeper.store.sharing import adopt, adopt_one
-from sweeper.store.storage import StorePath
+from sweeper.store.storage import StoragePath
 from sweeper.store.tables import read_table
 from sweeper.trials.plan import Plan, PlannedTrial
 
 
 @pytest.fixture(params=KINDS)
-def results(request: pytest.FixtureRequest, tmp_path: Path) -> StorePath:
+def results(request: pytest.FixtureRequest, tmp_path: Path) -> StoragePath:
     """A results folder, on disk or in an object store."""
     return kind_of_store(request.param, tmp_path / "results")
 
@@ -40,12 +40,12 @@ def plan_of(name: str, *trials: PlannedTrial) -> Plan:
     return Plan(name, trials)
 
 
-def sweep(results: StorePath, plan: Plan) -> Store:
+def sweep(results: StoragePath, plan: Plan) -> Store:
     """A sweep that nobody has run yet."""
     return submitted_store(results / plan.name, plan)
 
 
-def trained(results: StorePath, plan: Plan, *, until_step: int | None = None) -> Store:
+def trained(results: StoragePath, plan: Plan, *, until_step: int | None = None) -> Store:
     """A sweep that was run to its end."""
     store = sweep(results, plan)
     for planned in plan.trials:
@@ -60,7 +60,9 @@ def left(store: Store, plan: Plan) -> list[tuple[int, ...]]:
     return [each.trial.observe_at_steps for each in pending_trials(plan.trials, published(store))]
 
 
-def test_what_another_sweep_has_trained_is_copied_and_not_trained_again(results: StorePath) -> None:
+def test_what_another_sweep_has_trained_is_copied_and_not_trained_again(
+    results: StoragePath,
+) -> None:
     other = trained(results, dataclasses.replace(planned_sweep(("masked",)), name="other"))
     plan = dataclasses.replace(planned_sweep(("masked", "uniform")), name="own")
     own = sweep(results, plan)
@@ -88,7 +90,9 @@ def test_a_sweep_stays_whole_without_the_one_it_took_over_from(tmp_path: Path) -
     assert {row["sweep"] for row in trials} == {"other"}
 
 
-def test_the_same_run_observed_at_other_steps_settles_what_it_observed(results: StorePath) -> None:
+def test_the_same_run_observed_at_other_steps_settles_what_it_observed(
+    results: StoragePath,
+) -> None:
     trained(results, plan_of("other", planned_trial(steps=(10, 20))))
     plan = plan_of("own", planned_trial(steps=(10, 40)))
     own = sweep(results, plan)
@@ -96,7 +100,7 @@ def test_the_same_run_observed_at_other_steps_settles_what_it_observed(results: 
     assert left(own, plan) == [(40,)]
 
 
-def test_few_records_are_taken_that_settle_much(results: StorePath) -> None:
+def test_few_records_are_taken_that_settle_much(results: StoragePath) -> None:
     trained(results, plan_of("a", planned_trial(steps=(10,))))
     trained(results, plan_of("b", planned_trial(steps=(10, 20, 30))))
     trained(results, plan_of("c", planned_trial(steps=(10, 20))))
@@ -107,7 +111,7 @@ def test_few_records_are_taken_that_settle_much(results: StorePath) -> None:
     assert left(own, plan) == []
 
 
-def test_of_several_records_the_trial_itself_is_taken(results: StorePath) -> None:
+def test_of_several_records_the_trial_itself_is_taken(results: StoragePath) -> None:
     trained(results, plan_of("a", planned_trial(steps=(10, 20, 30))))
     trained(results, plan_of("b", planned_trial(steps=(10, 20))))
     plan = plan_of("own", planned_trial(steps=(10, 20)))
@@ -115,7 +119,7 @@ def test_of_several_records_the_trial_itself_is_taken(results: StorePath) -> Non
     assert [head.sweep for head in adopt(own, plan)] == ["b"]
 
 
-def test_points_that_come_along_are_no_findings_and_in_no_table_twice(results: StorePath) -> None:
+def test_points_that_come_along_are_no_findings_and_in_no_table_twice(results: StoragePath) -> None:
     plan = plan_of("own", planned_trial(steps=(10, 20)))
     own = trained(results, plan)
     trained(results, plan_of("other", planned_trial(steps=(10, 20, 40))))
@@ -128,7 +132,7 @@ def test_points_that_come_along_are_no_findings_and_in_no_table_twice(results: S
     assert [row["step"] for row in rows] == [10, 20, 40]
 
 
-def test_tables_show_of_another_sweep_what_this_one_plans(results: StorePath) -> None:
+def test_tables_show_of_another_sweep_what_this_one_plans(results: StoragePath) -> None:
     trained(results, plan_of("other", planned_trial(steps=(10, 20, 40))))
     plan = plan_of("own", planned_trial(steps=(10, 40)))
     own = sweep(results, plan)
@@ -139,7 +143,7 @@ def test_tables_show_of_another_sweep_what_this_one_plans(results: StorePath) ->
     assert verify(own.folder) == []
 
 
-def test_a_diverged_run_is_taken_over_as_a_result(results: StorePath) -> None:
+def test_a_diverged_run_is_taken_over_as_a_result(results: StoragePath) -> None:
     trained(results, plan_of("other", planned_trial(steps=(10, 20))), until_step=15)
     plan = plan_of("own", planned_trial(steps=(10, 40)))
     own = sweep(results, plan)
@@ -238,7 +242,7 @@ def test_odd_neighbours_are_no_siblings(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_was_published_elsewhere_meanwhile_is_taken_over_at_its_start(
-    results: StorePath,
+    results: StoragePath,
 ) -> None:
     plan = plan_of("own", planned_trial(steps=(10, 20)))
     own = sweep(results, plan)
@@ -251,7 +255,7 @@ def test_a_trial_that_was_published_elsewhere_meanwhile_is_taken_over_at_its_sta
     assert left(own, plan) == []
 
 
-def test_what_settles_only_a_part_is_left_for_the_next_start(results: StorePath) -> None:
+def test_what_settles_only_a_part_is_left_for_the_next_start(results: StoragePath) -> None:
     # Two planned trials of one run, trained as one; the other sweep has only the first of them.
     plan = plan_of("own", planned_trial(steps=(10,)), planned_trial(steps=(20,)))
     own = sweep(results, plan)
@@ -287,7 +291,7 @@ def test_two_sweeps_may_take_over_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_nothing_is_looked_for_when_nothing_is_missing(
-    results: StorePath, monkeypatch: pytest.MonkeyPatch
+    results: StoragePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = dataclasses.replace(planned_sweep(("masked",)), name="own")
     own = trained(results, plan)

@@ -36,7 +36,6 @@ class TestNames:
         assert str(path) == f"{url}/a/x.y.json"
         assert (path.name, path.stem, path.suffix) == ("x.y.json", "x.y", ".json")
         assert path.parent.parent == place(url)
-        assert str(path.with_suffix(".txt")) == f"{url}/a/x.y.txt"
         assert pickle.loads(pickle.dumps(path)) == path
 
     @pytest.mark.parametrize(
@@ -69,8 +68,7 @@ class TestObjects:
         assert list(prefix.rglob("c*")) == [prefix / "deep" / "er" / "c.json"]
         assert (prefix.is_dir(), (prefix / "a.json").is_file()) == (True, True)
         assert read_many([prefix / "b.json", prefix / "a.json"]) == [b"b.json", b"a.json"]
-        with (prefix / "a.json").open() as lines:
-            assert list(lines) == ["a.json"]
+        assert (prefix / "a.json").read_text() == "a.json"
         (prefix / "a.json").unlink()
         (prefix / "a.json").unlink(missing_ok=True)
         with pytest.raises(FileNotFoundError):

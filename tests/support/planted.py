@@ -20,7 +20,7 @@ from sweeper.store.layout import Store, store_at
 from sweeper.store.plan_file import read_plan
 from sweeper.store.results import Result, publish
 from sweeper.store.rows import Ending, Measurement, loss_row, observation_row, trial_row
-from sweeper.store.storage import StorePath, place
+from sweeper.store.storage import StoragePath, place
 from sweeper.store.submission import submit
 from sweeper.trials.flops import flops_per_token
 from sweeper.trials.ladder import parameter_groups, rung_of_width
@@ -79,7 +79,7 @@ def planned_sweep(
     return Plan("planted", trials)
 
 
-def submitted_store(folder: StorePath, plan: Plan) -> Store:
+def submitted_store(folder: StoragePath, plan: Plan) -> Store:
     """A store to which a plan was submitted."""
     store = store_at(folder.parent, folder.name)
     submit(store, plan, f"name: {plan.name}\n")
@@ -94,13 +94,13 @@ def refresh(store: Store) -> None:
     refresh_tables(store, read_plan(store))
 
 
-def on_disk(path: StorePath) -> Path:
+def on_disk(path: StoragePath) -> Path:
     """A path of a store that a test keeps in a local folder."""
     assert isinstance(path, Path)
     return path
 
 
-def kind_of_store(kind: str, folder: Path) -> StorePath:
+def kind_of_store(kind: str, folder: Path) -> StoragePath:
     """`folder` itself for `folder`; for `objects`, a prefix of a test store that lies there.
 
     `SWEEPER_TEST_STORE=s3://bucket` in the environment tries a real store instead.

@@ -41,12 +41,12 @@ class StopAfter:
 
 def trial_of(name: str = "masked", **changes: object) -> Trial:
     corpus = load_corpus(SOURCE)
-    family = load_family(name, vocab_size=corpus.vocab_size)
+    family = load_family(name, vocab_size=corpus.tokens.vocab_size)
     trial = Trial(
         family=name,
         family_options=encoded_options(family),
         rung=Rung(2, 16, 2),
-        data=Data(corpus.fingerprint, corpus.vocab_size, SEQ_LEN),
+        data=Data(corpus.fingerprint, corpus.tokens.vocab_size, SEQ_LEN),
         optimizer=Optimizer(8, 0.1, auxiliary_learning_rate=6e-3, warmup_steps=2),
         evaluation=Evaluation(20),
         observe_at_steps=(4, 10),

@@ -43,12 +43,12 @@ def trainer_of(corpus: Corpus) -> Callable[..., Trainer]:
         recomputed: bool = False,
         **changes: object,
     ) -> Trainer:
-        family = load_family(name, vocab_size=corpus.vocab_size, **options)
+        family = load_family(name, vocab_size=corpus.tokens.vocab_size, **options)
         trial = Trial(
             family=name,
             family_options=encoded_options(family),
             rung=Rung(2, 16, 2),
-            data=Data(corpus.fingerprint, corpus.vocab_size, SEQ_LEN),
+            data=Data(corpus.fingerprint, corpus.tokens.vocab_size, SEQ_LEN),
             optimizer=Optimizer(8, 0.1, auxiliary_learning_rate=6e-3, warmup_steps=2),
             evaluation=Evaluation(4),
             observe_at_steps=(10,),

@@ -359,7 +359,7 @@ def test_a_worker_reads_the_corpus_as_it_was_planned(tmp_path: Path) -> None:
     corpus = load_corpus(source, options=reading)
     trial = trial_of()
     data = dataclasses.replace(
-        trial.data, fingerprint=corpus.fingerprint, vocab_size=corpus.vocab_size
+        trial.data, fingerprint=corpus.fingerprint, vocab_size=corpus.tokens.vocab_size
     )
     trial = dataclasses.replace(trial, data=data)
     assigned = planned_with(assignment_of(tmp_path, trial), source=source, reading=reading)
