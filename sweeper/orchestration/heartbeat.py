@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from sweeper.store import files
 from sweeper.store.layout import Store
 
-BEAT_INTERVAL_S = 2.0
-"""Time between two heartbeats."""
-
+BEAT_INTERVAL_S = 2.0  # time between two heartbeats
 WATCH_S = 6.0
 """Time without a heartbeat after which a driver that cannot be asked about counts as dead: three
 intervals, and short enough to resume within 10 s of a driver's death."""
@@ -25,7 +23,7 @@ intervals, and short enough to resume within 10 s of a driver's death."""
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """The heartbeat of a driver."""
+    """What a driver writes every BEAT_INTERVAL_S."""
 
     number: int
     up_s: float
@@ -40,7 +38,23 @@ class Heartbeat:
 def sending_heartbeats(store: Store, epoch: int) -> Iterator[None]:
     """Send the heartbeats of a driver from a thread, and a last one at the end."""
     ended = threading.Event()
-    thread = threading.Thread(target=_send_until, args=(ended, store, epoch), daemon=True)
+
+    def send() -> None:
+        start_s, number, is_last = time.monotonic(), 0, False
+        while not is_last:
+            # Waits at the end of the loop: the first comes at once, the last without delay.
+            is_last, number = ended.is_set(), number + 1
+            up_s = time.monotonic() - start_s
+            heartbeat = Heartbeat(number=number, up_s=up_s, at_s=time.time(), is_last=is_last)
+            with contextlib.suppress(OSError):  # a full disk or a network that is away: next time
+                if not (store.drivers / f"{epoch}.json").exists():
+                    return  # pruned: too many drivers have followed
+                data = files.to_json(dataclasses.asdict(heartbeat))
+                files.replace_lightly(store.drivers / f"{epoch}.beat", data)
+            if not is_last:
+                ended.wait(BEAT_INTERVAL_S)
+
+    thread = threading.Thread(target=send, daemon=True)
     thread.start()
     try:
         yield
@@ -67,19 +81,3 @@ def is_beating(store: Store, epoch: int, before: Heartbeat | None) -> bool:
         if latest and latest != before:
             return not latest.is_last
     return False
-
-
-def _send_until(ended: threading.Event, store: Store, epoch: int) -> None:
-    start_s, number, is_last = time.monotonic(), 0, False
-    while not is_last:
-        # Waits at the end of the loop: the first heartbeat comes at once, the last without delay.
-        is_last, number = ended.is_set(), number + 1
-        up_s = time.monotonic() - start_s
-        heartbeat = Heartbeat(number=number, up_s=up_s, at_s=time.time(), is_last=is_last)
-        with contextlib.suppress(OSError):  # a full disk or a network that is away: next time
-            if not (store.drivers / f"{epoch}.json").exists():
-                return  # pruned: too many drivers have followed
-            data = files.to_json(dataclasses.asdict(heartbeat))
-            files.replace_lightly(store.drivers / f"{epoch}.beat", data)
-        if not is_last:
-            ended.wait(BEAT_INTERVAL_S)

@@ -4,7 +4,7 @@
     drivers/<epoch>.lock         locked while that driver lives, on file systems
     drivers/<epoch>.beat         its heartbeat (heartbeat.py)
     drivers/<epoch>.stop         a request to that driver; also `.stop_now`
-    drivers/<epoch>.plan         digest of the plan it works on (replan.py)
+    drivers/<epoch>.replan       a request to read the plan again (replan.py)
 
 Drivers are fenced by numbers, as attempts are: whoever creates the next epoch's record is the
 driver, and any earlier one is superseded and stops when it next looks. So a mistake about who is
@@ -40,18 +40,10 @@ StopRequest = Literal["stop", "stop_now"]
 Superseded = Literal["superseded"]
 """A later driver has taken over: stop at once and write nothing more."""
 
-TAKEOVER_WAIT_S = 10.0
-"""Longest wait for a driver that was taken over from; one that hangs can publish nothing more."""
-
-N_EPOCHS_KEPT = 4
-"""Epochs whose files stay, the highest included."""
-
-LOOK_INTERVAL_S = 0.2
-"""Shortest time between two looks of a driver for requests. Each look lists one small folder."""
-
-REMOTE_LOOK_INTERVAL_S = 1.0
-"""The same on object stores, where a look takes a while and costs money."""
-
+TAKEOVER_WAIT_S = 10.0  # longest wait for the driver before; one that hangs can publish no more
+N_EPOCHS_KEPT = 4  # epochs whose files stay, the highest included
+LOOK_INTERVAL_S = 0.2  # shortest time between two looks for requests; each lists one small folder
+REMOTE_LOOK_INTERVAL_S = 1.0  # the same on object stores, where a look costs time and money
 _POLL_S = 0.05
 _LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.02
 
@@ -88,19 +80,16 @@ class Lease:
         A store that cannot be read for a moment leaves the answer as it was.
         """
         now_s = time.monotonic()
-        if self._request != "superseded" and now_s - self._looked_s >= self._look_interval_s:
-            with contextlib.suppress(OSError):
-                self._request = self._look()
-            self._looked_s = now_s
+        if self._request == "superseded" or now_s - self._looked_s < self._look_interval_s:
+            return self._request
+        self._looked_s = now_s
+        with contextlib.suppress(OSError):
+            found = _files(self._store)
+            requests: tuple[StopRequest, ...] = ("stop_now", "stop")
+            asked = next((each for each in requests if f"{self.epoch}.{each}" in found), None)
+            # Its own record is missing once so many have followed that it was pruned.
+            self._request = asked if _highest(found) == self.epoch else "superseded"
         return self._request
-
-    def _look(self) -> StopRequest | Superseded | None:
-        found = _files(self._store)
-        # Its own record is missing once so many have followed that it was pruned.
-        if _highest(found) != self.epoch:
-            return "superseded"
-        requests: tuple[StopRequest, ...] = ("stop_now", "stop")
-        return next((each for each in requests if f"{self.epoch}.{each}" in found), None)
 
 
 @contextlib.contextmanager
@@ -113,8 +102,12 @@ def held(store: Store, *, takeover: bool = False) -> Iterator[Lease]:
     """
     latest = _latest(store)
     other = latest if latest and _is_at_work(store, latest) else None
-    if other and not (takeover and _may_be_taken_over(store, other)):
-        raise StoreError(_refusal(store, other, takeover=takeover))
+    if other:
+        # Of two takeovers at once one is refused: it finds the other taking over just now.
+        heartbeat = read_heartbeat(store, other.epoch)
+        has_settled = not other.took_over or (heartbeat and heartbeat.up_s > TAKEOVER_WAIT_S)
+        if not takeover or not has_settled:
+            raise StoreError(_refusal(store, other, takeover=takeover))
     driver = DriverAtWork(
         epoch=latest.epoch + 1 if latest else 1,
         host=socket.gethostname(),
@@ -124,8 +117,9 @@ def held(store: Store, *, takeover: bool = False) -> Iterator[Lease]:
         token=uuid.uuid4().hex,
     )
     with _locked(store, driver), _registered(store, driver):
-        if other:
-            _wait_for_end(store, other)
+        give_up_s = time.monotonic() + TAKEOVER_WAIT_S
+        while other and not _has_ended(store, other) and time.monotonic() < give_up_s:
+            time.sleep(_POLL_S)
         yield Lease(store, driver)
 
 
@@ -148,12 +142,6 @@ def request_stop(store: Store, request: StopRequest) -> DriverAtWork | None:
     if driver:
         files.replace(store.drivers / f"{driver.epoch}.{request}", files.to_json(utc_now()))
     return driver
-
-
-def _may_be_taken_over(store: Store, driver: DriverAtWork) -> bool:
-    """Whether it does not take over itself just now: of two takeovers at once, one is refused."""
-    heartbeat = read_heartbeat(store, driver.epoch)
-    return not driver.took_over or (heartbeat is not None and heartbeat.up_s > TAKEOVER_WAIT_S)
 
 
 @contextlib.contextmanager
@@ -183,13 +171,10 @@ def _lost_race(store: Store) -> StoreError:
     )
 
 
-def _wait_for_end(store: Store, other: DriverAtWork) -> None:
-    give_up_s = time.monotonic() + TAKEOVER_WAIT_S
-    while time.monotonic() < give_up_s:
-        heartbeat = read_heartbeat(store, other.epoch)
-        if (heartbeat and heartbeat.is_last) or _is_locked(store, other) is False:
-            return
-        time.sleep(_POLL_S)
+def _has_ended(store: Store, driver: DriverAtWork) -> bool:
+    """Whether a driver is known to have ended, without waiting for a heartbeat."""
+    heartbeat = read_heartbeat(store, driver.epoch)
+    return (heartbeat is not None and heartbeat.is_last) or _is_locked(store, driver) is False
 
 
 def _is_at_work(store: Store, driver: DriverAtWork) -> bool:
@@ -281,15 +266,8 @@ def _latest(store: Store) -> DriverAtWork | None:
 
 def _encoded(driver: DriverAtWork) -> bytes:
     started = datetime.datetime.fromtimestamp(driver.started_s, datetime.UTC)
-    return files.to_json(
-        {
-            "host": driver.host,
-            "pid": driver.pid,
-            "started_at": started.isoformat(timespec="seconds"),
-            "took_over": driver.took_over,
-            "token": driver.token,
-        }
-    )
+    fields = {"host": driver.host, "pid": driver.pid, "started_at": started.isoformat()}
+    return files.to_json({**fields, "took_over": driver.took_over, "token": driver.token})
 
 
 def _lock_path(store: Store, driver: DriverAtWork) -> Path:

@@ -103,10 +103,10 @@ class Streak:
 
 
 def _is_same(one: Failure, other: Failure) -> bool:
-    if (one.kind, one.error_class, one.fingerprint) != (
-        other.kind,
-        other.error_class,
-        other.fingerprint,
-    ):
-        return False
-    return bool(one.fingerprint) or one.message == other.message
+    # Without a traceback there is no fingerprint; then the message decides.
+    return (
+        one.kind == other.kind
+        and one.error_class == other.error_class
+        and one.fingerprint == other.fingerprint
+        and (one.fingerprint != "" or one.message == other.message)
+    )

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from planted import KINDS, kind_of_store, planned_sweep, submitted_store
 from sweeper.orchestration import heartbeat
 from sweeper.orchestration import replan as replan_module
 from sweeper.orchestration.lease import held
-from sweeper.orchestration.replan import PlanMonitor, replan
+from sweeper.orchestration.replan import new_plan, replan, replan_request
 from sweeper.store import files
 from sweeper.store.layout import Store
 from sweeper.store.plan_file import read_plan, write_plan
@@ -43,10 +44,9 @@ class Driver:
 
     def work(self) -> None:
         with held(self.store) as own:
-            watch = PlanMonitor(self.store, own)
             self.is_at_work.set()
             while not self.is_over.wait(0.01):
-                if self.may_look.is_set() and (plan := watch.new_plan()):
+                if self.may_look.is_set() and (plan := new_plan(self.store, own.epoch)):
                     self.plans.append(plan)
 
 
@@ -113,13 +113,16 @@ def test_a_plan_is_told_once_and_a_damaged_one_not_at_all(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     with held(store) as own:
-        watch = PlanMonitor(store, own)
-        assert watch.new_plan() is None
+        told, request = partial(new_plan, store, own.epoch), replan_request(store, own.epoch)
+        assert told() is None
         write_plan(store, LONG)
-        assert watch.new_plan() == LONG
-        assert watch.new_plan() is None
+        files.replace(request, b"")
+        assert told() == LONG
+        assert told() is None
         files.replace(store.plan, b'{"version": ')
-        assert watch.new_plan() is None
+        files.replace(request, b"")
+        assert told() is None
         assert "going on with the plan as it was" in caplog.text
         write_plan(store, SHORT)
-        assert watch.new_plan() == SHORT
+        files.replace(request, b"")
+        assert told() == SHORT
