@@ -66,7 +66,14 @@ class PlannedSweep:
             n_cells=sum(len(planned.cells) for planned in self.trials),
             tokens=sum(planned.cells[-1].tokens for planned in self.trials),
             train_flops=math.fsum(planned.train_flops for planned in self.trials),
-            eval_flops=math.fsum(map(_eval_flops, self.trials)),
+            eval_flops=math.fsum(
+                len(planned.cells)
+                * planned.trial.evaluation.n_sequences
+                * planned.trial.data.seq_len
+                * planned.flops_per_token.total
+                / BACKWARD_FACTOR  # no backward pass
+                for planned in self.trials
+            ),
         )
 
 
@@ -262,12 +269,6 @@ def _twin_problems(trials: Iterable[PlannedTrial]) -> Iterator[Problem]:
             expected = f"the same trials as series {label!r}; expected series that differ"
             path = ("series", planned.series)
             yield Problem(path, expected, f"the series {planned.series!r}", at_key=True)
-
-
-def _eval_flops(planned: PlannedTrial) -> float:
-    trial = planned.trial
-    tokens = len(planned.cells) * trial.evaluation.n_sequences * trial.data.seq_len
-    return tokens * planned.flops_per_token.total / BACKWARD_FACTOR
 
 
 def _refuse(problems: Iterable[Problem]) -> None:

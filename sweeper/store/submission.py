@@ -46,14 +46,18 @@ def manifest() -> dict[str, Any]:
 
     Nothing in it identifies a user, a host or a path, and no environment variable is read.
     """
+    here = str(Path(__file__).parent)
+    commit = _command("git", "-C", here, "rev-parse", "HEAD")
+    changes = commit and _command("git", "-C", here, "status", "--porcelain", "-uno")
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "git": _git(),
+        "git": {"commit": commit[0], "has_uncommitted_changes": bool(changes)} if commit else None,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": _cpu_model(),
+        "cpu": cpu_info("model name") or platform.processor(),
         "cpu_cores": os.cpu_count(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": round(memory_bytes / 2**30, 1),
         "gpus": _command("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"),
     }
 
@@ -65,15 +69,6 @@ def version(package: str) -> str | None:
     return None
 
 
-def _git() -> dict[str, Any] | None:
-    here = str(Path(__file__).parent)
-    commit = _command("git", "-C", here, "rev-parse", "HEAD")
-    if not commit:
-        return None
-    changes = _command("git", "-C", here, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit[0], "has_uncommitted_changes": bool(changes)}
-
-
 def _command(*words: str) -> list[str]:
     """Output lines of a program; none when it is absent, fails or hangs."""
     try:
@@ -83,13 +78,11 @@ def _command(*words: str) -> list[str]:
     return run.stdout.splitlines()
 
 
-def _cpu_model() -> str:
+def cpu_info(*names: str) -> str:
+    """The first field of `/proc/cpuinfo` with one of these names; empty where there is none."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def _memory_gib() -> float:
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in names:
+                return value.strip()
+    return ""
