@@ -119,7 +119,6 @@ class _Driver:
                     self.has_new_plan()
 
     def is_over(self, give_up_s: float) -> bool:
-        """Whether there is nothing to wait for any more."""
         if self.run.stop.is_urgent() or self.run.clock() > give_up_s:
             return True
         is_stopping = self.run.stop.is_requested()
@@ -157,11 +156,9 @@ class _Driver:
             self.run.on_event(events.TrialRefused(planned, reason))
 
     def say(self, text: str) -> None:
-        """Tell a person something."""
         self.run.on_event(events.Notice(text))
 
     def announce(self) -> None:
-        """Say what there is to do."""
         plan, done = self.queue.plan, self.queue.done(published(self.store))
         pending, demands = self.queue.pending, self.queue.demands
         unfinished = [*pending, *(running.job for running in self.queue.running.values())]
@@ -197,7 +194,6 @@ class _Driver:
         return True
 
     def start_jobs(self) -> None:
-        """Fill the free places."""
         n_free = (self.executor.max_running or math.inf) - len(self.queue.running)
         if not self.queue.pending or n_free <= 0:
             return
@@ -215,7 +211,6 @@ class _Driver:
         self.say_when_nothing_fits()
 
     def start(self, chosen: Running) -> None:
-        """Begin an attempt at one trial."""
         running, executor = self.queue.take(chosen), self.executor
         job = running.job
         attempt = begin_attempt(

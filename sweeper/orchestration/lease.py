@@ -2,7 +2,7 @@
 
     drivers/<epoch>.json         who: host, process, since when; created once, never replaced
     drivers/<epoch>.lock         locked while that driver lives, on file systems
-    drivers/<epoch>.beat         its heartbeat (heartbeat.py)
+    drivers/<epoch>.beat         its heartbeat, rewritten every BEAT_INTERVAL_S
     drivers/<epoch>.stop         a request to that driver; also `.stop_now`
     drivers/<epoch>.replan       a request to read the plan again (replan.py)
 
@@ -13,14 +13,18 @@ alive costs work, never results.
 Whether a driver lives is asked of the kernel on the machine it runs on: its lock is gone the
 moment it is, by `kill -9` or a reboot, too. Between machines nobody can ask: an object store has
 no locks, on Lustre they may hold on one node only, and on NFS they outlive a dead client by
-minutes. There the heartbeat decides.
+minutes. There the heartbeat decides: an observer waits, by its own monotonic clock, for it to
+change. No clock is compared with another, so neither a clock that jumps nor two that differ do
+harm.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import fcntl
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,7 +33,6 @@ from pathlib import Path
 from typing import IO, Literal
 
 from sweeper.errors import StoreError
-from sweeper.orchestration.heartbeat import is_beating, read_heartbeat, sending_heartbeats
 from sweeper.store import files
 from sweeper.store.attempts import utc_now
 from sweeper.store.layout import Store
@@ -39,6 +42,11 @@ StopRequest = Literal["stop", "stop_now"]
 
 Superseded = Literal["superseded"]
 """A later driver has taken over: stop at once and write nothing more."""
+
+BEAT_INTERVAL_S = 2.0  # time between two heartbeats
+WATCH_S = 6.0
+"""Time without a heartbeat after which a driver that cannot be asked about counts as dead: three
+intervals, and short enough to resume within 10 s of a driver's death."""
 
 TAKEOVER_WAIT_S = 10.0  # longest wait for the driver before; one that hangs can publish no more
 N_EPOCHS_KEPT = 4  # epochs whose files stay, the highest included
@@ -61,6 +69,19 @@ class DriverAtWork:
     """Whether another one was at work when it started."""
     token: str = ""
     """Random: nobody else's record is equal to this one's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Heartbeat:
+    """What a driver writes every BEAT_INTERVAL_S."""
+
+    number: int
+    up_s: float
+    """Seconds that it has been at work, by its monotonic clock."""
+    at_s: float
+    """By its wall clock. For people only: nothing is decided by it."""
+    is_last: bool
+    """Whether its driver has ended."""
 
 
 class Lease:
@@ -104,7 +125,7 @@ def held(store: Store, *, takeover: bool = False) -> Iterator[Lease]:
     other = latest if latest and _is_at_work(store, latest) else None
     if other:
         # Of two takeovers at once one is refused: it finds the other taking over just now.
-        heartbeat = read_heartbeat(store, other.epoch)
+        heartbeat = _read_heartbeat(store, other.epoch)
         has_settled = not other.took_over or (heartbeat and heartbeat.up_s > TAKEOVER_WAIT_S)
         if not takeover or not has_settled:
             raise StoreError(_refusal(store, other, takeover=takeover))
@@ -149,14 +170,17 @@ def _registered(store: Store, driver: DriverAtWork) -> Iterator[None]:
     """Be the driver of the highest epoch, with a heartbeat. Raises StoreError for a lost race."""
     path = store.drivers / f"{driver.epoch}.json"
     # Reading back tells who was first, also where the reply to a request that succeeded was lost.
-    files.create_exclusively(path, _encoded(driver))
+    started = datetime.datetime.fromtimestamp(driver.started_s, datetime.UTC)
+    fields = {"host": driver.host, "pid": driver.pid, "started_at": started.isoformat()}
+    data = files.to_json({**fields, "took_over": driver.took_over, "token": driver.token})
+    files.create_exclusively(path, data)
     if _latest(store) != driver:
         raise _lost_race(store)
     for name in _files(store):
         epoch = name.partition(".")[0]
         if epoch.isdecimal() and int(epoch) <= driver.epoch - N_EPOCHS_KEPT:
             (store.drivers / name).unlink(missing_ok=True)
-    with sending_heartbeats(store, driver.epoch):
+    with _sending_heartbeats(store, driver.epoch):
         yield
 
 
@@ -173,16 +197,65 @@ def _lost_race(store: Store) -> StoreError:
 
 def _has_ended(store: Store, driver: DriverAtWork) -> bool:
     """Whether a driver is known to have ended, without waiting for a heartbeat."""
-    heartbeat = read_heartbeat(store, driver.epoch)
+    heartbeat = _read_heartbeat(store, driver.epoch)
     return (heartbeat is not None and heartbeat.is_last) or _is_locked(store, driver) is False
 
 
 def _is_at_work(store: Store, driver: DriverAtWork) -> bool:
-    heartbeat = read_heartbeat(store, driver.epoch)
+    heartbeat = _read_heartbeat(store, driver.epoch)
     if heartbeat and heartbeat.is_last:
         return False
     is_locked = _is_locked(store, driver)
-    return is_beating(store, driver.epoch, heartbeat) if is_locked is None else is_locked
+    return _is_beating(store, driver.epoch, heartbeat) if is_locked is None else is_locked
+
+
+@contextlib.contextmanager
+def _sending_heartbeats(store: Store, epoch: int) -> Iterator[None]:
+    """Send the heartbeats of a driver from a thread, and a last one at the end."""
+    ended = threading.Event()
+
+    def send() -> None:
+        start_s, number, is_last = time.monotonic(), 0, False
+        while not is_last:
+            # Waits at the end of the loop: the first comes at once, the last without delay.
+            is_last, number = ended.is_set(), number + 1
+            up_s = time.monotonic() - start_s
+            heartbeat = _Heartbeat(number=number, up_s=up_s, at_s=time.time(), is_last=is_last)
+            with contextlib.suppress(OSError):  # a full disk or a network that is away: next time
+                if not (store.drivers / f"{epoch}.json").exists():
+                    return  # pruned: too many drivers have followed
+                data = files.to_json(dataclasses.asdict(heartbeat))
+                files.replace_lightly(store.drivers / f"{epoch}.beat", data)
+            if not is_last:
+                ended.wait(BEAT_INTERVAL_S)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _read_heartbeat(store: Store, epoch: int) -> _Heartbeat | None:
+    """The latest heartbeat of a driver; None before its first."""
+    try:
+        return _Heartbeat(**files.read_json(store.drivers / f"{epoch}.beat"))
+    except (OSError, ValueError, TypeError):
+        # Written without waiting for the disk: after a power cut it may be torn, and is worthless.
+        return None
+
+
+def _is_beating(store: Store, epoch: int, before: _Heartbeat | None) -> bool:
+    """Whether another heartbeat than `before` comes within WATCH_S, and not the last one."""
+    give_up_s = time.monotonic() + WATCH_S
+    while time.monotonic() < give_up_s:
+        time.sleep(BEAT_INTERVAL_S / 4)
+        latest = _read_heartbeat(store, epoch)
+        if latest and latest != before:
+            return not latest.is_last
+    return False
 
 
 def _has_locks(store: Store) -> bool:
@@ -264,12 +337,6 @@ def _latest(store: Store) -> DriverAtWork | None:
         ) from error
 
 
-def _encoded(driver: DriverAtWork) -> bytes:
-    started = datetime.datetime.fromtimestamp(driver.started_s, datetime.UTC)
-    fields = {"host": driver.host, "pid": driver.pid, "started_at": started.isoformat()}
-    return files.to_json({**fields, "took_over": driver.took_over, "token": driver.token})
-
-
 def _lock_path(store: Store, driver: DriverAtWork) -> Path:
     path = store.drivers / f"{driver.epoch}.lock"
     assert isinstance(path, Path), "only file systems have locks"
@@ -278,7 +345,7 @@ def _lock_path(store: Store, driver: DriverAtWork) -> Path:
 
 def _refusal(store: Store, other: DriverAtWork, *, takeover: bool) -> str:
     since = datetime.datetime.fromtimestamp(other.started_s, datetime.UTC)
-    heartbeat, last = read_heartbeat(store, other.epoch), "no heartbeat yet"
+    heartbeat, last = _read_heartbeat(store, other.epoch), "no heartbeat yet"
     if heartbeat:  # between machines the age is as wrong as their clocks differ
         last = f"last heartbeat {max(0.0, time.time() - heartbeat.at_s):.0f} s ago"
     remedy = (

@@ -29,13 +29,10 @@ class Patience:
 
 @dataclass
 class _Watched:
-    """One running attempt."""
-
     attempt: int
     since_s: float
     """When its report last changed."""
     report: ReportedProgress | None = None
-    """The latest of this attempt."""
 
 
 @dataclass(frozen=True)

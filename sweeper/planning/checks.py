@@ -13,21 +13,12 @@ from sweeper.sweepfile.fields import AUTO
 from sweeper.sweepfile.schema import Sweep
 from sweeper.trials.ladder import Rung, trunk_params
 from sweeper.trials.plan import Observation
-from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO, Schedule
+from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO
 
 MAX_CELLS = 1_000_000  # of all series and seeds; a plan of more would fill the memory
 MIN_SIZES_PER_BUDGET = 5  # fewer leave a parabola through the points with hardly a residual
 MAX_EPOCHS = 4  # beyond, repeated data are worth visibly less than fresh ones (arXiv 2305.16264)
 MAX_ASSUMPTION_ERROR = 0.05  # of assumed counts, relative; more is another corpus
-
-SCHEDULE_OF_KEY: dict[str, Schedule] = {"cooldown": "wsd", "min_learning_rate_ratio": "cosine"}
-"""Training keys that mean something for one schedule only."""
-
-GROUP_KEYS: dict[str, object] = {
-    "auxiliary_learning_rate": AUTO,
-    "embedding_learning_rate_ratio": EMBEDDING_LEARNING_RATE_RATIO,
-}
-"""Training keys of the parameter groups that only the backbone gidd has, with their defaults."""
 
 
 @dataclass(frozen=True)
@@ -125,14 +116,19 @@ def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
 def _key_problems(sweep: Sweep, run: Run) -> Iterator[Problem]:
     """Keys for another schedule than the run's, another backbone or another kind of family."""
     series, train = run.series, run.series.train
-    for key, default in GROUP_KEYS.items():
+    # Keys of the parameter groups that only the backbone gidd has, with their defaults.
+    group_keys = {
+        "auxiliary_learning_rate": AUTO,
+        "embedding_learning_rate_ratio": EMBEDDING_LEARNING_RATE_RATIO,
+    }
+    for key, default in group_keys.items():
         if sweep.backbone != "gidd" and getattr(train, key) != default:
             expected = (
                 f"for the backbone {sweep.backbone} — expected no {key}: it trains all tensors at "
                 "train.learning_rate"
             )
             yield Problem(series.train_path(sweep, key), expected)
-    for key, schedule in SCHEDULE_OF_KEY.items():
+    for key, schedule in (("cooldown", "wsd"), ("min_learning_rate_ratio", "cosine")):
         if getattr(train, key) != AUTO and train.schedule != schedule:
             expected = (
                 f"for series {series.label!r} of schedule {train.schedule} — expected auto or "
@@ -177,7 +173,18 @@ def limit_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
 
 def warnings(sweep: Sweep, facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[PlanWarning]:
     """All warnings of a plan but that of an assumed corpus."""
-    yield from _thin_budgets(sweep, runs)
+    for budget in sorted(sweep.design.isoflop.budgets if sweep.design.isoflop else ()):
+        n_sizes = dict.fromkeys(sweep.series, 0)
+        for run in runs:
+            n_sizes[run.series.label] += any(cell.budget_flops == budget for cell in run.cells)
+        fewest = min(n_sizes.values())
+        if fewest < MIN_SIZES_PER_BUDGET:
+            labels = ", ".join(label for label, n in n_sizes.items() if n == fewest)
+            yield PlanWarning(
+                "few_sizes",
+                f"budget {budget:g} keeps {fewest} sizes for {labels}; a parabola wants at least "
+                f"{MIN_SIZES_PER_BUDGET}: add sizes or widen tokens_per_param",
+            )
     yield from _idle_sizes(runs)
     yield from _repeated_data(facts, runs)
 
@@ -205,23 +212,6 @@ def _cost_up_to(runs: Sequence[Run], amount: float) -> float:
         * max((cell.flops for cell in run.cells if _amount(cell) <= amount), default=0.0)
         for run in runs
     )
-
-
-def _thin_budgets(sweep: Sweep, runs: Sequence[Run]) -> Iterator[PlanWarning]:
-    if sweep.design.isoflop is None:
-        return
-    for budget in sorted(sweep.design.isoflop.budgets):
-        n_sizes = dict.fromkeys(sweep.series, 0)
-        for run in runs:
-            n_sizes[run.series.label] += any(cell.budget_flops == budget for cell in run.cells)
-        fewest = min(n_sizes.values())
-        if fewest < MIN_SIZES_PER_BUDGET:
-            labels = ", ".join(label for label, n in n_sizes.items() if n == fewest)
-            yield PlanWarning(
-                "few_sizes",
-                f"budget {budget:g} keeps {fewest} sizes for {labels}; a parabola wants at least "
-                f"{MIN_SIZES_PER_BUDGET}: add sizes or widen tokens_per_param",
-            )
 
 
 def _idle_sizes(runs: Sequence[Run]) -> Iterator[PlanWarning]:

@@ -132,7 +132,15 @@ def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> Pl
 def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> PlannedSweep:
     _refuse(checks.size_problems(sweep))
     _refuse(checks.corpus_problems(sweep, facts))
-    runs = _runs(sweep, facts.vocab_size)
+    design, vocab_size = sweep.design, facts.vocab_size
+    window = design.isoflop.tokens_per_param if design.isoflop else (0.0, math.inf)
+    setting = Setting(facts.seq_len, vocab_size, window, sweep.backbone)
+    shared_targets = targets_by_variant(design)
+    runs: list[Run] = []
+    for series in resolve_series(sweep, vocab_size):
+        for variant, targets in targets_by_variant(design, series.label).items():
+            own = series.varied(variant)
+            runs += plan_runs(own, variant.rung, targets, shared_targets[variant], setting)
     _refuse(misfit_batches(sweep, [run.series for run in runs]))
     _refuse(checks.run_problems(sweep, runs))
     _refuse(checks.limit_problems(sweep, runs))
@@ -208,18 +216,6 @@ def _trial_to_json(planned: PlannedTrial) -> dict[str, Any]:
         "flops": planned.cells[-1].flops,
         "cells": [dataclasses.asdict(cell) for cell in planned.cells],
     }
-
-
-def _runs(sweep: Sweep, vocab_size: int) -> list[Run]:
-    window = sweep.design.isoflop.tokens_per_param if sweep.design.isoflop else (0.0, math.inf)
-    setting = Setting(sweep.corpus.seq_len, vocab_size, window, sweep.backbone)
-    shared_targets = targets_by_variant(sweep.design)
-    runs: list[Run] = []
-    for series in resolve_series(sweep, vocab_size):
-        for variant, targets in targets_by_variant(sweep.design, series.label).items():
-            own = series.varied(variant)
-            runs += plan_runs(own, variant.rung, targets, shared_targets[variant], setting)
-    return runs
 
 
 def _trials(

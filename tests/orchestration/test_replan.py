@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from planted import KINDS, kind_of_store, planned_sweep, submitted_store
 
-from sweeper.orchestration import heartbeat
+from sweeper.orchestration import lease
 from sweeper.orchestration import replan as replan_module
 from sweeper.orchestration.lease import held
 from sweeper.orchestration.replan import new_plan, replan, replan_request
@@ -23,7 +23,7 @@ SHORT, LONG = planned_sweep(steps=(10,)), planned_sweep(steps=(10, 20))
 
 @pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(heartbeat, "BEAT_INTERVAL_S", 0.2)  # what shows a driver in an object store
+    monkeypatch.setattr(lease, "BEAT_INTERVAL_S", 0.2)  # what shows a driver in an object store
     return submitted_store(kind_of_store(request.param, tmp_path) / "planted", SHORT)
 
 
