@@ -68,7 +68,7 @@ def run_sweep(run: SweepRun) -> SweepOutcome:
     Call it while holding `held(store)`. Raises KeyboardInterrupt on a second signal.
     """
     driver = _Driver(run)
-    if pending := driver.pending_trials():
+    if pending := driver.queue.refresh(published(run.store)):
         with run.executor, run.stop.on_signals(), run.stop.after(run.limits.wall_s):
             driver.run_to_the_end(pending)
     else:
@@ -127,9 +127,8 @@ class _Driver:
     def stop_running(self) -> None:
         """Ask running trials to stop; nothing more is started."""
         reason = self.run.stop.reason or "signal"
-        why, hint = _STOP_WORDS.get(reason, "stopping"), ""
-        if reason == "signal":
-            hint = "; Ctrl-C again stops at once"
+        why = _STOP_WORDS.get(reason, "stopping")
+        hint = "; Ctrl-C again stops at once" if reason == "signal" else ""
         self.say(f"{why}: {len(self.queue.running)} running trials write a checkpoint{hint}")
         self.executor.stop()
 
@@ -137,10 +136,6 @@ class _Driver:
         """Stop if somebody outside asked for it."""
         if request := self.run.stop_request():
             self.run.stop.request(request)
-
-    def pending_trials(self) -> list[PlannedTrial]:
-        """Pending trials that are not in the queue yet."""
-        return self.queue.refresh(published(self.store))
 
     def take_results(self, plan: Plan) -> None:
         """Copy what other sweeps of the results folder have of a plan."""
@@ -190,7 +185,7 @@ class _Driver:
         n_new, n_gone = len(after - before), len(before - after)
         self.say(f"the plan has changed: {n_new} trials are new, {n_gone} are gone")
         self.take_results(plan)
-        self.add(self.pending_trials())
+        self.add(self.queue.refresh(published(self.store)))
         return True
 
     def start_jobs(self) -> None:
@@ -271,7 +266,8 @@ class _Driver:
             self.streak = Streak()
             head = read_head(self.store.record(trial_id))
             self.run.on_event(events.TrialPublished(assigned, head))
-        if self.queue.holds_back(job.planned.trajectory_id) and (more := self.pending_trials()):
+        is_held_back = self.queue.holds_back(job.planned.trajectory_id)
+        if is_held_back and (more := self.queue.refresh(published(self.store))):
             self.add(more)
 
     def record_failure(self, assigned: Assignment, job: Job, failure: Failure) -> None:

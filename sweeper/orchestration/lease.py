@@ -30,7 +30,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from sweeper.errors import StoreError
 from sweeper.store import files
@@ -91,7 +91,8 @@ class Lease:
         self.epoch = driver.epoch
         """Number of this driver, 1, 2, …"""
         self._store = store
-        self._look_interval_s = LOOK_INTERVAL_S if _has_locks(store) else REMOTE_LOOK_INTERVAL_S
+        is_remote = not isinstance(store.folder, Path)
+        self._look_interval_s = REMOTE_LOOK_INTERVAL_S if is_remote else LOOK_INTERVAL_S
         self._looked_s = -self._look_interval_s
         self._request: StopRequest | Superseded | None = None
 
@@ -258,45 +259,36 @@ def _is_beating(store: Store, epoch: int, before: _Heartbeat | None) -> bool:
     return False
 
 
-def _has_locks(store: Store) -> bool:
-    """Whether the store lies on a file system, whose kernel keeps locks."""
-    return isinstance(store.folder, Path)
-
-
 @contextlib.contextmanager
 def _locked(store: Store, driver: DriverAtWork) -> Iterator[None]:
     """Hold the lock of an epoch, where there are locks; taken before anybody can look for it."""
-    if not _has_locks(store):
+    path = store.drivers / f"{driver.epoch}.lock"
+    if not isinstance(path, Path):
         yield
         return
-    path = _lock_path(store, driver)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
-        if not _try_to_lock(file):
+        # Several times, because somebody may be looking whether it is locked.
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_LOCK_PAUSE_S)
+            except OSError:
+                break  # this file system has no locks; the heartbeat must do
+        else:
             raise _lost_race(store)
         yield
 
 
-def _try_to_lock(file: IO[str]) -> bool:
-    # Several times, because somebody may be looking whether it is locked.
-    for _ in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_PAUSE_S)
-        except OSError:
-            return True  # this file system has no locks; the heartbeat must do
-        else:
-            return True
-    return False
-
-
 def _is_locked(store: Store, driver: DriverAtWork) -> bool | None:
     """Whether a driver's lock is held; None where locks do not tell."""
-    if not _has_locks(store) or driver.host != socket.gethostname():
+    path = store.drivers / f"{driver.epoch}.lock"
+    if not isinstance(path, Path) or driver.host != socket.gethostname():
         return None
     try:
-        with _lock_path(store, driver).open() as file:
+        with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False  # a copy of a folder, or of its records
@@ -335,12 +327,6 @@ def _latest(store: Store) -> DriverAtWork | None:
             f"{path} is not the record of a driver ({type(error).__name__}: {error}); delete it "
             "when no driver is at work on this sweep"
         ) from error
-
-
-def _lock_path(store: Store, driver: DriverAtWork) -> Path:
-    path = store.drivers / f"{driver.epoch}.lock"
-    assert isinstance(path, Path), "only file systems have locks"
-    return path
 
 
 def _refusal(store: Store, other: DriverAtWork, *, takeover: bool) -> str:

@@ -14,9 +14,8 @@ from sweeper.orchestration.lease import DriverAtWork, driver_at_work
 from sweeper.store import files
 from sweeper.store.attempts import utc_now
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import read_plan
 from sweeper.store.storage import StorePath
-from sweeper.store.submission import record_plan
+from sweeper.store.submission import read_plan, record_plan
 from sweeper.trials.plan import Plan
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from sweeper.store.assignment import Attempt
 from sweeper.store.attempts import ReportedProgress, attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
 from sweeper.store.pending import DonePoints, pending_trials
-from sweeper.store.plan_file import read_plan
 from sweeper.store.results import Published, published
+from sweeper.store.submission import read_plan
 from sweeper.trials.plan import Plan, PlannedTrial
 
 State = Literal["done", "diverged", "failed", "running", "interrupted", "pending"]

@@ -17,7 +17,6 @@ from sweeper.store import files
 from sweeper.store.attempts import torn_attempts, torn_lines
 from sweeper.store.layout import Store, open_store
 from sweeper.store.pending import pending_trials
-from sweeper.store.plan_file import read_plan
 from sweeper.store.results import (
     flaws,
     head_of,
@@ -27,6 +26,7 @@ from sweeper.store.results import (
     record_stamps,
 )
 from sweeper.store.storage import TEMPORARY_PREFIX, StorePath
+from sweeper.store.submission import read_plan
 from sweeper.store.tables import FILE_NAME, build_tables
 from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TableName, schema

@@ -1,18 +1,24 @@
-"""Submitting: what a user asked for, the plan that follows, and where it is about to run."""
+"""Submitting: what a user asked for, the plan that follows, and where it is about to run.
+
+A driver, `status` and `verify` read the plan instead of planning again, so none of them imports
+families, corpora or torch.
+"""
 
 import contextlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from sweeper.errors import StoreError
 from sweeper.store import files
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import write_plan
-from sweeper.trials.plan import Plan
+from sweeper.trials.plan import Plan, PlannedTrial
 
+PLAN_VERSION = 1  # of the layout of `plan.json`
 PACKAGES = ("sweeper", "torch", "ray", "numpy", "pyarrow", "pandas", "scipy")
 """Distributions whose versions can matter for a result."""
 
@@ -39,6 +45,32 @@ def record_plan(store: Store, plan: Plan, text: str) -> None:
             number += 1  # somebody else submits at the same time
         files.replace(current, data)
     write_plan(store, plan)
+
+
+def write_plan(store: Store, plan: Plan) -> None:
+    """Replace `plan.json`."""
+    head = f'"version": {PLAN_VERSION},\n"name": {json.dumps(plan.name)}'
+    # One trial per line: indented, ten thousand of them take two seconds to write.
+    lines = ",\n".join(json.dumps(planned.to_json(), allow_nan=False) for planned in plan.trials)
+    files.replace(store.plan, f'{{\n{head},\n"trials": [\n{lines}\n]\n}}\n'.encode())
+
+
+def read_plan(store: Store) -> Plan:
+    """The plan in the store; raises StoreError when it is absent, torn or of another version."""
+    try:
+        fields: dict[str, Any] = files.read_json(store.plan)
+        version = fields["version"]
+        if version == PLAN_VERSION:
+            return Plan(fields["name"], tuple(map(PlannedTrial.from_json, fields["trials"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{store.plan} cannot be read ({type(error).__name__}: {error}); run the sweep again "
+            "to rewrite it"
+        ) from error
+    raise StoreError(
+        f"{store.plan} has layout version {version}, this sweeper reads {PLAN_VERSION}; run the "
+        "sweep again with this version to rewrite it"
+    )
 
 
 def manifest() -> dict[str, Any]:

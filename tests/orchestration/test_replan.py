@@ -15,7 +15,7 @@ from sweeper.orchestration.lease import held
 from sweeper.orchestration.replan import new_plan, replan, replan_request
 from sweeper.store import files
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import read_plan, write_plan
+from sweeper.store.submission import read_plan, write_plan
 from sweeper.trials.plan import Plan
 
 SHORT, LONG = planned_sweep(steps=(10,)), planned_sweep(steps=(10, 20))
