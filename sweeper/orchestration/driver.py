@@ -198,7 +198,8 @@ class _Driver:
                 break
             job = chosen.job
             # Another sweep may have published it meanwhile.
-            if head := adopt_one(self.store, job.planned, self.queue.planned_ids(job)):
+            planned_ids = self.queue.planned_ids[job.planned.trajectory_id]
+            if head := adopt_one(self.store, job.planned, planned_ids):
                 self.queue.pending.remove(job)
                 self.run.on_event(events.ResultsTaken((head,), job.work))
             else:
@@ -266,7 +267,7 @@ class _Driver:
             self.streak = Streak()
             head = read_head(self.store.record(trial_id))
             self.run.on_event(events.TrialPublished(assigned, head))
-        is_held_back = self.queue.holds_back(job.planned.trajectory_id)
+        is_held_back = job.planned.trajectory_id in self.queue.held_back
         if is_held_back and (more := self.queue.refresh(published(self.store))):
             self.add(more)
 

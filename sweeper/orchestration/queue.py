@@ -5,6 +5,7 @@ executor; reads files only to see how far earlier attempts have come.
 """
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,8 @@ class Queue:
         self.demands: set[Demand] = set()
         """Of all that have been pending so far."""
         self._speeds = Speeds()
-        self._held_back: set[str] = set()
+        self.held_back: set[str] = set()
+        """Trajectories of which more may be pending once their running trial has ended."""
         self._micro_batches: dict[tuple[str, int], int] = {}
         """Largest micro-batch that may fit a GPU, by size and number of ranks."""
         self.use(plan)
@@ -67,9 +69,9 @@ class Queue:
     def use(self, plan: Plan) -> None:
         """Work on this plan from now on; `refresh` applies it to what is pending."""
         self.plan = plan
-        self._planned_ids: dict[str, list[str]] = {}
+        self.planned_ids = defaultdict[str, list[str]](list)  # by trajectory
         for planned in plan.trials:
-            self._planned_ids.setdefault(planned.trajectory_id, []).append(planned.trial_id)
+            self.planned_ids[planned.trajectory_id].append(planned.trial_id)
 
     def done(self, records: Iterable[Published]) -> list[PlannedTrial]:
         """Planned trials that need no training any more."""
@@ -87,20 +89,12 @@ class Queue:
             for planned in pending_trials(self.plan.trials, records)
             if planned.trial_id not in self.failed
         ]
-        self._held_back = busy & {planned.trajectory_id for planned in left}
+        self.held_back = busy & {planned.trajectory_id for planned in left}
         new = {each.trial_id: each for each in left if each.trajectory_id not in busy}
         self.pending = [
             job.with_plan(new.pop(job.trial_id)) for job in self.pending if job.trial_id in new
         ]
         return list(new.values())
-
-    def planned_ids(self, job: Job) -> list[str]:
-        """Ids of the trials of the plan that pass through the trajectory of a job."""
-        return self._planned_ids.get(job.planned.trajectory_id, [])
-
-    def holds_back(self, trajectory_id: str) -> bool:
-        """Whether more of a trajectory may be pending once its running trial has ended."""
-        return trajectory_id in self._held_back
 
     def add(
         self, trials: Iterable[PlannedTrial], nodes: Sequence[Node], max_ranks: int | None = None

@@ -28,9 +28,7 @@ far the longest runs at equal FLOPs, would start last. At sizes worth a GPU it v
 """
 
 ASSUMED_SPEED = 8e10  # work per second and rank where nothing has been measured yet
-MAX_RESERVATIONS = 64
-"""Trials that may wait for a better place before the scheduler looks no further."""
-
+MAX_RESERVATIONS = 64  # trials that may wait for a better place before no more are looked at
 NEWS_WEIGHT = 0.3  # of the latest measurement in the average speed of a node
 
 

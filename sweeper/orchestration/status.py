@@ -22,8 +22,7 @@ from sweeper.trials.plan import Plan, PlannedTrial
 State = Literal["done", "diverged", "failed", "running", "interrupted", "pending"]
 """`interrupted`: begun and not running now; the next run resumes it from its checkpoint."""
 
-FRESH_S = 20.0
-"""A trial that reported within this time is running, whether or not its driver is."""
+FRESH_S = 20.0  # a trial that reported within this time is running, whether its driver is or not
 
 
 @dataclass(frozen=True, kw_only=True)

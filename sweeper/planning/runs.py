@@ -24,8 +24,7 @@ MIN_STEPS = 50
 """Fewest steps of an observation: rounding to whole steps then moves its tokens by at most 1 %, and
 warmup (a tenth of them) and AdamW's averages have time to settle."""
 
-MAX_TOKENS = 1e18
-"""More tokens come from a typing error, and would not fit the 64-bit counts of the tables."""
+MAX_TOKENS = 1e18  # more is a typing error, and would not fit the 64-bit counts of the tables
 
 
 @dataclass(frozen=True)
@@ -203,11 +202,10 @@ def _objection(target: TargetPoint, rung: Rung, tokens: float, tokens_per_step: 
     n_steps = round(tokens / tokens_per_step)
     if n_steps >= MIN_STEPS:
         return ""
-    least = target.amount / tokens * MIN_STEPS * tokens_per_step
     if target.unit == "steps":
         return f"{n_steps} steps for {name_of(rung)} — expected at least {MIN_STEPS}"
-    is_isoflop = target.unit == "flops"
-    other = "narrow tokens_per_param to leave it out" if is_isoflop else "leave it out"
+    least = target.amount / tokens * MIN_STEPS * tokens_per_step
+    other = "narrow tokens_per_param to leave it out" if target.unit == "flops" else "leave it out"
     return (
         f"{n_steps} steps of {tokens_per_step:,} tokens for {name_of(rung)} — expected at least "
         f"{MIN_STEPS}: raise it to {least:.3g}, lower train.batch_tokens or {other}"
