@@ -14,8 +14,8 @@ from sweeper.executors.base import Executor, Failure, Finished
 from sweeper.executors.placement import Node, n_places
 from sweeper.executors.stop import StopReason, StopSignal
 from sweeper.orchestration import events
+from sweeper.orchestration.events import EndReason, SweepOutcome
 from sweeper.orchestration.monitor import Monitor, Patience
-from sweeper.orchestration.outcome import END_REASONS, EndReason, SweepOutcome, count_outcome
 from sweeper.orchestration.queue import Queue, Spending
 from sweeper.orchestration.retries import Streak, judged
 from sweeper.orchestration.scheduler import Job, Running
@@ -29,23 +29,19 @@ from sweeper.store.tables import refresh_tables, tidy
 from sweeper.trials.plan import Plan, PlannedTrial
 from sweeper.trials.resources import Limits, RetryPolicy
 
-POLL_S = 0.25
-"""Longest sleep of the driver: how late it may notice Ctrl-C."""
+POLL_S = 0.25  # longest sleep of the driver: how late it may notice Ctrl-C
+REFRESH_INTERVAL_S = 5.0  # shortest time between two rebuilds of the tables
+REFRESH_SHARE = 0.05  # largest share of the driver's time that rebuilding the tables may take
+PLAN_LOOK_INTERVAL_S = 2.0  # time between two looks whether the plan has changed
+STOP_GRACE_S = 60.0  # time for running trials to write a checkpoint once they were asked to stop
+N_THREADS = 1  # CPU threads of each worker, everywhere: sums differ in the last bit with it
 
-REFRESH_INTERVAL_S = 5.0
-"""Shortest time between two rebuilds of the tables."""
-
-REFRESH_SHARE = 0.05
-"""Largest share of the driver's time that rebuilding the tables may take."""
-
-PLAN_LOOK_INTERVAL_S = 2.0
-"""Time between two looks whether the plan has changed."""
-
-STOP_GRACE_S = 60.0
-"""Time that running trials have to write a checkpoint once they were asked to stop."""
-
-N_THREADS = 1
-"""CPU threads of each worker, the same everywhere: sums differ in the last bit with it."""
+_STOP_WORDS: dict[StopReason, str] = {
+    "limit": "limit reached",
+    "same_error": "one trial after another ends in the same error",
+    "disk_full": "the disk is full",
+    "executor": "nothing can run any more",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +69,7 @@ def run_sweep(run: SweepRun) -> SweepOutcome:
     Call it while holding `held(store)`. Raises KeyboardInterrupt on a second signal.
     """
     driver = _Driver(run)
-    if pending := driver.pending_trials():
+    if pending := driver.queue.refresh(published(run.store)):
         with run.executor, run.stop.on_signals(), run.stop.after(run.limits.wall_s):
             driver.run_to_the_end(pending)
     else:
@@ -111,9 +107,7 @@ class _Driver:
                     self.start_jobs()
             elif math.isinf(give_up_s):
                 give_up_s = self.run.clock() + STOP_GRACE_S
-                reason = self.run.stop.reason or "signal"
-                self.run.on_event(events.Stopping(reason, len(self.queue.running)))
-                self.executor.stop()
+                self.stop_running()
             if self.is_over(give_up_s) and not self.has_new_plan():
                 return
             with self.stopping_when_the_disk_is_full():
@@ -126,20 +120,23 @@ class _Driver:
                     self.has_new_plan()
 
     def is_over(self, give_up_s: float) -> bool:
-        """Whether there is nothing to wait for any more."""
         if self.run.stop.is_urgent() or self.run.clock() > give_up_s:
             return True
         is_stopping = self.run.stop.is_requested()
         return not self.queue.running and (is_stopping or not self.queue.may_start_more())
 
+    def stop_running(self) -> None:
+        """Ask running trials to stop; nothing more is started."""
+        reason = self.run.stop.reason or "signal"
+        why = _STOP_WORDS.get(reason, "stopping")
+        hint = "; Ctrl-C again stops at once" if reason == "signal" else ""
+        self.say(f"{why}: {len(self.queue.running)} running trials write a checkpoint{hint}")
+        self.executor.stop()
+
     def heed_stop_request(self) -> None:
         """Stop if somebody outside asked for it."""
         if request := self.run.stop_request():
             self.run.stop.request(request)
-
-    def pending_trials(self) -> list[PlannedTrial]:
-        """Pending trials that are not in the queue yet."""
-        return self.queue.refresh(published(self.store))
 
     def take_results(self, plan: Plan) -> None:
         """Copy what other sweeps of the results folder have of a plan."""
@@ -154,8 +151,10 @@ class _Driver:
         for planned, reason in refused:
             self.run.on_event(events.TrialRefused(planned, reason))
 
+    def say(self, text: str) -> None:
+        self.run.on_event(events.Notice(text))
+
     def announce(self) -> None:
-        """Say what there is to do."""
         plan, done = self.queue.plan, self.queue.done(published(self.store))
         pending, demands = self.queue.pending, self.queue.demands
         unfinished = [*pending, *(running.job for running in self.queue.running.values())]
@@ -184,19 +183,20 @@ class _Driver:
             return False
         before, after = ({each.trial_id for each in p.trials} for p in (self.queue.plan, plan))
         self.queue.use(plan)
-        self.run.on_event(events.PlanChanged(len(after - before), len(before - after)))
+        n_new, n_gone = len(after - before), len(before - after)
+        self.say(f"the plan has changed: {n_new} trials are new, {n_gone} are gone")
         self.take_results(plan)
-        self.add(self.pending_trials())
+        self.add(self.queue.refresh(published(self.store)))
         return True
 
     def start_jobs(self) -> None:
-        """Fill the free places."""
         n_free = (self.executor.max_running or math.inf) - len(self.queue.running)
         if not self.queue.pending or n_free <= 0:
             return
         self.nodes = self.executor.nodes()
         if self.executor.failure:
-            self.run.on_event(events.ExecutorFailed(self.executor.failure))
+            text = f"nothing can run any more: {self.executor.failure}"
+            self.run.on_event(events.Notice(text))
             self.run.stop.request("executor")
             return
         for number, chosen in enumerate(self.queue.starts(self.nodes, self.run.clock()), start=1):
@@ -204,15 +204,15 @@ class _Driver:
                 break
             job = chosen.job
             # Another sweep may have published it meanwhile.
-            if head := adopt_one(self.store, job.planned, self.queue.planned_ids(job)):
-                self.queue.drop(job)
+            planned_ids = self.queue.planned_ids[job.planned.trajectory_id]
+            if head := adopt_one(self.store, job.planned, planned_ids):
+                self.queue.pending.remove(job)
                 self.run.on_event(events.ResultsTaken((head,), job.work))
             else:
                 self.start(chosen)
         self.say_when_nothing_fits()
 
     def start(self, chosen: Running) -> None:
-        """Begin an attempt at one trial."""
         running, executor = self.queue.take(chosen), self.executor
         job = running.job
         attempt = begin_attempt(
@@ -234,7 +234,8 @@ class _Driver:
         pending = self.queue.pending
         is_waiting = not self.queue.running and self.queue.may_start_more()
         if is_waiting and not self.is_waiting_for_nodes:
-            self.run.on_event(events.WaitingForNodes(len(pending), str(pending[0].demand)))
+            first = pending[0].demand
+            self.say(f"{len(pending)} trials wait for nodes; the first asks for {first}")
         self.is_waiting_for_nodes = is_waiting
         if self.executor.potential_nodes():
             self.executor.announce([job.demand for job in pending])
@@ -272,7 +273,8 @@ class _Driver:
             self.streak = Streak()
             head = read_head(self.store.record(trial_id))
             self.run.on_event(events.TrialPublished(assigned, head))
-        if self.queue.holds_back(job.planned.trajectory_id) and (more := self.pending_trials()):
+        is_held_back = job.planned.trajectory_id in self.queue.held_back
+        if is_held_back and (more := self.queue.refresh(published(self.store))):
             self.add(more)
 
     def record_failure(self, assigned: Assignment, job: Job, failure: Failure) -> None:
@@ -306,18 +308,22 @@ class _Driver:
                     end_attempt(self.store, trial_id, number, "interrupted")
                 refresh_tables(self.store, plan)
                 tidy(self.store, plan, published(self.store), before_s=self.started_s)
-        records = published(self.store)
-        outcome = count_outcome(plan, records, self.queue.failed, self.end_reason())
-        self.run.on_event(events.SweepEnded(outcome))
+        outcome = self.queue.outcome(published(self.store), self.end_reason())
+        self.run.on_event(outcome)
         return outcome
 
     def end_reason(self) -> EndReason:
         """Why nothing more was started."""
-        if self.run.stop.reason == "disk_full":
-            return "disk_full"
-        if not self.queue.pending and not self.queue.running:
+        reason = self.run.stop.reason
+        if reason != "disk_full" and not self.queue.pending and not self.queue.running:
             return "complete"
-        return END_REASONS.get(self.run.stop.reason or "limit", "interrupted")
+        match reason:
+            case None:
+                return "limit"
+            case "limit" | "same_error" | "disk_full" | "superseded":
+                return reason
+            case _:  # a person
+                return "interrupted"
 
     @contextlib.contextmanager
     def stopping_when_the_disk_is_full(self) -> Iterator[None]:

@@ -1,13 +1,20 @@
-"""What a driver tells whoever shows its progress."""
+"""What a driver tells whoever shows its progress. The last event is the outcome."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from sweeper.errors import ExitCode
 from sweeper.executors.base import Failure
-from sweeper.executors.stop import StopReason
-from sweeper.orchestration.outcome import SweepOutcome
 from sweeper.store.assignment import Assignment
 from sweeper.store.results import Published
 from sweeper.trials.plan import PlannedTrial
+
+EndReason = Literal[
+    "complete", "interrupted", "limit", "same_error", "disk_full", "executor", "superseded"
+]
+"""Nothing is left to start; somebody stopped the driver; a limit forbids what is left; many trials
+ended in one error; nothing can be written any more; nothing can run any more; another driver has
+taken over."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,10 @@ class ResultsTaken:
 
 
 @dataclass(frozen=True)
-class PlanChanged:
-    """The driver continues with another plan; `SweepStarted` follows."""
+class Notice:
+    """What a person should know, and nothing else depends on."""
 
-    n_added: int
-    """Trials that the plan did not have."""
-    n_dropped: int
-    """Trials that the new one does not have."""
+    text: str
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,6 @@ class TrialRefused:
 
     planned: PlannedTrial
     reason: str
-
-
-@dataclass(frozen=True)
-class WaitingForNodes:
-    """Nothing runs, and what waits fits on no node that is there now."""
-
-    n_waiting: int
-    first: str
-    """What the first of them asks for."""
 
 
 @dataclass(frozen=True)
@@ -99,39 +94,38 @@ class TrialFailed:
     will_retry: bool
 
 
-@dataclass(frozen=True)
-class ExecutorFailed:
-    """Nothing can run any more here."""
+@dataclass(frozen=True, kw_only=True)
+class SweepOutcome:
+    """The driver has nothing left to do, or may do no more: what it leaves behind."""
 
-    reason: str
+    reason: EndReason
+    n_done: int
+    """Planned trials with all their results, from this and earlier runs."""
+    n_diverged: int
+    """Of these, trials that diverged."""
+    n_failed: int
+    """Trials that failed and were given up in this run."""
+    n_left: int
+    """Trials that wait for another run."""
 
-
-@dataclass(frozen=True)
-class Stopping:
-    """Running trials are asked to stop; nothing more is started."""
-
-    reason: StopReason
-    n_running: int
-
-
-@dataclass(frozen=True)
-class SweepEnded:
-    """The driver has nothing left to do, or may do no more."""
-
-    outcome: SweepOutcome
+    @property
+    def exit_code(self) -> ExitCode:
+        """Of `sweeper run`."""
+        if self.reason == "limit":
+            return ExitCode.LIMIT_REACHED
+        if self.reason == "same_error" or (self.reason == "complete" and self.n_failed):
+            return ExitCode.SOME_FAILED
+        return ExitCode.DONE if self.reason == "complete" else ExitCode.INTERRUPTED
 
 
 Event = (
     SweepStarted
     | ResultsTaken
-    | PlanChanged
+    | Notice
     | TrialRefused
-    | WaitingForNodes
     | TrialStarted
     | TrialPublished
     | TrialInterrupted
     | TrialFailed
-    | ExecutorFailed
-    | Stopping
-    | SweepEnded
+    | SweepOutcome
 )

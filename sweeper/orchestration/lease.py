@@ -2,9 +2,9 @@
 
     drivers/<epoch>.json         who: host, process, since when; created once, never replaced
     drivers/<epoch>.lock         locked while that driver lives, on file systems
-    drivers/<epoch>.beat         its heartbeat (heartbeat.py)
+    drivers/<epoch>.beat         its heartbeat, rewritten every BEAT_INTERVAL_S
     drivers/<epoch>.stop         a request to that driver; also `.stop_now`
-    drivers/<epoch>.plan         digest of the plan it works on (replan.py)
+    drivers/<epoch>.replan       a request to read the plan again (replan.py)
 
 Drivers are fenced by numbers, as attempts are: whoever creates the next epoch's record is the
 driver, and any earlier one is superseded and stops when it next looks. So a mistake about who is
@@ -13,23 +13,26 @@ alive costs work, never results.
 Whether a driver lives is asked of the kernel on the machine it runs on: its lock is gone the
 moment it is, by `kill -9` or a reboot, too. Between machines nobody can ask: an object store has
 no locks, on Lustre they may hold on one node only, and on NFS they outlive a dead client by
-minutes. There the heartbeat decides.
+minutes. There the heartbeat decides: an observer waits, by its own monotonic clock, for it to
+change. No clock is compared with another, so neither a clock that jumps nor two that differ do
+harm.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import fcntl
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from sweeper.errors import StoreError
-from sweeper.orchestration.heartbeat import is_beating, read_heartbeat, sending_heartbeats
 from sweeper.store import files
 from sweeper.store.attempts import utc_now
 from sweeper.store.layout import Store
@@ -40,18 +43,15 @@ StopRequest = Literal["stop", "stop_now"]
 Superseded = Literal["superseded"]
 """A later driver has taken over: stop at once and write nothing more."""
 
-TAKEOVER_WAIT_S = 10.0
-"""Longest wait for a driver that was taken over from; one that hangs can publish nothing more."""
+BEAT_INTERVAL_S = 2.0  # time between two heartbeats
+WATCH_S = 6.0
+"""Time without a heartbeat after which a driver that cannot be asked about counts as dead: three
+intervals, and short enough to resume within 10 s of a driver's death."""
 
-N_EPOCHS_KEPT = 4
-"""Epochs whose files stay, the highest included."""
-
-LOOK_INTERVAL_S = 0.2
-"""Shortest time between two looks of a driver for requests. Each look lists one small folder."""
-
-REMOTE_LOOK_INTERVAL_S = 1.0
-"""The same on object stores, where a look takes a while and costs money."""
-
+TAKEOVER_WAIT_S = 10.0  # longest wait for the driver before; one that hangs can publish no more
+N_EPOCHS_KEPT = 4  # epochs whose files stay, the highest included
+LOOK_INTERVAL_S = 0.2  # shortest time between two looks for requests; each lists one small folder
+REMOTE_LOOK_INTERVAL_S = 1.0  # the same on object stores, where a look costs time and money
 _POLL_S = 0.05
 _LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.02
 
@@ -71,6 +71,19 @@ class DriverAtWork:
     """Random: nobody else's record is equal to this one's."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Heartbeat:
+    """What a driver writes every BEAT_INTERVAL_S."""
+
+    number: int
+    up_s: float
+    """Seconds that it has been at work, by its monotonic clock."""
+    at_s: float
+    """By its wall clock. For people only: nothing is decided by it."""
+    is_last: bool
+    """Whether its driver has ended."""
+
+
 class Lease:
     """The right of one driver to write to a store; what `held` gives."""
 
@@ -78,7 +91,8 @@ class Lease:
         self.epoch = driver.epoch
         """Number of this driver, 1, 2, …"""
         self._store = store
-        self._look_interval_s = LOOK_INTERVAL_S if _has_locks(store) else REMOTE_LOOK_INTERVAL_S
+        is_remote = not isinstance(store.folder, Path)
+        self._look_interval_s = REMOTE_LOOK_INTERVAL_S if is_remote else LOOK_INTERVAL_S
         self._looked_s = -self._look_interval_s
         self._request: StopRequest | Superseded | None = None
 
@@ -88,19 +102,16 @@ class Lease:
         A store that cannot be read for a moment leaves the answer as it was.
         """
         now_s = time.monotonic()
-        if self._request != "superseded" and now_s - self._looked_s >= self._look_interval_s:
-            with contextlib.suppress(OSError):
-                self._request = self._look()
-            self._looked_s = now_s
+        if self._request == "superseded" or now_s - self._looked_s < self._look_interval_s:
+            return self._request
+        self._looked_s = now_s
+        with contextlib.suppress(OSError):
+            found = _files(self._store)
+            requests: tuple[StopRequest, ...] = ("stop_now", "stop")
+            asked = next((each for each in requests if f"{self.epoch}.{each}" in found), None)
+            # Its own record is missing once so many have followed that it was pruned.
+            self._request = asked if _highest(found) == self.epoch else "superseded"
         return self._request
-
-    def _look(self) -> StopRequest | Superseded | None:
-        found = _files(self._store)
-        # Its own record is missing once so many have followed that it was pruned.
-        if _highest(found) != self.epoch:
-            return "superseded"
-        requests: tuple[StopRequest, ...] = ("stop_now", "stop")
-        return next((each for each in requests if f"{self.epoch}.{each}" in found), None)
 
 
 @contextlib.contextmanager
@@ -113,8 +124,12 @@ def held(store: Store, *, takeover: bool = False) -> Iterator[Lease]:
     """
     latest = _latest(store)
     other = latest if latest and _is_at_work(store, latest) else None
-    if other and not (takeover and _may_be_taken_over(store, other)):
-        raise StoreError(_refusal(store, other, takeover=takeover))
+    if other:
+        # Of two takeovers at once one is refused: it finds the other taking over just now.
+        heartbeat = _read_heartbeat(store, other.epoch)
+        has_settled = not other.took_over or (heartbeat and heartbeat.up_s > TAKEOVER_WAIT_S)
+        if not takeover or not has_settled:
+            raise StoreError(_refusal(store, other, takeover=takeover))
     driver = DriverAtWork(
         epoch=latest.epoch + 1 if latest else 1,
         host=socket.gethostname(),
@@ -124,8 +139,9 @@ def held(store: Store, *, takeover: bool = False) -> Iterator[Lease]:
         token=uuid.uuid4().hex,
     )
     with _locked(store, driver), _registered(store, driver):
-        if other:
-            _wait_for_end(store, other)
+        give_up_s = time.monotonic() + TAKEOVER_WAIT_S
+        while other and not _has_ended(store, other) and time.monotonic() < give_up_s:
+            time.sleep(_POLL_S)
         yield Lease(store, driver)
 
 
@@ -150,25 +166,22 @@ def request_stop(store: Store, request: StopRequest) -> DriverAtWork | None:
     return driver
 
 
-def _may_be_taken_over(store: Store, driver: DriverAtWork) -> bool:
-    """Whether it does not take over itself just now: of two takeovers at once, one is refused."""
-    heartbeat = read_heartbeat(store, driver.epoch)
-    return not driver.took_over or (heartbeat is not None and heartbeat.up_s > TAKEOVER_WAIT_S)
-
-
 @contextlib.contextmanager
 def _registered(store: Store, driver: DriverAtWork) -> Iterator[None]:
     """Be the driver of the highest epoch, with a heartbeat. Raises StoreError for a lost race."""
     path = store.drivers / f"{driver.epoch}.json"
     # Reading back tells who was first, also where the reply to a request that succeeded was lost.
-    files.create_exclusively(path, _encoded(driver))
+    started = datetime.datetime.fromtimestamp(driver.started_s, datetime.UTC)
+    fields = {"host": driver.host, "pid": driver.pid, "started_at": started.isoformat()}
+    data = files.to_json({**fields, "took_over": driver.took_over, "token": driver.token})
+    files.create_exclusively(path, data)
     if _latest(store) != driver:
         raise _lost_race(store)
     for name in _files(store):
         epoch = name.partition(".")[0]
         if epoch.isdecimal() and int(epoch) <= driver.epoch - N_EPOCHS_KEPT:
             (store.drivers / name).unlink(missing_ok=True)
-    with sending_heartbeats(store, driver.epoch):
+    with _sending_heartbeats(store, driver.epoch):
         yield
 
 
@@ -183,62 +196,99 @@ def _lost_race(store: Store) -> StoreError:
     )
 
 
-def _wait_for_end(store: Store, other: DriverAtWork) -> None:
-    give_up_s = time.monotonic() + TAKEOVER_WAIT_S
-    while time.monotonic() < give_up_s:
-        heartbeat = read_heartbeat(store, other.epoch)
-        if (heartbeat and heartbeat.is_last) or _is_locked(store, other) is False:
-            return
-        time.sleep(_POLL_S)
+def _has_ended(store: Store, driver: DriverAtWork) -> bool:
+    """Whether a driver is known to have ended, without waiting for a heartbeat."""
+    heartbeat = _read_heartbeat(store, driver.epoch)
+    return (heartbeat is not None and heartbeat.is_last) or _is_locked(store, driver) is False
 
 
 def _is_at_work(store: Store, driver: DriverAtWork) -> bool:
-    heartbeat = read_heartbeat(store, driver.epoch)
+    heartbeat = _read_heartbeat(store, driver.epoch)
     if heartbeat and heartbeat.is_last:
         return False
     is_locked = _is_locked(store, driver)
-    return is_beating(store, driver.epoch, heartbeat) if is_locked is None else is_locked
+    return _is_beating(store, driver.epoch, heartbeat) if is_locked is None else is_locked
 
 
-def _has_locks(store: Store) -> bool:
-    """Whether the store lies on a file system, whose kernel keeps locks."""
-    return isinstance(store.folder, Path)
+@contextlib.contextmanager
+def _sending_heartbeats(store: Store, epoch: int) -> Iterator[None]:
+    """Send the heartbeats of a driver from a thread, and a last one at the end."""
+    ended = threading.Event()
+
+    def send() -> None:
+        start_s, number, is_last = time.monotonic(), 0, False
+        while not is_last:
+            # Waits at the end of the loop: the first comes at once, the last without delay.
+            is_last, number = ended.is_set(), number + 1
+            up_s = time.monotonic() - start_s
+            heartbeat = _Heartbeat(number=number, up_s=up_s, at_s=time.time(), is_last=is_last)
+            with contextlib.suppress(OSError):  # a full disk or a network that is away: next time
+                if not (store.drivers / f"{epoch}.json").exists():
+                    return  # pruned: too many drivers have followed
+                data = files.to_json(dataclasses.asdict(heartbeat))
+                files.replace_lightly(store.drivers / f"{epoch}.beat", data)
+            if not is_last:
+                ended.wait(BEAT_INTERVAL_S)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _read_heartbeat(store: Store, epoch: int) -> _Heartbeat | None:
+    """The latest heartbeat of a driver; None before its first."""
+    try:
+        return _Heartbeat(**files.read_json(store.drivers / f"{epoch}.beat"))
+    except (OSError, ValueError, TypeError):
+        # Written without waiting for the disk: after a power cut it may be torn, and is worthless.
+        return None
+
+
+def _is_beating(store: Store, epoch: int, before: _Heartbeat | None) -> bool:
+    """Whether another heartbeat than `before` comes within WATCH_S, and not the last one."""
+    give_up_s = time.monotonic() + WATCH_S
+    while time.monotonic() < give_up_s:
+        time.sleep(BEAT_INTERVAL_S / 4)
+        latest = _read_heartbeat(store, epoch)
+        if latest and latest != before:
+            return not latest.is_last
+    return False
 
 
 @contextlib.contextmanager
 def _locked(store: Store, driver: DriverAtWork) -> Iterator[None]:
     """Hold the lock of an epoch, where there are locks; taken before anybody can look for it."""
-    if not _has_locks(store):
+    path = store.drivers / f"{driver.epoch}.lock"
+    if not isinstance(path, Path):
         yield
         return
-    path = _lock_path(store, driver)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
-        if not _try_to_lock(file):
+        # Several times, because somebody may be looking whether it is locked.
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_LOCK_PAUSE_S)
+            except OSError:
+                break  # this file system has no locks; the heartbeat must do
+        else:
             raise _lost_race(store)
         yield
 
 
-def _try_to_lock(file: IO[str]) -> bool:
-    # Several times, because somebody may be looking whether it is locked.
-    for _ in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_PAUSE_S)
-        except OSError:
-            return True  # this file system has no locks; the heartbeat must do
-        else:
-            return True
-    return False
-
-
 def _is_locked(store: Store, driver: DriverAtWork) -> bool | None:
     """Whether a driver's lock is held; None where locks do not tell."""
-    if not _has_locks(store) or driver.host != socket.gethostname():
+    path = store.drivers / f"{driver.epoch}.lock"
+    if not isinstance(path, Path) or driver.host != socket.gethostname():
         return None
     try:
-        with _lock_path(store, driver).open() as file:
+        with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False  # a copy of a folder, or of its records
@@ -279,28 +329,9 @@ def _latest(store: Store) -> DriverAtWork | None:
         ) from error
 
 
-def _encoded(driver: DriverAtWork) -> bytes:
-    started = datetime.datetime.fromtimestamp(driver.started_s, datetime.UTC)
-    return files.to_json(
-        {
-            "host": driver.host,
-            "pid": driver.pid,
-            "started_at": started.isoformat(timespec="seconds"),
-            "took_over": driver.took_over,
-            "token": driver.token,
-        }
-    )
-
-
-def _lock_path(store: Store, driver: DriverAtWork) -> Path:
-    path = store.drivers / f"{driver.epoch}.lock"
-    assert isinstance(path, Path), "only file systems have locks"
-    return path
-
-
 def _refusal(store: Store, other: DriverAtWork, *, takeover: bool) -> str:
     since = datetime.datetime.fromtimestamp(other.started_s, datetime.UTC)
-    heartbeat, last = read_heartbeat(store, other.epoch), "no heartbeat yet"
+    heartbeat, last = _read_heartbeat(store, other.epoch), "no heartbeat yet"
     if heartbeat:  # between machines the age is as wrong as their clocks differ
         last = f"last heartbeat {max(0.0, time.time() - heartbeat.at_s):.0f} s ago"
     remedy = (

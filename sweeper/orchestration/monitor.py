@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from sweeper.store.attempts import ReportedProgress, read_progress
 from sweeper.store.layout import Store
 
-LOOK_SHARE = 0.05
-"""Largest share of the driver's time that reading reports may take."""
-
-STEPS_OF_PATIENCE = 10
-"""Steps that a trial may be silent for, where a step takes long."""
+LOOK_SHARE = 0.05  # largest share of the driver's time that reading reports may take
+STEPS_OF_PATIENCE = 10  # steps that a trial may be silent for, where a step takes long
 
 
 @dataclass(frozen=True)
@@ -32,13 +29,10 @@ class Patience:
 
 @dataclass
 class _Watched:
-    """One running attempt."""
-
     attempt: int
     since_s: float
     """When its report last changed."""
     report: ReportedProgress | None = None
-    """The latest of this attempt."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +74,16 @@ class Monitor:
 
     def stalled(self) -> list[str]:
         """Trials whose attempt has been silent for too long."""
-        now_s = self._clock()
-        return [
-            trial_id
-            for trial_id, watched in self._watched.items()
-            if now_s - watched.since_s > self._allowed_s(watched)
-        ]
+        now_s, silent = self._clock(), []
+        for trial_id, watched in self._watched.items():
+            allowed_s = self._patience.starting_s
+            if watched.report:
+                progress = watched.report.progress
+                step_s = progress.train_time_s / max(1, progress.step)
+                allowed_s = max(self._patience.silent_s, STEPS_OF_PATIENCE * step_s)
+            if now_s - watched.since_s > allowed_s:
+                silent.append(trial_id)
+        return silent
 
     def _look_at(self, trial_id: str) -> SpeedSample | None:
         watched, report = self._watched[trial_id], read_progress(self._store, trial_id)
@@ -103,10 +101,3 @@ class Monitor:
             time_s=now.train_time_s + now.eval_time_s - then.train_time_s - then.eval_time_s,
             share_done=now.step / now.n_steps,
         )
-
-    def _allowed_s(self, watched: _Watched) -> float:
-        if watched.report is None:
-            return self._patience.starting_s
-        progress = watched.report.progress
-        step_s = progress.train_time_s / max(1, progress.step)
-        return max(self._patience.silent_s, STEPS_OF_PATIENCE * step_s)

@@ -5,11 +5,13 @@ executor; reads files only to see how far earlier attempts have come.
 """
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sweeper.executors.base import Failure
 from sweeper.executors.placement import Demand, Node, demand_of, why_infeasible
+from sweeper.orchestration.events import EndReason, SweepOutcome
 from sweeper.orchestration.monitor import SpeedSample
 from sweeper.orchestration.retries import halved, may_retry
 from sweeper.orchestration.scheduler import Cluster, Job, Running, Speeds, starts
@@ -58,7 +60,8 @@ class Queue:
         self.demands: set[Demand] = set()
         """Of all that have been pending so far."""
         self._speeds = Speeds()
-        self._held_back: set[str] = set()
+        self.held_back: set[str] = set()
+        """Trajectories of which more may be pending once their running trial has ended."""
         self._micro_batches: dict[tuple[str, int], int] = {}
         """Largest micro-batch that may fit a GPU, by size and number of ranks."""
         self.use(plan)
@@ -66,9 +69,9 @@ class Queue:
     def use(self, plan: Plan) -> None:
         """Work on this plan from now on; `refresh` applies it to what is pending."""
         self.plan = plan
-        self._planned_ids: dict[str, list[str]] = {}
+        self.planned_ids = defaultdict[str, list[str]](list)  # by trajectory
         for planned in plan.trials:
-            self._planned_ids.setdefault(planned.trajectory_id, []).append(planned.trial_id)
+            self.planned_ids[planned.trajectory_id].append(planned.trial_id)
 
     def done(self, records: Iterable[Published]) -> list[PlannedTrial]:
         """Planned trials that need no training any more."""
@@ -86,20 +89,12 @@ class Queue:
             for planned in pending_trials(self.plan.trials, records)
             if planned.trial_id not in self.failed
         ]
-        self._held_back = busy & {planned.trajectory_id for planned in left}
+        self.held_back = busy & {planned.trajectory_id for planned in left}
         new = {each.trial_id: each for each in left if each.trajectory_id not in busy}
         self.pending = [
             job.with_plan(new.pop(job.trial_id)) for job in self.pending if job.trial_id in new
         ]
         return list(new.values())
-
-    def planned_ids(self, job: Job) -> list[str]:
-        """Ids of the trials of the plan that pass through the trajectory of a job."""
-        return self._planned_ids.get(job.planned.trajectory_id, [])
-
-    def holds_back(self, trajectory_id: str) -> bool:
-        """Whether more of a trajectory may be pending once its running trial has ended."""
-        return trajectory_id in self._held_back
 
     def add(
         self, trials: Iterable[PlannedTrial], nodes: Sequence[Node], max_ranks: int | None = None
@@ -142,7 +137,7 @@ class Queue:
             self._spent = self._spent.plus(job.planned)
         resources, known = job.planned.resources, self._micro_batches.get(_size(job))
         if known is not None:
-            micro_batch = min(resources.micro_batch_sequences or _batch(job.planned), known)
+            micro_batch = min(_micro_batch(job.planned), known)
             resources = dataclasses.replace(resources, micro_batch_sequences=micro_batch)
         job = dataclasses.replace(job.with_resources(resources), is_paid=True)
         return dataclasses.replace(chosen, job=job)
@@ -157,10 +152,6 @@ class Queue:
         end_s = now_s + self._speeds.duration_s(left, running.placement)
         self.running[sample.trial_id] = dataclasses.replace(running, end_s=end_s)
 
-    def drop(self, job: Job) -> None:
-        """Remove a pending job whose result has come from elsewhere."""
-        self.pending.remove(job)
-
     def resume(self, job: Job) -> None:
         """Make a job that was interrupted pending again."""
         share = share_done(self._store, job.planned)
@@ -168,8 +159,9 @@ class Queue:
 
     def retry(self, job: Job, failure: Failure, nodes: Sequence[Node]) -> bool:
         """Make a job that has failed pending again, if that may help; returns whether it does."""
-        micro_batch = job.planned.resources.micro_batch_sequences or _batch(job.planned)
-        resources = dataclasses.replace(job.planned.resources, micro_batch_sequences=micro_batch)
+        resources = dataclasses.replace(
+            job.planned.resources, micro_batch_sequences=_micro_batch(job.planned)
+        )
         failures = (*job.failures, failure)
         if not may_retry(failures, self._retries, resources):
             self.failed.add(job.trial_id)
@@ -180,13 +172,26 @@ class Queue:
         if failure.kind == "gpu_oom":
             resources = halved(resources)
             # Others of its size start with what is left for it.
-            left = resources.micro_batch_sequences or _batch(job.planned)
+            left = resources.micro_batch_sequences or _micro_batch(job.planned)
             known = self._micro_batches.get(_size(job), left)
             self._micro_batches[_size(job)] = min(known, left)
             demand = demand_of(resources, nodes)
         job = dataclasses.replace(job, failures=failures, demand=demand)
         self.resume(job.with_resources(resources))
         return True
+
+    def outcome(self, records: tuple[Published, ...], reason: EndReason) -> SweepOutcome:
+        """What the planned trials have come to."""
+        trials, diverged_at = self.plan.trials, DonePoints.of(records).diverged_at
+        n_done = len(self.done(records))
+        n_failed = sum(each.trial_id in self.failed for each in pending_trials(trials, records))
+        return SweepOutcome(
+            reason=reason,
+            n_done=n_done,
+            n_diverged=sum(planned.trajectory_id in diverged_at for planned in trials),
+            n_failed=n_failed,
+            n_left=len(trials) - n_done - n_failed,
+        )
 
     def _push(self, jobs: list[Job]) -> None:
         self.pending = longest_first([*self.pending, *jobs])
@@ -197,7 +202,7 @@ class Queue:
         resources = planned.resources
         for attempt in attempts(self._store, planned.trial_id):
             if attempt.outcome == "gpu_oom":
-                tried = attempt.micro_batch_sequences or _batch(planned)
+                tried = attempt.micro_batch_sequences or planned.trial.optimizer.batch_sequences
                 resources = halved(dataclasses.replace(resources, micro_batch_sequences=tried))
         return resources
 
@@ -231,5 +236,5 @@ def _size(job: Job) -> tuple[str, int]:
     return str(job.planned.trial.rung), job.demand.n_ranks
 
 
-def _batch(planned: PlannedTrial) -> int:
-    return planned.trial.optimizer.batch_sequences
+def _micro_batch(planned: PlannedTrial) -> int:
+    return planned.resources.micro_batch_sequences or planned.trial.optimizer.batch_sequences

@@ -21,16 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.executors.base import Failure
-from sweeper.store.assignment import FailureKind, Outcome
+from sweeper.store.assignment import Outcome
 from sweeper.trials.resources import Resources, RetryPolicy
-
-CHARGED: tuple[FailureKind, ...] = ("error", "crashed", "stalled")
-"""Kinds of failures that count against the budget of failures."""
-
-LOST: tuple[FailureKind, ...] = ("crashed", "preempted")
-"""Kinds of failures in which the process is gone."""
-
-MAX_HOST_OOM = 1
 
 
 def judged(result: Outcome | Failure, *, has_record: bool, is_stopping: bool) -> Outcome | Failure:
@@ -41,7 +33,7 @@ def judged(result: Outcome | Failure, *, has_record: bool, is_stopping: bool) ->
     elif result == "interrupted":
         if not is_stopping:
             return Failure("preempted", "Interrupted", "its machine asked it to stop")
-    elif is_stopping and isinstance(result, Failure) and result.kind in LOST:
+    elif is_stopping and isinstance(result, Failure) and result.kind in ("crashed", "preempted"):
         # A signal to the whole process group ends workers, too; their checkpoints remain.
         return "interrupted"
     return result
@@ -57,7 +49,7 @@ def may_retry(failures: Sequence[Failure], policy: RetryPolicy, resources: Resou
         case "gpu_oom":
             return halved(resources) != resources
         case "host_oom":
-            return counts["host_oom"] <= MAX_HOST_OOM
+            return counts["host_oom"] <= 1
         case "preempted":
             return counts["preempted"] <= policy.preemptions
         case "disk_full":
@@ -66,7 +58,7 @@ def may_retry(failures: Sequence[Failure], policy: RetryPolicy, resources: Resou
             # Twice the same says that it is the trial's own; a third time would teach nothing.
             return False
         case _:
-            return sum(counts[kind] for kind in CHARGED) <= policy.failures
+            return counts["error"] + counts["crashed"] + counts["stalled"] <= policy.failures
 
 
 def halved(resources: Resources) -> Resources:
@@ -103,10 +95,10 @@ class Streak:
 
 
 def _is_same(one: Failure, other: Failure) -> bool:
-    if (one.kind, one.error_class, one.fingerprint) != (
-        other.kind,
-        other.error_class,
-        other.fingerprint,
-    ):
-        return False
-    return bool(one.fingerprint) or one.message == other.message
+    # Without a traceback there is no fingerprint; then the message decides.
+    return (
+        one.kind == other.kind
+        and one.error_class == other.error_class
+        and one.fingerprint == other.fingerprint
+        and (one.fingerprint != "" or one.message == other.message)
+    )

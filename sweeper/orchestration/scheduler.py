@@ -27,14 +27,9 @@ to 394K parameters): about 7 µs plus the FLOPs at 80 GFLOP/s. Without it the sm
 far the longest runs at equal FLOPs, would start last. At sizes worth a GPU it vanishes.
 """
 
-ASSUMED_SPEED = 8e10
-"""Work per second and rank where nothing has been measured yet."""
-
-MAX_RESERVATIONS = 64
-"""Trials that may wait for a better place before the scheduler looks no further."""
-
-NEWS_WEIGHT = 0.3
-"""Of the latest measurement in the average speed of a node."""
+ASSUMED_SPEED = 8e10  # work per second and rank where nothing has been measured yet
+MAX_RESERVATIONS = 64  # trials that may wait for a better place before no more are looked at
+NEWS_WEIGHT = 0.3  # of the latest measurement in the average speed of a node
 
 
 @dataclass(frozen=True)
@@ -165,9 +160,8 @@ def expected_time_left(
 class _Option:
     """One way to run a job; the smaller, the better."""
 
-    end_s: float
     rank: tuple[float, ...]
-    """Decides between equal ends."""
+    """Its end, and what decides between equal ends."""
     start_s: float = field(compare=False)
     running: Running = field(compare=False)
 
@@ -209,8 +203,8 @@ class _ClusterTimeline:
         end_s = start_s + duration_s
         # At equal ends take a node without GPUs, and one that is used already.
         room = timeline.least_free(job.demand, start_s, duration_s)
-        rank = (float(node.gpus), sum(room.gpus), room.cpus)
-        return _Option(end_s, rank, start_s, Running(job, (node.node_id,), end_s))
+        rank = (end_s, float(node.gpus), sum(room.gpus), room.cpus)
+        return _Option(rank, start_s, Running(job, (node.node_id,), end_s))
 
     def _several_ranks(self, job: Job) -> _Option | None:
         everywhere = tuple(self.timelines)
@@ -222,7 +216,7 @@ class _ClusterTimeline:
             placement = place(job.demand, rooms)
             if placement is not None:
                 end_s = start_s + self.speeds.duration_s(job, placement)
-                return _Option(end_s, (), start_s, Running(job, placement, end_s))
+                return _Option((end_s,), start_s, Running(job, placement, end_s))
         return None
 
 

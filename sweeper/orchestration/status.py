@@ -5,9 +5,9 @@ Imports neither torch nor ray, and reads heads of records only.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sweeper.orchestration.lease import DriverAtWork, driver_at_work
 from sweeper.orchestration.scheduler import expected_time_left, expected_work
@@ -15,17 +15,14 @@ from sweeper.store.assignment import Attempt
 from sweeper.store.attempts import ReportedProgress, attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
 from sweeper.store.pending import DonePoints, pending_trials
-from sweeper.store.plan_file import read_plan
 from sweeper.store.results import Published, published
+from sweeper.store.submission import read_plan
 from sweeper.trials.plan import Plan, PlannedTrial
 
 State = Literal["done", "diverged", "failed", "running", "interrupted", "pending"]
 """`interrupted`: begun and not running now; the next run resumes it from its checkpoint."""
 
-STATES: tuple[State, ...] = ("done", "diverged", "failed", "running", "interrupted", "pending")
-
-FRESH_S = 20.0
-"""A trial that reported within this time is running, whether or not its driver is."""
+FRESH_S = 20.0  # a trial that reported within this time is running, whether its driver is or not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,26 +65,24 @@ class SweepStatus:
     def counts(self) -> dict[State, int]:
         """Trials in each state, all states named."""
         counted = Counter(trial.state for trial in self.trials)
-        return {state: counted[state] for state in STATES}
+        return {state: counted[state] for state in get_args(State)}
 
 
 def status(store: Store) -> SweepStatus:
     """How the sweep in `store` stands now. Raises StoreError for a damaged plan or record."""
     plan, records, driver = read_plan(store), published(store), driver_at_work(store)
     begun = begun_trials(store)
-    pending = {
+    unfinished = {
         planned.trajectory_id: _begun(store, planned, driver)
         if planned.trial_id in begun
-        else _Pending(planned)
+        else _Unfinished(planned)
         for planned in pending_trials(plan.trials, records)
     }
     longest_last = sorted(records, key=lambda record: record.steps)
     by_trajectory = {record.trajectory_id: record for record in longest_last}
     done = DonePoints.of(records)
     trials = tuple(
-        _done_status(planned, by_trajectory[planned.trajectory_id])
-        if done.cover(planned)
-        else _pending_status(planned, pending[planned.trajectory_id])
+        _trial_status(planned, (by_trajectory if done.cover(planned) else unfinished))
         for planned in plan.trials
     )
     once = {trial.trial_id: trial for trial in trials}.values()
@@ -96,7 +91,7 @@ def status(store: Store) -> SweepStatus:
         driver=driver,
         flops_planned=plan.train_flops,
         flops_done=sum(trial.share_done * trial.train_flops for trial in once),
-        time_left_s=_time_left(plan, list(pending.values()), by_trajectory),
+        time_left_s=_time_left(plan, list(unfinished.values()), by_trajectory),
         trials=trials,
     )
 
@@ -108,13 +103,13 @@ def to_json(status: SweepStatus) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Pending:
+class _Unfinished:
     """A trial without its results, and how far it is."""
 
     planned: PlannedTrial
+    state: State = "pending"
     history: tuple[Attempt, ...] = ()
     reported: ReportedProgress | None = None
-    state: State = "pending"
 
     @property
     def share_done(self) -> float:
@@ -125,36 +120,51 @@ class _Pending:
         return (1 - self.share_done) * expected_work(self.planned)
 
 
-def _begun(store: Store, planned: PlannedTrial, driver: DriverAtWork | None) -> _Pending:
+def _begun(store: Store, planned: PlannedTrial, driver: DriverAtWork | None) -> _Unfinished:
     history = attempts(store, planned.trial_id)
     reported = read_progress(store, planned.trial_id)
-    return _Pending(planned, history, reported, _state(history, reported, driver))
-
-
-def _state(
-    history: tuple[Attempt, ...],
-    reported: ReportedProgress | None,
-    driver: DriverAtWork | None,
-) -> State:
+    state: State = "interrupted"
     if not history:
-        return "pending"
-    last = history[-1]
-    if last.has_failed:
-        return "failed"
-    if last.outcome is not None:
-        return "interrupted"
-    if reported and reported.attempt == last.number and reported.age_s < FRESH_S:
-        return "running"
-    # Loading or evaluating in silence: the driver that began it would know if it had ended.
-    is_attended = driver is not None and last.started_s >= driver.started_s
-    return "running" if is_attended else "interrupted"
+        state = "pending"
+    elif (last := history[-1]).has_failed:
+        state = "failed"
+    elif last.outcome is None:
+        reports = reported and reported.attempt == last.number and reported.age_s < FRESH_S
+        # Loading or evaluating in silence: the driver that began it would know if it had ended.
+        if reports or (driver and last.started_s >= driver.started_s):
+            state = "running"
+    return _Unfinished(planned, state, history, reported)
+
+
+def _trial_status(
+    planned: PlannedTrial, found: Mapping[str, Published | _Unfinished]
+) -> TrialStatus:
+    now, bound, error = found[planned.trajectory_id], None, None
+    if isinstance(now, _Unfinished):
+        state, share_done, n_attempts = now.state, now.share_done, len(now.history)
+        if now.history and (last := now.history[-1]).has_failed:
+            error = f"{last.error_class}: {last.error_message}"
+    else:
+        state, share_done, n_attempts = "diverged" if now.is_diverged else "done", 1.0, now.attempt
+        bound = now.last_bound_nats_per_token
+    return TrialStatus(
+        trial_id=planned.trial_id,
+        series=planned.series,
+        params_trunk=planned.params.trunk,
+        train_flops=planned.train_flops,
+        state=state,
+        share_done=share_done,
+        bound_nats_per_token=bound,
+        n_attempts=n_attempts,
+        error=error,
+    )
 
 
 def _time_left(
-    plan: Plan, pending: Sequence[_Pending], records: dict[str, Published]
+    plan: Plan, unfinished: Sequence[_Unfinished], records: dict[str, Published]
 ) -> float | None:
     """Seconds until all is done at the speed so far, by as many workers as run now."""
-    running = [each for each in pending if each.state == "running"]
+    running = [each for each in unfinished if each.state == "running"]
     time_s, work = 0.0, 0.0
     for planned in plan.trials:
         record = records.get(planned.trajectory_id)
@@ -167,36 +177,7 @@ def _time_left(
             work += each.share_done * expected_work(each.planned)
     if not running or not work:
         return None
-    waiting = sum(each.work_left for each in pending if each.state in ("pending", "interrupted"))
+    waiting = sum(each.work_left for each in unfinished if each.state in ("pending", "interrupted"))
     return expected_time_left(
         [each.work_left for each in running], waiting, len(running), time_s / work
-    )
-
-
-def _done_status(planned: PlannedTrial, record: Published) -> TrialStatus:
-    return TrialStatus(
-        trial_id=planned.trial_id,
-        series=planned.series,
-        params_trunk=planned.params.trunk,
-        train_flops=planned.train_flops,
-        state="diverged" if record.is_diverged else "done",
-        share_done=1.0,
-        bound_nats_per_token=record.last_bound_nats_per_token,
-        n_attempts=record.attempt,
-        error=None,
-    )
-
-
-def _pending_status(planned: PlannedTrial, pending: _Pending) -> TrialStatus:
-    last = pending.history[-1] if pending.history else None
-    return TrialStatus(
-        trial_id=planned.trial_id,
-        series=planned.series,
-        params_trunk=planned.params.trunk,
-        train_flops=planned.train_flops,
-        state=pending.state,
-        share_done=pending.share_done,
-        bound_nats_per_token=None,
-        n_attempts=len(pending.history),
-        error=f"{last.error_class}: {last.error_message}" if last and last.has_failed else None,
     )

@@ -17,7 +17,6 @@ from sweeper.store import files
 from sweeper.store.attempts import torn_attempts, torn_lines
 from sweeper.store.layout import Store, open_store
 from sweeper.store.pending import pending_trials
-from sweeper.store.plan_file import read_plan
 from sweeper.store.results import (
     flaws,
     head_of,
@@ -27,6 +26,7 @@ from sweeper.store.results import (
     record_stamps,
 )
 from sweeper.store.storage import TEMPORARY_PREFIX, StoragePath
+from sweeper.store.submission import read_plan
 from sweeper.store.tables import FILE_NAME, build_tables
 from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TableName, schema
@@ -50,42 +50,30 @@ def verify(folder: StoragePath) -> list[Finding]:
         plan = read_plan(store)
     except StoreError as error:
         return [Finding("torn-plan", store.plan, str(error))]
-    findings = [
-        *_check_temporaries(store),
-        *_check_manifest(store),
-        *_check_attempts(store),
-        *_check_records(store),
-    ]
+    findings = [*_check_files(store), *_check_records(store)]
     # What follows from damaged records would only repeat their findings.
     if not any(finding.file.parent == store.published for finding in findings):
-        findings += [*_check_missing(store, plan), *_check_tables(store, plan)]
+        findings += _check_missing(store, plan)
+        expected = build_tables(store, plan)
+        for name in ROW_TYPES:
+            findings += _check_table(store.table(name), name, expected[name])
     return findings
 
 
-def _check_temporaries(store: Store) -> Iterator[Finding]:
-    if driver_at_work(store):
-        return  # a driver at work owns them
-    for path in _sorted(store.folder.rglob(f"{TEMPORARY_PREFIX}*")):
-        yield Finding("orphan-temporary", path, "left behind by a killed process; delete it")
-
-
-def _check_manifest(store: Store) -> Iterator[Finding]:
+def _check_files(store: Store) -> Iterator[Finding]:
+    """What is not a record: temporary files, the manifest and attempts."""
+    if not driver_at_work(store):  # which owns them
+        for path in _sorted(store.folder.rglob(f"{TEMPORARY_PREFIX}*")):
+            yield Finding("orphan-temporary", path, "left behind by a killed process; delete it")
     try:
         files.read_json(store.manifest)
     except (OSError, ValueError) as error:
-        yield Finding(
-            "torn-manifest", store.manifest, f"not readable ({error}); run the sweep again"
-        )
-
-
-def _check_attempts(store: Store) -> Iterator[Finding]:
+        message = f"not readable ({error}); run the sweep again"
+        yield Finding("torn-manifest", store.manifest, message)
     for folder in _sorted((store.folder / "attempts").glob("*")):
-        for path, error in torn_attempts(store, folder.name):
-            yield Finding(
-                "torn-attempt",
-                path,
-                f"not complete JSON ({error}): how it ended is lost; delete it",
-            )
+        for path, reason in torn_attempts(store, folder.name):
+            message = f"not complete JSON ({reason}): how it ended is lost; delete it"
+            yield Finding("torn-attempt", path, message)
     if torn := torn_lines(store):
         yield Finding(
             "torn-archive",
@@ -136,12 +124,6 @@ def _check_missing(store: Store, plan: Plan) -> Iterator[Finding]:
             f"{planned.series}, {planned.params.trunk:,} parameters: planned "
             f"and not published at step {steps}; run the sweep again",
         )
-
-
-def _check_tables(store: Store, plan: Plan) -> Iterator[Finding]:
-    expected = build_tables(store, plan)
-    for name in ROW_TYPES:
-        yield from _check_table(store.table(name), name, expected[name])
 
 
 def _check_table(folder: StoragePath, name: TableName, expected: pa.Table) -> Iterator[Finding]:

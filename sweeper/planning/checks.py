@@ -7,34 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from sweeper.planning.design import n_targets
-from sweeper.planning.runs import Run, schedule_problem
+from sweeper.planning.runs import Run, name_of
 from sweeper.sweepfile.document import Problem
 from sweeper.sweepfile.fields import AUTO
 from sweeper.sweepfile.schema import Sweep
 from sweeper.trials.ladder import Rung, trunk_params
 from sweeper.trials.plan import Observation
-from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO, Schedule
+from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO
 
-MAX_CELLS = 1_000_000
-"""Observations of all series and seeds; a plan of more would fill the memory."""
-
-MIN_SIZES_PER_BUDGET = 5
-"""Fewer leave a parabola through the points of a budget with hardly a residual."""
-
-MAX_EPOCHS = 4
-"""Beyond, repeated data are worth visibly less than fresh ones (arXiv 2305.16264)."""
-
-SCHEDULE_OF_KEY: dict[str, Schedule] = {"cooldown": "wsd", "min_learning_rate_ratio": "cosine"}
-"""Training keys that mean something for one schedule only."""
-
-GROUP_KEYS: dict[str, object] = {
-    "auxiliary_learning_rate": AUTO,
-    "embedding_learning_rate_ratio": EMBEDDING_LEARNING_RATE_RATIO,
-}
-"""Training keys of the parameter groups that only the backbone gidd has, with their defaults."""
-
-MAX_ASSUMPTION_ERROR = 0.05
-"""Of assumed counts, relative: steps and budgets hardly move; more is another corpus."""
+MAX_CELLS = 1_000_000  # of all series and seeds; a plan of more would fill the memory
+MIN_SIZES_PER_BUDGET = 5  # fewer leave a parabola through the points with hardly a residual
+MAX_EPOCHS = 4  # beyond, repeated data are worth visibly less than fresh ones (arXiv 2305.16264)
+MAX_ASSUMPTION_ERROR = 0.05  # of assumed counts, relative; more is another corpus
 
 
 @dataclass(frozen=True)
@@ -117,11 +101,9 @@ def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
     """Cells that cannot be trained, schedules that do not fit their run, or no cell at all."""
     for run in runs:
         yield from run.problems
-        yield from _idle_keys(sweep, run)
-        yield from _unread_prefixes(sweep, run)
-        path_of = partial(run.series.train_path, sweep)
-        if not run.problems and (problem := schedule_problem(run, path_of)):
-            yield problem
+        yield from _key_problems(sweep, run)
+        if run.cells and not run.problems:
+            yield from _schedule_problems(sweep, run)
     if not any(run.cells or run.problems for run in runs):
         ratios = [cell.tokens / trunk_params(cell.rung) for run in runs for cell in run.skipped]
         expected = (
@@ -131,10 +113,29 @@ def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
         yield Problem(("design", "isoflop", "tokens_per_param"), expected)
 
 
-def _unread_prefixes(sweep: Sweep, run: Run) -> Iterator[Problem]:
-    """Clean prefixes for a family that reads one way."""
-    series = run.series
-    if series.train.prefix_share and series.needs.attention != "bidirectional":
+def _key_problems(sweep: Sweep, run: Run) -> Iterator[Problem]:
+    """Keys for another schedule than the run's, another backbone or another kind of family."""
+    series, train = run.series, run.series.train
+    # Keys of the parameter groups that only the backbone gidd has, with their defaults.
+    group_keys = {
+        "auxiliary_learning_rate": AUTO,
+        "embedding_learning_rate_ratio": EMBEDDING_LEARNING_RATE_RATIO,
+    }
+    for key, default in group_keys.items():
+        if sweep.backbone != "gidd" and getattr(train, key) != default:
+            expected = (
+                f"for the backbone {sweep.backbone} — expected no {key}: it trains all tensors at "
+                "train.learning_rate"
+            )
+            yield Problem(series.train_path(sweep, key), expected)
+    for key, schedule in (("cooldown", "wsd"), ("min_learning_rate_ratio", "cosine")):
+        if getattr(train, key) != AUTO and train.schedule != schedule:
+            expected = (
+                f"for series {series.label!r} of schedule {train.schedule} — expected auto or "
+                f"nothing there: only {schedule} has a {key}"
+            )
+            yield Problem(series.train_path(sweep, key), expected)
+    if train.prefix_share and series.needs.attention != "bidirectional":
         expected = (
             f"series {series.label!r} ({series.family}) predicts each token from those before it "
             "anyway: expected 0, which it may have under a train of its own"
@@ -142,23 +143,20 @@ def _unread_prefixes(sweep: Sweep, run: Run) -> Iterator[Problem]:
         yield Problem(series.train_path(sweep, "prefix_share"), expected)
 
 
-def _idle_keys(sweep: Sweep, run: Run) -> Iterator[Problem]:
-    """Keys of another schedule than the run's, or of another backbone than the sweep's."""
-    train = run.series.train
-    for key, default in GROUP_KEYS.items():
-        if sweep.backbone != "gidd" and getattr(train, key) != default:
-            expected = (
-                f"for the backbone {sweep.backbone} — expected no {key}: it trains all tensors at "
-                "train.learning_rate"
-            )
-            yield Problem(run.series.train_path(sweep, key), expected)
-    for key, schedule in SCHEDULE_OF_KEY.items():
-        if getattr(train, key) != AUTO and train.schedule != schedule:
-            expected = (
-                f"for series {run.series.label!r} of schedule {train.schedule} — expected auto or "
-                f"nothing there: only {schedule} has a {key}"
-            )
-            yield Problem(run.series.train_path(sweep, key), expected)
+def _schedule_problems(sweep: Sweep, run: Run) -> Iterator[Problem]:
+    """A warmup that is not over by the first observation, or that leaves no room for a cooldown."""
+    first, warmup = run.cells[0].step, run.optimizer.warmup_steps
+    cooldown = run.optimizer.cooldown_steps
+    before = f"the {first:,} before {name_of(run.rung)} is first observed"
+    if warmup >= first:
+        path = run.series.train_path(sweep, "warmup")
+        yield Problem(path, f"expected fewer steps than {before}")
+    elif warmup + cooldown > first:
+        expected = (
+            f"{cooldown:,} steps of cooldown after {warmup:,} of warmup — expected no more than "
+            f"{before}"
+        )
+        yield Problem(run.series.train_path(sweep, "cooldown"), expected)
 
 
 def limit_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
@@ -175,7 +173,18 @@ def limit_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
 
 def warnings(sweep: Sweep, facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[PlanWarning]:
     """All warnings of a plan but that of an assumed corpus."""
-    yield from _thin_budgets(sweep, runs)
+    for budget in sorted(sweep.design.isoflop.budgets if sweep.design.isoflop else ()):
+        n_sizes = dict.fromkeys(sweep.series, 0)
+        for run in runs:
+            n_sizes[run.series.label] += any(cell.budget_flops == budget for cell in run.cells)
+        fewest = min(n_sizes.values())
+        if fewest < MIN_SIZES_PER_BUDGET:
+            labels = ", ".join(label for label, n in n_sizes.items() if n == fewest)
+            yield PlanWarning(
+                "few_sizes",
+                f"budget {budget:g} keeps {fewest} sizes for {labels}; a parabola wants at least "
+                f"{MIN_SIZES_PER_BUDGET}: add sizes or widen tokens_per_param",
+            )
     yield from _idle_sizes(runs)
     yield from _repeated_data(facts, runs)
 
@@ -203,23 +212,6 @@ def _cost_up_to(runs: Sequence[Run], amount: float) -> float:
         * max((cell.flops for cell in run.cells if _amount(cell) <= amount), default=0.0)
         for run in runs
     )
-
-
-def _thin_budgets(sweep: Sweep, runs: Sequence[Run]) -> Iterator[PlanWarning]:
-    if sweep.design.isoflop is None:
-        return
-    for budget in sorted(sweep.design.isoflop.budgets):
-        n_sizes = dict.fromkeys(sweep.series, 0)
-        for run in runs:
-            n_sizes[run.series.label] += any(cell.budget_flops == budget for cell in run.cells)
-        fewest = min(n_sizes.values())
-        if fewest < MIN_SIZES_PER_BUDGET:
-            labels = ", ".join(label for label, n in n_sizes.items() if n == fewest)
-            yield PlanWarning(
-                "few_sizes",
-                f"budget {budget:g} keeps {fewest} sizes for {labels}; a parabola wants at least "
-                f"{MIN_SIZES_PER_BUDGET}: add sizes or widen tokens_per_param",
-            )
 
 
 def _idle_sizes(runs: Sequence[Run]) -> Iterator[PlanWarning]:

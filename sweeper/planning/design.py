@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Literal
 
 from sweeper.sweepfile.document import KeyPath
-from sweeper.sweepfile.schema import Design, IsoFlopDesign, ListedRuns
+from sweeper.sweepfile.schema import Design, ListedRuns
 from sweeper.trials.ladder import Rung
 
 
@@ -67,11 +68,12 @@ def n_targets(design: Design) -> int:
 
 def _targets(design: Design, label: str | None) -> Iterator[tuple[Variant, TargetPoint]]:
     if design.isoflop:
-        yield from _isoflop(design.isoflop)
+        for rung, (i, budget) in product(design.isoflop.sizes, enumerate(design.isoflop.budgets)):
+            path = ("design", "isoflop", "budgets", i)
+            yield Variant(rung), TargetPoint(path, budget, "flops", budget)
     elif design.grid:
-        for rung in design.grid.sizes:
-            for i, tokens in enumerate(design.grid.tokens):
-                yield Variant(rung), TargetPoint(("design", "grid", "tokens", i), tokens, "tokens")
+        for rung, (i, tokens) in product(design.grid.sizes, enumerate(design.grid.tokens)):
+            yield Variant(rung), TargetPoint(("design", "grid", "tokens", i), tokens, "tokens")
     elif design.zipped:
         pairs = zip(design.zipped.sizes, design.zipped.tokens, strict=True)
         for i, (rung, tokens) in enumerate(pairs):
@@ -79,13 +81,6 @@ def _targets(design: Design, label: str | None) -> Iterator[tuple[Variant, Targe
     for i, entry in enumerate(design.listed or ()):
         if label is None or not entry.series or label in entry.series:
             yield from _listed(entry, ("design", "list", i))
-
-
-def _isoflop(isoflop: IsoFlopDesign) -> Iterator[tuple[Variant, TargetPoint]]:
-    for rung in isoflop.sizes:
-        for i, budget in enumerate(isoflop.budgets):
-            path = ("design", "isoflop", "budgets", i)
-            yield Variant(rung), TargetPoint(path, budget, "flops", budget)
 
 
 def _listed(entry: ListedRuns, path: KeyPath) -> Iterator[tuple[Variant, TargetPoint]]:

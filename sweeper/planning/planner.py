@@ -66,7 +66,14 @@ class PlannedSweep:
             n_cells=sum(len(planned.cells) for planned in self.trials),
             tokens=sum(planned.cells[-1].tokens for planned in self.trials),
             train_flops=math.fsum(planned.train_flops for planned in self.trials),
-            eval_flops=math.fsum(map(_eval_flops, self.trials)),
+            eval_flops=math.fsum(
+                len(planned.cells)
+                * planned.trial.evaluation.n_sequences
+                * planned.trial.data.seq_len
+                * planned.flops_per_token.total
+                / BACKWARD_FACTOR  # no backward pass
+                for planned in self.trials
+            ),
         )
 
 
@@ -125,7 +132,15 @@ def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> Pl
 def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> PlannedSweep:
     _refuse(checks.size_problems(sweep))
     _refuse(checks.corpus_problems(sweep, facts))
-    runs = _runs(sweep, facts.vocab_size)
+    design, vocab_size = sweep.design, facts.vocab_size
+    window = design.isoflop.tokens_per_param if design.isoflop else (0.0, math.inf)
+    setting = Setting(facts.seq_len, vocab_size, window, sweep.backbone)
+    shared_targets = targets_by_variant(design)
+    runs: list[Run] = []
+    for series in resolve_series(sweep, vocab_size):
+        for variant, targets in targets_by_variant(design, series.label).items():
+            own = series.varied(variant)
+            runs += plan_runs(own, variant.rung, targets, shared_targets[variant], setting)
     _refuse(misfit_batches(sweep, [run.series for run in runs]))
     _refuse(checks.run_problems(sweep, runs))
     _refuse(checks.limit_problems(sweep, runs))
@@ -203,18 +218,6 @@ def _trial_to_json(planned: PlannedTrial) -> dict[str, Any]:
     }
 
 
-def _runs(sweep: Sweep, vocab_size: int) -> list[Run]:
-    window = sweep.design.isoflop.tokens_per_param if sweep.design.isoflop else (0.0, math.inf)
-    setting = Setting(sweep.corpus.seq_len, vocab_size, window, sweep.backbone)
-    shared_targets = targets_by_variant(sweep.design)
-    runs: list[Run] = []
-    for series in resolve_series(sweep, vocab_size):
-        for variant, targets in targets_by_variant(sweep.design, series.label).items():
-            own = series.varied(variant)
-            runs += plan_runs(own, variant.rung, targets, shared_targets[variant], setting)
-    return runs
-
-
 def _trials(
     sweep: Sweep, facts: CorpusFacts, run: Run, bfloat16_from_width: float
 ) -> Iterator[PlannedTrial]:
@@ -262,12 +265,6 @@ def _twin_problems(trials: Iterable[PlannedTrial]) -> Iterator[Problem]:
             expected = f"the same trials as series {label!r}; expected series that differ"
             path = ("series", planned.series)
             yield Problem(path, expected, f"the series {planned.series!r}", at_key=True)
-
-
-def _eval_flops(planned: PlannedTrial) -> float:
-    trial = planned.trial
-    tokens = len(planned.cells) * trial.evaluation.n_sequences * trial.data.seq_len
-    return tokens * planned.flops_per_token.total / BACKWARD_FACTOR
 
 
 def _refuse(problems: Iterable[Problem]) -> None:

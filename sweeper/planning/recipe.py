@@ -6,17 +6,17 @@ name its own values. `analysis/tables/published_laws.csv` lists them too, with t
 types; a test compares the two.
 """
 
-import contextlib
 import math
-from pathlib import Path
 
+from sweeper.store.submission import cpu_info
 from sweeper.trials.ladder import BackboneName
 
-MIN_BATCH_SEQUENCES = 8
-"""Fewer sequences leave a stratified batch of noise levels too coarse and the hardware idle."""
-
-DIT_LEARNING_RATE = 2e-4
-"""Peak rate of all tensors and sizes of arXiv 2602.15014, at 524,288 tokens a batch."""
+MIN_BATCH_SEQUENCES = 8  # fewer leave stratified noise levels too coarse and the hardware idle
+DIT_LEARNING_RATE = 2e-4  # peak of all tensors and sizes of arXiv 2602.15014 at 524,288 tokens
+WARMUP_STEPS = 2000  # of both studies' large runs
+WARMUP_SHARE = 0.1  # largest share of the steps before the first observation that warmup may take
+COOLDOWN_SHARE = 0.2  # share of the run in the cooldowns of arXiv 2512.10858
+MIN_LEARNING_RATE_RATIO = 0.1  # end of the cosine of arXiv 2602.15014, in units of its peak
 
 AUXILIARY_LEARNING_RATE = 6e-3
 """Rate of embeddings, head, norms, biases and sinks at every batch size.
@@ -26,24 +26,11 @@ follow eta down as the batch shrinks. At 1024 tokens a batch (eta = 0.09, 25K pa
 3e11 FLOPs) holding them here instead lowered the masked bound by 0.1 nats per token.
 """
 
-WARMUP_STEPS = 2000
-"""Warmup of both studies' large runs."""
-
-WARMUP_SHARE = 0.1
-"""Largest share of the steps before the first observation that warmup may take."""
-
-COOLDOWN_SHARE = 0.2
-"""Share of the run in the cooldowns of arXiv 2512.10858."""
-
-MIN_LEARNING_RATE_RATIO = 0.1
-"""End of the cosine of arXiv 2602.15014, in units of its peak."""
-
 BFLOAT16_CPU_WIDTH = 24
 """On one core of a CPU with bfloat16 instructions, a training step of 16 × 64 tokens takes 1.0,
 0.9, 0.8, 0.7 and 0.5 of its float32 time at widths 16, 24, 48, 64 and 128."""
 
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""As `/proc/cpuinfo` calls the instructions on x86 and Arm."""
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # instructions of x86 and Arm
 
 
 def batch_sequences(tokens: float, seq_len: int) -> int:
@@ -82,9 +69,4 @@ def bfloat16_from_width(*, has_gpu: bool) -> float:
 
 def cpu_flags() -> set[str]:
     """Instruction sets of this machine's CPU; empty where the kernel does not tell."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("flags", "Features"):
-                return set(value.split())
-    return set()
+    return set(cpu_info("flags", "Features").split())

@@ -6,13 +6,13 @@ two series on one rung see the same batches in the same order at the same learni
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.planning import recipe
 from sweeper.planning.design import TargetPoint
 from sweeper.planning.series import ResolvedSeries
-from sweeper.sweepfile.document import KeyPath, Problem
+from sweeper.sweepfile.document import Problem
 from sweeper.sweepfile.fields import WarmupShare
 from sweeper.sweepfile.schema import Train
 from sweeper.trials.flops import FlopsPerToken, flops_per_token
@@ -24,8 +24,7 @@ MIN_STEPS = 50
 """Fewest steps of an observation: rounding to whole steps then moves its tokens by at most 1 %, and
 warmup (a tenth of them) and AdamW's averages have time to settle."""
 
-MAX_TOKENS = 1e18
-"""More tokens come from a typing error, and would not fit the 64-bit counts of the tables."""
+MAX_TOKENS = 1e18  # more is a typing error, and would not fit the 64-bit counts of the tables
 
 
 @dataclass(frozen=True)
@@ -124,16 +123,13 @@ def plan_run(
             continue
         step = max(1, round(tokens / tokens_per_step))  # MIN_STEPS bounds what rounding moves
         if target.unit == "steps" and series.train.batch_tokens == "auto":
-            problems.append(
-                Problem(
-                    target.path,
-                    "expected train.batch_tokens as a number: it says how many tokens a step has",
-                )
-            )
-        elif expected := _objection(target, rung, tokens, tokens_per_step):
+            expected = "expected train.batch_tokens as a number: it says how many tokens a step has"
+        else:
+            expected = _objection(target, rung, tokens, tokens_per_step)
+        if not expected and step in cells:
+            expected = _repeated(step, rung)
+        if expected:
             problems.append(Problem(target.path, expected))
-        elif step in cells:
-            problems.append(Problem(target.path, _repeated(step, rung)))
         n_tokens = step * tokens_per_step
         cells[step] = Observation(budget, step, n_tokens, n_tokens * flops.total)
     optimizer = _over_its_length(optimizer, series.train, max(cells, default=0))
@@ -184,66 +180,42 @@ def optimizer_for(
     )
 
 
-def schedule_problem(run: Run, path_of: Callable[[str], KeyPath]) -> Problem | None:
-    """A warmup that is not over by the first observation, or that leaves no room for a cooldown.
-
-    `path_of` says where the sweep file sets a training key.
-    """
-    if not run.cells:
-        return None
-    first, optimizer = run.cells[0].step, run.optimizer
-    before = f"before {_model(run.rung)} is first observed"
-    if optimizer.warmup_steps >= first:
-        return Problem(path_of("warmup"), f"expected fewer steps than the {first:,} {before}")
-    if optimizer.warmup_steps + optimizer.cooldown_steps > first:
-        expected = (
-            f"{optimizer.cooldown_steps:,} steps of cooldown after {optimizer.warmup_steps:,} of "
-            f"warmup — expected no more than the {first:,} {before}"
-        )
-        return Problem(path_of("cooldown"), expected)
-    return None
-
-
 def _over_its_length(optimizer: Optimizer, train: Train, n_steps: int) -> Optimizer:
     """The settings with whatever depends on the length of the run fitted to it."""
     if isinstance(train.warmup, WarmupShare):
         optimizer = dataclasses.replace(optimizer, warmup_steps=train.warmup.steps(n_steps))
-    match train.schedule:
-        case "constant":
-            return optimizer
-        case "cosine":
-            lowest = train.min_learning_rate_ratio
-            lowest = recipe.MIN_LEARNING_RATE_RATIO if lowest == "auto" else lowest
-            return dataclasses.replace(
-                optimizer, schedule_steps=n_steps, min_learning_rate_ratio=lowest
-            )
-        case "wsd":
-            share = recipe.COOLDOWN_SHARE if train.cooldown == "auto" else train.cooldown
-            n_cooled = max(1, round(share * n_steps))
-            return dataclasses.replace(optimizer, schedule_steps=n_steps, cooldown_steps=n_cooled)
+    if train.schedule == "constant":
+        return optimizer
+    optimizer = dataclasses.replace(optimizer, schedule_steps=n_steps)
+    if train.schedule == "cosine":
+        lowest = train.min_learning_rate_ratio
+        lowest = recipe.MIN_LEARNING_RATE_RATIO if lowest == "auto" else lowest
+        return dataclasses.replace(optimizer, min_learning_rate_ratio=lowest)
+    share = recipe.COOLDOWN_SHARE if train.cooldown == "auto" else train.cooldown
+    return dataclasses.replace(optimizer, cooldown_steps=max(1, round(share * n_steps)))
 
 
 def _objection(target: TargetPoint, rung: Rung, tokens: float, tokens_per_step: int) -> str:
     """Why a cell cannot be trained; empty if it can."""
     if tokens > MAX_TOKENS:
-        return f"{tokens:.3g} tokens for {_model(rung)} — expected at most {MAX_TOKENS:g}"
+        return f"{tokens:.3g} tokens for {name_of(rung)} — expected at most {MAX_TOKENS:g}"
     n_steps = round(tokens / tokens_per_step)
     if n_steps >= MIN_STEPS:
         return ""
-    least = target.amount / tokens * MIN_STEPS * tokens_per_step
     if target.unit == "steps":
-        return f"{n_steps} steps for {_model(rung)} — expected at least {MIN_STEPS}"
-    is_isoflop = target.unit == "flops"
-    other = "narrow tokens_per_param to leave it out" if is_isoflop else "leave it out"
+        return f"{n_steps} steps for {name_of(rung)} — expected at least {MIN_STEPS}"
+    least = target.amount / tokens * MIN_STEPS * tokens_per_step
+    other = "narrow tokens_per_param to leave it out" if target.unit == "flops" else "leave it out"
     return (
-        f"{n_steps} steps of {tokens_per_step:,} tokens for {_model(rung)} — expected at least "
+        f"{n_steps} steps of {tokens_per_step:,} tokens for {name_of(rung)} — expected at least "
         f"{MIN_STEPS}: raise it to {least:.3g}, lower train.batch_tokens or {other}"
     )
 
 
 def _repeated(n_steps: int, rung: Rung) -> str:
-    return f"the same {n_steps:,} steps as another for {_model(rung)}; leave one out"
+    return f"the same {n_steps:,} steps as another for {name_of(rung)}; leave one out"
 
 
-def _model(rung: Rung) -> str:
+def name_of(rung: Rung) -> str:
+    """A model, as messages call it."""
     return f"the {trunk_params(rung):,}-parameter model"

@@ -18,8 +18,7 @@ from sweeper.sweepfile.schema import Series, Sweep, Train
 if TYPE_CHECKING:  # importing a family's base module loads torch
     from sweeper.families.base import Needs
 
-LARGEST_BATCH_MISMATCH = 0.05
-"""`batch_tokens` may differ from a whole number of sequences by this share of itself, not more."""
+LARGEST_BATCH_MISMATCH = 0.05  # of `batch_tokens` and whole sequences, as a share of the former
 
 
 @dataclass(frozen=True)
@@ -103,12 +102,10 @@ def _option_problems(
 def misfit_batches(sweep: Sweep, series: Iterable[ResolvedSeries]) -> Iterator[Problem]:
     """Batches that are not near a whole number of sequences."""
     seq_len = sweep.corpus.seq_len
-    checked: set[KeyPath] = set()
     for one in series:
         path, tokens = one.train_path(sweep, "batch_tokens"), one.train.batch_tokens
-        if tokens == "auto" or path in checked:
+        if tokens == "auto":
             continue
-        checked.add(path)
         below = tokens // seq_len * seq_len
         nearest = round(tokens / seq_len) * seq_len
         if not below or abs(nearest / tokens - 1) > LARGEST_BATCH_MISMATCH:

@@ -33,8 +33,6 @@ Device = Literal["cpu", "cuda"]
 AttemptOutcome = Outcome | FailureKind
 """How an attempt ended."""
 
-_NOT_FAILED = ("published", "diverged", "interrupted", "preempted", None)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
@@ -62,7 +60,7 @@ class Attempt:
     @property
     def has_failed(self) -> bool:
         """Whether it ended without a result and without being asked to."""
-        return self.outcome not in _NOT_FAILED
+        return self.outcome not in ("published", "diverged", "interrupted", "preempted", None)
 
 
 @dataclass(frozen=True)
@@ -91,4 +89,3 @@ class RunTrial(Protocol):
 
     def __call__(self, assignment: Assignment, *, stop: StopRequested) -> Outcome:
         """Run `assignment` from its last checkpoint, if there is one, to its end."""
-        ...

@@ -4,7 +4,7 @@
       sweep.yaml                     the sweep file as last submitted      (submission.py)
       revisions/0001.yaml …          every revision as submitted           (submission.py)
       manifest.json                  versions, git commit, hardware        (submission.py)
-      plan.json                      derived: planned trials and cells     (plan_file.py)
+      plan.json                      derived: planned trials and cells     (submission.py)
       records.json                   derived: heads of the records         (results.py)
       published/<trial_id>.json      write-once result of a trial          (results.py)
       attempts/<trial_id>/<n>.json   started and how it ended              (attempts.py)

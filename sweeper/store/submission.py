@@ -1,18 +1,24 @@
-"""Submitting: what a user asked for, the plan that follows, and where it is about to run."""
+"""Submitting: what a user asked for, the plan that follows, and where it is about to run.
+
+A driver, `status` and `verify` read the plan instead of planning again, so none of them imports
+families, corpora or torch.
+"""
 
 import contextlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from sweeper.errors import StoreError
 from sweeper.store import files
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import write_plan
-from sweeper.trials.plan import Plan
+from sweeper.trials.plan import Plan, PlannedTrial
 
+PLAN_VERSION = 1  # of the layout of `plan.json`
 PACKAGES = ("sweeper", "torch", "ray", "numpy", "pyarrow", "pandas", "scipy")
 """Distributions whose versions can matter for a result."""
 
@@ -41,19 +47,49 @@ def record_plan(store: Store, plan: Plan, text: str) -> None:
     write_plan(store, plan)
 
 
+def write_plan(store: Store, plan: Plan) -> None:
+    """Replace `plan.json`."""
+    head = f'"version": {PLAN_VERSION},\n"name": {json.dumps(plan.name)}'
+    # One trial per line: indented, ten thousand of them take two seconds to write.
+    lines = ",\n".join(json.dumps(planned.to_json(), allow_nan=False) for planned in plan.trials)
+    files.replace(store.plan, f'{{\n{head},\n"trials": [\n{lines}\n]\n}}\n'.encode())
+
+
+def read_plan(store: Store) -> Plan:
+    """The plan in the store; raises StoreError when it is absent, torn or of another version."""
+    try:
+        fields: dict[str, Any] = files.read_json(store.plan)
+        version = fields["version"]
+        if version == PLAN_VERSION:
+            return Plan(fields["name"], tuple(map(PlannedTrial.from_json, fields["trials"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{store.plan} cannot be read ({type(error).__name__}: {error}); run the sweep again "
+            "to rewrite it"
+        ) from error
+    raise StoreError(
+        f"{store.plan} has layout version {version}, this sweeper reads {PLAN_VERSION}; run the "
+        "sweep again with this version to rewrite it"
+    )
+
+
 def manifest() -> dict[str, Any]:
     """Versions, git commit and hardware as plain JSON values: where and with what a sweep ran.
 
     Nothing in it identifies a user, a host or a path, and no environment variable is read.
     """
+    here = str(Path(__file__).parent)
+    commit = _command("git", "-C", here, "rev-parse", "HEAD")
+    changes = commit and _command("git", "-C", here, "status", "--porcelain", "-uno")
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "git": _git(),
+        "git": {"commit": commit[0], "has_uncommitted_changes": bool(changes)} if commit else None,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": _cpu_model(),
+        "cpu": cpu_info("model name") or platform.processor(),
         "cpu_cores": os.cpu_count(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": round(memory_bytes / 2**30, 1),
         "gpus": _command("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"),
     }
 
@@ -65,15 +101,6 @@ def version(package: str) -> str | None:
     return None
 
 
-def _git() -> dict[str, Any] | None:
-    here = str(Path(__file__).parent)
-    commit = _command("git", "-C", here, "rev-parse", "HEAD")
-    if not commit:
-        return None
-    changes = _command("git", "-C", here, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit[0], "has_uncommitted_changes": bool(changes)}
-
-
 def _command(*words: str) -> list[str]:
     """Output lines of a program; none when it is absent, fails or hangs."""
     try:
@@ -83,13 +110,11 @@ def _command(*words: str) -> list[str]:
     return run.stdout.splitlines()
 
 
-def _cpu_model() -> str:
+def cpu_info(*names: str) -> str:
+    """The first field of `/proc/cpuinfo` with one of these names; empty where there is none."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def _memory_gib() -> float:
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in names:
+                return value.strip()
+    return ""

@@ -12,23 +12,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.executors.stop import StopReason
 from sweeper.orchestration.events import (
+    EndReason,
     Event,
-    ExecutorFailed,
-    PlanChanged,
+    Notice,
     ResultsTaken,
-    Stopping,
-    SweepEnded,
+    SweepOutcome,
     SweepStarted,
     TrialFailed,
     TrialInterrupted,
     TrialPublished,
     TrialRefused,
     TrialStarted,
-    WaitingForNodes,
 )
-from sweeper.orchestration.outcome import EndReason
 from sweeper.orchestration.scheduler import expected_time_left, expected_work
 from sweeper.store.assignment import Assignment, FailureKind
 from sweeper.store.attempts import Progress, read_progress
@@ -50,13 +46,6 @@ _END_WORDS: dict[EndReason, str] = {
     "disk_full": "stopped, as the disk is full; free some space",
     "executor": "stopped, as nothing can run any more",
     "superseded": "left to another driver",
-}
-
-_STOP_WORDS: dict[StopReason, str] = {
-    "limit": "limit reached",
-    "same_error": "one trial after another ends in the same error",
-    "disk_full": "the disk is full",
-    "executor": "nothing can run any more",
 }
 
 _KIND_WORDS: dict[FailureKind, str] = {
@@ -111,21 +100,13 @@ def describe(event: Event, store: Store) -> str:
             sources = ", ".join(f"{n} from sweep {name}" for name, n in sorted(by_sweep.items()))
             flops = sum(head.train_flops for head in published)
             return f"results taken over: {sources}; {flops:.2g} FLOPs not spent again"
-        case PlanChanged(n_added, n_dropped):
-            return f"the plan has changed: {n_added} trials are new, {n_dropped} are gone"
-        case WaitingForNodes(n_waiting, first):
-            return f"{n_waiting} trials wait for nodes; the first asks for {first}"
-        case ExecutorFailed(reason):
-            return f"nothing can run any more: {reason}"
-        case Stopping(reason, n_running):
-            why = _STOP_WORDS.get(reason, "stopping")
-            hint = "; Ctrl-C again stops at once" if reason == "signal" else ""
-            return f"{why}: {n_running} running trials write a checkpoint{hint}"
-        case SweepEnded(outcome):
+        case Notice(text):
+            return text
+        case SweepOutcome():
             return (
-                f"sweep {store.folder.name} {_END_WORDS[outcome.reason]}: {outcome.n_done} done, "
-                f"of these {outcome.n_diverged} diverged; {outcome.n_failed} failed, "
-                f"{outcome.n_left} left"
+                f"sweep {store.folder.name} {_END_WORDS[event.reason]}: {event.n_done} done, "
+                f"of these {event.n_diverged} diverged; {event.n_failed} failed, "
+                f"{event.n_left} left"
             )
         case TrialRefused(planned, reason):
             what = f"{planned.series} {count(planned.params.trunk)}"

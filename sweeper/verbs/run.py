@@ -13,7 +13,6 @@ from sweeper.verbs.plan import has_gpu, has_gpus_at, planned_sweep
 
 if TYPE_CHECKING:
     from sweeper.executors.base import Executor
-    from sweeper.orchestration.outcome import SweepOutcome
     from sweeper.orchestration.replan import Replanned
     from sweeper.sweepfile.schema import LoadedSweep
 
@@ -40,7 +39,7 @@ def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **opt
     from sweeper.executors.stop import StopSignal
     from sweeper.orchestration.driver import SweepRun, run_sweep
     from sweeper.orchestration.lease import held
-    from sweeper.orchestration.replan import PlanMonitor, replan
+    from sweeper.orchestration.replan import new_plan, replan
     from sweeper.planning.planner import plan_sweep
     from sweeper.store.layout import store_at
     from sweeper.store.submission import submit
@@ -78,7 +77,7 @@ def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **opt
                 limits=loaded.sweep.limits,
                 retries=loaded.sweep.retry,
                 stop_request=lease.stop_request,
-                new_plan=PlanMonitor(store, lease).new_plan,
+                new_plan=lambda: new_plan(store, lease.epoch),
             )
         )
     folder = results / loaded.sweep.name
@@ -114,12 +113,3 @@ def _say_who_goes_on(folder: StoragePath, replanned: "Replanned") -> None:
         f"the driver at work, process {driver.pid} on {driver.host}, {when} with the new plan, "
         f"within the limits it was started with; next: sweeper status {folder}"
     )
-
-
-def _say_what_next(folder: StoragePath, outcome: "SweepOutcome") -> None:
-    if outcome.n_left:
-        say("run the same command again to finish what is missing")
-    elif outcome.n_failed:
-        say(f"{outcome.n_failed} trials failed, see above; next: sweeper status {folder}")
-    else:
-        say(f"results in {folder}; next: sweeper fit {folder}")

@@ -36,8 +36,7 @@ from sweeper.executors.machine import available_cores
 from sweeper.executors.ray_executor import RayExecutor
 from sweeper.orchestration.events import Event, TrialStarted
 from sweeper.store.layout import Store, store_at
-from sweeper.store.plan_file import read_plan
-from sweeper.store.submission import submit
+from sweeper.store.submission import read_plan, submit
 from sweeper.store.tables import refresh_tables
 from sweeper.sweepfile.schema import Sweep
 from sweeper.trials.plan import Plan

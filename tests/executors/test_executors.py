@@ -27,8 +27,13 @@ from sweeper.executors.ray_executor import RayExecutor
 from sweeper.executors.ray_session import joined
 from sweeper.executors.stop import WARNINGS, StopSignal
 from sweeper.orchestration.driver import SweepRun, run_sweep
-from sweeper.orchestration.events import Event, TrialFailed, TrialPublished, TrialStarted
-from sweeper.orchestration.outcome import SweepOutcome
+from sweeper.orchestration.events import (
+    Event,
+    SweepOutcome,
+    TrialFailed,
+    TrialPublished,
+    TrialStarted,
+)
 from sweeper.orchestration.verify import verify
 from sweeper.store.assignment import RunTrial
 from sweeper.store.layout import Store, store_at

@@ -12,13 +12,13 @@ from sweeper.executors.stop import StopSignal
 from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.events import (
     Event,
+    SweepOutcome,
     SweepStarted,
     TrialFailed,
     TrialPublished,
     TrialRefused,
     TrialStarted,
 )
-from sweeper.orchestration.outcome import SweepOutcome
 from sweeper.orchestration.verify import verify
 from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
 from sweeper.store.attempts import attempts

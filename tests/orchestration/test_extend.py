@@ -1,6 +1,7 @@
 """Drivers whose plan changes while they work, and whose trials other sweeps have trained."""
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,9 @@ from sweeper.executors.placement import Demand, Node, Placement
 from sweeper.executors.stop import StopSignal
 from sweeper.orchestration import driver
 from sweeper.orchestration.driver import SweepRun, run_sweep
-from sweeper.orchestration.events import Event, PlanChanged, ResultsTaken, TrialStarted
+from sweeper.orchestration.events import Event, Notice, ResultsTaken, SweepOutcome, TrialStarted
 from sweeper.orchestration.lease import held
-from sweeper.orchestration.outcome import SweepOutcome
-from sweeper.orchestration.replan import PlanMonitor, replan
+from sweeper.orchestration.replan import new_plan, replan
 from sweeper.orchestration.verify import verify
 from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
 from sweeper.store.layout import Store
@@ -155,7 +155,8 @@ def test_sizes_that_are_added_while_a_driver_works_are_trained(tmp_path: Path) -
     outcome = sweep.run(n_slots=2, new_plan=once(sweep.store, longer))
     assert (outcome.exit_code, outcome.n_done, outcome.n_left) == (0, 6, 0)
     assert len(sweep.started) == 6
-    assert [each for each in sweep.events if isinstance(each, PlanChanged)] == [PlanChanged(2, 0)]
+    changed = Notice("the plan has changed: 2 trials are new, 0 are gone")
+    assert [each for each in sweep.events if isinstance(each, Notice)] == [changed]
     assert verify(sweep.store.folder) == []
 
 
@@ -224,7 +225,8 @@ def test_a_plan_is_handed_to_a_driver_that_really_works(tmp_path: Path) -> None:
 
     def work() -> None:
         with held(sweep.store) as lease:
-            outcomes.append(sweep.run(train, new_plan=PlanMonitor(sweep.store, lease).new_plan))
+            told = functools.partial(new_plan, sweep.store, lease.epoch)
+            outcomes.append(sweep.run(train, new_plan=told))
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -18,7 +18,7 @@ from lease_process import FASTER
 from planted import KINDS, kind_of_store
 
 from sweeper.errors import StoreError
-from sweeper.orchestration import heartbeat, lease
+from sweeper.orchestration import lease
 from sweeper.orchestration.lease import StopRequest, driver_at_work, held, request_stop
 from sweeper.store import files
 from sweeper.store.layout import Store
@@ -123,7 +123,7 @@ def test_a_killed_driver_does_not_block_the_next(store: Store, start: Start) -> 
     second.hold()
     event = second.says()
     assert event["held"] == 2
-    assert event["after_s"] < heartbeat.WATCH_S + 2
+    assert event["after_s"] < lease.WATCH_S + 2
 
 
 @on_file_systems
@@ -150,7 +150,7 @@ def test_a_driver_that_hangs_is_taken_over_and_learns_of_it_when_it_wakes(
     os.kill(hung.popen.pid, signal.SIGSTOP)
     start_s = time.monotonic()
     with held(store, takeover=True) as own:
-        assert time.monotonic() - start_s < heartbeat.WATCH_S + lease.TAKEOVER_WAIT_S + 2
+        assert time.monotonic() - start_s < lease.WATCH_S + lease.TAKEOVER_WAIT_S + 2
         os.kill(hung.popen.pid, signal.SIGCONT)
         assert hung.says() == {"order": "superseded"}
         assert hung.says() == {"released": 1}
@@ -179,7 +179,7 @@ def test_takeover_waits_until_a_living_driver_has_let_go(store: Store, start: St
     assert old.says() == {"released": 1}
     event = new.says()
     assert event["held"] == 2
-    assert event["after_s"] < heartbeat.WATCH_S + 2
+    assert event["after_s"] < lease.WATCH_S + 2
 
 
 @pytest.mark.slow
@@ -270,7 +270,7 @@ def _move_to_another_machine(store: Store) -> None:
 def test_locks_of_another_machine_are_not_believed(
     store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "WATCH_S", 1.5 * heartbeat.BEAT_INTERVAL_S)
+    monkeypatch.setattr(lease, "WATCH_S", 1.5 * lease.BEAT_INTERVAL_S)
     other = start()
     other.hold()
     other.says()

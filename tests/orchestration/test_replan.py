@@ -3,18 +3,19 @@
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from planted import KINDS, kind_of_store, planned_sweep, submitted_store
 
-from sweeper.orchestration import heartbeat
+from sweeper.orchestration import lease
 from sweeper.orchestration import replan as replan_module
 from sweeper.orchestration.lease import held
-from sweeper.orchestration.replan import PlanMonitor, replan
+from sweeper.orchestration.replan import new_plan, replan, replan_request
 from sweeper.store import files
 from sweeper.store.layout import Store
-from sweeper.store.plan_file import read_plan, write_plan
+from sweeper.store.submission import read_plan, write_plan
 from sweeper.trials.plan import Plan
 
 SHORT, LONG = planned_sweep(steps=(10,)), planned_sweep(steps=(10, 20))
@@ -22,7 +23,7 @@ SHORT, LONG = planned_sweep(steps=(10,)), planned_sweep(steps=(10, 20))
 
 @pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(heartbeat, "BEAT_INTERVAL_S", 0.2)  # what shows a driver in an object store
+    monkeypatch.setattr(lease, "BEAT_INTERVAL_S", 0.2)  # what shows a driver in an object store
     return submitted_store(kind_of_store(request.param, tmp_path) / "planted", SHORT)
 
 
@@ -43,10 +44,9 @@ class Driver:
 
     def work(self) -> None:
         with held(self.store) as own:
-            watch = PlanMonitor(self.store, own)
             self.is_at_work.set()
             while not self.is_over.wait(0.01):
-                if self.may_look.is_set() and (plan := watch.new_plan()):
+                if self.may_look.is_set() and (plan := new_plan(self.store, own.epoch)):
                     self.plans.append(plan)
 
 
@@ -113,13 +113,16 @@ def test_a_plan_is_told_once_and_a_damaged_one_not_at_all(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     with held(store) as own:
-        watch = PlanMonitor(store, own)
-        assert watch.new_plan() is None
+        told, request = partial(new_plan, store, own.epoch), replan_request(store, own.epoch)
+        assert told() is None
         write_plan(store, LONG)
-        assert watch.new_plan() == LONG
-        assert watch.new_plan() is None
+        files.replace(request, b"")
+        assert told() == LONG
+        assert told() is None
         files.replace(store.plan, b'{"version": ')
-        assert watch.new_plan() is None
+        files.replace(request, b"")
+        assert told() is None
         assert "going on with the plan as it was" in caplog.text
         write_plan(store, SHORT)
-        assert watch.new_plan() == SHORT
+        files.replace(request, b"")
+        assert told() == SHORT

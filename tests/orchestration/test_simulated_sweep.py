@@ -15,8 +15,7 @@ from analysis.tables.load import load
 from sweeper.executors.placement import Node
 from sweeper.executors.stop import StopSignal
 from sweeper.orchestration.driver import SweepRun, run_sweep
-from sweeper.orchestration.events import Event, TrialFailed
-from sweeper.orchestration.outcome import SweepOutcome
+from sweeper.orchestration.events import Event, SweepOutcome, TrialFailed
 from sweeper.orchestration.scheduler import expected_work
 from sweeper.orchestration.verify import verify
 from sweeper.store.layout import Store

@@ -23,9 +23,8 @@ from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import attempts, begin_attempt, end_attempt
 from sweeper.store.layout import Store, open_store, store_at
 from sweeper.store.pending import pending_trials
-from sweeper.store.plan_file import read_plan, write_plan
 from sweeper.store.results import publish, published, read_head
-from sweeper.store.submission import submit
+from sweeper.store.submission import read_plan, submit, write_plan
 from sweeper.trials.plan import Plan
 from sweeper.trials.text_options import TextOptions
 

@@ -19,7 +19,6 @@ from sweeper.store import files
 from sweeper.store.attempts import begin_attempt, end_attempt
 from sweeper.store.layout import Store
 from sweeper.store.pending import pending_trials
-from sweeper.store.plan_file import read_plan
 from sweeper.store.results import (
     INDEX_VERSION,
     RecordIndex,
@@ -32,7 +31,7 @@ from sweeper.store.results import (
     write_index,
 )
 from sweeper.store.storage import ObjectPath, StoragePath
-from sweeper.store.submission import submit
+from sweeper.store.submission import read_plan, submit
 from sweeper.store.tables import FILE_NAME, build_tables, read_table
 from sweeper.trials.plan import Plan, PlannedTrial
 from sweeper.trials.records import ROW_TYPES

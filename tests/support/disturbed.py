@@ -19,8 +19,7 @@ from processes import marked, ray_folders, title
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.stop import StopSignal
 from sweeper.orchestration.driver import SweepRun, run_sweep
-from sweeper.orchestration.events import Event
-from sweeper.orchestration.outcome import SweepOutcome
+from sweeper.orchestration.events import Event, SweepOutcome
 from sweeper.orchestration.verify import verify
 from sweeper.store.assignment import AttemptOutcome, RunTrial
 from sweeper.store.attempts import attempts

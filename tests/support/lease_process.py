@@ -14,15 +14,15 @@ from typing import Any
 import object_folder  # noqa: F401 -- so that its stores are known here
 
 from sweeper.errors import StoreError
-from sweeper.orchestration import heartbeat, lease
+from sweeper.orchestration import lease
 from sweeper.orchestration.lease import Lease, held
 from sweeper.store.layout import Store
 from sweeper.store.storage import place
 
 FASTER = (
-    (heartbeat, "BEAT_INTERVAL_S", heartbeat.BEAT_INTERVAL_S / 10),
+    (lease, "BEAT_INTERVAL_S", lease.BEAT_INTERVAL_S / 10),
     # Six beats: a process of a busy machine may lose some.
-    (heartbeat, "WATCH_S", heartbeat.WATCH_S / 5),
+    (lease, "WATCH_S", lease.WATCH_S / 5),
     (lease, "REMOTE_LOOK_INTERVAL_S", lease.REMOTE_LOOK_INTERVAL_S / 10),
 )
 """Times of leases in object stores, where heartbeats decide, shortened for tests."""

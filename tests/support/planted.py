@@ -17,11 +17,10 @@ from sweeper.store import files
 from sweeper.store.assignment import Assignment, Attempt, Outcome, StopRequested
 from sweeper.store.attempts import Progress, attempts, progress_reporter, utc_now
 from sweeper.store.layout import Store, store_at
-from sweeper.store.plan_file import read_plan
 from sweeper.store.results import Result, publish
 from sweeper.store.rows import Ending, Measurement, loss_row, observation_row, trial_row
 from sweeper.store.storage import StoragePath, place
-from sweeper.store.submission import submit
+from sweeper.store.submission import read_plan, submit
 from sweeper.trials.flops import flops_per_token
 from sweeper.trials.ladder import parameter_groups, rung_of_width
 from sweeper.trials.plan import Observation, Plan, PlannedTrial
