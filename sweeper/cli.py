@@ -17,27 +17,8 @@ import click
 
 from sweeper.errors import ExitCode, SweeperError
 from sweeper.store.files import is_disk_full
-from sweeper.verbs import cancel, draw, fit, plan, run, status, submit
+from sweeper.verbs import cancel, fit, plan, run, status, submit
 from sweeper.verbs.output import say
-
-GARBAGE_THRESHOLD = 50_000
-"""New objects between two searches for unreachable cycles; Python's default is 700."""
-
-VERBS = [
-    plan.init,
-    plan.plan,
-    run.run,
-    submit.submit,
-    cancel.cancel,
-    status.status,
-    status.verify,
-    fit.fit,
-    fit.compare,
-    fit.predict,
-    fit.propose,
-    draw.plot,
-    draw.report,
-]
 
 
 def main() -> None:
@@ -45,8 +26,8 @@ def main() -> None:
     from analysis.errors import FitError  # after sweeper.verbs, which makes sure that it is ours
 
     # Plans and records are a million objects that stay: Python would spend half of the time on
-    # searching them for cycles.
-    gc.set_threshold(GARBAGE_THRESHOLD)
+    # searching them for cycles, at its default of every 700 new objects.
+    gc.set_threshold(50_000)
     try:
         sys.exit(cli.main(prog_name="sweeper", standalone_mode=False))  # verbs return None or exit
     except click.ClickException as error:
@@ -109,5 +90,8 @@ def cli() -> None:
     """
 
 
-for verb in VERBS:
+for verb in (  # those that make results, and those that read a fit
+    *(plan.init, plan.plan, run.run, submit.submit, cancel.cancel, status.status, status.verify),
+    *(fit.fit, fit.compare, fit.predict, fit.propose, fit.plot, fit.report),
+):
     cli.add_command(verb)

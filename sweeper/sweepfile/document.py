@@ -141,20 +141,19 @@ class SweepDocument:
 
     def describe(self, problems: Iterable[Problem]) -> str:
         """One message: each problem with its position, in the order of the file."""
-        located = [self._locate(problem) for problem in problems]
+        located = []
+        for problem in problems:
+            value, is_written = self._deepest(problem.path)
+            is_left_out = value.content is None and not value.text
+            at = value.key_at if problem.at_key or is_left_out else value.at
+            if is_written and not problem.found:  # a default is not in the file
+                problem = replace(problem, found=value.as_written())
+            located.append((at, str(problem)))
         located.sort(key=lambda pair: (pair[0].source, pair[0].line, pair[0].column))
         shown = [at.message(sentence) for at, sentence in located[:MAX_PROBLEMS_SHOWN]]
         if len(located) > MAX_PROBLEMS_SHOWN:
             shown.append(f"… and {len(located) - MAX_PROBLEMS_SHOWN} more problems")
         return "\n".join(shown)
-
-    def _locate(self, problem: Problem) -> tuple[Position, str]:
-        """Where a problem is, and the sentence about it."""
-        value, is_written = self._deepest(problem.path)
-        if is_written and not problem.found:  # a default is not in the file
-            problem = replace(problem, found=value.as_written())
-        is_left_out = value.content is None and not value.text
-        return value.key_at if problem.at_key or is_left_out else value.at, str(problem)
 
     def _deepest(self, path: KeyPath) -> tuple[Value, bool]:
         """The value at a path, or the last one that exists on the way; and whether it is there."""
@@ -270,7 +269,10 @@ class _Composer:
             content = _scalar(event.value) if event.implicit[0] else event.value
             value = Value(content, at, key_at or at, event.value)
         elif isinstance(event, yaml.SequenceStartEvent):
-            value = Value(self._items(depth + 1), at, key_at or at)
+            items = []
+            while not isinstance(item := next(self._events), yaml.SequenceEndEvent):
+                items.append(self._value(item, depth + 1))
+            value = Value((*items,), at, key_at or at)
         else:
             value = Value(self._entries(depth + 1), at, key_at or at)
         if self._n_nodes > MAX_NODES:
@@ -278,12 +280,6 @@ class _Composer:
         if event.anchor is not None:
             self._anchors[event.anchor] = value, self._n_nodes - n_nodes_before
         return value
-
-    def _items(self, depth: int) -> "tuple[Value, ...]":
-        items = []
-        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            items.append(self._value(event, depth))
-        return tuple(items)
 
     def _entries(self, depth: int) -> "dict[str, Value]":
         entries: dict[str, Value] = {}
@@ -363,19 +359,16 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such sweep file{_nearby(path)}") from error
+        hint = f"; its folder {path.parent} does not exist either"
+        if path.parent.is_dir():
+            names = sorted(p.name for p in path.parent.glob("*.y*ml"))
+            hint = f"; {expected_one_of(path.name, names)}" if names else ""
+        raise ConfigError(f"{path}: no such sweep file{hint}") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes — expected a sweep file")
     return _decoded(path, data)
-
-
-def _nearby(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"; its folder {path.parent} does not exist either"
-    names = sorted(p.name for p in path.parent.glob("*.y*ml"))
-    return f"; {expected_one_of(path.name, names)}" if names else ""
 
 
 def _decoded(path: Path, data: bytes) -> str:

@@ -24,12 +24,9 @@ AUTO = "auto"
 
 MAX_SEQ_LEN = 1_000_000
 MAX_EXPLICIT_PARAMS = 1e13
-MAX_LEARNING_RATE = 1e3
 MAX_SEED = 2**31 - 1
 
-_LADDER_PREFIXES = ("sahoo-", "gidd-")
 _SLUG = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 _DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{port}{i}" for port in ("com", "lpt") for i in range(10)
 }
@@ -93,11 +90,7 @@ def or_word(
 
 
 _positive_count = quantity(parse_count, lambda n: n >= 1, "at least 1")
-_rate = quantity(
-    parse_number,
-    lambda rate: 0 < rate <= MAX_LEARNING_RATE,
-    f"more than 0 and at most {MAX_LEARNING_RATE:g}",
-)
+_rate = quantity(parse_number, lambda rate: 0 < rate <= 1e3, "more than 0 and at most 1000")
 _norm = quantity(parse_number, lambda norm: norm > 0, "more than 0")
 _whole_or_share = quantity(
     parse_number,
@@ -122,7 +115,7 @@ _share_or_all = quantity(
 
 def _slug(value: object) -> str:
     text = value if isinstance(value, str) else ""
-    if text.lower() in _YAML_WORDS:
+    if text.lower() in ("y", "n", "yes", "no", "on", "off", "true", "false", "null"):
         raise wrong("expected a name that YAML does not read as a truth value or null")
     if not _SLUG.fullmatch(text):
         ascii_text = unicodedata.normalize("NFKD", str(value)).encode("ascii", "ignore").decode()
@@ -164,7 +157,7 @@ def _parsed_parts(
 def _size(value: object) -> Rung:
     if isinstance(value, Mapping):
         return _explicit_size(value)
-    if isinstance(value, str) and value.startswith(_LADDER_PREFIXES):
+    if isinstance(value, str) and value.startswith(("sahoo-", "gidd-")):
         if value not in PUBLISHED_RUNGS:
             prefix = value.partition("-")[0]
             known = [name for name in PUBLISHED_RUNGS if name.startswith(prefix)]
@@ -259,10 +252,6 @@ def _several(value: object) -> object:
     return value
 
 
-def _one_or_several(value: object) -> object:
-    return _several(value) if isinstance(value, list | tuple) else (value,)
-
-
 Slug = Annotated[str, BeforeValidator(_slug)]
 FolderName = Annotated[str, BeforeValidator(_folder_name)]
 Number = Annotated[float, BeforeValidator(parse_number)]
@@ -284,7 +273,9 @@ AutoLengthShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_le
 
 Pair = BeforeValidator(_pair)
 Several = BeforeValidator(_several)
-OneOrSeveral = BeforeValidator(_one_or_several)
+OneOrSeveral = BeforeValidator(
+    lambda value: _several(value) if isinstance(value, list | tuple) else (value,)
+)
 Distinct = AfterValidator(distinct)
 
 Size = Annotated[Rung, BeforeValidator(_size)]

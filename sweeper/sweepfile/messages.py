@@ -18,19 +18,18 @@ def problems(error: pydantic.ValidationError, schema: Model) -> list[Problem]:
     """Every problem that validating a file against a schema found."""
     details = error.errors(include_url=False, include_input=False)
     unknown = [detail["loc"] for detail in details if detail["type"] in _UNKNOWN_KEY]
-    return [_problem(detail, schema) for detail in details if not _is_misspelt(detail, unknown)]
-
-
-def _is_misspelt(detail: ErrorDetails, unknown: list[tuple[int | str, ...]]) -> bool:
-    """Whether a key is missing because it is misspelt: one mistake, not two."""
-    loc = detail["loc"]
-    siblings = [str(other[-1]) for other in unknown if other[:-1] == loc[:-1]]
-    missing = [str(loc[-1])]
-    return detail["type"] == "missing" and any(did_you_mean(key, missing) for key in siblings)
+    found = []
+    for detail in details:
+        *folder, missing = detail["loc"] or ("",)
+        siblings = [str(loc[-1]) for loc in unknown if [*loc[:-1]] == folder]
+        # A key that is missing because it is misspelt is one mistake, not two.
+        is_misspelt = any(did_you_mean(key, [str(missing)]) for key in siblings)
+        if detail["type"] != "missing" or not is_misspelt:
+            found.append(_problem(detail, schema))
+    return found
 
 
 def _problem(detail: ErrorDetails, schema: Model) -> Problem:
-    """A pydantic error as a problem of ours."""
     kind, context = detail["type"], detail.get("ctx", {})
     path = tuple(part for part in detail["loc"] if part != "[key]")
     is_key = "[key]" in detail["loc"]

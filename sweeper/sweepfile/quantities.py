@@ -43,11 +43,14 @@ _LOOKS_LIKE = (
 
 def parse_number(value: object) -> float:
     """A finite number; text may carry an exponent and one suffix of K, M, B (or G), T and %."""
-    if isinstance(value, str):
-        return _checked(_number_from_text(value))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(_expected(value))
-    return _checked(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _checked(value)
+    match = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or match["suffix"] not in _SUFFIX_EXPONENT:
+        raise ValueError(f"expected a number such as 1e15, 3e-4, 20K, 1.5B or 20%{_why(value)}")
+    exponent = int(match["exponent"] or 0) + _SUFFIX_EXPONENT[match["suffix"]]
+    # One decimal literal, so that 2.3M is exactly 2,300,000 and not the product of two roundings.
+    return _checked(float(f"{match['sign']}{match['mantissa'].replace('_', '')}e{exponent}"))
 
 
 def parse_count(value: object) -> int:
@@ -69,25 +72,12 @@ def parse_seconds(value: object) -> float:
     return _checked(sum(float(count) * _SECONDS[unit] for count, unit in parts))
 
 
-def _number_from_text(text: str) -> float:
-    match = _NUMBER.fullmatch(text.strip())
-    if match is None or match["suffix"] not in _SUFFIX_EXPONENT:
-        raise ValueError(_expected(text))
-    exponent = int(match["exponent"] or 0) + _SUFFIX_EXPONENT[match["suffix"]]
-    # One decimal literal, so that 2.3M is exactly 2,300,000 and not the product of two roundings.
-    return float(f"{match['sign']}{match['mantissa'].replace('_', '')}e{exponent}")
-
-
 def _checked(number: float) -> float:
     if isinstance(number, float) and not math.isfinite(number):
         raise ValueError("expected a finite number")
     if abs(number) > MAX_MAGNITUDE:
         raise ValueError(f"expected a number of magnitude at most {MAX_MAGNITUDE:g}")
     return float(number)
-
-
-def _expected(value: object) -> str:
-    return f"expected a number such as 1e15, 3e-4, 20K, 1.5B or 20%{_why(value)}"
 
 
 def _why(value: object) -> str:

@@ -297,19 +297,17 @@ class EvaluationChoice(Part):
     """Seed of noise levels and noise, shared by all trials."""
 
 
-def _count_or_null(value: object) -> float:
-    return math.inf if value is None else parse_count(value)
-
-
 @checked
 class LimitsChoice(Limits):
     """`limits` in a sweep file, whose limit on FLOPs is one on the whole plan."""
 
     flops: Annotated[Number, Field(gt=0)] = Limits.flops
     wall_s: Annotated[Seconds, Field(gt=0)] = Field(default=Limits.wall_s, alias="wall")
-    n_trials: Annotated[float, BeforeValidator(_count_or_null), Field(ge=1)] = Field(
-        default=Limits.n_trials, alias="trials"
-    )
+    n_trials: Annotated[
+        float,
+        BeforeValidator(lambda value: math.inf if value is None else parse_count(value)),
+        Field(ge=1),
+    ] = Field(default=Limits.n_trials, alias="trials")
 
 
 class Sweep(Part):

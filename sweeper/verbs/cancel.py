@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from sweeper.orchestration.lease import DriverAtWork
     from sweeper.store.layout import Store
 
+# Longest wait for a driver to stop: as long as it waits for its trials, plus two evaluations.
 WAIT_S = 180.0
-"""Longest wait for a driver to stop: as long as it waits for its trials, plus two evaluations."""
-
 SAY_INTERVAL_S = 15.0
-"""Time between two messages while waiting."""
 
 
 @click.command()
@@ -69,7 +67,6 @@ def how_to_resume(folder: StoragePath) -> str:
 
 
 def _wait_until_stopped(store: "Store", driver: "DriverAtWork") -> bool:
-    """Whether a driver stops within `WAIT_S`."""
     from sweeper.orchestration.lease import driver_at_work
 
     start_s = said_s = time.monotonic()

@@ -1,6 +1,7 @@
-"""Verbs that answer from a fit: `fit`, `compare`, `predict` and `propose`."""
+"""Verbs that need a fit: `fit`, `compare`, `predict`, `propose`, `plot` and `report`."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -140,6 +141,56 @@ def propose(source: StoragePath, as_json: bool, **options: Any) -> None:
         say(proposals_text(found))
 
 
+@click.command()
+@fit_options
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder or file.")
+@click.option(
+    "--figure", "names", multiple=True, metavar="NAME", help="Draw only this; repeatable."
+)
+@published_option
+def plot(source: StoragePath, out: Path, names: tuple[str, ...], **options: Any) -> None:
+    """Draw the figures of a fit as PNG, SVG or PDF.
+
+    Example: sweeper plot results/quick -o figures
+    """
+    from analysis.answers.compare import compare_all
+    from analysis.figures.render import FIGURES, Study, save_figures
+    from analysis.sensitivity.sensitivity import sensitivities
+
+    table, result = fitted(source, options)
+    comparisons = compare_all(result)
+    is_asked_for = not names or "sensitivity" in names
+    tried = sensitivities(table, result, comparisons) if is_asked_for else ()
+    study = Study(table, result, comparisons, tried)
+    saved = save_figures(study, out, names or tuple(FIGURES))
+    for path in saved.paths:
+        say(f"wrote {path}")
+    for name, reason in saved.skipped:
+        say(f"no figure {name}: {reason}")
+
+
+@click.command()
+@fit_options
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="HTML file.")
+@published_option
+def report(source: StoragePath, out: Path, **options: Any) -> None:
+    """Write one HTML page with answers, curves, comparisons, laws and provenance.
+
+    Example: sweeper report results/quick -o report.html
+    """
+    from analysis.answers.compare import compare_all
+    from analysis.figures.render import Study
+    from analysis.report.html import write_report
+    from analysis.report.provenance import provenance_of
+    from analysis.sensitivity.sensitivity import sensitivities
+
+    table, result = fitted(source, options)
+    comparisons = compare_all(result)
+    study = Study(table, result, comparisons, sensitivities(table, result, comparisons))
+    write_report(source.name, study, provenance_of(source), out)
+    say(f"wrote {out}")
+
+
 def fitted(source: StoragePath, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":
     """A source as a tidy table, and its fit under the `fit_options`."""
     # Before numpy is imported, which reads them then: on small matrices threads only cost time.
@@ -149,8 +200,16 @@ def fitted(source: StoragePath, options: dict[str, Any]) -> "tuple[TidyTable, Fi
     from analysis.tables.load import load
 
     table = load(source, options["params"], options["flops_convention"])
+    delta = options["huber_delta"]
+    try:
+        delta = delta if delta == "auto" else float(delta)
+    except ValueError:
+        raise click.BadParameter(
+            f"expected auto or a number (inf is least squares), not {delta!r}",
+            param_hint="--huber-delta",
+        ) from None
     settings = FitSettings(
-        huber_delta=_huber_delta(options["huber_delta"]),
+        huber_delta=delta,
         isoflop=options["isoflop"],
         n_bootstrap=options["bootstrap"],
         seed=options["seed"],
@@ -170,15 +229,3 @@ def _number(text: str, option: str) -> float:
         return parse_number(text)
     except ValueError as error:
         raise click.BadParameter(f"{error}, not {text!r}", param_hint=option) from None
-
-
-def _huber_delta(text: str) -> Any:
-    if text == "auto":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise click.BadParameter(
-            f"expected auto or a number (inf is least squares), not {text!r}",
-            param_hint="--huber-delta",
-        ) from None

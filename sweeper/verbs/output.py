@@ -13,11 +13,6 @@ import click
 if TYPE_CHECKING:  # at run time where it is used: most verbs print plain lines
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-PIPE_WIDTH = 140
-"""Columns of tables that go to a file or a pipe."""
-
-COLUMN_GAP = "  "
-
 
 def plain(text: str) -> str:
     """One line of text without control characters."""
@@ -35,12 +30,12 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def show(parts: "Iterable[RenderableType]") -> None:
-    """Print tables and lines; a pipe gets them at a fixed width."""
+    """Print tables and lines."""
     from rich.console import Console
 
     console = Console(soft_wrap=True, highlight=False)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
+    if not console.is_terminal:  # a file or a pipe, of which rich would take 80 columns
+        console.width = 140
     for part in parts:
         console.print(part)
 
@@ -77,6 +72,5 @@ class TextTable:
             for cell, width, is_number in zip(cells, widths, self._are_numbers, strict=True):
                 padding = " " * (width - cell_len(cell))
                 padded.append(padding + cell if is_number else cell + padding)
-            line = COLUMN_GAP.join(padded).rstrip()
-            yield Segment(line, console.get_style(style) if style else None)
+            yield Segment("  ".join(padded).rstrip(), console.get_style(style) if style else None)
             yield Segment.line()

@@ -1,5 +1,6 @@
 """Verbs before anything runs, `init` and `plan`, and how verbs plan a sweep."""
 
+import importlib.resources
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sweeper.errors import ConfigError
 from sweeper.store.storage import StoragePath
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
@@ -15,8 +17,7 @@ if TYPE_CHECKING:
     from sweeper.planning.planner import PlannedSweep
     from sweeper.sweepfile.schema import LoadedSweep
 
-GPU_FLOPS_PER_S = 4e14
-"""What a well-used H100 sustains in bfloat16: 40 % of its peak of 989 TFLOPs/s."""
+GPU_FLOPS_PER_S = 4e14  # a well-used H100 in bfloat16: 40 % of its peak of 989 TFLOPs/s
 
 
 @click.command()
@@ -26,9 +27,18 @@ def init(sweep_file: Path) -> None:
 
     Example: sweeper init my-sweep.yaml
     """
-    from sweeper.sweepfile.example import write_example
-
-    write_example(sweep_file)
+    example = importlib.resources.files("sweeper.sweepfile").joinpath("example_sweep.yaml")
+    try:
+        with sweep_file.open("x", encoding="utf-8") as file:
+            file.write(example.read_text("utf-8"))
+    except FileExistsError as error:
+        message = f"{sweep_file} exists already; choose another name or remove it"
+        raise ConfigError(message) from error
+    except OSError as error:
+        raise ConfigError(
+            f"{sweep_file} cannot be written ({error.strerror}); choose a folder that exists and "
+            "is yours"
+        ) from error
     say(f"wrote {sweep_file}; next: sweeper plan {sweep_file}")
 
 
@@ -82,13 +92,6 @@ def has_gpu(loaded: "LoadedSweep", is_on_gpus: bool | None = None) -> bool:
     return torch.cuda.is_available()
 
 
-def has_gpus_at(address: str) -> bool:
-    """Whether a Ray cluster has GPUs, or may start nodes with some."""
-    from sweeper.executors.ray_executor import nodes_at
-
-    return any(node.gpus for node in nodes_at(address))
-
-
 def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
     """The trials, what is left out, warnings and totals, to be printed in this order."""
     from sweeper.verbs.progress import count
@@ -106,26 +109,6 @@ def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
         f"{count(corpus.validation_tokens)} validation tokens, vocabulary {corpus.vocab_size:,}, "
         + (f"fingerprint {corpus.fingerprint[:12]}" if corpus.fingerprint else "all assumed")
     )
-    yield _trials(sweep)
-    if sweep.skipped:
-        # The part before the comma is a number that differs from cell to cell.
-        sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in sweep.skipped)
-        reasons = "; ".join(f"{n} {reason}" for reason, n in sides.most_common())
-        yield f"left out: {len(sweep.skipped)} cells ({_escaped(reasons)}); --json lists them"
-    for warning in sweep.warnings:
-        yield f"[yellow]warning[/yellow] {_escaped(f'[{warning.code}] {warning.message}')}"
-
-
-def _escaped(text: str) -> str:
-    """Text without control characters, in which `rich` finds no markup."""
-    from rich.markup import escape
-
-    return escape(plain(text))
-
-
-def _trials(sweep: "PlannedSweep") -> TextTable:
-    from sweeper.verbs.progress import count
-
     numbers = ("params", "layers × width", "batch", "rate", "steps", "tokens", "FLOPs")
     table = TextTable("trial", "series", *numbers, "observed at", numbers=numbers)
     for planned in sweep.trials:
@@ -134,7 +117,7 @@ def _trials(sweep: "PlannedSweep") -> TextTable:
         points = [f"{c.budget_flops:.3g}" if c.budget_flops else count(c.tokens) for c in cells]
         span = f"{points[0]} … {points[-1]} ({len(points)})" if len(points) > 1 else points[0]
         table.add(
-            planned.trial_id if sweep.corpus.fingerprint else "–",
+            planned.trial_id if corpus.fingerprint else "–",
             plain(planned.series) + (f" seed {trial.seed}" if trial.seed else ""),
             count(planned.params.trunk),
             f"{trial.rung.n_layers} × {trial.rung.width}",
@@ -145,4 +128,17 @@ def _trials(sweep: "PlannedSweep") -> TextTable:
             f"{cells[-1].flops:.3g}",
             span,
         )
-    return table
+    yield table
+    if sweep.skipped:
+        # The part before the comma is a number that differs from cell to cell.
+        sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in sweep.skipped)
+        reasons = "; ".join(f"{n} {reason}" for reason, n in sides.most_common())
+        yield f"left out: {len(sweep.skipped)} cells ({_escaped(reasons)}); --json lists them"
+    for warning in sweep.warnings:
+        yield f"[yellow]warning[/yellow] {_escaped(f'[{warning.code}] {warning.message}')}"
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(plain(text))

@@ -12,28 +12,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.orchestration.events import (
-    EndReason,
-    Event,
-    Notice,
-    ResultsTaken,
-    SweepOutcome,
-    SweepStarted,
-    TrialFailed,
-    TrialInterrupted,
-    TrialPublished,
-    TrialRefused,
-    TrialStarted,
-)
+from sweeper.orchestration import events
+from sweeper.orchestration.events import EndReason, Event
 from sweeper.orchestration.scheduler import expected_time_left, expected_work
 from sweeper.store.assignment import Assignment, FailureKind
 from sweeper.store.attempts import Progress, read_progress
 from sweeper.store.layout import Store
 from sweeper.verbs.output import plain
-
-REFRESHES_PER_S = 2
-REMOTE_REFRESHES_PER_S = 0.2
-"""Where progress files lie in an object store, which charges for each read."""
 
 MAX_TRIAL_LINES = 8
 BAR_COLUMNS = 24
@@ -76,10 +61,11 @@ def shown(console: Console, store: Store) -> Iterator[Callable[[Event], None]]:
     def show(event: Event) -> None:
         panel.update(event)
         # Starts fill the panel; endings stay on the screen above it.
-        if not isinstance(event, TrialStarted | SweepStarted):
+        if not isinstance(event, events.TrialStarted | events.SweepStarted):
             print_line(event)
 
-    rate = REFRESHES_PER_S if isinstance(store.folder, Path) else REMOTE_REFRESHES_PER_S
+    # An object store charges for each read of a progress file.
+    rate = 2 if isinstance(store.folder, Path) else 0.2
     with Live(console=console, get_renderable=panel.render, refresh_per_second=rate):
         yield show
 
@@ -87,28 +73,28 @@ def shown(console: Console, store: Store) -> Iterator[Callable[[Event], None]]:
 def describe(event: Event, store: Store) -> str:
     """One line on one event."""
     match event:
-        case SweepStarted() if event.n_done == event.n_planned:
+        case events.SweepStarted() if event.n_done == event.n_planned:
             return f"sweep {event.name}: all {event.n_planned} trials are published already"
-        case SweepStarted():
+        case events.SweepStarted():
             return (
                 f"sweep {event.name}: {event.n_waiting} of {event.n_planned} trials to run, "
                 f"{event.flops_waiting:.2g} FLOPs, "
                 f"{event.executor} with {event.n_slots} × {event.device}"
             )
-        case ResultsTaken(published):
+        case events.ResultsTaken(published):
             by_sweep = Counter(head.sweep for head in published)
             sources = ", ".join(f"{n} from sweep {name}" for name, n in sorted(by_sweep.items()))
             flops = sum(head.train_flops for head in published)
             return f"results taken over: {sources}; {flops:.2g} FLOPs not spent again"
-        case Notice(text):
+        case events.Notice(text):
             return text
-        case SweepOutcome():
+        case events.SweepOutcome():
             return (
                 f"sweep {store.folder.name} {_END_WORDS[event.reason]}: {event.n_done} done, "
                 f"of these {event.n_diverged} diverged; {event.n_failed} failed, "
                 f"{event.n_left} left"
             )
-        case TrialRefused(planned, reason):
+        case events.TrialRefused(planned, reason):
             what = f"{planned.series} {count(planned.params.trunk)}"
             return f"trial {planned.trial_id} refused: {what} {reason}"
         case _:
@@ -116,24 +102,27 @@ def describe(event: Event, store: Store) -> str:
 
 
 def _describe_attempt(
-    event: TrialStarted | TrialPublished | TrialInterrupted | TrialFailed, store: Store
+    event: events.TrialStarted
+    | events.TrialPublished
+    | events.TrialInterrupted
+    | events.TrialFailed,
+    store: Store,
 ) -> str:
-    """What has become of an attempt at a trial, without the id of the trial."""
     assignment, what = event.assignment, _what(event.assignment)
     match event:
-        case TrialStarted():
+        case events.TrialStarted():
             number, flops = assignment.attempt.number, assignment.planned.train_flops
             again = f", attempt {number}" if number > 1 else ""
             return f"started: {what}, {flops:.2g} FLOPs{again}"
-        case TrialPublished(_, published):
+        case events.TrialPublished(_, published):
             time = duration(published.work_time_s)
             if published.is_diverged:
                 return f"diverged: {what}, after step {published.steps}, {time}"
             bound = published.last_bound_nats_per_token
             return f"done: {what}, bound {bound:.3f} nats/token, {time}"
-        case TrialInterrupted():
+        case events.TrialInterrupted():
             return f"interrupted: {what}, behind a checkpoint"
-        case TrialFailed(_, failure, will_retry):
+        case events.TrialFailed(_, failure, will_retry):
             attempts = store.attempts(assignment.trial.trial_id)
             folder = f"{store.folder.name}/{attempts.parent.name}/{attempts.name}"
             trace = f"{folder}/{assignment.attempt.number}.traceback.txt"
@@ -149,41 +138,41 @@ class Panel:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._start: SweepStarted | None = None
+        self._start: events.SweepStarted | None = None
         self._running: dict[str, Assignment] = {}
         self._n_done = self._n_failed = 0
         self._flops_done = 0.0
         self._work_waiting = 0.0
+        # Worker time and work of the trials that were published since the start.
         self._time_s = self._work = 0.0
-        """Worker time and work of the trials that were published since the start."""
 
     def update(self, event: Event) -> None:
         """Account for an event."""
         match event:
-            case SweepStarted():
+            case events.SweepStarted():
                 self._start = event
                 self._n_done = event.n_done
                 self._flops_done = event.flops_done
                 self._work_waiting = event.work_waiting
-            case ResultsTaken(published, work):
+            case events.ResultsTaken(published, work):
                 self._n_done += len(published)
                 self._flops_done += sum(head.train_flops for head in published)
                 self._work_waiting -= work
-            case TrialStarted(assignment):
+            case events.TrialStarted(assignment):
                 self._running[assignment.trial.trial_id] = assignment
                 self._work_waiting -= _work(assignment)
-            case TrialPublished(assignment, published):
+            case events.TrialPublished(assignment, published):
                 del self._running[assignment.trial.trial_id]
                 self._n_done += 1
                 self._flops_done += assignment.planned.train_flops
                 if not published.is_diverged:
                     self._time_s += published.work_time_s
                     self._work += _work(assignment)
-            case TrialFailed(assignment, _, will_retry):
+            case events.TrialFailed(assignment, _, will_retry):
                 del self._running[assignment.trial.trial_id]
                 self._n_failed += not will_retry
                 self._work_waiting += will_retry * _work(assignment)
-            case TrialInterrupted(assignment):
+            case events.TrialInterrupted(assignment):
                 del self._running[assignment.trial.trial_id]
                 self._work_waiting += _work(assignment)
 
@@ -208,18 +197,27 @@ class Panel:
         )
         lines = Table.grid(padding=(0, 1))
         for assignment, report in list(zip(running, reports, strict=True))[:MAX_TRIAL_LINES]:
-            lines.add_row(*_trial_line(assignment, report))
+            done = report.step / report.n_steps if report else 0.0
+            steps = f"{report.step:,}/{report.n_steps:,}" if report else "starting"
+            loss = report.loss_nats_per_token if report else None
+            lines.add_row(
+                Text(f"  {assignment.trial.trial_id}", style="dim"),
+                Text(plain(_what(assignment))),
+                Bar(1.0, 0.0, done, width=BAR_COLUMNS // 2, color="blue", bgcolor="grey35"),
+                Text(steps, justify="right"),
+                Text("" if loss is None else f"loss {loss:.3f}"),
+            )
         hidden = len(running) - MAX_TRIAL_LINES
         return Group(head, lines, *([Text(f"… and {hidden} more")] if hidden > 0 else []))
 
     def _time_left(self, running: list[Assignment], reports: list[Progress | None]) -> str:
         time_s, work, left = self._time_s, self._work, []
         for assignment, report in zip(running, reports, strict=True):
-            share = report.step / report.n_steps if report else 0.0
-            left.append((1 - share) * _work(assignment))
+            done = report.step / report.n_steps if report else 0.0
+            left.append((1 - done) * _work(assignment))
             if report:
                 time_s += report.train_time_s + report.eval_time_s
-                work += share * _work(assignment)
+                work += done * _work(assignment)
         if not work or self._start is None:
             return "time left unknown"
         waiting = max(0.0, self._work_waiting)
@@ -244,18 +242,6 @@ def count(number: float) -> str:
             scaled = number / unit
             return f"{scaled:.1f}{name}" if scaled < 9.95 else f"{scaled:.0f}{name}"
     return f"{number:.0f}"
-
-
-def _trial_line(assignment: Assignment, report: Progress | None) -> tuple[RenderableType, ...]:
-    share = report.step / report.n_steps if report else 0.0
-    loss = report.loss_nats_per_token if report else None
-    return (
-        Text(f"  {assignment.trial.trial_id}", style="dim"),
-        Text(plain(_what(assignment))),
-        Bar(1.0, 0.0, share, width=BAR_COLUMNS // 2, color="blue", bgcolor="grey35"),
-        Text(f"{report.step:,}/{report.n_steps:,}" if report else "starting", justify="right"),
-        Text("" if loss is None else f"loss {loss:.3f}"),
-    )
 
 
 def _what(assignment: Assignment) -> str:

@@ -9,11 +9,10 @@ import click
 from sweeper.store.storage import StoragePath, is_of_one_process
 from sweeper.verbs.options import results_option, sweep_arguments, takeover_option
 from sweeper.verbs.output import say
-from sweeper.verbs.plan import has_gpu, has_gpus_at, planned_sweep
+from sweeper.verbs.plan import has_gpu, planned_sweep
 
 if TYPE_CHECKING:
     from sweeper.executors.base import Executor
-    from sweeper.orchestration.replan import Replanned
     from sweeper.sweepfile.schema import LoadedSweep
 
 
@@ -47,7 +46,12 @@ def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **opt
 
     if is_of_one_process(results) and options["executor"] != "inline":
         raise click.UsageError(f"{results} is seen by one process alone; add --executor inline")
-    is_on_gpus = has_gpus_at(options["address"]) if options["address"] else None
+    is_on_gpus = None
+    if options["address"]:
+        from sweeper.executors.ray_executor import nodes_at
+
+        # Nodes that a cluster may start count, too.
+        is_on_gpus = any(node.gpus for node in nodes_at(options["address"]))
     loaded, planned = planned_sweep(
         sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=is_on_gpus
     )
@@ -56,7 +60,12 @@ def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **opt
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
     plan, text = planned.plan, loaded.document.as_submitted()
     if not options["takeover"] and (replanned := replan(store, plan, text)):
-        _say_who_goes_on(store.folder, replanned)
+        driver = replanned.driver
+        when = "goes on" if replanned.is_taken else "has not looked yet, and will go on"
+        say(
+            f"the driver at work, process {driver.pid} on {driver.host}, {when} with the new plan, "
+            f"within the limits it was started with; next: sweeper status {store.folder}"
+        )
         return
     with held(store, takeover=options["takeover"]) as lease, shown(Console(), store) as on_event:
 
@@ -104,12 +113,3 @@ def _executor(
     from sweeper.executors.ray_executor import RayExecutor
 
     return RayExecutor(run_trial, address=address)
-
-
-def _say_who_goes_on(folder: StoragePath, replanned: "Replanned") -> None:
-    driver = replanned.driver
-    when = "goes on" if replanned.is_taken else "has not looked yet, and will go on"
-    say(
-        f"the driver at work, process {driver.pid} on {driver.host}, {when} with the new plan, "
-        f"within the limits it was started with; next: sweeper status {folder}"
-    )

@@ -14,9 +14,7 @@ from sweeper.verbs.output import TextTable, plain, print_json, say, show
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from sweeper.orchestration.status import SweepStatus, TrialStatus
-
-STYLES = {"done": "green", "diverged": "magenta", "failed": "red", "running": "cyan"}
+    from sweeper.orchestration.status import SweepStatus
 
 
 @click.command()
@@ -69,7 +67,7 @@ def status_view(status: "SweepStatus") -> "Iterator[RenderableType]":
     """Counts, progress and driver of a sweep, then one line per trial."""
     from rich.text import Text
 
-    from sweeper.verbs.progress import duration
+    from sweeper.verbs.progress import count, duration
 
     counts = ", ".join(f"{n} {state}" for state, n in status.counts.items() if n)
     share = status.flops_done / status.flops_planned if status.flops_planned else 1.0
@@ -82,15 +80,10 @@ def status_view(status: "SweepStatus") -> "Iterator[RenderableType]":
         at_work = f"process {driver.pid} on {driver.host}"
         driver_line = f"driver: {at_work} since {since:%Y-%m-%d %H:%M:%S} UTC"
     yield Text(plain(driver_line))
-    yield _trials(status.trials)
-
-
-def _trials(trials: "tuple[TrialStatus, ...]") -> TextTable:
-    from sweeper.verbs.progress import count
-
+    styles = {"done": "green", "diverged": "magenta", "failed": "red", "running": "cyan"}
     numbers = ("params", "FLOPs", "done", "bound")
     table = TextTable("trial", "series", *numbers, "state", "error", numbers=numbers)
-    for trial in trials:
+    for trial in status.trials:
         bound = trial.bound_nats_per_token
         table.add(
             trial.trial_id,
@@ -101,6 +94,6 @@ def _trials(trials: "tuple[TrialStatus, ...]") -> TextTable:
             "" if bound is None else f"{bound:.3f}",
             trial.state + (f" ({trial.n_attempts} attempts)" if trial.n_attempts > 1 else ""),
             plain(trial.error or ""),
-            style=STYLES.get(trial.state),
+            style=styles.get(trial.state),
         )
-    return table
+    yield table
