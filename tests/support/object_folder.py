@@ -6,6 +6,7 @@ renaming, copying, appending and making folders. `lax:///…` takes the conditio
 old S3 servers do.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -59,7 +60,11 @@ class ObjectFolder(AbstractFileSystem):  # type: ignore[misc]
         if _info(folder)["type"] == "file":
             found = [_info(folder)]
         else:
-            found = [_info(child) for child in folder.iterdir() if _holds_objects(child)]
+            found = []
+            for child in filter(_holds_objects, folder.iterdir()):
+                # What is deleted meanwhile is not listed; a real store answers from one moment.
+                with contextlib.suppress(FileNotFoundError):
+                    found.append(_info(child))
         return found if detail else [each["name"] for each in found]
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
