@@ -81,13 +81,13 @@ def _option_problems(
     label: str, family: str, options: Mapping[str, Any], vocab_size: int, error: ConfigError
 ) -> list[Problem]:
     """The options that the family refuses on their own, or the whole series where none is."""
-    known: list[str] = []
+    known: list[str] | None = None
     with contextlib.suppress(ConfigError):  # of a family that cannot be loaded without options
         known = [name for name, _ in encoded_options(load_family(family, vocab_size=vocab_size))]
     found: list[Problem] = []
     for name, value in options.items():
         path = ("series", label, name)
-        if known and name not in known:
+        if known is not None and name not in known:
             hint = expected_one_of(name, [*known, "train"])
             expected = f"family {family} has no option {name!r}; {hint}"
             found.append(Problem(path, expected, f"unknown key {name!r}", at_key=True))
