@@ -51,15 +51,10 @@ class LinearisedCurves:
         size_P, data_P = np.exp(-self.alpha * u_P), np.exp(-self.beta * v_P)
         level, size_arm, data_arm = self.coefficient_3K[:, set_P]
         onehot_PK = np.eye(self.coefficient_3K.shape[1])[set_P]
-        slope_Pc = np.hstack(
-            [
-                onehot_PK,
-                onehot_PK * size_P[:, None],
-                onehot_PK * data_P[:, None],
-                (-u_P * size_arm * size_P * self._is_free(self.alpha))[:, None],
-                (-v_P * data_arm * data_P * self._is_free(self.beta))[:, None],
-            ]
-        )
+        by_alpha_P = -u_P * size_arm * size_P * self._is_free(self.alpha)
+        by_beta_P = -v_P * data_arm * data_P * self._is_free(self.beta)
+        arms = [onehot_PK * size_P[:, None], onehot_PK * data_P[:, None]]
+        slope_Pc = np.hstack([onehot_PK, *arms, by_alpha_P[:, None], by_beta_P[:, None]])
         result: FloatArray = slope_Pc / (level + size_arm * size_P + data_arm * data_P)[:, None]
         return result
 
@@ -138,14 +133,9 @@ def _of_budgets(points: Points, fit: IsoFlopFit, sigma: float) -> LinearisedCurv
     log_params_P, log_tokens_P = np.log(chosen.params_P), np.log(chosen.tokens_P)
     origin = float(log_params_P.mean())
     tokens_origin_K = np.bincount(set_P, log_tokens_P) / np.bincount(set_P)
-    columns_P3 = np.stack(
-        [
-            np.ones_like(log_params_P),
-            np.exp(-alpha * (log_params_P - origin)),
-            np.exp(-beta * (log_tokens_P - tokens_origin_K[set_P])),
-        ],
-        axis=1,
-    )
+    size_P = np.exp(-alpha * (log_params_P - origin))
+    data_P = np.exp(-beta * (log_tokens_P - tokens_origin_K[set_P]))
+    columns_P3 = np.stack([np.ones_like(size_P), size_P, data_P], axis=1)
     coefficient_3K = np.empty((3, grid.n_budgets))
     for k in range(grid.n_budgets):
         mine = set_P == k

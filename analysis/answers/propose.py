@@ -33,9 +33,6 @@ from sweeper.errors import did_you_mean
 Interval = Literal["params", "tokens", "loss", "multiplier"]
 Json = dict[str, Any]
 
-WORTHWHILE = 0.02
-"""Share of the variance that a run must remove to be named; without it the cheapest budget would
-get ever more runs that tell next to nothing."""
 TINY = 1e-12
 """Relative variance that stands for none."""
 
@@ -176,23 +173,22 @@ def to_json(found: Proposals) -> Json:
 def _greedy(shares: Sequence[_Share], runs: Sequence[CandidateRun], n_runs: int) -> list[Proposal]:
     """Runs by variance removed per FLOP, each given those before it."""
     chosen = list[Proposal]()
-    now = _total(shares)
+    left = now = sum(part.variance for part in shares)
     while len(chosen) < n_runs:
-        least = WORTHWHILE * _total(shares)
+        # Without a least share the cheapest budget would get ever more runs that tell next to
+        # nothing.
+        least = 0.02 * left
         falls = {run: sum(part.fall(run) for part in _about(shares, run)) for run in runs}
         worthwhile = [run for run in runs if falls[run] > least]
         if not worthwhile:
             break
         best = max(worthwhile, key=lambda run: falls[run] / run.flops)
-        why = f"removes {falls[best] / _total(shares):.0%} of the variance that is left"
+        why = f"removes {falls[best] / left:.0%} of the variance that is left"
         _add(shares, best)
+        left = sum(part.variance for part in shares)
         runs = [run for run in runs if run != best]
-        chosen.append(Proposal(best, "precision", why, math.sqrt(_total(shares) / now)))
+        chosen.append(Proposal(best, "precision", why, math.sqrt(left / now)))
     return chosen
-
-
-def _total(shares: Sequence[_Share]) -> float:
-    return sum(part.variance for part in shares)
 
 
 def _add(shares: Sequence[_Share], run: CandidateRun) -> None:

@@ -101,5 +101,4 @@ def loss_along_tokens(log_tokens_RK: FloatArray, log_loss_RK: FloatArray) -> Pow
     slope_R = np.sum(x_RK * log_loss_RK, axis=1) / np.sum(x_RK**2, axis=1)
     intercept_R = log_loss_RK.mean(axis=1) - slope_R * log_tokens_RK.mean(axis=1)
     residual_K = log_loss_RK[0] - intercept_R[0] - slope_R[0] * log_tokens_RK[0]
-    scatter = float(np.std(residual_K))
-    return PowerLaw.from_lines(slope_R, intercept_R, len(residual_K), scatter)
+    return PowerLaw.from_lines(slope_R, intercept_R, len(residual_K), float(np.std(residual_K)))

@@ -49,11 +49,11 @@ class PairDesign:
         return root_P
 
     @cached_property
-    def mean_weight_P(self) -> FloatArray:
-        """What to multiply by before `sum_by_budget`, for weighted means of each budget."""
+    def share_P(self) -> FloatArray:
+        """Of each point in the weight of its budget."""
         total_K = self.sum_by_budget(self.weight_P[None])[0]
-        mean_P: FloatArray = self.weight_P / total_K[self.budget_P]
-        return mean_P
+        share_P: FloatArray = self.weight_P / total_K[self.budget_P]
+        return share_P
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
@@ -76,7 +76,7 @@ class PairDesign:
 
     def centred(self, values_RP: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Weighted mean of each budget (R, K), and deviations times the root of the weight."""
-        mean_RK = self.sum_by_budget(values_RP * self.mean_weight_P)
+        mean_RK = self.sum_by_budget(values_RP * self.share_P)
         deviation_RP = values_RP - self.spread(mean_RK)
         deviation_RP *= self.root_weight_P
         return mean_RK, deviation_RP
@@ -171,11 +171,6 @@ class _Linearised:
     def take(self, chosen: BoolArray) -> "_Linearised":
         """Some of the resamples."""
         return _Linearised(*(value[chosen] for value in vars(self).values()))
-
-    def replaced(self, better_R: BoolArray, there: "_Linearised") -> None:
-        """Overwrite the rows that got better."""
-        for name, value in vars(self).items():
-            value[better_R] = getattr(there, name)[better_R]
 
 
 def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
@@ -274,7 +269,8 @@ def _gauss_newton(
         there = _linearise(design, centred_RP[active], trial_R2)
         better_R = there.rss_R <= here.rss_R
         position_R2[active[better_R]] = trial_R2[better_R]
-        here.replaced(better_R, there)
+        for name, value in vars(here).items():
+            value[better_R] = getattr(there, name)[better_R]
         damping_R[active] *= np.where(better_R, 0.1, 10.0)
     return position_R2
 

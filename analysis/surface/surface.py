@@ -126,12 +126,12 @@ def fit_surface(
         return _refusal(points, "surface_not_identified", message)
     coefficient = {k: float(v[0]) for k, v in centred.coefficients(theta_5[None]).items()}
     draws = centred.coefficients(draws_R5)
-    share = draws["beta"] / (draws["alpha"] + draws["beta"])
+    share_R = draws["beta"] / (draws["alpha"] + draws["beta"])
     residual_P = log_residuals(centred.problem, theta_5)
     profile_ci = profile_intervals(centred.problem, theta_5, delta, points.run_P)
     return SurfaceFit(
         **coefficient,
-        ci={k: percentile_interval(v) for k, v in (draws | {"params_exponent": share}).items()},
+        ci={k: percentile_interval(v) for k, v in (draws | {"params_exponent": share_R}).items()},
         profile_ci=profile_ci,
         params_exponent=coefficient["beta"] / (coefficient["alpha"] + coefficient["beta"]),
         huber_delta=delta,
@@ -182,9 +182,8 @@ def _why_degenerate(problem: SurfaceProblem, theta_5: FloatArray) -> tuple[str, 
 def _is_runaway(theta_R5: FloatArray) -> BoolArray:
     """Whether an exponent left the range of the search grid, (R,)."""
     low, high = EXPONENT_RANGE
-    outside: BoolArray = (theta_R5[:, 3:] < low) | (theta_R5[:, 3:] > high)
-    result: BoolArray = np.any(outside, axis=1)
-    return result
+    outside: BoolArray = np.any((theta_R5[:, 3:] < low) | (theta_R5[:, 3:] > high), axis=1)
+    return outside
 
 
 def _is_flat(problem: SurfaceProblem, theta_R5: FloatArray) -> BoolArray:

@@ -138,22 +138,13 @@ def _law(row: dict[str, str]) -> PublishedLaw:
         quantity=cast(Quantity, row["quantity"]),
         against=cast(Against, row["against"]),
         offset=float(row["offset"] or 0),
-        coefficient=_number(row["coefficient"]),
+        coefficient=float(row["coefficient"]) if row["coefficient"] else None,
         exponent=float(row["exponent"]),
         exponent_ci=_ends(row["exponent_low"], row["exponent_high"]),
-        level=_number(row["level"]),
+        level=float(row["level"]) if row["level"] else None,
         x_range=_ends(row["x_low"], row["x_high"]),
-        params=row["params"],
-        flops=row["flops"],
-        loss_of=row["loss_of"],
-        source=row["source"],
-        place=row["place"],
-        note=row["note"],
+        **{name: row[name] for name in ("params", "flops", "loss_of", "source", "place", "note")},
     )
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
 
 
 def _ends(low: str, high: str) -> tuple[float, float] | None:

@@ -261,7 +261,7 @@ def _without_outliers(raw: RawTable) -> tuple[BoolArray, list[FitWarning]]:
     n_marked = int((~keep).sum())
     if not n_marked:
         return keep, []
-    if not keep.any():
+    if n_marked == len(keep):
         raise TableError(f"{raw.name}: every row is marked in column 'outlier'; unmark some")
     message = f"{n_marked} rows marked in column 'outlier' are left out"
     return keep, [FitWarning("outliers_left_out", message)]
