@@ -50,12 +50,6 @@ class ValidationSet:
     mean_ngram_nll_K: Tensor
     """Their means over the text that the sequences represent."""
 
-    @classmethod
-    def without_ngrams(cls, sequences_NL: Tensor) -> "ValidationSet":
-        """Sequences that represent themselves (K = 0)."""
-        none_NLK = torch.zeros(*sequences_NL.shape, 0, device=sequences_NL.device)
-        return cls(sequences_NL, none_NLK, none_NLK[0, 0])
-
     def half(self, which: int) -> "ValidationSet":
         """Every other sequence, beginning with the first or the second."""
         return ValidationSet(
@@ -64,11 +58,8 @@ class ValidationSet:
 
     def to(self, device: torch.device) -> "ValidationSet":
         """The same set on a device."""
-        return ValidationSet(
-            self.sequences_NL.to(device),
-            self.ngram_nll_NLK.to(device),
-            self.mean_ngram_nll_K.to(device),
-        )
+        tensors = (self.sequences_NL, self.ngram_nll_NLK, self.mean_ngram_nll_K)
+        return ValidationSet(*(tensor.to(device) for tensor in tensors))
 
 
 @dataclass(frozen=True)
@@ -79,10 +70,6 @@ class BoundEstimate:
     stderr: float
     n_tokens: int
     """Tokens that went through the network."""
-
-
-_BatchScores = tuple[Tensor, ...]
-"""Scores of one batch, on the CPU, sequences first."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +172,7 @@ class _Evaluator:
         device = half.sequences_NL.device
         t_N = self._levels(len(half.sequences_NL), "evaluation levels", which)
 
-        def score(start: int) -> _BatchScores:
+        def score(start: int) -> tuple[Tensor, ...]:
             rows = slice(start, start + EVAL_BATCH_SEQUENCES)
             noise = generator(self.seed, "evaluation noise", which, start)
             draw = self.family.bound(
@@ -208,7 +195,7 @@ class _Evaluator:
         """The bound on each sequence after its prefix, nats."""
         t_N = self._levels(len(x_NL), "prefix evaluation levels", n_prefix)
 
-        def score(start: int) -> _BatchScores:
+        def score(start: int) -> tuple[Tensor, ...]:
             x_BL, t_B = (a[start : start + EVAL_BATCH_SEQUENCES] for a in (x_NL, t_N))
             noise = generator(self.seed, "prefix evaluation noise", n_prefix, start)
             reader = after_prefix(self.denoiser, x_BL[:, :n_prefix])
@@ -223,12 +210,15 @@ class _Evaluator:
         rng = generator(self.seed, purpose, index)
         return stratified(n, rng)[torch.randperm(n, generator=rng)]
 
-    def _in_batches(self, score: Callable[[int], _BatchScores], n: int, first: int) -> list[Tensor]:
-        """Each tensor of the scores of n sequences; `score` takes the first of a batch.
+    def _in_batches(
+        self, score: Callable[[int], tuple[Tensor, ...]], n: int, first: int
+    ) -> list[Tensor]:
+        """Each tensor of the scores of n sequences.
 
+        `score` takes the first sequence of a batch and returns tensors on the CPU, sequences first;
         `first` numbers the first batch among those that are shared by several processes.
         """
-        parts: list[tuple[int, _BatchScores]] = []
+        parts: list[tuple[int, tuple[Tensor, ...]]] = []
         for i, start in enumerate(range(0, n, EVAL_BATCH_SEQUENCES)):
             if self.scoring.is_mine(first + i):
                 parts.append((start, score(start)))

@@ -16,9 +16,6 @@ COUNTED_TOKENS = 2**22
 COUNTED_PIECES = 64
 """Training tokens that are counted, in pieces spread evenly over the corpus."""
 
-MAX_PAIRS = 2**22
-"""Pairs of tokens are counted up to V = 2,048."""
-
 PRIOR_COUNT = 2.0
 """How often, before any count, a token is taken to have been followed by an average one."""
 
@@ -49,11 +46,16 @@ class NgramCounts:
 
 def count_ngrams(corpus: Corpus) -> NgramCounts:
     """Count training tokens, and their pairs where a V × V table is small, as for bytes."""
-    n_vocab, tokens = corpus.vocab_size, _spread_tokens(corpus.train_tokens)
+    n_vocab, tokens = corpus.vocab_size, corpus.train_tokens
+    if len(tokens) > COUNTED_TOKENS:  # the seams between pieces count as neighbours
+        length = COUNTED_TOKENS // COUNTED_PIECES
+        starts = np.arange(COUNTED_PIECES) * (len(tokens) - length) // (COUNTED_PIECES - 1)
+        tokens = np.concatenate([tokens[start : start + length] for start in starts])
+    tokens = tokens.astype(np.int64)
     counts_V = np.bincount(tokens, minlength=n_vocab) + 1.0
     p_V = counts_V / counts_V.sum()
     token_V = -np.log(p_V).astype(np.float32)
-    if n_vocab**2 > MAX_PAIRS:
+    if n_vocab > 2048:
         return NgramCounts(token_V, None)
     pairs = tokens[:-1] * n_vocab + tokens[1:]
     n_VV = np.bincount(pairs, minlength=n_vocab**2).reshape(n_vocab, n_vocab)
@@ -61,12 +63,3 @@ def count_ngrams(corpus: Corpus) -> NgramCounts:
     # p(right | left), with PRIOR_COUNT pseudo-counts shared out like p_V.
     p_next_VV = (n_VV + PRIOR_COUNT * p_V) / (n_V1 + PRIOR_COUNT)
     return NgramCounts(token_V, -np.log(p_V[:, None] * p_next_VV).astype(np.float32))
-
-
-def _spread_tokens(tokens: np.ndarray) -> np.ndarray:
-    """At most COUNTED_TOKENS of them, int64; the seams between pieces count as neighbours."""
-    if len(tokens) <= COUNTED_TOKENS:
-        return tokens.astype(np.int64)
-    length = COUNTED_TOKENS // COUNTED_PIECES
-    starts = np.arange(COUNTED_PIECES) * (len(tokens) - length) // (COUNTED_PIECES - 1)
-    return np.concatenate([tokens[start : start + length] for start in starts]).astype(np.int64)

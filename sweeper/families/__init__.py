@@ -70,7 +70,6 @@ def decoded_option(value: Any) -> Any:
 
 
 def _option_types(family_type: "type[AbstractFamily]") -> dict[str, Any]:
-    """The options of a family, in the order of its fields, and their types."""
     types = typing.get_type_hints(family_type)
     names = [field.name for field in dataclasses.fields(family_type)]
     return {name: types[name] for name in names if name != "vocab_size"}

@@ -140,22 +140,19 @@ class AbstractMixing(AbstractDiffusion):
         noise_BL, earlier_noise_BL = (self._log_noise(z_BL, level).exp() for level in (t_BL, s_BL))
         added_BL = (noise_BL - stays_BL * earlier_noise_BL).clamp(min=0)
         guess_BLE = functional.pad(x_theta_BLV, (0, self.needs.extra_input_ids))
-        before_BLE = (1 - s_BL)[..., None] * guess_BLE + self._noise(s_BL)  # q_s(z_s | x_theta)
+        # pi_s over all input ids
+        token_BL1, mask_BL1 = (p[..., None].exp() for p in self.log_shares(s_BL))
+        n_masks = self.needs.extra_input_ids
+        tokens_BLV = (token_BL1 / self.vocab_size).expand(*s_BL.shape, self.vocab_size)
+        pi_BLE = torch.cat([tokens_BLV, mask_BL1.expand(*s_BL.shape, n_masks)], dim=-1)
+        # q_s(z_s | x_theta) is alpha_s x_theta + (1 − alpha_s) pi_s
+        before_BLE = (1 - s_BL)[..., None] * guess_BLE + s_BL[..., None] * pi_BLE
         kept_BL = stays_BL * at_ids(before_BLE, z_BL)[0]
         joint_BLE = before_BLE * added_BL[..., None]
         is_impossible_BL = joint_BLE.sum(dim=-1) + kept_BL == 0
         kept_BL = torch.where(is_impossible_BL, 1.0, kept_BL)
         joint_BLE = joint_BLE.scatter_add(-1, z_BL[..., None], kept_BL[..., None])
         return joint_BLE / joint_BLE.sum(dim=-1, keepdim=True)
-
-    def _noise(self, t_BL: Tensor) -> Tensor:
-        """(1 − alpha_t) pi_t as a vector over input ids, (…, E)."""
-        log_s_BL, log_mask_BL = self.log_shares(t_BL)
-        tokens_BLV = (log_s_BL.exp() / self.vocab_size)[..., None].expand(
-            *t_BL.shape, self.vocab_size
-        )
-        masks_BLM = log_mask_BL.exp()[..., None].expand(*t_BL.shape, self.needs.extra_input_ids)
-        return t_BL[..., None] * torch.cat([tokens_BLV, masks_BLM], dim=-1)
 
     def _start(self, plan: SamplingPlan, rng: torch.Generator) -> Tensor:
         """Sequences at t_max: uniformly random tokens, corrupted."""

@@ -36,8 +36,9 @@ def with_prefixes(batch: NoisyBatch, clean_BL: Tensor) -> NoisyBatch:
 
 
 def conditional_loss(family: AbstractFamily, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
-    """The family's loss given the clean tokens of a batch, (B, L): 0 where they are."""
-    assert batch.clean_BL is not None
+    """The family's loss given the clean tokens of a batch, if any, (B, L): 0 where they are."""
+    if batch.clean_BL is None:
+        return family.loss(denoiser, batch)
     reader = functools.partial(denoiser, visible_BLL=prompt_visibility(batch.clean_BL))
     return family.loss(reader, batch).masked_fill(batch.clean_BL, 0)
 

@@ -196,9 +196,9 @@ class AbstractDiffusion(AbstractFamily):
     """A family that corrupts every token independently, with an integral over t as its bound."""
 
     # alpha_t = 1 − t in every family, so t is the share of noise and −alpha'_t = 1.
+    # Training draws t between these; each family says how the bound covers the rest.
     t_min = 1e-3
     t_max = 1.0
-    """Training draws t between these; how the bound covers the rest is said by each family."""
 
     @abc.abstractmethod
     def corrupt(self, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
@@ -210,9 +210,9 @@ class AbstractDiffusion(AbstractFamily):
     ) -> Tensor:
         """Integrand over t ~ U(0, 1) of the NELBO, nats per token, (B, L)."""
 
-    @abc.abstractmethod
     def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
-        """What training averages over t, nats per token, (B, L); may differ from the bound."""
+        """What training averages over t, nats per token, (B, L): the bound's, or another."""
+        return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
 
     def levels(self, n_sequences: int, seq_len: int, rng: torch.Generator) -> Tensor:
         """Noise levels of a training step, (B,) or (B, L); here one per sequence, stratified."""

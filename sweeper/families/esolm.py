@@ -80,7 +80,11 @@ class Family(AbstractFamily):
 
     def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
         """The first `diffusion_share` of the sequences at stratified t, the others at t = 0."""
-        n_diffusion = whole_on_average(self.diffusion_share * x0_BL.shape[0], rng)
+        # Rounded up or down so that the mean is the share: one always rounded one way is another.
+        n_exact = self.diffusion_share * x0_BL.shape[0]
+        n_diffusion = round(n_exact)
+        if n_diffusion != n_exact:
+            n_diffusion = math.floor(n_exact + uniform_draws((), rng).item())
         t_B = torch.zeros(x0_BL.shape[0], device=rng.device)
         if n_diffusion:
             t_B[:n_diffusion] = T_MIN + (1 - T_MIN) * stratified(n_diffusion, rng)
@@ -204,13 +208,6 @@ class Family(AbstractFamily):
             n_known += count
         tokens_BL = torch.cat(decided, dim=1)
         return Samples(torch.zeros_like(tokens_BL).scatter(1, order_BL, tokens_BL), len(counts))
-
-
-def whole_on_average(x: float, rng: torch.Generator) -> int:
-    """x rounded up or down so that its mean is x: a share always rounded one way is another."""
-    if x == round(x):
-        return round(x)
-    return math.floor(x + uniform_draws((), rng).item())
 
 
 def diffusion_logits(

@@ -110,7 +110,8 @@ class Family(AbstractMixing):
 
     def _divergence(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor) -> Tensor:
         """W · (KL + IS), the density in lambda: Proposition 1 of arXiv 2512.10858."""
-        log_one_noise_BL = self.log_shares(t_BL)[0] - math.log(self.vocab_size)  # log(s / V)
+        log_s_BL = self.log_shares(t_BL)[0]
+        log_one_noise_BL = log_s_BL - math.log(self.vocab_size)  # log(s / V)
         log_kappa_BL = torch.log1p(-t_BL) - t_BL.log() - log_one_noise_BL  # kappa = V e^lambda / s
         log_p_BLV = torch.log_softmax(at_least_float32(logits_BLV), dim=-1)
         is_mask_BL = zt_BL == self.vocab_size
@@ -121,18 +122,16 @@ class Family(AbstractMixing):
         others_BL = h_sum_BL - softplus(log_kappa_BL + log_p_x_BL)  # sum over j != x of h_j
         kl_BL = (1 - t_BL + one_noise_BL) * drop_BL - one_noise_BL * others_BL
         h_z_BL = softplus(log_kappa_BL + log_p_z_BL).masked_fill(is_mask_BL, 0.0)
-        kept_BL = drop_BL.clamp(max=LOG_RATIO_LIMIT)
-        is_BL = itakura_saito(torch.where(zt_BL == x0_BL, kept_BL, -h_z_BL))
-        return self._weight(x0_BL, zt_BL, t_BL, log_kappa_BL) * (kl_BL + is_BL)
-
-    def _weight(self, x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor, log_kappa_BL: Tensor) -> Tensor:
-        """W, by what z shows: a mask, the token itself, or another token."""
-        # 1 / (1 + kappa) = sigmoid(−log kappa), the factor where z = x.
-        s_BL = self.log_shares(t_BL)[0].exp()
+        log_ratio_BL = torch.where(zt_BL == x0_BL, drop_BL.clamp(max=LOG_RATIO_LIMIT), -h_z_BL)
+        is_BL = itakura_saito(log_ratio_BL)
+        # W, by what z shows: a mask, the token itself, or another token. Where z = x its factor is
+        # 1 / (1 + kappa) = sigmoid(−log kappa).
+        s_BL = log_s_BL.exp()
         other_BL = (1 - self.scale) + self.scale * s_BL
         kept_BL = other_BL * torch.sigmoid(-log_kappa_BL)
         token_BL = torch.where(zt_BL == x0_BL, kept_BL, other_BL)
-        return torch.where(zt_BL == self.vocab_size, 1 + self.scale * s_BL, token_BL)
+        weight_BL = torch.where(zt_BL == self.vocab_size, 1 + self.scale * s_BL, token_BL)
+        return weight_BL * (kl_BL + is_BL)
 
     @property
     def samplers(self) -> Mapping[str, Sampler]:

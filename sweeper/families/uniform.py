@@ -62,9 +62,6 @@ class Family(AbstractMixing):
         terms_BL = (self.vocab_size + kappa_BL) * itakura_saito(d_BL) + divergence_BL
         return weight_BL * terms_BL / (self.vocab_size * (1 - t_BL))
 
-    def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
-        return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
-
     @property
     def samplers(self) -> Mapping[str, Sampler]:
         return {"ancestral": self._ancestral, "greedy_tail": self._greedy_tail}

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ROPE_BASE = 10_000.0
-
 
 class LayerKVCache:
     """Keys and values of one layer."""
@@ -75,7 +73,8 @@ def rotary_angles(positions_BN: Tensor, head_width: int) -> tuple[Tensor, Tensor
     (N, K/2) for positions (N,) that all sequences share, (B, 1, N, K/2) for (B, N).
     """
     half = head_width // 2
-    frequencies = ROPE_BASE ** (-torch.arange(half, device=positions_BN.device) / half)
+    # Frequency of channel pair k: 10,000^(−2k/K), as in arXiv 2104.09864
+    frequencies = 10_000.0 ** (-torch.arange(half, device=positions_BN.device) / half)
     angles = positions_BN[..., None] * frequencies
     if positions_BN.dim() > 1:
         angles = angles[:, None]

@@ -17,12 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sweeper.families.base import Needs, at_least_float32
 from sweeper.networks import dit, gidd
-from sweeper.networks.attention import (
-    AttentionContext,
-    KVCache,
-    rotary_angles,
-    visibility_bias,
-)
+from sweeper.networks.attention import AttentionContext, KVCache, rotary_angles, visibility_bias
 from sweeper.trials.ladder import BackboneName, Rung
 from sweeper.trials.trial import Precision, Trial
 
@@ -120,9 +115,8 @@ class Backbone(nn.Module):
         if is_causal:  # all cached inputs, the new ones before it, and itself
             every_NM = torch.ones(n_new, n_kept + n_new, dtype=torch.bool, device=z_BN.device)
             visible_BNM = every_NM.tril(n_kept)
-        bias_BHNM = None
-        if visible_BNM is not None:
-            bias_BHNM = visibility_bias(visible_BNM, self.embedding.dtype)
+        dtype = self.embedding.dtype
+        bias_BHNM = None if visible_BNM is None else visibility_bias(visible_BNM, dtype)
         rotation = rotary_angles(positions_BN, self.rung.head_width)
         return AttentionContext(rotation, bias_BHNM, is_causal=is_causal and not n_kept)
 
@@ -148,21 +142,10 @@ class BackboneDenoiser:
     wrapper: nn.Module | None = None
     """Called in place of the backbone where something has to happen around each call (DDP)."""
 
-    def __call__(
-        self,
-        z_BL: Tensor,
-        t_B: Tensor,
-        /,
-        *,
-        positions_BL: Tensor | None = None,
-        visible_BLL: Tensor | None = None,
-    ) -> Tensor:
-        """Logits (B, L, V); see `Denoiser`."""
-        network = self.wrapper or self.backbone
+    def __call__(self, z_BL: Tensor, t_B: Tensor, /, **reading: Tensor | None) -> Tensor:
+        """Logits (B, L, V); the keywords are those of `Denoiser`."""
         with self.autocast(z_BL.device):
-            logits_BLV: Tensor = network(
-                z_BL, t_B, positions_BL=positions_BL, visible_BLL=visible_BLL
-            )
+            logits_BLV: Tensor = (self.wrapper or self.backbone)(z_BL, t_B, **reading)
         return logits_BLV
 
     def incremental_decoder(self, capacity: int) -> "CachedDecoder":

@@ -24,9 +24,7 @@ from sweeper.networks.attention import AttentionContext, by_head, rotate
 from sweeper.trials.ladder import DIT_CONDITION_WIDTH, DIT_LEVEL_FEATURES, Rung
 
 NORM_EPSILON = 1e-5
-LEVEL_FREQUENCY_BASE = 10_000.0
-ALPHA_MIN = 1e-3
-"""Least alpha_t that a network reads: sigma stays below 6.9, its range in training."""
+ALPHA_MIN = 1e-3  # least alpha_t that is read: sigma stays below 6.9, its range in training
 
 
 class Linear(nn.Module):
@@ -70,7 +68,7 @@ class Conditioner(nn.Module):
         sigma_BN = -(1 - t_BN.to(self.out.weight.dtype)).clamp(min=ALPHA_MIN).log()
         half = DIT_LEVEL_FEATURES // 2
         exponents = torch.arange(half, device=t_B.device, dtype=sigma_BN.dtype) / half
-        angles_BNF = sigma_BN[..., None] * LEVEL_FREQUENCY_BASE**-exponents
+        angles_BNF = sigma_BN[..., None] * 10_000.0**-exponents
         features_BNF = torch.cat([angles_BNF.cos(), angles_BNF.sin()], dim=-1)
         hidden = functional.silu(self.hidden(features_BNF))
         condition_BNC: Tensor = functional.silu(self.out(hidden))

@@ -19,15 +19,9 @@ from sweeper.networks.attention import AttentionContext, by_head, rotate
 from sweeper.trials.ladder import Rung
 
 RMS_EPSILON = 1e-6
-LOGIT_CAP = 30.0
-"""Attention logits saturate here: cap · tanh(logit / cap)."""
-INIT_SCALE = 0.4
-"""Matrices start at N(0, (0.4 / sqrt(width))²)."""
-EMBEDDING_STD = 0.02
-RESIDUAL_SCALE = 4.0
-"""Each residual branch is multiplied by this over the number of layers."""
-HEAD_SCALE = 512.0
-"""Logits are multiplied by this over the width."""
+LOGIT_CAP = 30.0  # attention logits saturate here: cap · tanh(logit / cap)
+RESIDUAL_SCALE = 4.0  # over the number of layers: multiplies each residual branch
+HEAD_SCALE = 512.0  # over the width: multiplies the logits
 
 
 class RMSNorm(nn.Module):
@@ -125,15 +119,15 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
 
 def draw_embedding(embedding: Tensor, rng: torch.Generator) -> None:
     """N(0, 0.02²)."""
-    embedding.normal_(0, EMBEDDING_STD, generator=rng)
+    embedding.normal_(0, 0.02, generator=rng)
 
 
 def draw(block: nn.Module, rng: torch.Generator) -> None:
-    """Draw the matrices; norms, biases and sinks stay at zero."""
+    """Draw the matrices from N(0, (0.4 / sqrt(width))²); norms, biases and sinks stay at zero."""
     for name, parameter in block.named_parameters():
         if is_matrix(name, parameter):
             width = min(parameter.shape)  # also that of the MLP, whose other side is 4 D
-            parameter.normal_(0, INIT_SCALE / math.sqrt(width), generator=rng)
+            parameter.normal_(0, 0.4 / math.sqrt(width), generator=rng)
 
 
 ARCHITECTURE = Architecture(

@@ -47,6 +47,17 @@ class Measurement:
     train_loss_nats_per_token: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class LogEntry:
+    """The log of a training step: columns of `losses`."""
+
+    step: int
+    loss_nats_per_token: float
+    """Mean since the previous entry."""
+    learning_rate: float
+    grad_norm: float
+
+
 def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
     """The row of a trial in `trials`."""
     trial = assignment.trial
@@ -104,20 +115,18 @@ def observation_row(
     )
 
 
-def loss_row(
-    assignment: Assignment, step: int, *, loss: float, learning_rate: float, grad_norm: float
-) -> LossRow:
-    """One row of `losses`; `loss` in nats per token."""
-    tokens = step * assignment.trial.tokens_per_step
+def loss_row(assignment: Assignment, entry: LogEntry) -> LossRow:
+    """One row of `losses`."""
+    tokens = entry.step * assignment.trial.tokens_per_step
     return LossRow(
         trial_id=assignment.trial.trial_id,
         series=assignment.planned.series,
-        step=step,
+        step=entry.step,
         tokens=tokens,
         flops=tokens * assignment.planned.flops_per_token.total,
-        loss_nats_per_token=loss,
-        learning_rate=learning_rate,
-        grad_norm=grad_norm,
+        loss_nats_per_token=entry.loss_nats_per_token,
+        learning_rate=entry.learning_rate,
+        grad_norm=entry.grad_norm,
     )
 
 

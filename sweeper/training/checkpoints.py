@@ -17,15 +17,6 @@ from sweeper.trials.trial import Trial
 
 logger = logging.getLogger(__name__)
 
-N_KEPT = 2
-"""Disks and power fail: a damaged file costs one more interval instead of the whole run."""
-
-SHORTEST_INTERVAL_S = 30.0
-"""Training time that a killed worker may lose, where saving is cheap."""
-
-LARGEST_SHARE = 0.02
-"""Of the time, spent on saving, unless a person has chosen the interval."""
-
 UNREADABLE = (
     OSError,
     RuntimeError,
@@ -38,8 +29,6 @@ UNREADABLE = (
     zipfile.BadZipFile,
 )
 """What reading a torn, damaged or foreign checkpoint may raise."""
-
-_PATTERN = "step-*.pt"
 
 
 class Checkpoints:
@@ -66,9 +55,8 @@ class Checkpoints:
         """Do not use the checkpoint of a step."""
         path = self._path(step)
         self._skipped.add(path)
-        logger.warning(
-            "trial %s: checkpoint %s is skipped: %s", self._trial.trial_id, path.name, reason
-        )
+        message = "trial %s: checkpoint %s is skipped: %s"
+        logger.warning(message, self._trial.trial_id, path.name, reason)
 
     def save(self, step: int, contents: dict[str, Any]) -> bool:
         """Write a checkpoint, all of it or nothing, and delete older ones.
@@ -84,16 +72,14 @@ class Checkpoints:
         except OSError as error:
             if not files.is_disk_full(error):
                 raise
-            logger.warning(
-                "trial %s: no checkpoint at step %d, the disk is full (%s)",
-                self._trial.trial_id,
-                step,
-                error,
-            )
+            message = "trial %s: no checkpoint at step %d, the disk is full (%s)"
+            logger.warning(message, self._trial.trial_id, step, error)
             return False
         self._skipped.discard(self._path(step))
         others = [p for p in self._paths() if p != self._path(step) and p not in self._skipped]
-        for path in {*others[: -(N_KEPT - 1)], *self._skipped}:
+        # One older file stays: disks and power fail, and a damaged file then costs one more
+        # interval instead of the whole run.
+        for path in {*others[:-1], *self._skipped}:
             path.unlink(missing_ok=True)
         self._skipped.clear()
         return True
@@ -102,9 +88,8 @@ class Checkpoints:
         return self._folder / f"step-{step:08}.pt"
 
     def _paths(self) -> list[StorePath]:
-        """Of all checkpoints, oldest first."""
-        named = [path for path in self._folder.glob(_PATTERN) if path.stem[5:].isdecimal()]
-        return sorted(named, key=_step)
+        named = [path for path in self._folder.glob("step-*.pt") if path.stem[5:].isdecimal()]
+        return sorted(named, key=_step)  # oldest first
 
 
 class CheckpointTimer:
@@ -124,7 +109,8 @@ class CheckpointTimer:
         """Seconds between two checkpoints."""
         if self._every_s is not None:
             return self._every_s
-        return max(SHORTEST_INTERVAL_S, self._last_save_s / LARGEST_SHARE)
+        # A killed worker loses 30 s at most where saving is cheap; saving takes 2 % of the time.
+        return max(30.0, self._last_save_s / 0.02)
 
     def is_due(self) -> bool:
         """Whether the interval has passed."""

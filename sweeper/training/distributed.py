@@ -5,7 +5,7 @@ current in each. The first rank writes whatever is written.
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -67,7 +67,11 @@ class Ranks:
         """The first rank's state; on the other ranks its tensors are on the device `meta`."""
         if self.cpu_group is None:
             return state
-        meta = self.broadcast(tree_map_only(Tensor, _on_meta, state))
+
+        def on_meta(tensor: Tensor) -> Tensor:
+            return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+        meta = self.broadcast(tree_map_only(Tensor, on_meta, state))
         return state if self.is_first else meta
 
     def scatter(self, full: Tensor, like: Tensor) -> Tensor:
@@ -115,7 +119,3 @@ def full_tensor(tensor: Tensor) -> Tensor:
 def local_tensor(tensor: Tensor) -> Tensor:
     """This rank's shard, in the same memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _on_meta(tensor: Tensor) -> Any:
-    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")

@@ -1,5 +1,11 @@
-"""The optimiser of a backbone: its parameter groups, their peak rates, decay and epsilon."""
+"""The optimiser of a backbone: parameter groups, decay and epsilon, and the rate of each step.
 
+Steps are counted from 1: a run of S steps takes 1 … S. The studies count from 0; their step s is
+our s + 1. No update is wasted on a rate of zero: warmup ends at the peak with step W, and a
+cooldown would reach zero with the update after the last one.
+"""
+
+import math
 from typing import Any
 
 import torch
@@ -10,20 +16,17 @@ from sweeper.networks.gidd import is_matrix
 from sweeper.training.laprop import LaProp
 from sweeper.trials.trial import Optimizer
 
-EPSILON = 1e-8
-"""Added to the root of the mean square; `complete_p` divides it by width and depth."""
-
 
 def build_optimizer(backbone: Backbone, settings: Optimizer) -> torch.optim.Optimizer:
     """The optimiser; each group remembers its full rate as `peak`."""
+    epsilon = 1e-8  # added to the root of the mean square
     match backbone.parametrization:
         case "complete_p":  # arXiv 2512.10858 §2.1: the same rates serve every rung
             groups = _complete_p_groups(backbone, settings)
-            epsilon = EPSILON / (backbone.rung.width * backbone.rung.n_layers)  # eps / (d · L)
+            epsilon = epsilon / (backbone.rung.width * backbone.rung.n_layers)  # eps / (d · L)
         case "standard":  # arXiv 2602.15014 §6.1: one rate, decay and epsilon
             rate, decay = settings.learning_rate, settings.weight_decay
             groups = [{"params": [*backbone.parameters()], "peak": rate, "weight_decay": decay}]
-            epsilon = EPSILON
     rate = groups[0]["peak"]
     match settings.name:
         case "adamw":
@@ -56,3 +59,39 @@ def _complete_p_groups(backbone: Backbone, settings: Optimizer) -> list[dict[str
         {"params": [backbone.embedding], "peak": embedding_rate, "weight_decay": 0.0},
         {"params": others, "peak": other_rate, "weight_decay": 0.0},
     ]
+
+
+def rate_factor(step: int, settings: Optimizer) -> float:
+    """Share of the peak rate at a step of a trial."""
+    warmup_steps, n_steps = settings.warmup_steps, settings.schedule_steps
+    match settings.schedule:
+        case "constant":
+            return constant(step, warmup_steps)
+        case "cosine":
+            return cosine(step, warmup_steps, n_steps, settings.min_learning_rate_ratio)
+        case "wsd":
+            return wsd(step, warmup_steps, n_steps, settings.cooldown_steps)
+
+
+def constant(step: int, warmup_steps: int) -> float:
+    """Linear warmup, then the peak (arXiv 2512.10858 §2.3)."""
+    return min(1.0, step / warmup_steps)
+
+
+def cosine(step: int, warmup_steps: int, n_steps: int, min_ratio: float) -> float:
+    """Linear warmup, then half a cosine down to a share of the peak (arXiv 2602.15014 §6.1)."""
+    if step <= warmup_steps:
+        return step / warmup_steps
+    progress = (step - 1 - warmup_steps) / (n_steps - warmup_steps)
+    return min_ratio + (1 - min_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def wsd(step: int, warmup_steps: int, n_steps: int, cooldown_steps: int) -> float:
+    """Warmup, the peak, and 1 − sqrt(k / K) over the last K steps (arXiv 2512.10858 §2.3).
+
+    k counts the cooldown steps already taken: 0 at the first, K after the last.
+    """
+    n_cooled = step - 1 - (n_steps - cooldown_steps)
+    if n_cooled <= 0:
+        return constant(step, warmup_steps)
+    return 1 - math.sqrt(n_cooled / cooldown_steps)

@@ -43,11 +43,7 @@ class SingleProcess(ParallelNetwork):
     """All of it in one process."""
 
     def __init__(
-        self,
-        backbone: Backbone,
-        trial: Trial,
-        device: torch.device,
-        ranks: Ranks,  # noqa: ARG002 (of one)
+        self, backbone: Backbone, trial: Trial, device: torch.device, _ranks: Ranks
     ) -> None:
         backbone.initialize(generator(trial.seed, "weights"))
         self.denoise = BackboneDenoiser(backbone.to(device), trial.precision)
@@ -107,18 +103,10 @@ class FSDP(ParallelNetwork):
         self.denoise = self._call_together
         self.gradient_scale = float(ranks.n_ranks)
 
-    def _call_together(
-        self,
-        z_BL: Tensor,
-        t_B: Tensor,
-        /,
-        *,
-        positions_BL: Tensor | None = None,
-        visible_BLL: Tensor | None = None,
-    ) -> Tensor:
+    def _call_together(self, z_BL: Tensor, t_B: Tensor, /, **reading: Tensor | None) -> Tensor:
         # How often a family calls may depend on its rows, and weights are gathered in each call.
         self._ranks.all_reduce_max(1)
-        return self._denoise(z_BL, t_B, positions_BL=positions_BL, visible_BLL=visible_BLL)
+        return self._denoise(z_BL, t_B, **reading)
 
     def complete(self, loss: Tensor) -> Tensor:
         """Join the calls that other ranks still make."""

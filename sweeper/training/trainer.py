@@ -3,7 +3,6 @@
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,11 +13,11 @@ from sweeper.evaluation.bound import Scoring
 from sweeper.families._prefixes import clean_prefixes, conditional_loss, with_prefixes
 from sweeper.families.base import AbstractFamily, NoisyBatch
 from sweeper.networks.backbone import backbone_of
+from sweeper.store.rows import LogEntry
 from sweeper.training.distributed import SINGLE_PROCESS, Ranks, full_tensor
 from sweeper.training.ema import WeightEMA
-from sweeper.training.optimizer import build_optimizer, set_rates
+from sweeper.training.optimizer import build_optimizer, rate_factor, set_rates
 from sweeper.training.parallel import DDP, FSDP, SingleProcess
-from sweeper.training.schedules import rate_factor
 from sweeper.trials.resources import BY_DEFAULT, Resources
 from sweeper.trials.seeds import generator
 from sweeper.trials.trial import Trial
@@ -26,17 +25,6 @@ from sweeper.trials.trial import Trial
 
 class Diverged(Exception):
     """Loss, gradient or bound is not finite; a result, not a failure."""
-
-
-@dataclass(frozen=True)
-class LogEntry:
-    """The log of a training step."""
-
-    step: int
-    loss_nats_per_token: float
-    """Mean since the previous entry."""
-    learning_rate: float
-    grad_norm: float
 
 
 class Trainer:
@@ -76,7 +64,12 @@ class Trainer:
         set_rates(self.optimizer, rate_factor(self.step, self.trial.optimizer))
         self._loss_sum += self.accumulate_gradients(self.step)
         self._steps_summed += 1
-        self._grad_norm = self._clip()
+        parameters, largest = [*self.backbone.parameters()], self.trial.optimizer.clip_norm
+        if largest is None:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        else:  # scale the gradient down to the largest norm allowed; its norm before
+            norm = torch.nn.utils.clip_grad_norm_(parameters, largest)
+        self._grad_norm = full_tensor(norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
@@ -103,18 +96,28 @@ class Trainer:
             return batch
         rng = generator(self.trial.seed, "prefixes", step)
         n_sequences, seq_len = ids.shape
-        return with_prefixes(
-            batch, clean_prefixes(n_sequences, seq_len, self.trial.prefix_share, rng)
-        )
+        clean_BL = clean_prefixes(n_sequences, seq_len, self.trial.prefix_share, rng)
+        return with_prefixes(batch, clean_BL)
 
     def accumulate_gradients(self, step: int) -> Tensor:
         """Add the gradient of the global batch of a step; returns its mean loss, detached."""
         batch, total = self.global_batch(step), torch.zeros((), device=self.device)
-        micro_batches = self._micro_batches()
+        n_sequences, n_ranks = self.trial.optimizer.batch_sequences, self.ranks.n_ranks
+        # Every n-th row is this rank's, because families may sort rows by their cost.
+        own = range(self.ranks.rank, n_sequences, n_ranks)
+        # All ranks have as many micro-batches as the first, because each is a collective operation;
+        # the last may have no rows.
+        starts = range(0, math.ceil(n_sequences / n_ranks), self._micro_batch_sequences)
+        micro_batches = [own[start : start + self._micro_batch_sequences] for start in starts]
         for i, share in enumerate(micro_batches):
             rows = batch.rows(share.start, share.stop, share.step).to(self.device)
             with self.network.micro_batch(is_last=i == len(micro_batches) - 1):
-                loss = self._loss(rows)
+                # What the rows, if any, contribute to the mean loss of the global batch.
+                loss = torch.zeros((), device=self.device)
+                if len(rows.x0_BL):
+                    loss_BL = conditional_loss(self.family, self.denoise, rows)
+                    loss = loss_BL.sum() / self.trial.tokens_per_step
+                loss = self.network.complete(loss)
                 torch.autograd.backward(loss * self.network.gradient_scale)
             total += loss.detach()
         self.ranks.all_reduce_sum(total)
@@ -129,40 +132,13 @@ class Trainer:
 
         return Scoring(after_batch, self.ranks.has_turn, all_gather)
 
-    def _micro_batches(self) -> list[range]:
-        """Rows of the global batch that this rank trains at a time; may be none in the last."""
-        n_sequences, n = self.trial.optimizer.batch_sequences, self._micro_batch_sequences
-        # Every n-th row is this rank's, because families may sort rows by their cost.
-        rows = range(self.ranks.rank, n_sequences, self.ranks.n_ranks)
-        # All ranks have as many micro-batches as the first, because each is a collective operation.
-        n_of_first = math.ceil(n_sequences / self.ranks.n_ranks)
-        return [rows[start : start + n] for start in range(0, n_of_first, n)]
-
-    def _loss(self, rows: NoisyBatch) -> Tensor:
-        """What rows of this rank contribute to the mean loss of the global batch."""
-        if not len(rows.x0_BL):
-            return self.network.complete(torch.zeros((), device=self.device))
-        if rows.clean_BL is None:
-            loss_BL = self.family.loss(self.denoise, rows)
-        else:
-            loss_BL = conditional_loss(self.family, self.denoise, rows)
-        return self.network.complete(loss_BL.sum() / self.trial.tokens_per_step)
-
-    def _clip(self) -> Tensor:
-        """Scale the gradient down to the largest norm allowed; returns its norm before."""
-        parameters, largest = [*self.backbone.parameters()], self.trial.optimizer.clip_norm
-        if largest is not None:
-            return full_tensor(torch.nn.utils.clip_grad_norm_(parameters, largest))
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        return full_tensor(torch.nn.utils.get_total_norm(gradients))
-
     def log_entry(self) -> LogEntry:
         """Summarise the steps since the previous entry; raises Diverged if they are not finite."""
+        settings = self.trial.optimizer
         entry = LogEntry(
             step=self.step,
             loss_nats_per_token=self._loss_sum.item() / self._steps_summed,
-            learning_rate=self.trial.optimizer.learning_rate
-            * rate_factor(self.step, self.trial.optimizer),
+            learning_rate=settings.learning_rate * rate_factor(self.step, settings),
             grad_norm=self._grad_norm.item(),
         )
         self._loss_sum.zero_()
@@ -194,26 +170,35 @@ class Trainer:
         shapes = {name: tensor.shape for name, tensor in self.backbone.state_dict().items()}
         if {name: tensor.shape for name, tensor in state["backbone"].items()} != shapes:
             raise ValueError("its weights have other names or shapes")
-        n_parameters = len(shapes)
-        if set(state["optimizer"]["state"]) not in (set(), {*range(n_parameters)}):
+        if set(state["optimizer"]["state"]) not in (set(), {*range(len(shapes))}):
             raise ValueError("its optimiser is of other weights")
-        n_groups = len(state["optimizer"]["param_groups"])
-        if n_groups != len(self.optimizer.param_groups):
+        if len(state["optimizer"]["param_groups"]) != len(self.optimizer.param_groups):
             raise ValueError("its optimiser groups weights otherwise")
-        if self.ema and len(state["average"]["averages"]) != n_parameters:
+        if self.ema and len(state["average"]["averages"]) != len(shapes):
             raise ValueError("its averages are of other weights")
         for name in ("step", "loss_sum", "steps_summed", "grad_norm"):
             state[name]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from the first rank's `state_dict`, bit for bit. All ranks take part."""
-        state = self.ranks.broadcast_meta(state)
-        scatter = self.ranks.scatter
+        state, scatter = self.ranks.broadcast_meta(state), self.ranks.scatter
         weights = self.backbone.state_dict()
         self.backbone.load_state_dict(
             {name: scatter(tensor, weights[name]) for name, tensor in state["backbone"].items()}
         )
-        self.optimizer.load_state_dict(self._scattered_optimizer_state(state["optimizer"]))
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        scalar = torch.zeros((), device=self.device)
+
+        def scatter_moment(value: Any, parameter: Tensor) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            return scatter(value, parameter if value.dim() else scalar)
+
+        moments = {
+            i: {name: scatter_moment(value, parameters[i]) for name, value in values.items()}
+            for i, values in state["optimizer"]["state"].items()
+        }
+        self.optimizer.load_state_dict({**state["optimizer"], "state": moments})
         if self.ema:
             averages = zip(state["average"]["averages"], self.ema.averages, strict=True)
             local = [scatter(tensor, like) for tensor, like in averages]
@@ -222,19 +207,3 @@ class Trainer:
         self._loss_sum = scatter(state["loss_sum"], self._loss_sum).to(self.device)
         self._steps_summed = state["steps_summed"]
         self._grad_norm = scatter(state["grad_norm"], self._grad_norm).to(self.device)
-
-    def _scattered_optimizer_state(self, state: dict[str, Any]) -> dict[str, Any]:
-        """This rank's part of the optimiser's state."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        scalar = torch.zeros((), device=self.device)
-
-        def scatter(value: Any, parameter: Tensor) -> Any:
-            if not isinstance(value, Tensor):
-                return value
-            return self.ranks.scatter(value, parameter if value.dim() else scalar)
-
-        of_parameters = {
-            i: {name: scatter(value, parameters[i]) for name, value in values.items()}
-            for i, values in state["state"].items()
-        }
-        return {**state, "state": of_parameters}

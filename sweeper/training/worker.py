@@ -30,11 +30,11 @@ from sweeper.store.assignment import Assignment, Outcome, StopRequested
 from sweeper.store.attempts import Progress, attempts, progress_reporter, utc_now
 from sweeper.store.layout import Store
 from sweeper.store.results import Result, publish
-from sweeper.store.rows import Ending, Measurement, loss_row, observation_row, trial_row
+from sweeper.store.rows import Ending, LogEntry, Measurement, loss_row, observation_row, trial_row
 from sweeper.training import distributed
 from sweeper.training.checkpoints import UNREADABLE, Checkpoints, CheckpointTimer
 from sweeper.training.distributed import Ranks
-from sweeper.training.trainer import Diverged, LogEntry, Trainer
+from sweeper.training.trainer import Diverged, Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -105,33 +105,29 @@ class _Worker:
         self.trainer = Trainer(
             self.trial, family_of(self.trial), corpus, device, assignment.planned.resources, ranks
         )
-        self.validation = validation_set(
-            corpus,
-            seq_len=self.trial.data.seq_len,
-            n_sequences=self.trial.evaluation.n_sequences,
-        ).to(self.trainer.device)
+        n_sequences = self.trial.evaluation.n_sequences
+        validation = validation_set(
+            corpus, seq_len=self.trial.data.seq_len, n_sequences=n_sequences
+        )
+        self.validation = validation.to(device)
 
     def train(self) -> None:
         """Train to the last observation; raises Stopped or Diverged."""
         self.resume()
         self.report_progress()
         while self.trainer.step < self.trial.n_steps:
-            match self.before_step():
+            mine = BeforeStep.NOTHING
+            if self.stop():
+                mine = BeforeStep.STOP
+            elif self.ranks.is_first and self.timer.is_due():
+                mine = BeforeStep.SAVE
+            match self.ranks.all_reduce_max(mine):
                 case BeforeStep.STOP:
                     self.save()
                     raise Stopped
                 case BeforeStep.SAVE:
                     self.timer.time(self.save)
             self.advance()
-
-    def before_step(self) -> BeforeStep:
-        """What all ranks do before the next step."""
-        mine = BeforeStep.NOTHING
-        if self.stop():
-            mine = BeforeStep.STOP
-        elif self.ranks.is_first and self.timer.is_due():
-            mine = BeforeStep.SAVE
-        return BeforeStep(self.ranks.all_reduce_max(mine))
 
     def advance(self) -> None:
         """One training step, with what is logged and observed after it."""
@@ -204,16 +200,7 @@ class _Worker:
                 observation_row(assignment, measurement, status)
                 for measurement in self.measured.measurements
             ),
-            losses=tuple(
-                loss_row(
-                    assignment,
-                    entry.step,
-                    loss=entry.loss_nats_per_token,
-                    learning_rate=entry.learning_rate,
-                    grad_norm=entry.grad_norm,
-                )
-                for entry in self.measured.log
-            ),
+            losses=tuple(loss_row(assignment, entry) for entry in self.measured.log),
         )
         if not publish(assignment, result):
             logger.warning("trial %s was published by another attempt", self.trial.trial_id)
@@ -237,24 +224,26 @@ class _Worker:
         """State of the trainer, and what this trial had measured."""
         for step, contents in self.checkpoints.newest_first():
             try:
-                state = contents["trainer"]
+                state, fields = contents["trainer"], contents["measured"]
                 self.trainer.check(state)
-                measured = _measured_from(contents["measured"])
-                return state, self._measured_until(state["step"], measured)
+                rows = [Measurement(**row) for row in fields["measurements"]]
+                log = [LogEntry(**row) for row in fields["log"]]
+                rows = self._measured_until(state["step"], rows)
+                return state, Measured(rows, log, fields["train_time_s"], fields["eval_time_s"])
             except UNREADABLE as error:
                 self.checkpoints.skip(step, str(error) or type(error).__name__)
         return None
 
-    def _measured_until(self, step: int, measured: Measured) -> Measured:
-        """What this trial needs of it; raises ValueError if it cannot continue from that step."""
+    def _measured_until(self, step: int, measured: list[Measurement]) -> list[Measurement]:
+        """Those this trial needs; raises ValueError if it cannot continue from that step."""
         if step > self.trial.n_steps:
             raise ValueError(f"it is past step {self.trial.n_steps}, the last")
-        by_step = {measurement.step: measurement for measurement in measured.measurements}
+        by_step = {measurement.step: measurement for measurement in measured}
         passed = [s for s in self.trial.observe_at_steps if s <= step]
         for unobserved in passed:
             if unobserved not in by_step:
                 raise ValueError(f"it is past step {unobserved}, still to be observed")
-        return dataclasses.replace(measured, measurements=[by_step[s] for s in passed])
+        return [by_step[s] for s in passed]
 
     def report_progress(self) -> None:
         """Write progress; cheap enough to do after every step and batch."""
@@ -281,15 +270,6 @@ class _Worker:
         finally:
             spent_s = getattr(self.measured, name) + time.monotonic() - start_s
             setattr(self.measured, name, spent_s)
-
-
-def _measured_from(fields: dict[str, Any]) -> Measured:
-    return Measured(
-        measurements=[Measurement(**row) for row in fields["measurements"]],
-        log=[LogEntry(**row) for row in fields["log"]],
-        train_time_s=fields["train_time_s"],
-        eval_time_s=fields["eval_time_s"],
-    )
 
 
 def _planned_corpus(assignment: Assignment) -> Corpus:

@@ -19,7 +19,7 @@ TRAINER_VERSION = 2
 
 
 Schedule = Literal["constant", "cosine", "wsd"]
-"""Course of the learning rate, see `schedules.py`."""
+"""Course of the learning rate, see `optimizer.py`."""
 
 ENDLESS_SCHEDULES: tuple[Schedule, ...] = ("constant",)
 """Those that do not depend on the length of the run: every shorter run is the start of it."""

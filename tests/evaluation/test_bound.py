@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from small_trials import without_ngrams
 from torch import Tensor
 
 from sweeper.data.corpus import load_corpus
@@ -29,7 +30,7 @@ def drawn(n_sequences: int, seed: int) -> ValidationSet:
     return ValidationSet(ids_NL, NLL[ids_NL][..., None], (PROBABILITIES @ NLL)[None])
 
 
-VALIDATION = ValidationSet.without_ngrams(drawn(512, 0).sequences_NL)
+VALIDATION = without_ngrams(drawn(512, 0).sequences_NL)
 
 
 def blind(z_BL: Tensor, t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
@@ -109,7 +110,7 @@ def test_standard_error_is_the_scatter_over_data_and_noise(name: str) -> None:
 def test_what_ngram_nlls_explain_is_no_error(name: str) -> None:
     """A blind denoiser whose tokens are exactly as hard as stated."""
     family, known = load_family(name, vocab_size=VOCAB_SIZE), drawn(512, 3)
-    plain = evaluate_bound(family, blind, ValidationSet.without_ngrams(known.sequences_NL), seed=0)
+    plain = evaluate_bound(family, blind, without_ngrams(known.sequences_NL), seed=0)
     estimate = evaluate_bound(family, blind, known, seed=0)
     assert estimate.stderr < 0.5 * plain.stderr
     entropy = (PROBABILITIES @ NLL).item()
@@ -118,7 +119,7 @@ def test_what_ngram_nlls_explain_is_no_error(name: str) -> None:
 
 def test_few_sequences_are_not_fitted() -> None:
     few, family = drawn(8, 4), load_family("masked", vocab_size=VOCAB_SIZE)
-    alone = ValidationSet.without_ngrams(few.sequences_NL)
+    alone = without_ngrams(few.sequences_NL)
     assert evaluate_bound(family, blind, few, 0) == evaluate_bound(family, blind, alone, 0)
 
 

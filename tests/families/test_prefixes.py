@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from small_trials import without_ngrams
 from tiny_joint import PerfectDenoiser, TinyJoint, masked_share
 from torch import Tensor
 
-from sweeper.evaluation.bound import ValidationSet, evaluate_given_prefixes
+from sweeper.evaluation.bound import evaluate_given_prefixes
 from sweeper.families import load_family
 from sweeper.families._prefixes import (
     clean_prefixes,
@@ -142,7 +143,7 @@ def test_bound_after_a_prefix_is_the_conditional_one() -> None:
         return perfect(z_BL, 0.5 * t_B)  # at level 1 it would take the prefix for impossible
 
     family, n = load_family("masked", vocab_size=3), 640
-    validation = ValidationSet.without_ngrams(joint.x_XL.repeat(n, 1))
+    validation = without_ngrams(joint.x_XL.repeat(n, 1))
     found = evaluate_given_prefixes(family, denoiser, validation, seed=0)
     first_V = joint.p_X.reshape(3, 3).sum(dim=1)
     exact_X = joint.nll_X + first_V[joint.x_XL[:, 0]].log()
@@ -158,7 +159,7 @@ def test_bound_of_a_blind_denoiser_after_a_prefix_is_its_cross_entropy(name: str
         return logits_V.expand(*z_BL.shape, -1)
 
     x_NL = torch.randint(V, (4096, 32), generator=seeded(5))
-    validation = ValidationSet.without_ngrams(x_NL)
+    validation = without_ngrams(x_NL)
     found = evaluate_given_prefixes(load_family(name, vocab_size=V), blind, validation, seed=0)
     nll_V = -logits_V.log_softmax(-1)
     after = [
@@ -177,7 +178,7 @@ def test_a_few_sequences_after_prefixes_have_a_standard_error(n_sequences: int) 
     def blind(z_BL: Tensor, _t_B: Tensor, /, **_: Tensor | None) -> Tensor:
         return torch.linspace(-2, 1.5, V).expand(*z_BL.shape, -1)
 
-    family, validation = load_family("masked", vocab_size=V), ValidationSet.without_ngrams(x_NL)
+    family, validation = load_family("masked", vocab_size=V), without_ngrams(x_NL)
     found = evaluate_given_prefixes(family, blind, validation, seed=0)
     assert 0 < found.nats_per_token < math.inf
     assert 0 < found.stderr < math.inf

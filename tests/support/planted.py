@@ -19,7 +19,7 @@ from sweeper.store.attempts import Progress, attempts, progress_reporter, utc_no
 from sweeper.store.layout import Store, store_at
 from sweeper.store.plan_file import read_plan
 from sweeper.store.results import Result, publish
-from sweeper.store.rows import Ending, Measurement, loss_row, observation_row, trial_row
+from sweeper.store.rows import Ending, LogEntry, Measurement, loss_row, observation_row, trial_row
 from sweeper.store.storage import StorePath, place
 from sweeper.store.submission import submit
 from sweeper.trials.flops import flops_per_token
@@ -169,10 +169,12 @@ def planted_result(
         losses=tuple(
             loss_row(
                 assignment,
-                step,
-                loss=planted_bound(trial, params, step),
-                learning_rate=trial.optimizer.learning_rate,
-                grad_norm=1.0,
+                LogEntry(
+                    step=step,
+                    loss_nats_per_token=planted_bound(trial, params, step),
+                    learning_rate=trial.optimizer.learning_rate,
+                    grad_norm=1.0,
+                ),
             )
             for step in range(LOG_EVERY_STEPS, last_step + 1, LOG_EVERY_STEPS)
         ),

@@ -4,9 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
 from planted import on_disk
+from torch import Tensor
 
 from sweeper.data.corpus import load_corpus
+from sweeper.evaluation.bound import ValidationSet
 from sweeper.families import encoded_options, load_family
 from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import begin_attempt
@@ -125,3 +128,9 @@ def results(folder: Path, trial: Trial) -> tuple[list[float], list[float], list[
 def alone(folder: Path, trial: Trial) -> tuple[list[float], list[float], list[float]]:
     assert run_trial(assignment_of(folder, trial), stop=never) == "published"
     return results(folder, trial)
+
+
+def without_ngrams(sequences_NL: Tensor) -> ValidationSet:
+    """A validation set of sequences that represent themselves (K = 0)."""
+    none_NLK = torch.zeros(*sequences_NL.shape, 0, device=sequences_NL.device)
+    return ValidationSet(sequences_NL, none_NLK, none_NLK[0, 0])

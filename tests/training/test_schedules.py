@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sweeper.training.schedules import constant, cosine, rate_factor, wsd
+from sweeper.training.optimizer import constant, cosine, rate_factor, wsd
 from sweeper.trials.trial import Optimizer
 
 WARMUP, N_STEPS, COOLDOWN = 10, 200, 40
