@@ -140,12 +140,12 @@ class AbstractMixing(AbstractDiffusion):
         noise_BL, earlier_noise_BL = (self._log_noise(z_BL, level).exp() for level in (t_BL, s_BL))
         added_BL = (noise_BL - stays_BL * earlier_noise_BL).clamp(min=0)
         guess_BLE = functional.pad(x_theta_BLV, (0, self.needs.extra_input_ids))
-        # (1 − alpha_s) pi_s over all input ids
+        # pi_s over all input ids
         token_BL1, mask_BL1 = (p[..., None].exp() for p in self.log_shares(s_BL))
         n_masks = self.needs.extra_input_ids
         tokens_BLV = (token_BL1 / self.vocab_size).expand(*s_BL.shape, self.vocab_size)
         pi_BLE = torch.cat([tokens_BLV, mask_BL1.expand(*s_BL.shape, n_masks)], dim=-1)
-        # The distribution q_s(z_s | x_theta)
+        # q_s(z_s | x_theta) is alpha_s x_theta + (1 − alpha_s) pi_s
         before_BLE = (1 - s_BL)[..., None] * guess_BLE + s_BL[..., None] * pi_BLE
         kept_BL = stays_BL * at_ids(before_BLE, z_BL)[0]
         joint_BLE = before_BLE * added_BL[..., None]

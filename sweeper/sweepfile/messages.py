@@ -23,8 +23,8 @@ def problems(error: pydantic.ValidationError, schema: Model) -> list[Problem]:
         *folder, missing = detail["loc"] or ("",)
         siblings = [str(loc[-1]) for loc in unknown if [*loc[:-1]] == folder]
         # A key that is missing because it is misspelt is one mistake, not two.
-        is_misspelt = any(did_you_mean(key, [str(missing)]) for key in siblings)
-        if detail["type"] != "missing" or not is_misspelt:
+        is_missing = detail["type"] == "missing"
+        if not (is_missing and any(did_you_mean(key, [str(missing)]) for key in siblings)):
             found.append(_problem(detail, schema))
     return found
 

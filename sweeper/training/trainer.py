@@ -112,7 +112,7 @@ class Trainer:
         for i, share in enumerate(micro_batches):
             rows = batch.rows(share.start, share.stop, share.step).to(self.device)
             with self.network.micro_batch(is_last=i == len(micro_batches) - 1):
-                # What the rows contribute to the mean loss of the global batch.
+                # What the rows, if any, contribute to the mean loss of the global batch.
                 loss = torch.zeros((), device=self.device)
                 if len(rows.x0_BL):
                     loss_BL = conditional_loss(self.family, self.denoise, rows)
