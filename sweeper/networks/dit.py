@@ -75,7 +75,7 @@ class Conditioner(nn.Module):
         return condition_BNC
 
 
-class Block(nn.Module):
+class DitBlock(nn.Module):
     """One layer, modulated and gated by the condition."""
 
     def __init__(self, rung: Rung) -> None:
@@ -115,7 +115,7 @@ class Block(nn.Module):
         return mixed_BND
 
 
-class Final(nn.Module):
+class DitFinal(nn.Module):
     """The final norm, modulated by the condition."""
 
     def __init__(self, rung: Rung) -> None:
@@ -150,8 +150,8 @@ def draw(module: nn.Module, rng: torch.Generator) -> None:
 
 
 ARCHITECTURE = Architecture(
-    block=Block,
-    final=Final,
+    block=DitBlock,
+    final=DitFinal,
     conditioner=Conditioner,
     has_head_bias=True,
     embedding_init=draw_embedding,

@@ -73,7 +73,7 @@ class Attention(nn.Module):
         return functional.linear(mixed_BHNK.transpose(1, 2).flatten(2), self.out)
 
 
-class Block(nn.Module):
+class GiddBlock(nn.Module):
     """One pre-norm layer; both residual branches scaled by 4 / layers."""
 
     def __init__(self, rung: Rung) -> None:
@@ -98,7 +98,7 @@ class Block(nn.Module):
         )
 
 
-class Final(nn.Module):
+class GiddFinal(nn.Module):
     """The final norm, with the scale of the logits."""
 
     def __init__(self, rung: Rung) -> None:
@@ -131,8 +131,8 @@ def draw(block: nn.Module, rng: torch.Generator) -> None:
 
 
 ARCHITECTURE = Architecture(
-    block=Block,
-    final=Final,
+    block=GiddBlock,
+    final=GiddFinal,
     conditioner=None,
     has_head_bias=False,
     embedding_init=draw_embedding,

@@ -11,8 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sweeper.families.esolm import diffusion_logits, doubled_visibility, sequential_logits
 from sweeper.networks.attention import AttentionContext, rotary_angles
 from sweeper.networks.backbone import Backbone
-from sweeper.networks.dit import Block as DitBlock
-from sweeper.networks.dit import Linear
+from sweeper.networks.dit import DitBlock, Linear
 from sweeper.networks.gidd import LOGIT_CAP, Attention
 from sweeper.trials.flops import flops_per_token
 from sweeper.trials.ladder import BackboneName, Rung, parameter_groups, rung_of_width

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sweeper.networks.backbone import Backbone
-from sweeper.networks.gidd import HEAD_SCALE, RESIDUAL_SCALE, Block, Final
+from sweeper.networks.gidd import HEAD_SCALE, RESIDUAL_SCALE, GiddBlock, GiddFinal
 from sweeper.training.optimizer import build_optimizer, set_rates
 from sweeper.trials.ladder import Rung
 from sweeper.trials.trial import Optimizer
@@ -53,14 +53,14 @@ def matrices_without_width(backbone: Backbone, optimizer: torch.optim.Optimizer)
 
 def logits_without_width(backbone: Backbone, optimizer: torch.optim.Optimizer) -> None:
     """Scale logits as at the smallest width."""
-    assert isinstance(backbone.final, Final)
+    assert isinstance(backbone.final, GiddFinal)
     backbone.final.scale = HEAD_SCALE / WIDTHS[0].width
 
 
 def branches_without_depth(backbone: Backbone, optimizer: torch.optim.Optimizer) -> None:
     """Scale residual branches as at the smallest depth."""
     for block in backbone.blocks:
-        assert isinstance(block, Block)
+        assert isinstance(block, GiddBlock)
         block.scale = RESIDUAL_SCALE / DEPTHS[0].n_layers
 
 
