@@ -134,7 +134,6 @@ class _Driver:
         self.executor.stop()
 
     def heed_stop_request(self) -> None:
-        """Stop if somebody outside asked for it."""
         if request := self.run.stop_request():
             self.run.stop.request(request)
 
@@ -195,8 +194,7 @@ class _Driver:
             return
         self.nodes = self.executor.nodes()
         if self.executor.failure:
-            text = f"nothing can run any more: {self.executor.failure}"
-            self.run.on_event(events.Notice(text))
+            self.say(f"nothing can run any more: {self.executor.failure}")
             self.run.stop.request("executor")
             return
         for number, chosen in enumerate(self.queue.starts(self.nodes, self.run.clock()), start=1):
@@ -278,7 +276,6 @@ class _Driver:
             self.add(more)
 
     def record_failure(self, assigned: Assignment, job: Job, failure: Failure) -> None:
-        """Write down a failed attempt, and try again if that may help."""
         error = (failure.error_class, failure.message, failure.traceback)
         end_attempt(self.store, job.trial_id, assigned.attempt.number, failure.kind, error=error)
         will_retry = self.queue.retry(job, failure, self.nodes)
@@ -299,7 +296,6 @@ class _Driver:
             self.next_refresh_s = end_s + pause_s
 
     def finish(self) -> SweepOutcome:
-        """Rebuild the tables, clean up and count."""
         plan = self.queue.plan
         if self.run.stop.reason != "superseded":  # then the folder is another driver's
             with self.stopping_when_the_disk_is_full():
@@ -313,7 +309,6 @@ class _Driver:
         return outcome
 
     def end_reason(self) -> EndReason:
-        """Why nothing more was started."""
         reason = self.run.stop.reason
         if reason != "disk_full" and not self.queue.pending and not self.queue.running:
             return "complete"

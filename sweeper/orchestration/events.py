@@ -118,14 +118,5 @@ class SweepOutcome:
         return ExitCode.DONE if self.reason == "complete" else ExitCode.INTERRUPTED
 
 
-Event = (
-    SweepStarted
-    | ResultsTaken
-    | Notice
-    | TrialRefused
-    | TrialStarted
-    | TrialPublished
-    | TrialInterrupted
-    | TrialFailed
-    | SweepOutcome
-)
+AttemptEvent = TrialStarted | TrialPublished | TrialInterrupted | TrialFailed
+Event = SweepStarted | ResultsTaken | Notice | TrialRefused | AttemptEvent | SweepOutcome

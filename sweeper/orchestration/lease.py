@@ -9,13 +9,6 @@
 Drivers are fenced by numbers, as attempts are: whoever creates the next epoch's record is the
 driver, and any earlier one is superseded and stops when it next looks. So a mistake about who is
 alive costs work, never results.
-
-Whether a driver lives is asked of the kernel on the machine it runs on: its lock is gone the
-moment it is, by `kill -9` or a reboot, too. Between machines nobody can ask: an object store has
-no locks, on Lustre they may hold on one node only, and on NFS they outlive a dead client by
-minutes. There the heartbeat decides: an observer waits, by its own monotonic clock, for it to
-change. No clock is compared with another, so neither a clock that jumps nor two that differ do
-harm.
 """
 
 import contextlib
@@ -44,10 +37,9 @@ Superseded = Literal["superseded"]
 """A later driver has taken over: stop at once and write nothing more."""
 
 BEAT_INTERVAL_S = 2.0  # time between two heartbeats
+# Time without a heartbeat after which a driver that cannot be asked about counts as dead: three
+# intervals, and short enough to resume within 10 s of a driver's death.
 WATCH_S = 6.0
-"""Time without a heartbeat after which a driver that cannot be asked about counts as dead: three
-intervals, and short enough to resume within 10 s of a driver's death."""
-
 TAKEOVER_WAIT_S = 10.0  # longest wait for the driver before; one that hangs can publish no more
 N_EPOCHS_KEPT = 4  # epochs whose files stay, the highest included
 LOOK_INTERVAL_S = 0.2  # shortest time between two looks for requests; each lists one small folder
@@ -187,9 +179,8 @@ def _registered(store: Store, driver: DriverAtWork) -> Iterator[None]:
 
 def _lost_race(store: Store) -> StoreError:
     """The error of a driver that started at the same instant as another."""
-    latest = _latest(store)
-    if latest and _is_at_work(store, latest):
-        return StoreError(_refusal(store, latest, takeover=False))
+    if other := driver_at_work(store):
+        return StoreError(_refusal(store, other, takeover=False))
     return StoreError(
         f"{store.folder}: another driver started on this sweep at the same instant; see "
         f"`sweeper status {store.folder}`"
@@ -206,6 +197,9 @@ def _is_at_work(store: Store, driver: DriverAtWork) -> bool:
     heartbeat = _read_heartbeat(store, driver.epoch)
     if heartbeat and heartbeat.is_last:
         return False
+    # The kernel of its own machine knows: its lock is gone the moment it is, by `kill -9` or a
+    # reboot, too. Between machines nobody can ask: an object store has no locks, on Lustre they may
+    # hold on one node only, and on NFS they outlive a dead client by minutes.
     is_locked = _is_locked(store, driver)
     return _is_beating(store, driver.epoch, heartbeat) if is_locked is None else is_locked
 
@@ -250,6 +244,7 @@ def _read_heartbeat(store: Store, epoch: int) -> _Heartbeat | None:
 
 def _is_beating(store: Store, epoch: int, before: _Heartbeat | None) -> bool:
     """Whether another heartbeat than `before` comes within WATCH_S, and not the last one."""
+    # No clock is compared with another: one that jumps, or two that differ, do no harm.
     give_up_s = time.monotonic() + WATCH_S
     while time.monotonic() < give_up_s:
         time.sleep(BEAT_INTERVAL_S / 4)

@@ -20,10 +20,9 @@ from sweeper.trials.plan import Plan
 
 logger = logging.getLogger(__name__)
 
+# Longest wait for the driver. It looks every few seconds, unless it rebuilds large tables or trains
+# by itself; then it looks after the trial.
 REPLAN_WAIT_S = 20.0
-"""Longest wait for the driver. It looks every few seconds, unless it rebuilds large tables or
-trains by itself; then it looks after the trial."""
-
 _POLL_S = 0.2
 
 

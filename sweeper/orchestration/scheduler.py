@@ -1,12 +1,4 @@
-"""What to start next, and where. Pure: no clock, no Ray, no files.
-
-Longest first: with m equal workers a sweep then takes at most 4/3 of the shortest possible time
-(Graham 1969), and does not end with one worker on its largest trial while the others idle.
-
-A trial that does not fit now, say one of several ranks, gets a reservation at the earliest time
-at which running trials leave it room; later ones start only where they do not delay it
-(backfilling, Lifka 1995). One that ends sooner on a faster node that is busy waits for that node.
-"""
+"""What to start next, and where. Pure: no clock, no Ray, no files."""
 
 import bisect
 import dataclasses
@@ -19,14 +11,11 @@ from sweeper.executors.placement import Demand, FreeResources, Node, Placement, 
 from sweeper.trials.plan import PlannedTrial
 from sweeper.trials.resources import Resources
 
+# Time that a token costs beside its matrix products, in FLOPs of the same worker. One CPU core took
+# 9, 11, 20 and 42 µs per token for 0.09, 0.25, 0.8 and 2.8 MFLOPs per token (6K to 394K parameters):
+# about 7 µs plus the FLOPs at 80 GFLOP/s. Without it the smallest models, by far the longest runs
+# at equal FLOPs, would start last. At sizes worth a GPU it vanishes.
 OVERHEAD_FLOPS_PER_TOKEN = 6e5
-"""Time that a token costs beside its matrix products, in FLOPs of the same worker.
-
-One CPU core took 9, 11, 20 and 42 µs per token for 0.09, 0.25, 0.8 and 2.8 MFLOPs per token (6K
-to 394K parameters): about 7 µs plus the FLOPs at 80 GFLOP/s. Without it the smallest models, by
-far the longest runs at equal FLOPs, would start last. At sizes worth a GPU it vanishes.
-"""
-
 ASSUMED_SPEED = 8e10  # work per second and rank where nothing has been measured yet
 MAX_RESERVATIONS = 64  # trials that may wait for a better place before no more are looked at
 NEWS_WEIGHT = 0.3  # of the latest measurement in the average speed of a node
@@ -127,6 +116,9 @@ def starts(pending: Iterable[Job], demands: Collection[Demand], cluster: Cluster
     for job in pending:
         if n_reserved >= MAX_RESERVATIONS or not free.fit_any_now(demands):
             break
+        # What does not fit now, say several ranks, gets a reservation at the earliest time at which
+        # running trials leave it room; later ones start only where they do not delay it
+        # (backfilling, Lifka 1995). What ends sooner on a faster, busy node waits for that node.
         option = free.best_option(job)
         if option is None:
             continue
@@ -147,11 +139,8 @@ def expected_work(planned: PlannedTrial) -> float:
 def expected_time_left(
     running: Sequence[float], waiting: float, n_slots: int, time_per_work_s: float
 ) -> float:
-    """Seconds until everything is done.
-
-    `running` is the work left in each running trial, `waiting` that of all which wait. Longest
-    first keeps all slots busy, but no trial ends before its own work is done.
-    """
+    """Seconds until everything is done: `running`, by trial, and `waiting` in all are work left."""
+    # Longest first keeps all slots busy, but no trial ends before its own work is done.
     shared = (sum(running) + waiting) / max(1, n_slots)
     return time_per_work_s * max(shared, *running, 0.0)
 

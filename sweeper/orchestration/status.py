@@ -49,7 +49,6 @@ class SweepStatus:
 
     name: str
     driver: DriverAtWork | None
-    """The driver at work."""
     flops_planned: float
     flops_done: float
     time_left_s: float | None

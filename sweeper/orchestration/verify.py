@@ -5,7 +5,7 @@ Reads everything and changes nothing. A finding names a file and says what to do
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -63,14 +63,14 @@ def verify(folder: StoragePath) -> list[Finding]:
 def _check_files(store: Store) -> Iterator[Finding]:
     """What is not a record: temporary files, the manifest and attempts."""
     if not driver_at_work(store):  # which owns them
-        for path in _sorted(store.folder.rglob(f"{TEMPORARY_PREFIX}*")):
+        for path in sorted(store.folder.rglob(f"{TEMPORARY_PREFIX}*"), key=str):
             yield Finding("orphan-temporary", path, "left behind by a killed process; delete it")
     try:
         files.read_json(store.manifest)
     except (OSError, ValueError) as error:
         message = f"not readable ({error}); run the sweep again"
         yield Finding("torn-manifest", store.manifest, message)
-    for folder in _sorted((store.folder / "attempts").glob("*")):
+    for folder in sorted((store.folder / "attempts").glob("*"), key=str):
         for path, reason in torn_attempts(store, folder.name):
             message = f"not complete JSON ({reason}): how it ended is lost; delete it"
             yield Finding("torn-attempt", path, message)
@@ -128,7 +128,7 @@ def _check_missing(store: Store, plan: Plan) -> Iterator[Finding]:
 
 def _check_table(folder: StoragePath, name: TableName, expected: pa.Table) -> Iterator[Finding]:
     path, remedy = folder / FILE_NAME, "run the sweep again to rebuild it"
-    for other in _sorted(folder.glob("*")):
+    for other in sorted(folder.glob("*"), key=str):
         if other != path and not other.name.startswith(("_", ".")):
             yield Finding("foreign-file", other, f"{name} is one file, {FILE_NAME}; delete this")
     try:
@@ -147,10 +147,6 @@ def _check_table(folder: StoragePath, name: TableName, expected: pa.Table) -> It
             f"differs from the published records ({table.num_rows} rows, {expected.num_rows} "
             f"expected); {remedy}",
         )
-
-
-def _sorted(paths: Iterable[StoragePath]) -> list[StoragePath]:
-    return sorted(paths, key=str)
 
 
 def to_json(findings: list[Finding]) -> str:

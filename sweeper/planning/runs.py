@@ -20,10 +20,9 @@ from sweeper.trials.ladder import BackboneName, Rung, trunk_params
 from sweeper.trials.plan import Observation
 from sweeper.trials.trial import ENDLESS_SCHEDULES, Optimizer
 
+# Fewest steps of an observation: rounding to whole steps then moves its tokens by at most 1 %, and
+# warmup (a tenth of them) and AdamW's averages have time to settle.
 MIN_STEPS = 50
-"""Fewest steps of an observation: rounding to whole steps then moves its tokens by at most 1 %, and
-warmup (a tenth of them) and AdamW's averages have time to settle."""
-
 MAX_TOKENS = 1e18  # more is a typing error, and would not fit the 64-bit counts of the tables
 
 
@@ -141,16 +140,16 @@ def optimizer_for(
 ) -> Optimizer:
     """Optimiser settings of a run, `auto` resolved, except what its length in steps decides.
 
-    `targets` are those of all series, smallest first. The batch suits the geometric middle
-    of the first and last observation; FLOPs are counted for a network that reads each token once,
-    so that all series share it.
+    `targets` are those of all series, smallest first.
     """
+    # Of a network that reads each token once, so that all series share the batch.
     per_token = setting.flops_per_token(rung).total
     least = recipe.MIN_BATCH_SEQUENCES * setting.seq_len
     given = least if train.batch_tokens == "auto" else train.batch_tokens
     asked = sorted(target.tokens(per_token, given) for target in targets)
     kept = [tokens for tokens in asked if not setting.why_outside(rung, tokens)] or asked
     if train.batch_tokens == "auto":
+        # The batch suits the geometric middle of the first and last observation.
         middle = math.sqrt(kept[0]) * math.sqrt(kept[-1])  # not of the product, which may overflow
         batch = recipe.batch_sequences(middle, setting.seq_len)
     else:

@@ -20,8 +20,7 @@ KeyPath = tuple[str | int, ...]
 
 MAX_BYTES = 2_000_000
 MAX_DEPTH = 20
-MAX_NODES = 200_000
-"""Keys and values of a file, aliases expanded: a list of 10,000 trials has some 50,000."""
+MAX_NODES = 200_000  # keys and values, aliases expanded; a list of 10,000 trials has some 50,000
 MAX_PROBLEMS_SHOWN = 20
 MAX_SNIPPET_WIDTH = 96
 
@@ -220,15 +219,12 @@ def _with_value(tree: Value, parts: list[str], value: Value, at: Position) -> Va
 
 
 class _Composer:
-    """Reads a strict subset of YAML: one document of mappings, lists and plain values.
-
-    No tags, no merge keys, no duplicate keys, and a bound on depth and size. It works on PyYAML's
-    events: `yaml.compose` would overflow the stack on a file of brackets, forget where an alias
-    stands, and take twice the time for a list of 10,000 trials.
-    """
+    """Reads a strict subset of YAML: one document without tags, merge keys or duplicate keys."""
 
     def __init__(self, source: str, text: str, first_column: int = 0) -> None:
         self._source, self._text, self._first_column = source, text, first_column
+        # Events, as `yaml.compose` would overflow the stack on a file of brackets, forget where an
+        # alias stands, and take twice the time for a list of 10,000 trials.
         self._events: Iterator[Any] = yaml.parse(text[first_column:], Loader=_LOADER)
         self._anchors: dict[str, tuple[Value, int] | None] = {}
         """Values and their numbers of nodes; None until a value is complete."""

@@ -19,18 +19,17 @@ from sweeper.trials import ladder
 from sweeper.trials.ladder import Rung
 from sweeper.trials.published_ladders import PUBLISHED_RUNGS
 
-AUTO = "auto"
-"""Chosen by the planner (`recipe.py`) or the machine."""
+AUTO = "auto"  # chosen by the planner (`recipe.py`) or the machine
 
 MAX_SEQ_LEN = 1_000_000
 MAX_EXPLICIT_PARAMS = 1e13
 MAX_SEED = 2**31 - 1
 
 _SLUG = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+# What Windows, and folders shared with it, take for devices whatever their case.
 _DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{port}{i}" for port in ("com", "lpt") for i in range(10)
 }
-"""What Windows, and folders shared with it, take for devices whatever their case."""
 
 _N = TypeVar("_N", int, float)
 _Values = TypeVar("_Values", bound=Sequence[object])
@@ -200,12 +199,10 @@ def _rung_of_size(size: float) -> Rung:
 
 @dataclass(frozen=True)
 class WarmupShare:
-    """A warmup that follows the length of the run."""
+    """A warmup that takes a share of the run's steps, but at least so many."""
 
     share: float
-    """Of the run's steps."""
     at_least: int
-    """Steps."""
 
     def steps(self, n_steps: int) -> int:
         """Of a run of `n_steps`."""

@@ -43,9 +43,8 @@ def _problem(detail: ErrorDetails, schema: Model) -> Problem:
         return Problem(path, expected, found=f"unknown key {path[-1]!r}", at_key=True)
     if kind == "missing":
         return Problem(path[:-1], f"expected the key {path[-1]!r}", found=f"no {path[-1]!r}")
-    return Problem(
-        path, _expected(kind, context, _keys(schema, path)) or detail["msg"], at_key=is_key
-    )
+    expected = _expected(kind, context, _keys(schema, path)) or detail["msg"]
+    return Problem(path, expected, at_key=is_key)
 
 
 def _expected(kind: str, context: Mapping[str, Any], keys: list[str]) -> str:
@@ -57,15 +56,11 @@ def _expected(kind: str, context: Mapping[str, Any], keys: list[str]) -> str:
         word, name = _BOUNDS[kind]
         return f"expected {word} {context[name]:,}"
     if kind in ("model_type", "dict_type", "model_attributes_type", "dataclass_type"):
-        return (
-            f"expected a mapping{f' with the keys {names}' if (names := ', '.join(keys)) else ''}"
-        )
+        return f"expected a mapping{f' with the keys {", ".join(keys)}' if keys else ''}"
     return _KINDS.get(kind, "")
 
 
-_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
-"""Of a model and of a dataclass."""
-
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # of a model, of a dataclass
 _BOUNDS = {
     "greater_than": ("more than", "gt"),
     "greater_than_equal": ("at least", "ge"),

@@ -1,18 +1,15 @@
 """Numbers as people write them in sweep files: `1e15`, `3e-4`, `20K`, `1.5B`, `20%`, `12h`.
 
-YAML 1.1 reads `1e15` as text, `010` as 8, `12:30` as 750 and `on` as true. Here `1e15` is a number
-and the other three are refused: ValueError says what was expected, `messages.py` adds what was
-found and where.
+ValueError says what was expected; `messages.py` adds what was found and where.
 """
 
 import math
 import re
 
+# Larger numbers are typing errors: all FLOPs ever spent on training are far fewer.
 MAX_MAGNITUDE = 1e40
-"""Larger numbers are typing errors: all FLOPs ever spent on training are far fewer."""
 
 _SUFFIX_EXPONENT = {"": 0, "%": -2, "K": 3, "k": 3, "M": 6, "B": 9, "G": 9, "T": 12}
-
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 _NUMBER = re.compile(
@@ -23,6 +20,7 @@ _NUMBER = re.compile(
 
 _DURATION = re.compile(r"((\d+(?:\.\d*)?|\.\d+)([smhd]))+", re.ASCII)
 
+# Spellings that are nearly numbers, and why they are not. YAML 1.1 reads `010` as 8, `12:30` as 750.
 _LOOKS_LIKE = (
     (re.compile(r"[+-]?[\d_]+(:[0-5]?\d)+(\.\d*)?"), "YAML reads a colon as base 60"),
     (re.compile(r"[+-]?0\d.*"), "YAML reads a leading 0 as octal, so write it without"),
@@ -38,7 +36,6 @@ _LOOKS_LIKE = (
     (re.compile(r"[+-]?[\d.]+[bgt]"), "write the suffix in upper case"),
     (re.compile(r"[+-]?[\d.]+ +[a-zA-Z%]+"), "write it without the space"),
 )
-"""Spellings that are nearly numbers, and why they are not."""
 
 
 def parse_number(value: object) -> float:

@@ -27,11 +27,10 @@ from sweeper.trials.resources import Resources, RetryPolicy
 _positive_seconds = quantity(parse_seconds, lambda s: s > 0, "a time above zero, such as 5m")
 AutoSeconds = Annotated[float | Literal["auto"], BeforeValidator(or_word(_positive_seconds))]
 
-
+# Makes a subclass of a plain dataclass a mapping of the sweep file; unknown keys are refused.
 checked = pydantic.dataclasses.dataclass(
     frozen=True, kw_only=True, config=ConfigDict(extra="forbid")
 )
-"""Makes a subclass of a plain dataclass a mapping of the sweep file; unknown keys are refused."""
 
 
 class TrialResources(Part):

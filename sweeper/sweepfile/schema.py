@@ -73,9 +73,8 @@ class CorpusChoice(Part):
     """What to read."""
 
     source: Annotated[str, Field(min_length=1)]
-    """`stdlib`, `path:…`, `tokens:…`, `hf:…`, `synthetic:…`; see `corpora/sources.py`."""
+    """`stdlib`, `path:…`, `tokens:…`, `hf:…`, `synthetic:…`; see `data/sources.py`."""
     seq_len: Annotated[Count, Field(ge=2, le=MAX_SEQ_LEN)]
-    """Tokens per sequence."""
     tokenizer: Annotated[str, Field(min_length=1)] = AS_BYTES.tokenizer
     """`bytes`, the path of a Hugging Face `tokenizer.json`, or a name on the hub."""
     text_column: Annotated[str, Field(min_length=1)] = AS_BYTES.text_column
@@ -223,22 +222,19 @@ class ZipDesign(Part):
 
 
 class ListedRuns(Part):
-    """Runs of given lengths: one size or several, of one series, several or all."""
+    """Runs observed at given lengths: one size or several, of one series, several or all."""
 
     series: Annotated[tuple[str, ...], OneOrSeveral] = ()
     """Labels; absent: every series."""
     size: Size | None = None
     sizes: Sizes = ()
     tokens: Annotated[tuple[Tokens, ...], OneOrSeveral] | None = None
-    """Training tokens at which each size is observed."""
     steps: Annotated[tuple[Tokens, ...], OneOrSeveral] | None = None
-    """Optimiser steps at which each size is observed."""
+    """Optimiser steps."""
     steps_by_size: StepsBySize | None = None
-    """Sizes, each with the optimiser steps at which it is observed."""
     budget: Budget | None = None
     """Training FLOPs that the runs stand for, in whatever convention they were chosen by."""
     train: Train = Train()
-    """Training settings of these runs only."""
 
     @property
     def all_sizes(self) -> tuple[Rung, ...]:
@@ -349,10 +345,7 @@ class LoadedSweep:
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
-    """The sweep file at `path` with `--set` overrides applied.
-
-    Raises ConfigError with every problem of the schema, each with file, line and column.
-    """
+    """The sweep file at `path` with `--set` overrides applied; raises ConfigError."""
     document = apply_overrides(read_document(path), overrides)
     try:
         return LoadedSweep(Sweep.model_validate(document.value), document)

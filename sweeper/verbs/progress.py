@@ -101,13 +101,7 @@ def describe(event: Event, store: Store) -> str:
             return f"trial {event.assignment.trial.trial_id} {_describe_attempt(event, store)}"
 
 
-def _describe_attempt(
-    event: events.TrialStarted
-    | events.TrialPublished
-    | events.TrialInterrupted
-    | events.TrialFailed,
-    store: Store,
-) -> str:
+def _describe_attempt(event: events.AttemptEvent, store: Store) -> str:
     assignment, what = event.assignment, _what(event.assignment)
     match event:
         case events.TrialStarted():
