@@ -23,9 +23,8 @@ class SweepStarted:
 
     name: str
     n_planned: int
-    """Trials in the plan."""
     n_done: int
-    """Of these, trials with all their results."""
+    """Planned trials with all their results."""
     n_waiting: int
     """Trials that are to run, those that do included."""
     flops_planned: float

@@ -234,7 +234,6 @@ def _sending_heartbeats(store: Store, epoch: int) -> Iterator[None]:
 
 
 def _read_heartbeat(store: Store, epoch: int) -> _Heartbeat | None:
-    """The latest heartbeat of a driver; None before its first."""
     try:
         return _Heartbeat(**files.read_json(store.drivers / f"{epoch}.beat"))
     except (OSError, ValueError, TypeError):

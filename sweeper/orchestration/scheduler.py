@@ -11,10 +11,10 @@ from sweeper.executors.placement import Demand, FreeResources, Node, Placement, 
 from sweeper.trials.plan import PlannedTrial
 from sweeper.trials.resources import Resources
 
-# Time that a token costs beside its matrix products, in FLOPs of the same worker. One CPU core took
-# 9, 11, 20 and 42 µs per token for 0.09, 0.25, 0.8 and 2.8 MFLOPs per token (6K to 394K parameters):
-# about 7 µs plus the FLOPs at 80 GFLOP/s. Without it the smallest models, by far the longest runs
-# at equal FLOPs, would start last. At sizes worth a GPU it vanishes.
+# Time that a token costs beside its matrix products, in FLOPs of the same worker. One CPU core
+# took 9, 11, 20 and 42 µs per token for 0.09, 0.25, 0.8 and 2.8 MFLOPs per token (6K to 394K
+# parameters): about 7 µs plus the FLOPs at 80 GFLOP/s. Without it the smallest models, by far the
+# longest runs at equal FLOPs, would start last. At sizes worth a GPU it vanishes.
 OVERHEAD_FLOPS_PER_TOKEN = 6e5
 ASSUMED_SPEED = 8e10  # work per second and rank where nothing has been measured yet
 MAX_RESERVATIONS = 64  # trials that may wait for a better place before no more are looked at

@@ -17,14 +17,7 @@ from sweeper.store import files
 from sweeper.store.attempts import torn_attempts, torn_lines
 from sweeper.store.layout import Store, open_store
 from sweeper.store.pending import pending_trials
-from sweeper.store.results import (
-    flaws,
-    head_of,
-    published,
-    read_index,
-    record_paths,
-    record_stamps,
-)
+from sweeper.store.results import flaws, head_of, published, read_index, record_paths, record_stamps
 from sweeper.store.storage import TEMPORARY_PREFIX, StoragePath
 from sweeper.store.submission import read_plan
 from sweeper.store.tables import FILE_NAME, build_tables

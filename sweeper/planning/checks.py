@@ -87,16 +87,6 @@ def assumption_problems(sweep: Sweep, facts: CorpusFacts) -> Iterator[Problem]:
         yield Problem(("corpus", "assume", name), expected)
 
 
-def assumed_corpus(facts: CorpusFacts, reason: str) -> PlanWarning:
-    """The warning of a plan whose facts are assumed."""
-    return PlanWarning(
-        "assumed_corpus",
-        f"planned for the corpus that corpus.assume describes, {facts.train_tokens:,} training "
-        f"tokens of {facts.vocab_size:,}, as {facts.source!r} is not at hand: trials have no ids "
-        f"and cannot be run here ({reason})",
-    )
-
-
 def run_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
     """Cells that cannot be trained, schedules that do not fit their run, or no cell at all."""
     for run in runs:

@@ -105,7 +105,12 @@ def preview_sweep(
         if choice.assume is None:
             raise
         facts = CorpusFacts(choice.source, None, seq_len=choice.seq_len, **dict(choice.assume))
-        warning = checks.assumed_corpus(facts, str(error.__cause__))
+        warning = PlanWarning(
+            "assumed_corpus",
+            f"planned for the corpus that corpus.assume describes, {facts.train_tokens:,} training "
+            f"tokens of {facts.vocab_size:,}, as {facts.source!r} is not at hand: trials have no "
+            f"ids and cannot be run here ({error.__cause__})",
+        )
     with _positions(loaded.document):
         planned = _plan_on(loaded.sweep, facts, bfloat16_from_width)
     return dataclasses.replace(planned, warnings=(warning, *planned.warnings))

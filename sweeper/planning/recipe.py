@@ -61,9 +61,5 @@ def bfloat16_from_width(*, has_gpu: bool) -> float:
     """
     if has_gpu:
         return 0
-    return BFLOAT16_CPU_WIDTH if BFLOAT16_FLAGS & cpu_flags() else math.inf
-
-
-def cpu_flags() -> set[str]:
-    """Instruction sets of this machine's CPU; empty where the kernel does not tell."""
-    return set(cpu_info("flags", "Features").split())
+    instruction_sets = cpu_info("flags", "Features").split()  # none where the kernel does not tell
+    return math.inf if BFLOAT16_FLAGS.isdisjoint(instruction_sets) else BFLOAT16_CPU_WIDTH

@@ -56,7 +56,7 @@ def _expected(kind: str, context: Mapping[str, Any], keys: list[str]) -> str:
         word, name = _BOUNDS[kind]
         return f"expected {word} {context[name]:,}"
     if kind in ("model_type", "dict_type", "model_attributes_type", "dataclass_type"):
-        return f"expected a mapping{f' with the keys {", ".join(keys)}' if keys else ''}"
+        return f"expected a mapping{' with the keys ' if keys else ''}{', '.join(keys)}"
     return _KINDS.get(kind, "")
 
 

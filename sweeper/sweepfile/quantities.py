@@ -20,7 +20,7 @@ _NUMBER = re.compile(
 
 _DURATION = re.compile(r"((\d+(?:\.\d*)?|\.\d+)([smhd]))+", re.ASCII)
 
-# Spellings that are nearly numbers, and why they are not. YAML 1.1 reads `010` as 8, `12:30` as 750.
+# Spellings that are nearly numbers, and why they are not.
 _LOOKS_LIKE = (
     (re.compile(r"[+-]?[\d_]+(:[0-5]?\d)+(\.\d*)?"), "YAML reads a colon as base 60"),
     (re.compile(r"[+-]?0\d.*"), "YAML reads a leading 0 as octal, so write it without"),

@@ -118,10 +118,7 @@ def _n_ranks(chosen: TrialResources) -> int:
 def _check_ranks(chosen: TrialResources, *path: str | int) -> None:
     n_ranks, gpus = _n_ranks(chosen), chosen.gpus
     if gpus != "auto" and gpus not in (0, n_ranks) and (gpus > 1 or n_ranks > 1):
-        raise wrong(
-            f"{n_ranks} ranks on {gpus:g} GPUs; expected one GPU for each rank, or none",
-            *path,
-            "ranks",
-        )
+        expected = f"{n_ranks} ranks on {gpus:g} GPUs; expected one GPU for each rank, or none"
+        raise wrong(expected, *path, "ranks")
     if chosen.shard and n_ranks == 1:
         raise wrong("expected several gpus or ranks, which share the weights", *path, "shard")

@@ -184,12 +184,11 @@ class IsoFlopDesign(Part):
     @classmethod
     def _nothing_unavailable(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and "on_unbracketed" in value:
-            raise wrong(
+            expected = (
                 "not available yet: leave it out; after the sweep, `sweeper propose` names the "
-                "runs to add where a minimum lies outside the sizes",
-                "on_unbracketed",
-                at_key=True,
+                "runs to add where a minimum lies outside the sizes"
             )
+            raise wrong(expected, "on_unbracketed", at_key=True)
         return value
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from sweeper.verbs.plan import planned_sweep
 
 if TYPE_CHECKING:
     from sweeper.launch.keep_alive import JobWatch
-    from sweeper.launch.ray_jobs import JobRequest, JobServer
+    from sweeper.launch.ray_jobs import JobRequest
 
 LOG_LINES_SHOWN = 20
 
@@ -68,7 +68,7 @@ def submit(context: click.Context, /, sweep_file: Path, as_json: bool, **options
         for name, command in commands_for(request, server.address, job_id).items():
             say(f"  {name:<7} {command}")
     watch = JobWatch(server, partial(say, err=True), time.sleep, time.monotonic, latest)
-    context.exit(_stay(watch, server, request, job_id, options))
+    context.exit(_stay(watch, request, job_id, options))
 
 
 def _request(sweep_file: Path, options: dict[str, Any]) -> "tuple[JobRequest, list[str]]":
@@ -103,13 +103,7 @@ def latest(request: "JobRequest") -> "JobRequest":
     return request
 
 
-def _stay(
-    watch: "JobWatch",
-    server: "JobServer",
-    request: "JobRequest",
-    job_id: str,
-    options: dict[str, Any],
-) -> int:
+def _stay(watch: "JobWatch", request: "JobRequest", job_id: str, options: dict[str, Any]) -> int:
     """Wait for the start, or the end, of a job; the exit code."""
     from sweeper.launch import keep_alive
 
@@ -125,7 +119,7 @@ def _stay(
         return ExitCode.INTERRUPTED
     how = f"has ended, {state.status}: {state.message}" if state.has_ended else f"is {state.status}"
     say(f"job {job_id} {how}", err=True)
-    log = server.log(job_id)
+    log = watch.jobs.log(job_id)
     # Ray and the corpus print before the first line of ours, and matter only if there is none.
     lines = log[max(0, log.find(keep_alive.first_line(request))) :].splitlines()
     for line in lines[-LOG_LINES_SHOWN:]:
