@@ -89,14 +89,12 @@ class Lease:
         self._request: StopRequest | Superseded | None = None
 
     def stop_request(self) -> StopRequest | Superseded | None:
-        """What was asked of this driver; ask several times a second, most calls cost nothing.
-
-        A store that cannot be read for a moment leaves the answer as it was.
-        """
+        """What was asked of this driver; ask several times a second, most calls cost nothing."""
         now_s = time.monotonic()
         if self._request == "superseded" or now_s - self._looked_s < self._look_interval_s:
             return self._request
         self._looked_s = now_s
+        # A store that cannot be read for a moment leaves the answer as it was.
         with contextlib.suppress(OSError):
             found = _files(self._store)
             requests: tuple[StopRequest, ...] = ("stop_now", "stop")
@@ -138,22 +136,17 @@ def held(store: Store, *, takeover: bool = False) -> Iterator[Lease]:
 
 
 def driver_at_work(store: Store) -> DriverAtWork | None:
-    """The driver at work on a store, or None.
-
-    Takes up to WATCH_S where only its heartbeat can tell: on object stores, and for drivers on
-    other machines that have not said that they ended.
-    """
+    """The driver at work on a store, or None."""
+    # Takes up to WATCH_S where only its heartbeat can tell: on object stores, and for drivers on
+    # other machines that have not said that they ended.
     latest = _latest(store)
     return latest if latest and _is_at_work(store, latest) else None
 
 
 def request_stop(store: Store, request: StopRequest) -> DriverAtWork | None:
-    """Ask the driver at work to stop, and return it; None when there is none.
-
-    The request names the driver: it never stops a later one.
-    """
+    """Ask the driver at work to stop, and return it; None when there is none."""
     driver = driver_at_work(store)
-    if driver:
+    if driver:  # the request names it, and never stops a later one
         files.replace(store.drivers / f"{driver.epoch}.{request}", files.to_json(utc_now()))
     return driver
 

@@ -1,8 +1,4 @@
-"""Monitoring running attempts by what they report: how fast they are, and which have stalled.
-
-Time is the observer's own monotonic clock, and only whether a report *changes* counts. So neither
-clocks that jump nor clocks of machines that disagree make a trial look dead.
-"""
+"""Monitoring running attempts by what they report: how fast they are, and which have stalled."""
 
 import math
 from collections.abc import Callable
@@ -90,6 +86,8 @@ class Monitor:
         if report is None or report.attempt != watched.attempt:
             return None
         before, watched.report = watched.report, report
+        # By the observer's own clock, and only whether a report changes: neither clocks that jump
+        # nor clocks of machines that disagree make a trial look dead.
         if before is None or report.is_news_after(before):
             watched.since_s = self._clock()
         if before is None:

@@ -79,10 +79,8 @@ class Queue:
         return [planned for planned in self.plan.trials if points.cover(planned)]
 
     def refresh(self, records: Iterable[Published]) -> list[PlannedTrial]:
-        """Drop jobs that are not pending any more; return pending trials that have no job yet.
-
-        A trajectory that is being trained yields no second job: both would write its checkpoints.
-        """
+        """Drop jobs that are not pending any more; return pending trials that have no job yet."""
+        # A trajectory that is being trained yields no second job: both would write its checkpoints.
         busy = {running.job.planned.trajectory_id for running in self.running.values()}
         left = [
             planned
@@ -127,10 +125,7 @@ class Queue:
         return starts(may_start, self.demands, cluster)
 
     def take(self, chosen: Running) -> Running:
-        """Take a job that is being started from the pending ones, with the memory it may use.
-
-        It counts as running once the caller adds it to `running`.
-        """
+        """Take a job from the pending ones, for `running`, with the memory that it may use."""
         job = chosen.job
         self.pending.remove(job)
         if not job.is_paid:
@@ -215,11 +210,9 @@ def longest_first(jobs: Iterable[Job]) -> list[Job]:
 
 
 def allowed(pending: Iterable[Job], spent: Spending, limits: Limits) -> Iterator[Job]:
-    """The pending jobs that the limits allow together, first come, first served.
-
-    One that was started before has been paid for.
-    """
+    """The pending jobs that the limits allow together, first come, first served."""
     for job in pending:
+        # One that was started before has been paid for.
         after = spent if job.is_paid else spent.plus(job.planned)
         if job.is_paid or after.is_within(limits):
             yield job

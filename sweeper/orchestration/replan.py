@@ -61,10 +61,7 @@ def replan(store: Store, plan: Plan, text: str) -> Replanned | None:
 
 
 def new_plan(store: Store, epoch: int) -> Plan | None:
-    """The plan, when the driver of an epoch was asked to read it again; ask every few seconds.
-
-    A plan that cannot be read changes nothing: a submission replaces it as a whole.
-    """
+    """The plan, when the driver of an epoch was asked to read it again; ask every few seconds."""
     request = replan_request(store, epoch)
     try:
         if not request.exists():
@@ -72,6 +69,7 @@ def new_plan(store: Store, epoch: int) -> Plan | None:
         request.unlink()  # before reading: a request that comes in between is for the next time
         return read_plan(store)
     except (OSError, StoreError) as error:
+        # It changes nothing: a submission replaces the plan as a whole.
         logger.warning("going on with the plan as it was: %s", error)
         return None
 

@@ -10,8 +10,7 @@
 | error | again, unless the same error came before; many trials with one error stop the sweep |
 | disk_full | the sweep stops, and can be resumed |
 
-Ray's own retries are off: it retries without end what runs out of memory, and at the tail of the
-queue.
+Ray's own retries are off: what runs out of memory it retries without end, at the queue's tail.
 """
 
 import dataclasses
@@ -62,10 +61,8 @@ def may_retry(failures: Sequence[Failure], policy: RetryPolicy, resources: Resou
 
 
 def halved(resources: Resources) -> Resources:
-    """What a trial takes after its GPU ran out of memory: half the micro-batch, a whole GPU.
-
-    Unchanged where nothing is left to give up.
-    """
+    """What a trial takes after its GPU ran out of memory: half the micro-batch, a whole GPU."""
+    # Unchanged where nothing is left to give up.
     micro_batch = resources.micro_batch_sequences
     if micro_batch is not None and micro_batch > resources.n_ranks:
         micro_batch = max(resources.n_ranks, math.ceil(micro_batch / 2))
@@ -81,12 +78,10 @@ class Streak:
     trial_ids: frozenset[str] = frozenset()
 
     def after(self, trial_id: str, failure: Failure | None) -> "Streak":
-        """The streak once one more attempt has ended; `failure` is None for a result.
-
-        What says nothing about the code, such as a lost machine, neither ends nor lengthens it.
-        """
+        """The streak once one more attempt has ended; `failure` is None for a result."""
         if failure is None:
             return Streak()
+        # What says nothing about the code, such as a lost machine, neither ends nor lengthens it.
         if failure.kind != "error":
             return self
         if failure.fingerprint != self.fingerprint:

@@ -106,14 +106,12 @@ class Cluster:
 
 
 def starts(pending: Iterable[Job], demands: Collection[Demand], cluster: Cluster) -> list[Running]:
-    """What to start now, of jobs in the order in which they should run.
-
-    `demands` are those of all pending jobs, so that a full cluster costs no search.
-    """
+    """What to start now, of jobs in the order in which they should run; `demands`: of them all."""
     free = _ClusterTimeline(cluster)
     found: list[Running] = []
     n_reserved = 0
     for job in pending:
+        # A full cluster costs no search.
         if n_reserved >= MAX_RESERVATIONS or not free.fit_any_now(demands):
             break
         # What does not fit now, say several ranks, gets a reservation at the earliest time at which

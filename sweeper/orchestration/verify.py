@@ -1,11 +1,8 @@
-"""Whether a results folder is sound: what is torn, foreign, doubled, left over or missing.
-
-Reads everything and changes nothing. A finding names a file and says what to do.
-"""
+"""Whether a results folder is sound: reads everything, changes nothing, says what to do."""
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -56,14 +53,14 @@ def verify(folder: StoragePath) -> list[Finding]:
 def _check_files(store: Store) -> Iterator[Finding]:
     """What is not a record: temporary files, the manifest and attempts."""
     if not driver_at_work(store):  # which owns them
-        for path in sorted(store.folder.rglob(f"{TEMPORARY_PREFIX}*"), key=str):
+        for path in _sorted(store.folder.rglob(f"{TEMPORARY_PREFIX}*")):
             yield Finding("orphan-temporary", path, "left behind by a killed process; delete it")
     try:
         files.read_json(store.manifest)
     except (OSError, ValueError) as error:
         message = f"not readable ({error}); run the sweep again"
         yield Finding("torn-manifest", store.manifest, message)
-    for folder in sorted((store.folder / "attempts").glob("*"), key=str):
+    for folder in _sorted((store.folder / "attempts").glob("*")):
         for path, reason in torn_attempts(store, folder.name):
             message = f"not complete JSON ({reason}): how it ended is lost; delete it"
             yield Finding("torn-attempt", path, message)
@@ -121,7 +118,7 @@ def _check_missing(store: Store, plan: Plan) -> Iterator[Finding]:
 
 def _check_table(folder: StoragePath, name: TableName, expected: pa.Table) -> Iterator[Finding]:
     path, remedy = folder / FILE_NAME, "run the sweep again to rebuild it"
-    for other in sorted(folder.glob("*"), key=str):
+    for other in _sorted(folder.glob("*")):
         if other != path and not other.name.startswith(("_", ".")):
             yield Finding("foreign-file", other, f"{name} is one file, {FILE_NAME}; delete this")
     try:
@@ -140,6 +137,10 @@ def _check_table(folder: StoragePath, name: TableName, expected: pa.Table) -> It
             f"differs from the published records ({table.num_rows} rows, {expected.num_rows} "
             f"expected); {remedy}",
         )
+
+
+def _sorted(paths: Iterable[StoragePath]) -> list[StoragePath]:
+    return sorted(paths, key=str)
 
 
 def to_json(findings: list[Finding]) -> str:

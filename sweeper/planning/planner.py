@@ -117,10 +117,7 @@ def preview_sweep(
 
 
 def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> PlannedSweep:
-    """The plan of a sweep on a corpus; raises InvalidSweep with every problem found.
-
-    `precision: auto` is bfloat16 for rungs at least `bfloat16_from_width` wide (`recipe.py`).
-    """
+    """The plan of a sweep on a corpus; raises InvalidSweep with every problem found."""
     facts = CorpusFacts(
         source=sweep.corpus.source,
         fingerprint=corpus.fingerprint,
@@ -230,7 +227,7 @@ def _trials(
     if not run.cells:
         return
     train, precision = run.series.train, run.series.train.precision
-    if precision == "auto":
+    if precision == "auto":  # as `recipe.py` says
         precision = "bfloat16" if run.rung.width >= bfloat16_from_width else "float32"
     extra_input_ids = run.series.needs.extra_input_ids
     params = parameter_groups(run.rung, facts.vocab_size, extra_input_ids, sweep.backbone)

@@ -2,8 +2,7 @@
 
 The laws are the pooled ones of arXiv 2512.10858, fitted over 10^9 to 10^11 tokens with batches of
 16 thousand to 2 million. Below that range they extrapolate; a sweep that matters should tune and
-name its own values. `analysis/tables/published_laws.csv` lists them too, with those of single noise
-types; a test compares the two.
+name its own values. `analysis/tables/published_laws.csv` has them, too; a test compares the two.
 """
 
 import math
@@ -38,11 +37,8 @@ def batch_sequences(tokens: float, seq_len: int) -> int:
 
 
 def learning_rate(batch_tokens: float, backbone: BackboneName = "gidd") -> float:
-    """Base learning rate for a batch, rounded to three digits.
-
-    `dit` has no such law: its study trains every size at one rate.
-    """
-    if backbone == "dit":
+    """Base learning rate for a batch, rounded to three digits."""
+    if backbone == "dit":  # has no such law: its study trains every size at one rate
         return DIT_LEARNING_RATE
     # Pooled law: eta* = 10^-2.06 · B^0.3412, B in tokens.
     return float(f"{10**-2.06 * batch_tokens**0.3412:.3g}")
@@ -54,11 +50,9 @@ def warmup_steps(first_observation_step: int) -> int:
 
 
 def bfloat16_from_width(*, has_gpu: bool) -> float:
-    """The width from which bfloat16 autocast is faster; infinite where it never is.
-
-    It decides `precision`, a part of a trial's identity, by the machine that plans: a CPU without
-    bfloat16 arithmetic would emulate it slowly.
-    """
+    """The width from which bfloat16 autocast is faster; infinite where it never is."""
+    # It decides `precision`, a part of a trial's identity, by the machine that plans: a CPU without
+    # bfloat16 arithmetic would emulate it slowly.
     if has_gpu:
         return 0
     instruction_sets = cpu_info("flags", "Features").split()  # none where the kernel does not tell

@@ -81,15 +81,13 @@ def plan_runs(
     shared_targets: Sequence[TargetPoint],
     setting: Setting,
 ) -> list[Run]:
-    """The runs of a series that reach its targets of a rung.
-
-    One that passes them all, with `auto` resolved by the `shared_targets` of every series. Where
-    the schedule depends on the length of the run, the points that a run passes are not the ends of
-    shorter ones: then one for each target, with `auto` resolved by that one.
-    """
+    """The runs of a series that reach its targets of a rung; `shared_targets`: of all series."""
     if series.train.schedule in ENDLESS_SCHEDULES:
+        # One passes them all, with `auto` resolved by the targets of every series.
         optimizer = optimizer_for(series.train, rung, shared_targets, setting)
         return [plan_run(series, rung, targets, optimizer, setting)]
+    # The points that a run passes are not the ends of shorter ones: one run for each target, with
+    # `auto` resolved by that one.
     runs: list[Run] = []
     for target in targets:
         optimizer = optimizer_for(series.train, rung, [target], setting)
@@ -138,10 +136,7 @@ def plan_run(
 def optimizer_for(
     train: Train, rung: Rung, targets: Sequence[TargetPoint], setting: Setting
 ) -> Optimizer:
-    """Optimiser settings of a run, `auto` resolved, except what its length in steps decides.
-
-    `targets` are those of all series, smallest first.
-    """
+    """Optimiser settings of a run, `auto` resolved, except what its length in steps decides."""
     # Of a network that reads each token once, so that all series share the batch.
     per_token = setting.flops_per_token(rung).total
     least = recipe.MIN_BATCH_SEQUENCES * setting.seq_len

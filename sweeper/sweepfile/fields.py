@@ -1,7 +1,4 @@
-"""Types of the values a sweep file may hold: what is accepted, and what is said otherwise.
-
-Every refusal states what was expected; `messages.py` adds what was found and where.
-"""
+"""Types of the values a sweep file may hold; `messages.py` adds to a refusal what was found."""
 
 import re
 import unicodedata

@@ -1,8 +1,4 @@
-"""How verbs show what they found: lines and tables for people, JSON for scripts.
-
-Labels, paths and messages may hold whatever somebody typed, or planted in a results folder. What
-could recolour, move or rewrite a terminal is replaced before it is printed.
-"""
+"""How verbs show what they found: lines and tables for people, JSON for scripts."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -16,6 +12,8 @@ if TYPE_CHECKING:  # at run time where it is used: most verbs print plain lines
 
 def plain(text: str) -> str:
     """One line of text without control characters."""
+    # Labels, paths and messages may hold whatever somebody typed, or planted in a results folder:
+    # it could recolour, move or rewrite a terminal.
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
