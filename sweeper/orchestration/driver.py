@@ -96,7 +96,6 @@ class _Driver:
         self.next_plan_look_s = run.clock() + PLAN_LOOK_INTERVAL_S
 
     def run_to_the_end(self, pending: list[PlannedTrial]) -> None:
-        """Start, wait and record until nothing runs any more."""
         self.nodes = self.executor.nodes()
         self.add(pending)
         give_up_s = math.inf
@@ -126,7 +125,6 @@ class _Driver:
         return not self.queue.running and (is_stopping or not self.queue.may_start_more())
 
     def stop_running(self) -> None:
-        """Ask running trials to stop; nothing more is started."""
         reason = self.run.stop.reason or "signal"
         why = _STOP_WORDS.get(reason, "stopping")
         hint = "; Ctrl-C again stops at once" if reason == "signal" else ""

@@ -12,9 +12,6 @@ from sweeper.trials.plan import PlannedTrial
 EndReason = Literal[
     "complete", "interrupted", "limit", "same_error", "disk_full", "executor", "superseded"
 ]
-"""Nothing is left to start; somebody stopped the driver; a limit forbids what is left; many trials
-ended in one error; nothing can be written any more; nothing can run any more; another driver has
-taken over."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,6 @@ class Lease:
 
     def __init__(self, store: Store, driver: DriverAtWork) -> None:
         self.epoch = driver.epoch
-        """Number of this driver, 1, 2, …"""
         self._store = store
         is_remote = not isinstance(store.folder, Path)
         self._look_interval_s = REMOTE_LOOK_INTERVAL_S if is_remote else LOOK_INTERVAL_S
@@ -171,7 +170,6 @@ def _registered(store: Store, driver: DriverAtWork) -> Iterator[None]:
 
 
 def _lost_race(store: Store) -> StoreError:
-    """The error of a driver that started at the same instant as another."""
     if other := driver_at_work(store):
         return StoreError(_refusal(store, other, takeover=False))
     return StoreError(
@@ -287,7 +285,6 @@ def _is_locked(store: Store, driver: DriverAtWork) -> bool | None:
 
 
 def _files(store: Store) -> set[str]:
-    """Names of the files of all drivers."""
     try:
         return {path.name for path in store.drivers.iterdir()}
     except FileNotFoundError:

@@ -20,7 +20,6 @@ class Patience:
     starting_s: float = 1800.0
     """Before: loading a corpus, compiling, waiting for other ranks."""
     look_every_s: float = 5.0
-    """Shortest time between two looks."""
 
 
 @dataclass

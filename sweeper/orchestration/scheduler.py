@@ -214,7 +214,6 @@ class _Timeline:
         self.times_s, self.free = [now_s], [FreeResources.of(node)]
 
     def reserve(self, start_s: float, end_s: float, running: Running) -> None:
-        """Take the resources of an attempt for a time."""
         first, last = self._split(start_s), self._split(end_s)
         demand, placement = running.job.demand, running.placement
         self.free[first:last] = occupied(self.free[first:last], demand, placement)
@@ -232,7 +231,6 @@ class _Timeline:
         return start_s
 
     def least_free(self, demand: Demand, start_s: float, duration_s: float) -> FreeResources:
-        """The least that is free for a demand during a time."""
         first = bisect.bisect_right(self.times_s, start_s) - 1
         last = bisect.bisect_left(self.times_s, start_s + duration_s)
         rooms = self.free[first : max(last, first + 1)]

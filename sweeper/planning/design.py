@@ -19,7 +19,6 @@ class TargetPoint:
     amount: float
     unit: Literal["flops", "tokens", "steps"]
     budget_flops: float | None = None
-    """Budget that the observation stands for."""
 
     def tokens(self, flops_per_token: float, tokens_per_step: int) -> float:
         """Training tokens, not yet a whole number of steps."""
@@ -38,7 +37,6 @@ class Variant:
     train: tuple[tuple[str, Any], ...] = ()
     """Sorted (key, value) pairs that override those of the series."""
     train_path: KeyPath = field(default=(), compare=False)
-    """Where the sweep file sets them."""
 
 
 def targets_by_variant(

@@ -33,7 +33,6 @@ class Totals:
     n_trials: int
     n_cells: int
     tokens: int
-    """Training tokens of all trials."""
     train_flops: float
     eval_flops: float
     """One forward pass over the validation set for each cell."""

@@ -229,7 +229,6 @@ class ListedRuns(Part):
     sizes: Sizes = ()
     tokens: Annotated[tuple[Tokens, ...], OneOrSeveral] | None = None
     steps: Annotated[tuple[Tokens, ...], OneOrSeveral] | None = None
-    """Optimiser steps."""
     steps_by_size: StepsBySize | None = None
     budget: Budget | None = None
     """Training FLOPs that the runs stand for, in whatever convention they were chosen by."""
@@ -313,7 +312,6 @@ class Sweep(Part):
     description: str = ""
     corpus: CorpusChoice
     backbone: BackboneName = "gidd"
-    """Which published network every series trains."""
     series: dict[Slug, Series]
     design: Design
     train: Train = Train()

@@ -59,7 +59,6 @@ class TextTable:
         self._rows.append((style, cells))
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
-        """The lines, each padded to the widest cells and styled as a whole."""
         from rich.cells import cell_len
         from rich.segment import Segment
 

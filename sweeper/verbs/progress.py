@@ -154,21 +154,21 @@ class Panel:
                 self._work_waiting -= work
             case events.TrialStarted(assignment):
                 self._running[assignment.trial.trial_id] = assignment
-                self._work_waiting -= _work(assignment)
+                self._work_waiting -= expected_work(assignment.planned)
             case events.TrialPublished(assignment, published):
                 del self._running[assignment.trial.trial_id]
                 self._n_done += 1
                 self._flops_done += assignment.planned.train_flops
                 if not published.is_diverged:
                     self._time_s += published.work_time_s
-                    self._work += _work(assignment)
+                    self._work += expected_work(assignment.planned)
             case events.TrialFailed(assignment, _, will_retry):
                 del self._running[assignment.trial.trial_id]
                 self._n_failed += not will_retry
-                self._work_waiting += will_retry * _work(assignment)
+                self._work_waiting += will_retry * expected_work(assignment.planned)
             case events.TrialInterrupted(assignment):
                 del self._running[assignment.trial.trial_id]
-                self._work_waiting += _work(assignment)
+                self._work_waiting += expected_work(assignment.planned)
 
     def render(self) -> RenderableType:
         """The panel as it is now. Called by a thread of `rich`, so it only reads."""
@@ -208,10 +208,10 @@ class Panel:
         time_s, work, left = self._time_s, self._work, []
         for assignment, report in zip(running, reports, strict=True):
             done = report.step / report.n_steps if report else 0.0
-            left.append((1 - done) * _work(assignment))
+            left.append((1 - done) * expected_work(assignment.planned))
             if report:
                 time_s += report.train_time_s + report.eval_time_s
-                work += done * _work(assignment)
+                work += done * expected_work(assignment.planned)
         if not work or self._start is None:
             return "time left unknown"
         waiting = max(0.0, self._work_waiting)
@@ -240,7 +240,3 @@ def count(number: float) -> str:
 
 def _what(assignment: Assignment) -> str:
     return f"{assignment.planned.series} {count(assignment.planned.params.trunk)}"
-
-
-def _work(assignment: Assignment) -> float:
-    return expected_work(assignment.planned)
