@@ -1,7 +1,4 @@
-"""How a sweep stands, read from its store alone: no driver needs to be alive to ask.
-
-Imports neither torch nor ray, and reads heads of records only.
-"""
+"""How a sweep stands, read from its store alone: without a driver, torch or ray."""
 
 import dataclasses
 from collections import Counter

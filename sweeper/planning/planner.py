@@ -1,7 +1,4 @@
-"""From a sweep to its plan: which trials, observed where, at what cost.
-
-Pure apart from `plan_sweep` and `preview_sweep`, which also load the corpus.
-"""
+"""From a sweep to its plan; pure but for `plan_sweep` and `preview_sweep`, which load the corpus."""
 
 import contextlib
 import dataclasses

@@ -1,7 +1,4 @@
-"""The series of a sweep with their families' options and training settings resolved.
-
-Asks each family for its options and needs, so it loads torch; the schema does not.
-"""
+"""The series of a sweep with their families' options and training settings resolved."""
 
 import contextlib
 import dataclasses
@@ -68,6 +65,7 @@ def _resolve(label: str, series: Series, train: Train, vocab_size: int) -> Resol
         path, expected = ("series", label, "vocab_size"), "leave it out: the corpus says it"
         raise InvalidSweep([Problem(path, expected, "unknown key 'vocab_size'", at_key=True)])
     try:
+        # Loads torch, which the schema does not.
         family = load_family(series.family, vocab_size=vocab_size, **options)
         encoded = encoded_options(family)
     except ConfigError as error:
