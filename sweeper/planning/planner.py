@@ -1,4 +1,4 @@
-"""From a sweep to its plan; pure but for `plan_sweep` and `preview_sweep`, which load the corpus."""
+"""From a sweep to its plan; pure, but `plan_sweep` and `preview_sweep` load the corpus, too."""
 
 import contextlib
 import dataclasses
