@@ -15,15 +15,21 @@ from sweeper.store import files
 
 logger = logging.getLogger(__name__)
 
+# What numpy and the JSON reader raise at files that are missing, torn or foreign.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError)
-"""What numpy and the JSON reader raise at files that are missing, torn or foreign."""
 
 
-def cached(folder: Path, key: str, build: Callable[[], SplitTokens]) -> tuple[SplitTokens, str]:
+def cached(
+    folder: Path | None, key: str, build: Callable[[], SplitTokens]
+) -> tuple[SplitTokens, str]:
     """The tokens kept under `key`, or those that `build` makes, and their fingerprint.
 
-    An entry whose tokens do not have the stored fingerprint is built again.
+    An entry whose tokens do not have the stored fingerprint is built again. Without a folder
+    nothing is kept.
     """
+    if folder is None:
+        tokens = build()
+        return tokens, fingerprint(tokens)
     entry = folder / f"{key}.json"
     if entry.exists():
         try:

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,14 +25,13 @@ from sweeper.data.text_files import (
 )
 from sweeper.data.token_files import read_token_folder
 from sweeper.data.tokenizer import encode_split, load_tokenizer, tokenizer_identity
-from sweeper.data.tokens import SplitTokens, fingerprint, sampled_fingerprint
+from sweeper.data.tokens import SplitTokens, sampled_fingerprint
 from sweeper.errors import IN_BRACKETS, DataError, did_you_mean
 from sweeper.trials.text_options import AS_BYTES, TextOptions
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-"""Bumped by hand whenever the same source would give other tokens: it ends old caches."""
+FORMAT = 1  # bumped by hand whenever the same source would give other tokens: it ends old caches
 
 SOURCES = "stdlib, installed, path:FILE_OR_FOLDER, tokens:FOLDER, synthetic:markov or synthetic:iid"
 _KNOWN = ("stdlib", "installed", "path:", "tokens:", "synthetic:markov", "synthetic:iid")
@@ -58,7 +56,7 @@ def load_tokens(
         return _mapped(source, _path(source, rest, "a folder of tokens"))
     if source.startswith("synthetic:"):
         synthetic = parse_synthetic(source)
-        return _cached(cache_folder, _key(repr(synthetic)), partial(generate, synthetic))
+        return cached(cache_folder, _key(repr(synthetic)), partial(generate, synthetic))
     if kind == "hf":
         if cache_folder is not None:
             return _streamed(source, options, cache_folder)
@@ -91,7 +89,7 @@ def _text(
         how = (tokenizer_identity(source, options.tokenizer), options.text_column)
     stamps = [f"{file.name} {file.size_bytes} {file.mtime_ns} {file.ctime_ns}" for file in files]
     key = _key(str(root.resolve()), *stamps, *how)
-    return _cached(cache_folder, key, partial(_read, source, files, options))
+    return cached(cache_folder, key, partial(_read, source, files, options))
 
 
 def _streamed(source: str, options: TextOptions, cache_folder: Path) -> tuple[SplitTokens, str]:
@@ -114,15 +112,6 @@ def _streamed(source: str, options: TextOptions, cache_folder: Path) -> tuple[Sp
 def _mapped(source: str, folder: Path) -> tuple[SplitTokens, str]:
     tokens = read_token_folder(source, folder)
     return tokens, sampled_fingerprint(tokens)
-
-
-def _cached(
-    folder: Path | None, key: str, read: Callable[[], SplitTokens]
-) -> tuple[SplitTokens, str]:
-    if folder is not None:
-        return cached(folder, key, read)
-    tokens = read()
-    return tokens, fingerprint(tokens)
 
 
 def _read(source: str, files: list[ListedFile], options: TextOptions) -> SplitTokens:

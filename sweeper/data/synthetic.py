@@ -3,10 +3,7 @@
     synthetic:markov?vocab=16&order=1&concentration=0.3&tokens=2000000&seed=0
     synthetic:iid?vocab=16&concentration=0.3&tokens=2000000&seed=0
 
-Every parameter may be left out; those above are the defaults. Each context of `order` tokens has
-its own distribution of the next token, drawn from a symmetric Dirichlet of that concentration
-(small: predictable, large: uniform) and rounded to multiples of 1/4096, at least one each, so
-that the chain is ergodic and its entropy rate known. The last 5 % of the tokens validate.
+Every parameter may be left out; those above are the defaults.
 """
 
 import dataclasses
@@ -22,8 +19,7 @@ from sweeper.errors import IN_BRACKETS, DataError, did_you_mean
 
 KINDS = ("markov", "iid")
 
-SLOTS = 4096
-"""Transition probabilities are multiples of one over this."""
+SLOTS = 4096  # transition probabilities are multiples of one over this
 _MAX_CONTEXTS = 1024
 _MAX_TOKENS = 100_000_000
 _TABLE, _START, _DRAWS = 0, 1, 2  # one random stream for each purpose
@@ -38,7 +34,7 @@ class SyntheticSource:
     order: int = 1
     """Tokens of context that the next token depends on."""
     concentration: float = 0.3
-    """Of the symmetric Dirichlet distribution of the transition probabilities."""
+    """Of the Dirichlet distribution of the next token; small: predictable, large: uniform."""
     tokens: int = 2_000_000
     """Training and validation tokens together."""
     seed: int = 0
@@ -96,6 +92,7 @@ def transition_slots(source: SyntheticSource) -> np.ndarray:
     n_contexts = source.vocab**source.order
     n_drawn = 1 if source.kind == "iid" else n_contexts
     drawn = rng.dirichlet(np.full(source.vocab, source.concentration), size=n_drawn)
+    # At least one slot each, so that the chain is ergodic and its entropy rate known.
     slots = 1 + np.floor(drawn * (SLOTS - source.vocab)).astype(np.int64)
     slots[np.arange(n_drawn), slots.argmax(axis=1)] += SLOTS - slots.sum(axis=1)
     return np.asarray(np.repeat(slots, n_contexts // n_drawn, axis=0))

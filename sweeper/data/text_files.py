@@ -16,8 +16,7 @@ from sweeper.errors import DataError, UnavailableData
 
 logger = logging.getLogger(__name__)
 
-MAX_BYTES = 2 * 2**30
-"""Of files in one corpus: splitting them takes about four times as much memory."""
+MAX_BYTES = 2 * 2**30  # of one corpus: splitting takes about four times as much memory
 
 
 @dataclass(frozen=True)

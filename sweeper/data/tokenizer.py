@@ -18,6 +18,7 @@ from sweeper.errors import DataError, MissingPackage, UnavailableData
 from sweeper.trials.text_options import BYTES
 from sweeper.trials.trial import MAX_VOCAB_SIZE
 
+# End-of-document tokens of the tokenizers in use; the first that a tokenizer has is taken.
 SEPARATORS = (
     "<|endoftext|>",
     "<|end_of_text|>",
@@ -27,11 +28,9 @@ SEPARATORS = (
     "[EOS]",
     "[SEP]",
 )
-"""End-of-document tokens of the tokenizers in use; the first that a tokenizer has is taken."""
 
+# Longer texts are encoded in pieces that end with a line: encoding takes 100 times their memory.
 PIECE_BYTES = 1 << 20
-"""Longer texts are encoded in pieces that end with a line, as encoding takes a hundred times their
-memory."""
 
 
 class Tokenizer(Protocol):

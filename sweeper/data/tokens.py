@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Share of the tokens of every source that validates, as near as whole texts allow.
 VALIDATION_SHARE = 0.05
-"""Share of the tokens of every source that validates, as near as whole texts allow."""
 
+# 2^64 over the golden ratio: odd, so that multiplying 64-bit integers by it loses nothing.
 HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 over the golden ratio: odd, so that multiplying 64-bit integers by it loses nothing."""
 
-N_BLOCKS = 1024
-BLOCK_TOKENS = 4096
-"""Of a part longer than N_BLOCKS such blocks, so many are looked at: 4M tokens of each part."""
+# Of a part longer than N_BLOCKS such blocks, so many are looked at: 4M tokens of each part.
+N_BLOCKS, BLOCK_TOKENS = 1024, 4096
 
 
 @dataclass(frozen=True)

@@ -22,16 +22,14 @@ from sweeper.store.assignment import Assignment, Attempt, AttemptOutcome, Device
 from sweeper.store.layout import Store
 from sweeper.store.storage import StoragePath, read_many
 
+# Of the file beside a failed attempt; in the archive it is the attempt's field `traceback`.
 TRACEBACK_SUFFIX = ".traceback.txt"
-"""Of the file beside a failed attempt; in the archive it is the attempt's field `traceback`."""
 
-_TORN = (ValueError, TypeError, AttributeError)
-"""What reading a torn attempt may raise."""
+_TORN = (ValueError, TypeError, AttributeError)  # what reading a torn attempt may raise
 
-PROGRESS_INTERVAL_S = 2.0
-"""Shortest time between two progress files of one trial."""
+PROGRESS_INTERVAL_S = 2.0  # shortest time between two progress files of one trial
+# The same in an object store, where each keeps training waiting for a moment and costs money.
 REMOTE_PROGRESS_INTERVAL_S = 8.0
-"""The same in an object store, where each keeps training waiting for a moment and costs money."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +196,7 @@ def _of(fields: dict[str, Any]) -> Attempt:
 
 
 def _numbers(folder: StoragePath) -> list[int]:
-    return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
+    return sorted(int(path.stem) for path in folder.glob("*.json") if _is_attempt(path))
 
 
 def begun_trials(store: Store) -> frozenset[str]:

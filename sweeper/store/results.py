@@ -19,12 +19,11 @@ from sweeper.store.storage import StoragePath, read_many
 from sweeper.trials.records import LossRow, ObservationRow, SampleRow, TrialRow
 from sweeper.trials.trial import canonical, from_canonical
 
-INDEX_VERSION = 3
-"""Of the layout of `records.json`, and of what the fields of a head mean."""
+INDEX_VERSION = 3  # of the layout of `records.json`, and of what the fields of a head mean
+# Columns of `losses` that a record stores; the others are the same in every row.
 LOSS_COLUMNS = tuple(
     field.name for field in dataclasses.fields(LossRow) if field.name not in ("trial_id", "series")
 )
-"""Columns of `losses` that a record stores; the others are the same in every row."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,8 @@ from sweeper.trials.plan import Plan, PlannedTrial
 
 logger = logging.getLogger(__name__)
 
+# What reading a torn, edited or foreign record may raise.
 UNSOUND = (OSError, StoreError, ValueError, LookupError, TypeError, AttributeError)
-"""What reading a torn, edited or foreign record may raise."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,7 @@ class _Offer:
 
 
 def adopt(store: Store, plan: Plan) -> tuple[Published, ...]:
-    """Take over all results of siblings that settle missing cells; returns what was taken.
-
-    Call it while holding the sweep.
-    """
+    """Take over, holding the sweep, what settles missing cells; returns what was taken."""
     left = pending_trials(plan.trials, published(store))
     offers: dict[str, list[_Offer]] = {each.trajectory_id: [] for each in left}
     for sibling in _siblings(store) if left else ():

@@ -19,16 +19,12 @@ from sweeper.store.layout import Store
 from sweeper.trials.plan import Plan, PlannedTrial
 
 PLAN_VERSION = 1  # of the layout of `plan.json`
+# Distributions whose versions can matter for a result.
 PACKAGES = ("sweeper", "torch", "ray", "numpy", "pyarrow", "pandas", "scipy")
-"""Distributions whose versions can matter for a result."""
 
 
 def submit(store: Store, plan: Plan, text: str) -> None:
-    """Record a sweep file, its plan, and versions and hardware.
-
-    `text` is the sweep file as submitted, overrides included. Call it while holding
-    `held(store)`.
-    """
+    """Record, holding the sweep, its file with overrides, its plan, versions and hardware."""
     if isinstance(store.published, Path):
         store.published.mkdir(parents=True, exist_ok=True)
     files.replace(store.manifest, files.to_json(manifest()))

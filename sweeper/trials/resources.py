@@ -30,8 +30,7 @@ class Resources:
     """Training time between two checkpoints; None: 30 s, or more where saving takes long."""
 
 
-BY_DEFAULT = Resources()
-"""One rank, on a GPU where there is any."""
+BY_DEFAULT = Resources()  # one rank, on a GPU where there is any
 
 
 @dataclass(frozen=True, kw_only=True)

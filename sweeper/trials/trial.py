@@ -13,17 +13,15 @@ from typing import Any, Literal
 
 from sweeper.trials.ladder import BackboneName, Rung
 
-TRAINER_VERSION = 2
-"""Bumped by hand whenever a change alters the numbers of the same trial."""
+TRAINER_VERSION = 2  # bumped by hand whenever a change alters the numbers of the same trial
 
 Schedule = Literal["constant", "cosine", "wsd"]
+# Those that do not depend on the length of the run: every shorter run is the start of it.
 ENDLESS_SCHEDULES: tuple[Schedule, ...] = ("constant",)
-"""Those that do not depend on the length of the run: every shorter run is the start of it."""
 
 Precision = Literal["float32", "bfloat16"]
 
-MAX_VOCAB_SIZE = 10_000_000
-"""Far beyond any tokenizer; more is a mistake, and an embedding that fits nowhere."""
+MAX_VOCAB_SIZE = 10_000_000  # more is a mistake, and an embedding that fits nowhere
 
 # The study has 1. A row moves only at steps that show its token. At 25K parameters, from 1e11 to
 # 1e12 FLOPs, doubling its rate lowered the bound of `ar` by 0.01 to 0.03 and of `masked`
@@ -135,8 +133,7 @@ class Trial:
 
 def canonical(trial: Trial) -> dict[str, Any]:
     """The trial as plain JSON values."""
-    fields: dict[str, Any] = json.loads(json.dumps(_fields_of(trial)))
-    return fields
+    return dict(json.loads(json.dumps(_fields_of(trial))))
 
 
 def from_canonical(fields: dict[str, Any]) -> Trial:
