@@ -2,8 +2,6 @@
 
 hf:OWNER/NAME[/CONFIG][:SPLIT]      on the hub; the split is `train` where none is named
 hf:/FOLDER[:SPLIT]                  a local folder that `datasets` can read (or ./ or ~/)
-
-Unlike in `split.py` copies are kept, and texts that share passages may be divided.
 """
 
 import hashlib
@@ -115,6 +113,7 @@ def write_texts(
 
 def validates(text: bytes) -> bool:
     """Whether a text is held out for validation."""
-    # By its content alone: copies fall on one side, whatever comes before or after them.
+    # By its content alone: copies fall on one side, whatever comes before or after them. Unlike in
+    # `split.py` they are kept, and texts that share passages may be divided.
     digest = hashlib.blake2b(normalised(text), digest_size=8).digest()
     return int.from_bytes(digest) < VALIDATION_SHARE * 2**64

@@ -19,7 +19,6 @@ from sweeper.data.text_files import (
     STDLIB_FOLDER,
     STDLIB_SOURCES,
     FileRule,
-    ListedFile,
     list_files,
     read_texts,
 )
@@ -88,8 +87,16 @@ def _text(
     if options != AS_BYTES:
         how = (tokenizer_identity(source, options.tokenizer), options.text_column)
     stamps = [f"{file.name} {file.size_bytes} {file.mtime_ns} {file.ctime_ns}" for file in files]
-    key = _key(str(root.resolve()), *stamps, *how)
-    return cached(cache_folder, key, partial(_read, source, files, options))
+
+    def read() -> SplitTokens:
+        tokenizer = load_tokenizer(source, options.tokenizer)
+        if holds_documents(files[0]):
+            texts = read_documents(source, files, options.text_column)
+        else:
+            texts = read_texts(source, files)
+        return encode_split(split_texts(source, texts), tokenizer)
+
+    return cached(cache_folder, _key(str(root.resolve()), *stamps, *how), read)
 
 
 def _streamed(source: str, options: TextOptions, cache_folder: Path) -> tuple[SplitTokens, str]:
@@ -112,15 +119,6 @@ def _streamed(source: str, options: TextOptions, cache_folder: Path) -> tuple[Sp
 def _mapped(source: str, folder: Path) -> tuple[SplitTokens, str]:
     tokens = read_token_folder(source, folder)
     return tokens, sampled_fingerprint(tokens)
-
-
-def _read(source: str, files: list[ListedFile], options: TextOptions) -> SplitTokens:
-    tokenizer = load_tokenizer(source, options.tokenizer)
-    if holds_documents(files[0]):
-        texts = read_documents(source, files, options.text_column)
-    else:
-        texts = read_texts(source, files)
-    return encode_split(split_texts(source, texts), tokenizer)
 
 
 def _key(*parts: str) -> str:

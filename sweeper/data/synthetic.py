@@ -21,7 +21,6 @@ KINDS = ("markov", "iid")
 
 SLOTS = 4096  # transition probabilities are multiples of one over this
 _MAX_CONTEXTS = 1024
-_MAX_TOKENS = 100_000_000
 _TABLE, _START, _DRAWS = 0, 1, 2  # one random stream for each purpose
 
 
@@ -43,7 +42,7 @@ class SyntheticSource:
         _require("vocab", self.vocab, 2, 256)
         _require("order", self.order, 1, 10)
         _require("concentration", self.concentration, 1e-3, 1e6)
-        _require("tokens", self.tokens, 100, _MAX_TOKENS)
+        _require("tokens", self.tokens, 100, 100_000_000)
         _require("seed", self.seed, 0, 2**63)
         if self.kind == "iid" and self.order != 1:
             raise ValueError("order applies to markov only: leave it out")
@@ -107,8 +106,7 @@ def stationary_distribution(slots_CV: np.ndarray) -> np.ndarray:
     # One of the C equations follows from the others; the sum replaces it.
     equations = P.T - np.eye(n_contexts)
     equations[-1] = 1.0
-    pi: np.ndarray = np.linalg.solve(equations, np.eye(n_contexts)[-1])
-    return pi
+    return np.asarray(np.linalg.solve(equations, np.eye(n_contexts)[-1]))
 
 
 def _sampled(source: SyntheticSource, slots_CV: np.ndarray, stationary_C: np.ndarray) -> np.ndarray:

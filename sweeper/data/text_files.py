@@ -1,7 +1,4 @@
-"""Find and read the text files of a source.
-
-Links are followed, every folder is entered once, hidden names are left out.
-"""
+"""Find and read the text files of a source."""
 
 import errno
 import logging
@@ -133,6 +130,7 @@ def _listed_under(root: Path, rule: FileRule) -> list[ListedFile]:
 def _walk(
     folder: Path, prefix: str, rule: FileRule, entered: set[tuple[int, int]]
 ) -> Iterator[ListedFile]:
+    # Links are followed, every folder is entered once, hidden names are left out.
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):

@@ -29,19 +29,17 @@ PARTS = {"train": "train.bin", "validation": "validation.bin"}
 
 
 class Meta(pydantic.BaseModel):
-    """What the token files do not say themselves."""
+    """What the token files do not say themselves; ids as in `Tokenizer`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     vocab_size: Annotated[int, Field(ge=2, le=MAX_VOCAB_SIZE)]
-    """Every id is below it."""
     dtype: Literal["uint8", "uint16", "uint32"]
     tokenizer: Annotated[str, Field(min_length=1)]
     """What made the tokens, for people: a name, a file, `bytes`."""
     bytes_per_token: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Bytes of text per validation token; None where there is no text."""
     separator_id: Annotated[int, Field(ge=0)] | None = None
-    """Id that ends every document, if one does."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Meta":

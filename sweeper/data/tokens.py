@@ -18,12 +18,10 @@ N_BLOCKS, BLOCK_TOKENS = 1024, 4096
 
 @dataclass(frozen=True)
 class SplitTokens:
-    """Train and validation tokens of one source, and what is known about them."""
+    """Train and validation tokens of one source: unsigned integers, perhaps read-only maps."""
 
     train: np.ndarray
-    """(n_train,) unsigned integers; may be a read-only memory map."""
     validation: np.ndarray
-    """(n_validation,) unsigned integers; may be a read-only memory map."""
     vocab_size: int
     bytes_per_token: float | None
     """Bytes of text per token; None where there is no text."""

@@ -42,9 +42,7 @@ class JobWatch:
 
     jobs: Jobs
     say: Callable[[str], None]
-    """Takes one line on what happened."""
     pause: Callable[[float], None]
-    """Waits for some seconds."""
     now_s: Callable[[], float]
     """A clock that never jumps."""
     latest: Callable[[JobRequest], JobRequest]

@@ -95,17 +95,14 @@ def end_attempt(
     *,
     error: tuple[str, str, str] | None = None,
 ) -> None:
-    """Record how an attempt ended; `error` is class, one-line message and traceback.
-
-    Does nothing where the attempt has been archived: its trial was published by another one.
-    """
+    """Record how an attempt ended; `error` is class, one-line message and traceback."""
     folder = store.attempts(trial_id)
     try:
         attempt = dataclasses.replace(
             _read(folder / f"{number}.json"), outcome=outcome, ended_at=utc_now()
         )
     except FileNotFoundError:
-        return
+        return  # archived: its trial was published by another attempt
     # Not flushed to the disk: after a power cut it reads as one that was interrupted, as good.
     if error is not None:
         attempt = dataclasses.replace(attempt, error_class=error[0], error_message=error[1])

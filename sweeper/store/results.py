@@ -57,10 +57,7 @@ class Published:
 
 @dataclass(frozen=True)
 class RecordIndex:
-    """What the driver last noted of the records, so that nobody opens them all.
-
-    An entry counts while its record has the stamp noted with it, which one listing tells.
-    """
+    """What the driver last noted of the records, so that nobody opens them all."""
 
     stamps: Mapping[str, str] = field(default_factory=dict)
     """Size and time of change of each record then, by trial."""

@@ -5,6 +5,7 @@ missing cells, so every folder stays complete. What is torn, edited or of an old
 skipped: their own `verify` names it. Links are not followed: nothing outside the folder is read.
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Collection, Iterable, Iterator
@@ -98,12 +99,8 @@ def _offers_of(sibling: Store) -> Iterator[_Offer]:
     """All records of a sibling that can be read."""
     paths = record_paths(sibling)
     if all(map(_is_plain, paths)) and not _is_link(sibling.record_index):
-        try:
-            heads = published(sibling)
-        except UNSOUND:
-            pass  # one is torn: read them one by one
-        else:
-            yield from (_Offer(sibling.record(head.trial_id), head) for head in heads)
+        with contextlib.suppress(*UNSOUND):  # one is torn: read them one by one
+            yield from [_Offer(sibling.record(head.trial_id), head) for head in published(sibling)]
             return
     yield from filter(None, map(_offer, paths))
 

@@ -250,8 +250,7 @@ def read_many(paths: Sequence[StoragePath]) -> list[bytes]:
 
     def fetch(store: Any, _key: str) -> list[bytes]:
         keys = [store._strip_protocol(str(path)) for path in paths]
-        contents: list[bytes] = store.cat_ranges(keys, None, None, on_error="raise")
-        return contents
+        return list(store.cat_ranges(keys, None, None, on_error="raise"))
 
     return paths[0]._ask(fetch)
 

@@ -115,13 +115,12 @@ def read_table(store: Store, name: TableName) -> pa.Table:
 
 
 def tidy(store: Store, plan: Plan, published: Iterable[Published], *, before_s: float) -> None:
-    """Remove temporary files older than `before_s` and checkpoints that nothing resumes from, and
-    archive attempts at published trials.
+    """Remove temporary files and checkpoints of no more use; archive attempts at published trials.
 
-    `before_s` is when the driver that asks started, in seconds since the epoch: nobody is left who
-    would finish an older file, and an orphaned worker that tries publishes nothing.
+    `before_s` is when the driver that asks started, in seconds since the epoch.
     """
     records = tuple(published)
+    # Nobody is left who would finish an older file; an orphan that tries publishes nothing.
     files.remove_temporaries(store.folder, before_s)
     pending = {each.trajectory_id for each in pending_trials(plan.trials, records)}
     settled = {record.trajectory_id for record in records} - pending

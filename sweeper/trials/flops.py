@@ -1,7 +1,4 @@
-"""Training FLOPs per token, exactly, and every convention for quoting them.
-
-A FLOP is one addition or multiplication, so a matrix product of (m, k) and (k, n) has 2·m·k·n.
-"""
+"""Training FLOPs per token, exactly, and every convention for quoting them."""
 
 from dataclasses import dataclass
 
@@ -52,7 +49,8 @@ def flops_per_token(
         first = (BACKWARD_FACTOR - 1) * DIT_LEVEL_FEATURES * c
         conditioning = 2 * (first + BACKWARD_FACTOR * rest) / context_tokens
     return FlopsPerToken(
-        # 12 d² weights per layer, two FLOPs each.
+        # 12 d² weights per layer, two FLOPs each: a FLOP is one addition or multiplication, so a
+        # matrix product of (m, k) and (k, n) has 2·m·k·n.
         trunk=BACKWARD_FACTOR * twice * 24 * d**2 * n_layers + conditioning,
         # In full for causal and bidirectional patterns alike, as `torch.utils.flop_counter` counts;
         # a causal kernel may skip half of it.

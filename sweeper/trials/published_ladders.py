@@ -1,12 +1,9 @@
-"""The model sizes of the two studies, by name: `sahoo-85M`, `gidd-25M`.
-
-The names are the studies' own. Those of arXiv 2602.15014 come from another study whose MLP has
-three matrices, and overstate the trunk by a third (its 85M has 71M trunk parameters).
-"""
+"""The model sizes of the two studies, by the studies' own names: `sahoo-85M`, `gidd-25M`."""
 
 from sweeper.trials.ladder import Rung
 
-# The 28 sizes of arXiv 2602.15014 (its `configs/flops`).
+# The 28 sizes of arXiv 2602.15014 (its `configs/flops`). Their names come from another study whose
+# MLP has three matrices, and overstate the trunk by a third (85M has 71M trunk parameters).
 SAHOO = {
     "sahoo-6M": Rung(6, 256, 4),
     "sahoo-19M": Rung(8, 384, 6),
