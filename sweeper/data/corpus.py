@@ -1,7 +1,4 @@
-"""Corpora: tokens to train on, tokens to validate on, and the order in which they are read.
-
-There is no loader state: a batch is a function of (corpus, seed, step).
-"""
+"""Corpora, and the order in which they are read: a batch is a function of (corpus, seed, step)."""
 
 import os
 from collections.abc import Callable

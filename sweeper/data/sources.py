@@ -39,10 +39,7 @@ _KNOWN = ("stdlib", "installed", "path:", "tokens:", "synthetic:markov", "synthe
 def load_tokens(
     source: str, cache_folder: Path | None, options: TextOptions
 ) -> tuple[SplitTokens, str]:
-    """The tokens a source names and their fingerprint, kept in a cache folder where one is given.
-
-    Raises DataError where there is no such thing.
-    """
+    """The tokens a source names and their fingerprint; raises DataError where there are none."""
     kind, _, rest = source.partition(":")
     if source == "stdlib":
         return _text(source, STDLIB_FOLDER, STDLIB_SOURCES, AS_BYTES, cache_folder)

@@ -1,9 +1,7 @@
 """Folders of tokens that were made elsewhere or streamed: read as memory maps, written.
 
-    FOLDER/train.bin, FOLDER/validation.bin    token ids, little-endian, nothing else
-    FOLDER/meta.json                           see `Meta`
-
-Reading touches evenly spread blocks of the files and no more, whatever their size.
+FOLDER/train.bin, FOLDER/validation.bin    token ids, little-endian, nothing else
+FOLDER/meta.json                           see `Meta`
 """
 
 import contextlib
@@ -126,6 +124,7 @@ def _mapped(source: str, path: Path, meta: Meta) -> np.ndarray:
     # Sequences are read in random order: reading ahead, up to megabytes at each, only delays.
     if isinstance(tokens.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
         tokens.base.madvise(mmap.MADV_RANDOM)
+    # Evenly spread blocks and no more, whatever the size of the file.
     for start, block in spread_blocks(tokens):
         if block.max() >= meta.vocab_size:
             at = int((block >= meta.vocab_size).argmax())

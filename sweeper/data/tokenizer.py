@@ -1,7 +1,4 @@
-"""Turn text into token ids: byte by byte, or with any Hugging Face tokenizer.
-
-No special token is added but the separator that ends a document.
-"""
+"""Turn text into token ids: byte by byte, or with any Hugging Face tokenizer."""
 
 import hashlib
 import re
@@ -84,6 +81,7 @@ class HuggingFaceTokenizer:
         """The ids of each text."""
         pieces = [list(_pieces(text)) for text in texts]
         flat = [piece for of_text in pieces for piece in of_text]
+        # No special token is added but the separator that ends a document.
         encodings = iter(self.tokenizer.encode_batch_fast(flat, add_special_tokens=False))
         dtype = token_dtype(self.vocab_size)
         return [

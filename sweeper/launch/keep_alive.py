@@ -1,8 +1,4 @@
-"""Watch the driver's job on a cluster, and submit it again when it dies. Policy, and no Ray.
-
-A job that ended by itself, or was asked to stop, is not repeated. A server that does not answer is
-not dead: it is asked again until it does.
-"""
+"""Watch the driver's job on a cluster, and submit it again when it dies. Policy, and no Ray."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -72,8 +68,9 @@ def keep_alive(watch: JobWatch, request: JobRequest, job_id: str) -> tuple[str, 
     n_young_deaths, started_s, is_silent = 0, watch.now_s(), False
     while True:
         state = watch.jobs.look(job_id)
-        if exit_code(state) is not None:
+        if exit_code(state) is not None:  # it ended by itself, or was asked to stop
             return job_id, state
+        # A server that does not answer is not dead: it is asked again until it does.
         if state.status == "unknown" and not is_silent:
             watch.say(f"job {job_id}: the job server cannot be asked, waiting: {state.message}")
         is_silent = state.status == "unknown"

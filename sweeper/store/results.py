@@ -1,8 +1,7 @@
 """Published results: one write-once record for each trial, and an index of their heads.
 
 The record is the commit point: before it exists nothing of the trial counts, from then on nothing
-of it changes. Of two publishers the second loses nothing: both have the same numbers, which are a
-pure function of the trial.
+of it changes.
 """
 
 import dataclasses
@@ -85,6 +84,7 @@ def publish(assignment: Assignment, result: Result) -> bool:
     store, trial = Store(assignment.store_folder), assignment.trial
     record = store.record(trial.trial_id)
     is_superseded = attempts.latest_number(store, trial.trial_id) > assignment.attempt.number
+    # A second publisher loses nothing: the numbers are a pure function of the trial.
     is_first = not is_superseded and files.create_exclusively(record, _encode(assignment, result))
     if not is_superseded or record.exists():  # else the later attempt resumes from them
         files.remove_folder(store.checkpoints(trial))

@@ -1,8 +1,4 @@
-"""Submitting: what a user asked for, the plan that follows, and where it is about to run.
-
-A driver, `status` and `verify` read the plan instead of planning again, so none of them imports
-families, corpora or torch.
-"""
+"""Submitting: what a user asked for, the plan that follows, and where it is about to run."""
 
 import contextlib
 import importlib.metadata
@@ -53,6 +49,7 @@ def write_plan(store: Store, plan: Plan) -> None:
 
 def read_plan(store: Store) -> Plan:
     """The plan in the store; raises StoreError when it is absent, torn or of another version."""
+    # Those who read it do not plan again, so none of them imports families, corpora or torch.
     try:
         fields: dict[str, Any] = files.read_json(store.plan)
         version = fields["version"]

@@ -1,7 +1,4 @@
-"""Model sizes: rungs, the ladder that finds one for any size, and exact parameter counts.
-
-`backbone.py` builds what is counted here; a test holds the two together.
-"""
+"""Model sizes: rungs, the ladder that finds one for any size, and exact parameter counts."""
 
 import functools
 import math
@@ -84,6 +81,7 @@ def parameter_groups(
     """Exact counts for a published network; for `gidd` the "real" ones of arXiv 2512.10858."""
     d, c = rung.width, DIT_CONDITION_WIDTH
     embedding, head = (vocab_size + extra_input_ids) * d, vocab_size * d
+    # `backbone.py` builds what is counted here; a test holds the two together.
     # Per layer 12 d² in projections and MLP; one final norm.
     if backbone == "gidd":
         # 11 d: two norms, query and key norms, MLP biases (4d + d), key and value of the sink.

@@ -1,7 +1,4 @@
-"""What a trial runs on, how often it is retried, and what a sweep may cost.
-
-None of it is part of a trial's identity.
-"""
+"""What a trial runs on, its retries, and what a sweep may cost: no part of a trial's identity."""
 
 import math
 from dataclasses import dataclass

@@ -1,8 +1,4 @@
-"""A trial: one fully specified training run, and its identity.
-
-It holds everything that can change its numbers and nothing else: no labels, paths, devices or
-micro-batches.
-"""
+"""A trial: one fully specified training run, and its identity."""
 
 import functools
 import hashlib
@@ -83,6 +79,7 @@ class Evaluation:
 class Trial:
     """One training run: a trajectory observed at given steps."""
 
+    # All that can change its numbers and nothing else: no labels, paths, devices or micro-batches.
     family: str
     family_options: tuple[tuple[str, Any], ...]
     """Options of the family as sorted (name, value) pairs, defaults included."""
