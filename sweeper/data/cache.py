@@ -1,7 +1,4 @@
-"""Keep the tokens of a source on disk, as memory maps that workers of one machine share.
-
-Entries of files that have changed since stay until someone deletes the folder, which is safe.
-"""
+"""Keep the tokens of a source on disk, as memory maps that workers of one machine share."""
 
 import logging
 from collections.abc import Callable
@@ -15,15 +12,18 @@ from sweeper.store import files
 
 logger = logging.getLogger(__name__)
 
+# What numpy and the JSON reader raise at files that are missing, torn or foreign.
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError)
-"""What numpy and the JSON reader raise at files that are missing, torn or foreign."""
 
 
-def cached(folder: Path, key: str, build: Callable[[], SplitTokens]) -> tuple[SplitTokens, str]:
-    """The tokens kept under `key`, or those that `build` makes, and their fingerprint.
-
-    An entry whose tokens do not have the stored fingerprint is built again.
-    """
+def cached(
+    folder: Path | None, key: str, build: Callable[[], SplitTokens]
+) -> tuple[SplitTokens, str]:
+    """The tokens kept under `key`, or else those that `build` makes, and their fingerprint."""
+    if folder is None:  # nothing is kept
+        tokens = build()
+        return tokens, fingerprint(tokens)
+    # Entries of files that have changed since stay until someone deletes the folder: that is safe.
     entry = folder / f"{key}.json"
     if entry.exists():
         try:

@@ -1,7 +1,4 @@
-"""Corpora: tokens to train on, tokens to validate on, and the order in which they are read.
-
-There is no loader state: a batch is a function of (corpus, seed, step).
-"""
+"""Corpora, and the order in which they are read: a batch is a function of (corpus, seed, step)."""
 
 import os
 from collections.abc import Callable
@@ -17,12 +14,8 @@ from sweeper.errors import DataError
 from sweeper.store.storage import StoragePath
 from sweeper.trials.text_options import AS_BYTES, TextOptions
 
-CACHE = ".corpora"
-"""Folder next to the sweeps' results where tokens are kept between runs."""
-
+# Of more chunks, the order is computed where it is needed: sorting a billion takes 20 GB.
 MAX_SORTED_CHUNKS = 2**24
-"""Of more chunks, the order is computed where it is needed: sorting a billion takes 20 GB."""
-
 _DATA_ORDER = 0x0DA7A  # separates the stream of the data order from other uses of the same seed
 _N_ROUNDS = 8
 
@@ -52,7 +45,7 @@ def load_corpus(
 def cache_beside(results: StoragePath) -> Path:
     """The local folder where runs that write to `results` keep tokens between them."""
     if isinstance(results, Path):
-        return results / CACHE
+        return results / ".corpora"
     # Memory maps need a local file: for an object store, one in the user's cache.
     user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(user_cache) / "sweeper" / "corpora"
@@ -114,11 +107,10 @@ def _epoch_order(
 
 
 def _permuted(ranks: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
-    """A keyed permutation of range(n) at some of its places, without the rest of it.
-
-    A Feistel network permutes the next power of four; what leaves the range is permuted again until
-    it is back (cycle walking: Black & Rogaway 2002, "Ciphers with Arbitrary Finite Domains").
-    """
+    """A keyed permutation of range(n) at some of its places, without the rest of it."""
+    # A Feistel network permutes the next power of four; what leaves the range is permuted again
+    # until it is back (cycle walking: Black & Rogaway 2002, "Ciphers with Arbitrary Finite
+    # Domains").
     half = np.uint64(((n - 1).bit_length() + 1) // 2)  # bits of each half of a place
     places = ranks.astype(np.uint64)
     outside = np.ones(len(places), dtype=bool)

@@ -2,8 +2,6 @@
 
 hf:OWNER/NAME[/CONFIG][:SPLIT]      on the hub; the split is `train` where none is named
 hf:/FOLDER[:SPLIT]                  a local folder that `datasets` can read (or ./ or ~/)
-
-Unlike in `split.py` copies are kept, and texts that share passages may be divided.
 """
 
 import hashlib
@@ -96,30 +94,26 @@ def _rows(source: str, dataset: HubDataset) -> Iterator[dict[str, Any]]:
 def write_texts(
     name: str, folder: Path, texts: Iterable[str], tokenizer: Tokenizer, max_tokens: int
 ) -> bool:
-    """Write a token folder from the first `max_tokens` tokens of texts, separators included.
+    """`write_token_folder` with the first `max_tokens` tokens of texts, separators included."""
 
-    As `write_token_folder`, which also says what `name` is.
-    """
-    documents = _documents(name, texts, tokenizer, max_tokens)
-    return write_token_folder(folder, documents, tokenizer, name=name)
+    def documents() -> Iterator[EncodedDocument]:
+        n_tokens, n_ends = 0, int(tokenizer.separator_id is not None)
+        for batch in batches(encoded(name, texts)):
+            for text, tokens in zip(batch, tokenizer.encode(batch), strict=True):
+                n_tokens += len(tokens) + n_ends
+                if n_tokens > max_tokens:
+                    logger.warning(
+                        "%s: read no further than max_tokens, %d tokens", name, max_tokens
+                    )
+                    return
+                yield EncodedDocument(tokens, len(text) + n_ends, validates(text))
+
+    return write_token_folder(folder, documents(), tokenizer, name=name)
 
 
 def validates(text: bytes) -> bool:
     """Whether a text is held out for validation."""
-    # By its content alone: copies fall on one side, whatever comes before or after them.
+    # By its content alone: copies fall on one side, whatever comes before or after them. Unlike in
+    # `split.py` they are kept, and texts that share passages may be divided.
     digest = hashlib.blake2b(normalised(text), digest_size=8).digest()
     return int.from_bytes(digest) < VALIDATION_SHARE * 2**64
-
-
-def _documents(
-    name: str, texts: Iterable[str], tokenizer: Tokenizer, max_tokens: int
-) -> Iterator[EncodedDocument]:
-    """Documents up to the one that would exceed the cap."""
-    n_tokens, n_ends = 0, int(tokenizer.separator_id is not None)
-    for batch in batches(encoded(name, texts)):
-        for text, tokens in zip(batch, tokenizer.encode(batch), strict=True):
-            n_tokens += len(tokens) + n_ends
-            if n_tokens > max_tokens:
-                logger.warning("%s: read no further than max_tokens, %d tokens", name, max_tokens)
-                return
-            yield EncodedDocument(tokens, len(text) + n_ends, validates(text))

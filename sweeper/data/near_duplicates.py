@@ -1,13 +1,10 @@
-"""Find texts that share passages: the 256 bytes that follow the start of a line.
-
-A copy with another header, an excerpt, or a file embedded in another one shares some with its
-origin.
-"""
+"""Find texts that share passages: the 256 bytes that follow the start of a line."""
 
 import numpy as np
 
 from sweeper.data.tokens import HASH_MULTIPLIER
 
+# A copy with another header, an excerpt, or a file within another one shares some with its origin.
 PASSAGE_BYTES = 256
 
 _WORDS = PASSAGE_BYTES // 8

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,20 +19,18 @@ from sweeper.data.text_files import (
     STDLIB_FOLDER,
     STDLIB_SOURCES,
     FileRule,
-    ListedFile,
     list_files,
     read_texts,
 )
 from sweeper.data.token_files import read_token_folder
 from sweeper.data.tokenizer import encode_split, load_tokenizer, tokenizer_identity
-from sweeper.data.tokens import SplitTokens, fingerprint, sampled_fingerprint
+from sweeper.data.tokens import SplitTokens, sampled_fingerprint
 from sweeper.errors import IN_BRACKETS, DataError, did_you_mean
 from sweeper.trials.text_options import AS_BYTES, TextOptions
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-"""Bumped by hand whenever the same source would give other tokens: it ends old caches."""
+FORMAT = 1  # bumped by hand whenever the same source would give other tokens: it ends old caches
 
 SOURCES = "stdlib, installed, path:FILE_OR_FOLDER, tokens:FOLDER, synthetic:markov or synthetic:iid"
 _KNOWN = ("stdlib", "installed", "path:", "tokens:", "synthetic:markov", "synthetic:iid")
@@ -42,10 +39,7 @@ _KNOWN = ("stdlib", "installed", "path:", "tokens:", "synthetic:markov", "synthe
 def load_tokens(
     source: str, cache_folder: Path | None, options: TextOptions
 ) -> tuple[SplitTokens, str]:
-    """The tokens a source names and their fingerprint, kept in a cache folder where one is given.
-
-    Raises DataError where there is no such thing.
-    """
+    """The tokens a source names and their fingerprint; raises DataError where there are none."""
     kind, _, rest = source.partition(":")
     if source == "stdlib":
         return _text(source, STDLIB_FOLDER, STDLIB_SOURCES, AS_BYTES, cache_folder)
@@ -58,7 +52,7 @@ def load_tokens(
         return _mapped(source, _path(source, rest, "a folder of tokens"))
     if source.startswith("synthetic:"):
         synthetic = parse_synthetic(source)
-        return _cached(cache_folder, _key(repr(synthetic)), partial(generate, synthetic))
+        return cached(cache_folder, _key(repr(synthetic)), partial(generate, synthetic))
     if kind == "hf":
         if cache_folder is not None:
             return _streamed(source, options, cache_folder)
@@ -90,8 +84,16 @@ def _text(
     if options != AS_BYTES:
         how = (tokenizer_identity(source, options.tokenizer), options.text_column)
     stamps = [f"{file.name} {file.size_bytes} {file.mtime_ns} {file.ctime_ns}" for file in files]
-    key = _key(str(root.resolve()), *stamps, *how)
-    return _cached(cache_folder, key, partial(_read, source, files, options))
+
+    def read() -> SplitTokens:
+        tokenizer = load_tokenizer(source, options.tokenizer)
+        if holds_documents(files[0]):
+            texts = read_documents(source, files, options.text_column)
+        else:
+            texts = read_texts(source, files)
+        return encode_split(split_texts(source, texts), tokenizer)
+
+    return cached(cache_folder, _key(str(root.resolve()), *stamps, *how), read)
 
 
 def _streamed(source: str, options: TextOptions, cache_folder: Path) -> tuple[SplitTokens, str]:
@@ -114,24 +116,6 @@ def _streamed(source: str, options: TextOptions, cache_folder: Path) -> tuple[Sp
 def _mapped(source: str, folder: Path) -> tuple[SplitTokens, str]:
     tokens = read_token_folder(source, folder)
     return tokens, sampled_fingerprint(tokens)
-
-
-def _cached(
-    folder: Path | None, key: str, read: Callable[[], SplitTokens]
-) -> tuple[SplitTokens, str]:
-    if folder is not None:
-        return cached(folder, key, read)
-    tokens = read()
-    return tokens, fingerprint(tokens)
-
-
-def _read(source: str, files: list[ListedFile], options: TextOptions) -> SplitTokens:
-    tokenizer = load_tokenizer(source, options.tokenizer)
-    if holds_documents(files[0]):
-        texts = read_documents(source, files, options.text_column)
-    else:
-        texts = read_texts(source, files)
-    return encode_split(split_texts(source, texts), tokenizer)
 
 
 def _key(*parts: str) -> str:

@@ -17,8 +17,7 @@ from sweeper.data.tokens import VALIDATION_SHARE
 logger = logging.getLogger(__name__)
 
 LEAST_VALIDATION_SHARE = 0.01
-SEPARATOR = b"\0"
-"""Ends every text at byte level. Text holds no zero byte, so boundaries stay visible."""
+SEPARATOR = b"\0"  # ends every text at byte level: text itself holds no zero byte
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,7 @@ def normalised(text: bytes) -> bytes:
 
 
 def _held_out(sizes: list[int], groups: list[list[int]]) -> set[int]:
-    """The members of those groups, taken in order, that still fit into the validation share.
-
-    None where they are less than LEAST_VALIDATION_SHARE.
-    """
+    """Those groups, in order, that fit into the validation share; empty if they are too little."""
     n_left = VALIDATION_SHARE * sum(sizes)
     held_out: set[int] = set()
     for group in groups:

@@ -3,10 +3,7 @@
     synthetic:markov?vocab=16&order=1&concentration=0.3&tokens=2000000&seed=0
     synthetic:iid?vocab=16&concentration=0.3&tokens=2000000&seed=0
 
-Every parameter may be left out; those above are the defaults. Each context of `order` tokens has
-its own distribution of the next token, drawn from a symmetric Dirichlet of that concentration
-(small: predictable, large: uniform) and rounded to multiples of 1/4096, at least one each, so
-that the chain is ergodic and its entropy rate known. The last 5 % of the tokens validate.
+Every parameter may be left out; those above are the defaults.
 """
 
 import dataclasses
@@ -22,10 +19,8 @@ from sweeper.errors import IN_BRACKETS, DataError, did_you_mean
 
 KINDS = ("markov", "iid")
 
-SLOTS = 4096
-"""Transition probabilities are multiples of one over this."""
+SLOTS = 4096  # transition probabilities are multiples of one over this
 _MAX_CONTEXTS = 1024
-_MAX_TOKENS = 100_000_000
 _TABLE, _START, _DRAWS = 0, 1, 2  # one random stream for each purpose
 
 
@@ -38,7 +33,7 @@ class SyntheticSource:
     order: int = 1
     """Tokens of context that the next token depends on."""
     concentration: float = 0.3
-    """Of the symmetric Dirichlet distribution of the transition probabilities."""
+    """Of the Dirichlet distribution of the next token; small: predictable, large: uniform."""
     tokens: int = 2_000_000
     """Training and validation tokens together."""
     seed: int = 0
@@ -47,7 +42,7 @@ class SyntheticSource:
         _require("vocab", self.vocab, 2, 256)
         _require("order", self.order, 1, 10)
         _require("concentration", self.concentration, 1e-3, 1e6)
-        _require("tokens", self.tokens, 100, _MAX_TOKENS)
+        _require("tokens", self.tokens, 100, 100_000_000)
         _require("seed", self.seed, 0, 2**63)
         if self.kind == "iid" and self.order != 1:
             raise ValueError("order applies to markov only: leave it out")
@@ -96,6 +91,7 @@ def transition_slots(source: SyntheticSource) -> np.ndarray:
     n_contexts = source.vocab**source.order
     n_drawn = 1 if source.kind == "iid" else n_contexts
     drawn = rng.dirichlet(np.full(source.vocab, source.concentration), size=n_drawn)
+    # At least one slot each, so that the chain is ergodic and its entropy rate known.
     slots = 1 + np.floor(drawn * (SLOTS - source.vocab)).astype(np.int64)
     slots[np.arange(n_drawn), slots.argmax(axis=1)] += SLOTS - slots.sum(axis=1)
     return np.asarray(np.repeat(slots, n_contexts // n_drawn, axis=0))
@@ -110,8 +106,7 @@ def stationary_distribution(slots_CV: np.ndarray) -> np.ndarray:
     # One of the C equations follows from the others; the sum replaces it.
     equations = P.T - np.eye(n_contexts)
     equations[-1] = 1.0
-    pi: np.ndarray = np.linalg.solve(equations, np.eye(n_contexts)[-1])
-    return pi
+    return np.asarray(np.linalg.solve(equations, np.eye(n_contexts)[-1]))
 
 
 def _sampled(source: SyntheticSource, slots_CV: np.ndarray, stationary_C: np.ndarray) -> np.ndarray:

@@ -1,7 +1,4 @@
-"""Find and read the text files of a source.
-
-Links are followed, every folder is entered once, hidden names are left out.
-"""
+"""Find and read the text files of a source."""
 
 import errno
 import logging
@@ -16,8 +13,7 @@ from sweeper.errors import DataError, UnavailableData
 
 logger = logging.getLogger(__name__)
 
-MAX_BYTES = 2 * 2**30
-"""Of files in one corpus: splitting them takes about four times as much memory."""
+MAX_BYTES = 2 * 2**30  # of one corpus: splitting takes about four times as much memory
 
 
 @dataclass(frozen=True)
@@ -134,6 +130,7 @@ def _listed_under(root: Path, rule: FileRule) -> list[ListedFile]:
 def _walk(
     folder: Path, prefix: str, rule: FileRule, entered: set[tuple[int, int]]
 ) -> Iterator[ListedFile]:
+    # Links are followed, every folder is entered once, hidden names are left out.
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):

@@ -1,9 +1,7 @@
 """Folders of tokens that were made elsewhere or streamed: read as memory maps, written.
 
-    FOLDER/train.bin, FOLDER/validation.bin    token ids, little-endian, nothing else
-    FOLDER/meta.json                           see `Meta`
-
-Reading touches evenly spread blocks of the files and no more, whatever their size.
+FOLDER/train.bin, FOLDER/validation.bin    token ids, little-endian, nothing else
+FOLDER/meta.json                           see `Meta`
 """
 
 import contextlib
@@ -29,19 +27,17 @@ PARTS = {"train": "train.bin", "validation": "validation.bin"}
 
 
 class Meta(pydantic.BaseModel):
-    """What the token files do not say themselves."""
+    """What the token files do not say themselves; ids as in `Tokenizer`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     vocab_size: Annotated[int, Field(ge=2, le=MAX_VOCAB_SIZE)]
-    """Every id is below it."""
     dtype: Literal["uint8", "uint16", "uint32"]
     tokenizer: Annotated[str, Field(min_length=1)]
     """What made the tokens, for people: a name, a file, `bytes`."""
     bytes_per_token: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Bytes of text per validation token; None where there is no text."""
     separator_id: Annotated[int, Field(ge=0)] | None = None
-    """Id that ends every document, if one does."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Meta":
@@ -128,6 +124,7 @@ def _mapped(source: str, path: Path, meta: Meta) -> np.ndarray:
     # Sequences are read in random order: reading ahead, up to megabytes at each, only delays.
     if isinstance(tokens.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
         tokens.base.madvise(mmap.MADV_RANDOM)
+    # Evenly spread blocks and no more, whatever the size of the file.
     for start, block in spread_blocks(tokens):
         if block.max() >= meta.vocab_size:
             at = int((block >= meta.vocab_size).argmax())

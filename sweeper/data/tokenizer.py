@@ -1,7 +1,4 @@
-"""Turn text into token ids: byte by byte, or with any Hugging Face tokenizer.
-
-No special token is added but the separator that ends a document.
-"""
+"""Turn text into token ids: byte by byte, or with any Hugging Face tokenizer."""
 
 import hashlib
 import re
@@ -18,6 +15,7 @@ from sweeper.errors import DataError, MissingPackage, UnavailableData
 from sweeper.trials.text_options import BYTES
 from sweeper.trials.trial import MAX_VOCAB_SIZE
 
+# End-of-document tokens of the tokenizers in use; the first that a tokenizer has is taken.
 SEPARATORS = (
     "<|endoftext|>",
     "<|end_of_text|>",
@@ -27,11 +25,9 @@ SEPARATORS = (
     "[EOS]",
     "[SEP]",
 )
-"""End-of-document tokens of the tokenizers in use; the first that a tokenizer has is taken."""
 
+# Longer texts are encoded in pieces that end with a line: encoding takes 100 times their memory.
 PIECE_BYTES = 1 << 20
-"""Longer texts are encoded in pieces that end with a line, as encoding takes a hundred times their
-memory."""
 
 
 class Tokenizer(Protocol):
@@ -85,6 +81,7 @@ class HuggingFaceTokenizer:
         """The ids of each text."""
         pieces = [list(_pieces(text)) for text in texts]
         flat = [piece for of_text in pieces for piece in of_text]
+        # No special token is added but the separator that ends a document.
         encodings = iter(self.tokenizer.encode_batch_fast(flat, add_special_tokens=False))
         dtype = token_dtype(self.vocab_size)
         return [

@@ -6,25 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Share of the tokens of every source that validates, as near as whole texts allow.
 VALIDATION_SHARE = 0.05
-"""Share of the tokens of every source that validates, as near as whole texts allow."""
 
+# 2^64 over the golden ratio: odd, so that multiplying 64-bit integers by it loses nothing.
 HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 over the golden ratio: odd, so that multiplying 64-bit integers by it loses nothing."""
 
-N_BLOCKS = 1024
-BLOCK_TOKENS = 4096
-"""Of a part longer than N_BLOCKS such blocks, so many are looked at: 4M tokens of each part."""
+# Of a part longer than N_BLOCKS such blocks, so many are looked at: 4M tokens of each part.
+N_BLOCKS, BLOCK_TOKENS = 1024, 4096
 
 
 @dataclass(frozen=True)
 class SplitTokens:
-    """Train and validation tokens of one source, and what is known about them."""
+    """Train and validation tokens of one source: unsigned integers, perhaps read-only maps."""
 
     train: np.ndarray
-    """(n_train,) unsigned integers; may be a read-only memory map."""
     validation: np.ndarray
-    """(n_validation,) unsigned integers; may be a read-only memory map."""
     vocab_size: int
     bytes_per_token: float | None
     """Bytes of text per token; None where there is no text."""

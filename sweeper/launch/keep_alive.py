@@ -1,8 +1,4 @@
-"""Watch the driver's job on a cluster, and submit it again when it dies. Policy, and no Ray.
-
-A job that ended by itself, or was asked to stop, is not repeated. A server that does not answer is
-not dead: it is asked again until it does.
-"""
+"""Watch the driver's job on a cluster, and submit it again when it dies. Policy, and no Ray."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,25 +7,16 @@ from typing import Protocol
 from sweeper.errors import ConfigError, ExitCode
 from sweeper.launch.ray_jobs import JobRequest, JobState
 
-POLL_S = 5.0
-"""Time between two looks at a job."""
+POLL_S = 5.0  # between two looks at a job
+LOOK_S = 1.0  # between two looks at a job that starts
+START_S = 60.0  # longest wait for a driver to begin with its sweep
+# What a driver that has begun gets to refuse trials, or to find that nothing is left.
+SETTLE_S = 3.0
 
-YOUNG_S = 120.0
-"""A job that dies sooner after its start has hardly done anything."""
-
-MAX_YOUNG_DEATHS = 3
-"""In a row; then another try would not help."""
+YOUNG_S = 120.0  # a job that dies sooner after its start has hardly done anything
+MAX_YOUNG_DEATHS = 3  # in a row; then another try would not help
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # of a shell
-
-START_S = 60.0
-"""Longest wait for a driver to begin with its sweep."""
-
-SETTLE_S = 3.0
-"""Time that a driver that has begun gets to refuse trials, or to find that nothing is left."""
-
-LOOK_S = 1.0
-"""Time between two looks at a job that starts."""
 
 
 class Jobs(Protocol):
@@ -51,9 +38,7 @@ class JobWatch:
 
     jobs: Jobs
     say: Callable[[str], None]
-    """Takes one line on what happened."""
     pause: Callable[[float], None]
-    """Waits for some seconds."""
     now_s: Callable[[], float]
     """A clock that never jumps."""
     latest: Callable[[JobRequest], JobRequest]
@@ -61,10 +46,8 @@ class JobWatch:
 
 
 def watch_start(watch: JobWatch, request: JobRequest, job_id: str) -> JobState:
-    """How a job stands once its driver has begun with the sweep, has ended, or takes its time.
-
-    What only the cluster can find (a missing corpus, GPUs that no node has) is found by then.
-    """
+    """How a job stands once its driver has begun with the sweep, has ended, or takes its time."""
+    # What only the cluster can find (a missing corpus, GPUs that no node has) is found by then.
     give_up_s = watch.now_s() + START_S
     while True:
         state = watch.jobs.look(job_id)
@@ -85,8 +68,9 @@ def keep_alive(watch: JobWatch, request: JobRequest, job_id: str) -> tuple[str, 
     n_young_deaths, started_s, is_silent = 0, watch.now_s(), False
     while True:
         state = watch.jobs.look(job_id)
-        if exit_code(state) is not None:
+        if exit_code(state) is not None:  # it ended by itself, or was asked to stop
             return job_id, state
+        # A server that does not answer is not dead: it is asked again until it does.
         if state.status == "unknown" and not is_silent:
             watch.say(f"job {job_id}: the job server cannot be asked, waiting: {state.message}")
         is_silent = state.status == "unknown"

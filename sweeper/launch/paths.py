@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.errors import ConfigError
@@ -11,25 +10,12 @@ from sweeper.sweepfile.document import KeyPath, Problem
 from sweeper.sweepfile.schema import CorpusChoice, LoadedSweep
 from sweeper.trials.text_options import BYTES
 
-FILE_SOURCES = ("path", "tokens")
-"""Kinds of corpora that name a file or folder."""
-
-
-@dataclass(frozen=True)
-class _PathInFile:
-    """A path that a sweep file names."""
-
-    key: KeyPath
-    prefix: str
-    """What stands before the path in the value."""
-    path: Path
+FILE_SOURCES = ("path", "tokens")  # kinds of corpora that name a file or folder
 
 
 def results_on_cluster(text: str) -> tuple[str, list[str]]:
-    """Where a cluster keeps results, absolute; and what to tell the user about it.
-
-    Raises StoreError for a URL with a password, which everybody who sees the job would read.
-    """
+    """Where a cluster keeps results, absolute; and what to tell the user about it."""
+    # StoreError for a URL with a password, which everybody who sees the job would read.
     results = place(text)
     if isinstance(results, Path):
         path = results.expanduser().absolute()
@@ -43,26 +29,23 @@ def results_on_cluster(text: str) -> tuple[str, list[str]]:
 
 
 def overrides_for_cluster(loaded: LoadedSweep) -> tuple[list[str], list[str]]:
-    """`--set` overrides that make the paths of a sweep absolute; and what to tell about paths.
-
-    Raises ConfigError for a relative path to what is not on this machine.
-    """
+    """`--set` overrides that make paths absolute, and notes on paths; raises ConfigError."""
     overrides, notes, problems = [], [], []
-    for found in _paths(loaded.sweep.corpus):
-        path = found.path.expanduser()
+    for key, prefix, written in _paths(loaded.sweep.corpus):
+        path = written.expanduser()
         is_here = path.exists()
         if not path.is_absolute() and not is_here:
             problems.append(
                 Problem(
-                    found.key,
+                    key,
                     "a relative path to what is not on this machine; expected the absolute path "
                     "by which the cluster's nodes see it",
                 )
             )
             continue
-        if path != found.path or not path.is_absolute():
-            value = json.dumps(f"{found.prefix}{path.absolute()}")  # JSON is YAML
-            overrides.append(f"{'.'.join(map(str, found.key))}={value}")
+        if path != written or not path.is_absolute():
+            value = json.dumps(f"{prefix}{path.absolute()}")  # JSON is YAML
+            overrides.append(f"{'.'.join(map(str, key))}={value}")
         where = "shared" if is_here else "not on this machine"
         notes.append(f"{path.absolute()} ({where}): every node of the cluster must see it there")
     if problems:
@@ -70,12 +53,13 @@ def overrides_for_cluster(loaded: LoadedSweep) -> tuple[list[str], list[str]]:
     return overrides, notes
 
 
-def _paths(corpus: CorpusChoice) -> Iterator[_PathInFile]:
+def _paths(corpus: CorpusChoice) -> Iterator[tuple[KeyPath, str, Path]]:
+    """Key of each path that a sweep file names, what precedes it in the value, and the path."""
     kind, colon, rest = corpus.source.partition(":")
     if kind in FILE_SOURCES and rest:
-        yield _PathInFile(("corpus", "source"), kind + colon, Path(rest))
+        yield ("corpus", "source"), kind + colon, Path(rest)
     tokenizer = Path(corpus.tokenizer).expanduser()
     if corpus.tokenizer == BYTES:
         return
     if tokenizer.suffix == ".json" or tokenizer.is_absolute() or tokenizer.exists():
-        yield _PathInFile(("corpus", "tokenizer"), "", Path(corpus.tokenizer))
+        yield ("corpus", "tokenizer"), "", Path(corpus.tokenizer)

@@ -15,7 +15,6 @@ import shlex
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -25,17 +24,11 @@ from urllib.parse import urlsplit
 from sweeper.errors import ConfigError
 from sweeper.executors.ray_private import limit_requests
 
-ANSWER_S = 5.0
-"""Longest wait for the first answer of a job server."""
+ANSWER_S = 5.0  # longest wait for the first answer of a job server
+REQUEST_S = 60.0  # for any later answer; Ray itself would wait without end
 
-REQUEST_S = 60.0
-"""Longest wait for any later answer; Ray itself would wait without end."""
-
+# Headers for a proxy before the job server, as `ray job` takes them: a JSON object.
 HEADERS_VARIABLE = "RAY_JOB_HEADERS"
-"""Headers for a proxy before the job server, as `ray job` takes them: a JSON object."""
-
-_ADDRESS_VARIABLES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
-"""Would overrule the address that a job client is given."""
 
 JobStatus = Literal["pending", "running", "succeeded", "failed", "stopped", "forgotten", "unknown"]
 """As Ray has them; or the server does not know the job; or it cannot be asked at the moment."""
@@ -61,11 +54,6 @@ class JobRequest:
         words += ["--results", self.results, *(["--takeover"] if self.takeover else [])]
         return shlex.join(words)
 
-    @property
-    def metadata(self) -> dict[str, str]:
-        """What the cluster's list of jobs shows of it."""
-        return {"sweeper_sweep": self.sweep, "sweeper_results": self.results}
-
 
 @dataclass(frozen=True)
 class JobState:
@@ -89,9 +77,8 @@ class JobServer:
     def __init__(self, address: str) -> None:
         """Raises ConfigError when there is none at `address`, within seconds."""
         _check_address(address)
-        if _wants_token(
-            address
-        ):  # Ray sends its token only where it was told so before it is imported
+        # Ray sends its token only where it was told so before it is imported.
+        if _wants_token(address):
             os.environ.setdefault("RAY_AUTH_MODE", "token")
         self.address = address
         self._client = _client(address)
@@ -99,14 +86,17 @@ class JobServer:
     def submit(self, request: JobRequest) -> str:
         """Submit a driver under a new id; raises ConfigError when the server refuses."""
         job_id = new_job_id(request.sweep)
-        with tempfile.TemporaryDirectory() as folder, _quiet():
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            logging.disable(logging.INFO)  # Ray's messages on each file that it sends
+            stack.callback(logging.disable, logging.NOTSET)
             (Path(folder) / f"{request.sweep}.yaml").write_text(request.text, encoding="utf-8")
             try:
                 self._client.submit_job(
                     entrypoint=request.entrypoint,
                     submission_id=job_id,
                     runtime_env={"working_dir": folder},
-                    metadata=request.metadata,
+                    # What the cluster's list of jobs shows of it.
+                    metadata={"sweeper_sweep": request.sweep, "sweeper_results": request.results},
                     entrypoint_num_cpus=0,  # the driver waits; a slot is for a trial
                 )
             except (OSError, RuntimeError) as error:
@@ -213,8 +203,9 @@ def _client(address: str) -> Any:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    # The address asked for is the one to use, whatever the environment says.
-    overruling = {name: os.environ.pop(name, None) for name in _ADDRESS_VARIABLES}
+    # Both would overrule the address that is asked for.
+    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+    overruling = {name: os.environ.pop(name, None) for name in names}
     try:
         client: Any = JobSubmissionClient(address, headers=_headers())
     except AuthenticationError as error:
@@ -228,13 +219,3 @@ def _client(address: str) -> Any:
         os.environ.update({name: text for name, text in overruling.items() if text is not None})
     limit_requests(client, REQUEST_S)
     return client
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Ray's messages on each file that it sends."""
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)

@@ -27,11 +27,8 @@ machine did not suffice · `disk_full`: a result could not be written · `preemp
 taken away, or asked it to stop · `crashed`: its process died · `stalled`: it made no progress.
 """
 
-Device = Literal["cpu", "cuda"]
-
-
 AttemptOutcome = Outcome | FailureKind
-"""How an attempt ended."""
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)

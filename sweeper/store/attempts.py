@@ -1,8 +1,7 @@
 """Attempts at trials, and the progress of the one that runs.
 
 The driver numbers attempts and writes how they ended; the worker writes progress. The highest
-number is the only attempt that may publish. Attempts at published trials move to one file: ten
-thousand trials would leave thirty thousand small files and folders.
+number is the only attempt that may publish.
 """
 
 import contextlib
@@ -22,16 +21,14 @@ from sweeper.store.assignment import Assignment, Attempt, AttemptOutcome, Device
 from sweeper.store.layout import Store
 from sweeper.store.storage import StoragePath, read_many
 
+# Of the file beside a failed attempt; in the archive it is the attempt's field `traceback`.
 TRACEBACK_SUFFIX = ".traceback.txt"
-"""Of the file beside a failed attempt; in the archive it is the attempt's field `traceback`."""
 
-_TORN = (ValueError, TypeError, AttributeError)
-"""What reading a torn attempt may raise."""
+_TORN = (ValueError, TypeError, AttributeError)  # what reading a torn attempt may raise
 
-PROGRESS_INTERVAL_S = 2.0
-"""Shortest time between two progress files of one trial."""
+PROGRESS_INTERVAL_S = 2.0  # shortest time between two progress files of one trial
+# The same in an object store, where each keeps training waiting for a moment and costs money.
 REMOTE_PROGRESS_INTERVAL_S = 8.0
-"""The same in an object store, where each keeps training waiting for a moment and costs money."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +94,14 @@ def end_attempt(
     *,
     error: tuple[str, str, str] | None = None,
 ) -> None:
-    """Record how an attempt ended; `error` is class, one-line message and traceback.
-
-    Does nothing where the attempt has been archived: its trial was published by another one.
-    """
+    """Record how an attempt ended; `error` is class, one-line message and traceback."""
     folder = store.attempts(trial_id)
     try:
         attempt = dataclasses.replace(
             _read(folder / f"{number}.json"), outcome=outcome, ended_at=utc_now()
         )
     except FileNotFoundError:
-        return
+        return  # archived: its trial was published by another attempt
     # Not flushed to the disk: after a power cut it reads as one that was interrupted, as good.
     if error is not None:
         attempt = dataclasses.replace(attempt, error_class=error[0], error_message=error[1])
@@ -198,7 +192,7 @@ def _of(fields: dict[str, Any]) -> Attempt:
 
 
 def _numbers(folder: StoragePath) -> list[int]:
-    return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
+    return sorted(int(path.stem) for path in folder.glob("*.json") if _is_attempt(path))
 
 
 def begun_trials(store: Store) -> frozenset[str]:
@@ -212,6 +206,7 @@ def archive_attempts(store: Store, trial_ids: Collection[str]) -> None:
     Call it as the driver, for published trials that do not run: their records keep late workers
     from publishing.
     """
+    # Ten thousand trials would leave thirty thousand small files and folders.
     names = begun_trials(store).intersection(trial_ids)
     found = (store.folder / "attempts").rglob("*") if names else ()
     ours = [

@@ -1,8 +1,4 @@
-"""What is left to run: the plan minus the published results. Pure.
-
-That one rule gives resuming, deduplication, adding a size or a budget, and recovery from a driver
-that died.
-"""
+"""What is left to run: the plan minus the published results. Pure."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -20,6 +16,8 @@ def pending_trials(
     A trial that is done in part is observed at its missing steps only. Several planned trials of
     one trajectory are trained together, once.
     """
+    # This one rule gives resuming, deduplication, adding a size or a budget, and recovery from a
+    # driver that died.
     done = DonePoints.of(published)
     by_trajectory: dict[str, list[PlannedTrial]] = {}
     for planned in planned_trials:

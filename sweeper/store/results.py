@@ -1,8 +1,7 @@
 """Published results: one write-once record for each trial, and an index of their heads.
 
 The record is the commit point: before it exists nothing of the trial counts, from then on nothing
-of it changes. Of two publishers the second loses nothing: both have the same numbers, which are a
-pure function of the trial.
+of it changes.
 """
 
 import dataclasses
@@ -19,12 +18,11 @@ from sweeper.store.storage import StoragePath, read_many
 from sweeper.trials.records import LossRow, ObservationRow, SampleRow, TrialRow
 from sweeper.trials.trial import canonical, from_canonical
 
-INDEX_VERSION = 3
-"""Of the layout of `records.json`, and of what the fields of a head mean."""
+INDEX_VERSION = 3  # of the layout of `records.json`, and of what the fields of a head mean
+# Columns of `losses` that a record stores; the others are the same in every row.
 LOSS_COLUMNS = tuple(
     field.name for field in dataclasses.fields(LossRow) if field.name not in ("trial_id", "series")
 )
-"""Columns of `losses` that a record stores; the others are the same in every row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +56,7 @@ class Published:
 
 @dataclass(frozen=True)
 class RecordIndex:
-    """What the driver last noted of the records, so that nobody opens them all.
-
-    An entry counts while its record has the stamp noted with it, which one listing tells.
-    """
+    """What the driver last noted of the records, so that nobody opens them all."""
 
     stamps: Mapping[str, str] = field(default_factory=dict)
     """Size and time of change of each record then, by trial."""
@@ -89,6 +84,7 @@ def publish(assignment: Assignment, result: Result) -> bool:
     store, trial = Store(assignment.store_folder), assignment.trial
     record = store.record(trial.trial_id)
     is_superseded = attempts.latest_number(store, trial.trial_id) > assignment.attempt.number
+    # A second publisher loses nothing: the numbers are a pure function of the trial.
     is_first = not is_superseded and files.create_exclusively(record, _encode(assignment, result))
     if not is_superseded or record.exists():  # else the later attempt resumes from them
         files.remove_folder(store.checkpoints(trial))

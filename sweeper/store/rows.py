@@ -54,13 +54,7 @@ def trial_row(assignment: Assignment, ending: Ending) -> TrialRow:
     trial = assignment.trial
     tokens = ending.steps * trial.tokens_per_step
     return TrialRow(
-        trial_id=trial.trial_id,
-        trajectory_id=trial.trajectory_id,
-        sweep=assignment.sweep,
-        series=assignment.planned.series,
-        family=trial.family,
         family_options=json.dumps(dict(trial.family_options)),
-        seed=trial.seed,
         backbone=trial.backbone,
         n_heads=trial.rung.n_heads,
         **_ingredients(assignment),
@@ -91,12 +85,6 @@ def observation_row(
         raise ValueError(f"step {measurement.step} of trial {trial.trial_id} is not to be observed")
     tokens = measurement.step * trial.tokens_per_step
     return ObservationRow(
-        trial_id=trial.trial_id,
-        trajectory_id=trial.trajectory_id,
-        sweep=assignment.sweep,
-        series=assignment.planned.series,
-        family=trial.family,
-        seed=trial.seed,
         budget_flops=cells[measurement.step].budget_flops,
         tokens=tokens,
         flops=tokens * assignment.planned.flops_per_token.total,
@@ -112,20 +100,23 @@ def loss_row(assignment: Assignment, entry: LogEntry) -> LossRow:
     return LossRow(
         trial_id=assignment.trial.trial_id,
         series=assignment.planned.series,
-        step=entry.step,
         tokens=tokens,
         flops=tokens * assignment.planned.flops_per_token.total,
-        loss_nats_per_token=entry.loss_nats_per_token,
-        learning_rate=entry.learning_rate,
-        grad_norm=entry.grad_norm,
+        **vars(entry),
     )
 
 
 def _ingredients(assignment: Assignment) -> dict[str, Any]:
-    """Columns that trials and observations share: what every convention is computed from."""
+    """Columns that trials and observations share: who they are, and what conventions need."""
     planned, trial = assignment.planned, assignment.trial
     params, flops = planned.params, planned.flops_per_token
     return {
+        "trial_id": trial.trial_id,
+        "trajectory_id": trial.trajectory_id,
+        "sweep": assignment.sweep,
+        "series": planned.series,
+        "family": trial.family,
+        "seed": trial.seed,
         "n_layers": trial.rung.n_layers,
         "width": trial.rung.width,
         "context_tokens": trial.data.seq_len,

@@ -5,6 +5,7 @@ missing cells, so every folder stays complete. What is torn, edited or of an old
 skipped: their own `verify` names it. Links are not followed: nothing outside the folder is read.
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Collection, Iterable, Iterator
@@ -21,8 +22,8 @@ from sweeper.trials.plan import Plan, PlannedTrial
 
 logger = logging.getLogger(__name__)
 
+# What reading a torn, edited or foreign record may raise.
 UNSOUND = (OSError, StoreError, ValueError, LookupError, TypeError, AttributeError)
-"""What reading a torn, edited or foreign record may raise."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,7 @@ class _Offer:
 
 
 def adopt(store: Store, plan: Plan) -> tuple[Published, ...]:
-    """Take over all results of siblings that settle missing cells; returns what was taken.
-
-    Call it while holding the sweep.
-    """
+    """Take over, holding the sweep, what settles missing cells; returns what was taken."""
     left = pending_trials(plan.trials, published(store))
     offers: dict[str, list[_Offer]] = {each.trajectory_id: [] for each in left}
     for sibling in _siblings(store) if left else ():
@@ -101,12 +99,8 @@ def _offers_of(sibling: Store) -> Iterator[_Offer]:
     """All records of a sibling that can be read."""
     paths = record_paths(sibling)
     if all(map(_is_plain, paths)) and not _is_link(sibling.record_index):
-        try:
-            heads = published(sibling)
-        except UNSOUND:
-            pass  # one is torn: read them one by one
-        else:
-            yield from (_Offer(sibling.record(head.trial_id), head) for head in heads)
+        with contextlib.suppress(*UNSOUND):  # one is torn: read them one by one
+            yield from [_Offer(sibling.record(head.trial_id), head) for head in published(sibling)]
             return
     yield from filter(None, map(_offer, paths))
 

@@ -22,13 +22,12 @@ from sweeper.errors import MissingPackage, StoreError
 
 logger = logging.getLogger(__name__)
 
-TEMPORARY_PREFIX = ".tmp-"
-"""Start of every temporary name; Parquet readers skip names that start with a dot."""
+TEMPORARY_PREFIX = ".tmp-"  # Parquet readers skip names that start with a dot
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+)://(.*)", re.DOTALL)
 
+# How long a request waits for a store that has answered before and does not now.
 PATIENCE_S = 300.0
-"""How long a request waits for a store that has answered before and does not now."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 
 # Errors that may pass.
@@ -132,8 +131,7 @@ class ObjectPath:
 
     def read_bytes(self) -> bytes:
         """The whole object."""
-        data: bytes = self._ask(lambda store, key: store.cat_file(key))
-        return data
+        return bytes(self._ask(lambda store, key: store.cat_file(key)))
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """The whole object as text."""
@@ -175,11 +173,9 @@ class ObjectPath:
                 raise
 
     def _kind(self) -> str | None:
-        try:
-            kind: str = self._ask(lambda store, key: store.info(key)["type"])
-        except FileNotFoundError:
-            return None
-        return kind
+        with contextlib.suppress(FileNotFoundError):
+            return str(self._ask(lambda store, key: store.info(key)["type"]))
+        return None
 
     def _ask(
         self, request: Callable[[Any, str], Answer], *, patience_s: float = PATIENCE_S
@@ -254,27 +250,20 @@ def read_many(paths: Sequence[StoragePath]) -> list[bytes]:
 
     def fetch(store: Any, _key: str) -> list[bytes]:
         keys = [store._strip_protocol(str(path)) for path in paths]
-        contents: list[bytes] = store.cat_ranges(keys, None, None, on_error="raise")
-        return contents
+        return list(store.cat_ranges(keys, None, None, on_error="raise"))
 
     return paths[0]._ask(fetch)
 
 
 def remove_many(paths: Sequence[ObjectPath]) -> None:
     """Delete several objects of one store, by as few requests as it takes."""
-
-    def remove(store: Any, _key: str) -> None:
-        store.rm([store._strip_protocol(path.url) for path in paths])
-
     if paths:
-        paths[0]._ask(remove)
+        paths[0]._ask(lambda store, _: store.rm([store._strip_protocol(p.url) for p in paths]))
 
 
 def require_exclusive_creation(folder: StoragePath) -> None:
-    """Raise StoreError unless the store of `folder` creates exclusively, which it is made to show.
-
-    Write-once records, attempts and the driver's lease rest on it.
-    """
+    """Raise StoreError unless the store of `folder` shows that it creates exclusively."""
+    # Write-once records, attempts and the driver's lease rest on it.
     if isinstance(folder, Path):
         return  # file systems do, by hard links
     from fsspec.spec import AbstractFileSystem  # late, as in `_reached`
@@ -308,8 +297,7 @@ def require_exclusive_creation(folder: StoragePath) -> None:
 
 def _reached(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the key in it."""
-    # Late, because nothing that stays on local disks needs it: it takes 70 ms to import.
-    import fsspec.core
+    import fsspec.core  # late: it takes 70 ms, and nothing that stays on local disks needs it
 
     try:
         store, key = fsspec.core.url_to_fs(url, use_listings_cache=False)

@@ -1,8 +1,4 @@
-"""Submitting: what a user asked for, the plan that follows, and where it is about to run.
-
-A driver, `status` and `verify` read the plan instead of planning again, so none of them imports
-families, corpora or torch.
-"""
+"""Submitting: what a user asked for, the plan that follows, and where it is about to run."""
 
 import contextlib
 import importlib.metadata
@@ -19,16 +15,12 @@ from sweeper.store.layout import Store
 from sweeper.trials.plan import Plan, PlannedTrial
 
 PLAN_VERSION = 1  # of the layout of `plan.json`
+# Distributions whose versions can matter for a result.
 PACKAGES = ("sweeper", "torch", "ray", "numpy", "pyarrow", "pandas", "scipy")
-"""Distributions whose versions can matter for a result."""
 
 
 def submit(store: Store, plan: Plan, text: str) -> None:
-    """Record a sweep file, its plan, and versions and hardware.
-
-    `text` is the sweep file as submitted, overrides included. Call it while holding
-    `held(store)`.
-    """
+    """Record, holding the sweep, its file with overrides, its plan, versions and hardware."""
     if isinstance(store.published, Path):
         store.published.mkdir(parents=True, exist_ok=True)
     files.replace(store.manifest, files.to_json(manifest()))
@@ -57,6 +49,7 @@ def write_plan(store: Store, plan: Plan) -> None:
 
 def read_plan(store: Store) -> Plan:
     """The plan in the store; raises StoreError when it is absent, torn or of another version."""
+    # Those who read it do not plan again, so none of them imports families, corpora or torch.
     try:
         fields: dict[str, Any] = files.read_json(store.plan)
         version = fields["version"]

@@ -36,8 +36,8 @@ from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TableName, TrialRow, schema
 
 FILE_NAME = "part-0.parquet"
+# Columns of `trials` by which all tables are sorted.
 ORDER = ("series", "params_trunk", "seed", "tokens", "trial_id")
-"""Columns of `trials` by which all tables are sorted."""
 
 Row = dict[str, Any]
 Tables = dict[TableName, pa.Table]
@@ -45,11 +45,9 @@ Tables = dict[TableName, pa.Table]
 
 @dataclass(frozen=True)
 class Labels:
-    """What the current plan calls each trajectory and each of its points.
+    """What the current plan calls each trajectory and each of its points."""
 
-    Labels and budgets are not part of a trial's identity: renaming a series relabels its results.
-    """
-
+    # None of it is part of a trial's identity: renaming a series relabels its results.
     sweep: str
     series: dict[str, str]
     budget_flops: dict[tuple[str, int], float | None]
@@ -69,10 +67,7 @@ class Labels:
 
 
 def refresh_tables(store: Store, plan: Plan) -> None:
-    """Bring all four tables, and the index, up to date with plan, records and failed attempts.
-
-    Raises StoreError for a torn record.
-    """
+    """Bring all tables and the index up to date; raises StoreError for a torn record."""
     index, stamps = read_index(store), record_stamps(store)
     # Only records that have changed are read: at ten thousand, reading all takes several seconds.
     known = index.unchanged(stamps)
@@ -120,13 +115,12 @@ def read_table(store: Store, name: TableName) -> pa.Table:
 
 
 def tidy(store: Store, plan: Plan, published: Iterable[Published], *, before_s: float) -> None:
-    """Remove temporary files older than `before_s` and checkpoints that nothing resumes from, and
-    archive attempts at published trials.
+    """Remove temporary files and checkpoints of no more use; archive attempts at published trials.
 
-    `before_s` is when the driver that asks started, in seconds since the epoch: nobody is left who
-    would finish an older file, and an orphaned worker that tries publishes nothing.
+    `before_s` is when the driver that asks started, in seconds since the epoch.
     """
     records = tuple(published)
+    # Nobody is left who would finish an older file; an orphan that tries publishes nothing.
     files.remove_temporaries(store.folder, before_s)
     pending = {each.trajectory_id for each in pending_trials(plan.trials, records)}
     settled = {record.trajectory_id for record in records} - pending
@@ -137,7 +131,7 @@ def tidy(store: Store, plan: Plan, published: Iterable[Published], *, before_s: 
 
 
 def _basis(store: Store, labels: Labels, failed: Sequence[TrialRow]) -> str:
-    """Digest of what the tables show beside the records, of their columns and their files."""
+    """Digest of what the tables show besides the records, of their columns and their files."""
     stamps = [files.stamp(store.table(name) / FILE_NAME) for name in ROW_TYPES]
     columns = [str(schema(name)) for name in ROW_TYPES]
     return hashlib.sha256(repr((labels, failed, stamps, columns)).encode()).hexdigest()

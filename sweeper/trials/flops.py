@@ -1,14 +1,11 @@
-"""Training FLOPs per token, exactly, and every convention for quoting them.
-
-A FLOP is one addition or multiplication, so a matrix product of (m, k) and (k, n) has 2·m·k·n.
-"""
+"""Training FLOPs per token, exactly, and every convention for quoting them."""
 
 from dataclasses import dataclass
 
 from sweeper.trials.ladder import DIT_CONDITION_WIDTH, DIT_LEVEL_FEATURES, BackboneName, Rung
 
+# Forward plus backward, in units of the forward: backward multiplies twice for each product.
 BACKWARD_FACTOR = 3
-"""Forward plus backward, in units of the forward: backward multiplies twice for each product."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,8 @@ def flops_per_token(
         first = (BACKWARD_FACTOR - 1) * DIT_LEVEL_FEATURES * c
         conditioning = 2 * (first + BACKWARD_FACTOR * rest) / context_tokens
     return FlopsPerToken(
-        # 12 d² weights per layer, two FLOPs each.
+        # 12 d² weights per layer, two FLOPs each: a FLOP is one addition or multiplication, so a
+        # matrix product of (m, k) and (k, n) has 2·m·k·n.
         trunk=BACKWARD_FACTOR * twice * 24 * d**2 * n_layers + conditioning,
         # In full for causal and bidirectional patterns alike, as `torch.utils.flop_counter` counts;
         # a causal kernel may skip half of it.
@@ -62,20 +60,16 @@ def flops_per_token(
 
 
 FLOPS_CONVENTIONS = ("full", "6N", "6N+attention", "no-attention")
-"""Names of the conventions of `flops_by_convention`."""
 
 
 def flops_by_convention(groups: FlopsPerToken, params_trunk: float, convention: str) -> float:
-    """Training FLOPs per token under a named convention; multiply by tokens for a run.
-
-    `full` counts every matrix product; `6N` is six per trunk parameter (method 2 of arXiv
-    2512.10858) and `6N+attention` adds attention (its method 1); `no-attention` counts trunk and
-    head products only (arXiv 2602.15014). Raises ValueError for an unknown name.
-    """
+    """Training FLOPs per token under one of FLOPS_CONVENTIONS; raises ValueError for others."""
     counts = {
         "full": groups.total,
+        # Methods 2 and 1 of arXiv 2512.10858.
         "6N": 6 * params_trunk,
         "6N+attention": 6 * params_trunk + groups.attention,
+        # As arXiv 2602.15014 counts.
         "no-attention": groups.trunk + groups.head,
     }
     if convention not in counts:

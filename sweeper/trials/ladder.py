@@ -1,7 +1,4 @@
-"""Model sizes: rungs, the ladder that finds one for any size, and exact parameter counts.
-
-`backbone.py` builds what is counted here; a test holds the two together.
-"""
+"""Model sizes: rungs, the ladder that finds one for any size, and exact parameter counts."""
 
 import functools
 import math
@@ -11,8 +8,8 @@ from typing import Literal
 BackboneName = Literal["gidd", "dit"]
 """Published network: that of arXiv 2512.10858, or of arXiv 2602.15014."""
 
+# A size asked for may differ from its nearest rung by this share of itself, not more.
 LARGEST_SIZE_MISMATCH = 0.15
-"""A size asked for may differ from its nearest rung by this share of itself, not more."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +71,8 @@ def params_by_convention(groups: ParameterGroups, convention: str) -> int:
     return sizes[convention]
 
 
-DIT_LEVEL_FEATURES = 256
-"""Cosines and sines of the noise level that the `dit` network is given."""
-DIT_CONDITION_WIDTH = 128
-"""Channels from which every layer of it computes shifts, scales and gates."""
+DIT_LEVEL_FEATURES = 256  # cosines and sines of the noise level that the `dit` network is given
+DIT_CONDITION_WIDTH = 128  # channels from which its layers compute shifts, scales and gates
 
 
 def parameter_groups(
@@ -86,6 +81,7 @@ def parameter_groups(
     """Exact counts for a published network; for `gidd` the "real" ones of arXiv 2512.10858."""
     d, c = rung.width, DIT_CONDITION_WIDTH
     embedding, head = (vocab_size + extra_input_ids) * d, vocab_size * d
+    # `backbone.py` builds what is counted here; a test holds the two together.
     # Per layer 12 d² in projections and MLP; one final norm.
     if backbone == "gidd":
         # 11 d: two norms, query and key norms, MLP biases (4d + d), key and value of the sink.
@@ -103,10 +99,8 @@ def parameter_groups(
 
 
 def rung_of_width(width: int) -> Rung:
-    """The ladder's best-proportioned rung of a given even width.
-
-    Layers follow the five sizes of arXiv 2512.10858 (8 × 512 … 16 × 1024, 20 × 1536).
-    """
+    """The ladder's best-proportioned rung of a given even width."""
+    # Layers follow the five sizes of arXiv 2512.10858 (8 × 512 … 16 × 1024, 20 × 1536).
     if width <= 1024:
         n_layers = max(2, round(width / 64))
     else:

@@ -1,11 +1,9 @@
-"""The model sizes of the two studies, by name: `sahoo-85M`, `gidd-25M`.
-
-The names are the studies' own. Those of arXiv 2602.15014 come from another study whose MLP has
-three matrices, and overstate the trunk by a third (its 85M has 71M trunk parameters).
-"""
+"""The model sizes of the two studies, by the studies' own names: `sahoo-85M`, `gidd-25M`."""
 
 from sweeper.trials.ladder import Rung
 
+# The 28 sizes of arXiv 2602.15014 (its `configs/flops`). Their names come from another study whose
+# MLP has three matrices, and overstate the trunk by a third (85M has 71M trunk parameters).
 SAHOO = {
     "sahoo-6M": Rung(6, 256, 4),
     "sahoo-19M": Rung(8, 384, 6),
@@ -36,8 +34,8 @@ SAHOO = {
     "sahoo-1678M": Rung(25, 2048, 16),
     "sahoo-2121M": Rung(28, 2176, 17),
 }
-"""The 28 sizes of arXiv 2602.15014 (its `configs/flops`)."""
 
+# The five sizes of the grid of arXiv 2512.10858, and its three scaled-up runs.
 GIDD = {
     "gidd-25M": Rung(8, 512, 8),
     "gidd-50M": Rung(10, 640, 10),
@@ -48,6 +46,5 @@ GIDD = {
     "gidd-3B-uniform": Rung(19, 3072, 24),
     "gidd-10B": Rung(34, 4608, 36),
 }
-"""The five sizes of the grid of arXiv 2512.10858, and its three scaled-up runs."""
 
 PUBLISHED_RUNGS = GIDD | SAHOO

@@ -1,7 +1,4 @@
-"""What a trial runs on, how often it is retried, and what a sweep may cost.
-
-None of it is part of a trial's identity.
-"""
+"""What a trial runs on, its retries, and what a sweep may cost: no part of a trial's identity."""
 
 import math
 from dataclasses import dataclass
@@ -30,8 +27,7 @@ class Resources:
     """Training time between two checkpoints; None: 30 s, or more where saving takes long."""
 
 
-BY_DEFAULT = Resources()
-"""One rank, on a GPU where there is any."""
+BY_DEFAULT = Resources()  # one rank, on a GPU where there is any
 
 
 @dataclass(frozen=True, kw_only=True)

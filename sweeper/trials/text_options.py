@@ -3,9 +3,9 @@
 import dataclasses
 from dataclasses import dataclass
 
-BYTES = "bytes"
-"""The tokenizer that needs no file: every byte is a token."""
+BYTES = "bytes"  # the tokenizer that needs no file: every byte is a token
 
+# Kinds of sources, and the fields of `TextOptions` that each knows.
 KEYS: dict[str, tuple[str, ...]] = {
     "stdlib": (),
     "installed": (),
@@ -14,7 +14,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "hf": ("tokenizer", "text_column", "max_tokens"),
     "synthetic": (),
 }
-"""Kinds of sources, and the fields of `TextOptions` that each knows."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,4 @@
-"""A trial: one fully specified training run, and its identity.
-
-It holds everything that can change its numbers and nothing else: no labels, paths, devices or
-micro-batches.
-"""
+"""A trial: one fully specified training run, and its identity."""
 
 import functools
 import hashlib
@@ -13,17 +9,15 @@ from typing import Any, Literal
 
 from sweeper.trials.ladder import BackboneName, Rung
 
-TRAINER_VERSION = 2
-"""Bumped by hand whenever a change alters the numbers of the same trial."""
+TRAINER_VERSION = 2  # bumped by hand whenever a change alters the numbers of the same trial
 
 Schedule = Literal["constant", "cosine", "wsd"]
+# Those that do not depend on the length of the run: every shorter run is the start of it.
 ENDLESS_SCHEDULES: tuple[Schedule, ...] = ("constant",)
-"""Those that do not depend on the length of the run: every shorter run is the start of it."""
 
 Precision = Literal["float32", "bfloat16"]
 
-MAX_VOCAB_SIZE = 10_000_000
-"""Far beyond any tokenizer; more is a mistake, and an embedding that fits nowhere."""
+MAX_VOCAB_SIZE = 10_000_000  # more is a mistake, and an embedding that fits nowhere
 
 # The study has 1. A row moves only at steps that show its token. At 25K parameters, from 1e11 to
 # 1e12 FLOPs, doubling its rate lowered the bound of `ar` by 0.01 to 0.03 and of `masked`
@@ -85,6 +79,7 @@ class Evaluation:
 class Trial:
     """One training run: a trajectory observed at given steps."""
 
+    # All that can change its numbers and nothing else: no labels, paths, devices or micro-batches.
     family: str
     family_options: tuple[tuple[str, Any], ...]
     """Options of the family as sorted (name, value) pairs, defaults included."""
@@ -135,8 +130,7 @@ class Trial:
 
 def canonical(trial: Trial) -> dict[str, Any]:
     """The trial as plain JSON values."""
-    fields: dict[str, Any] = json.loads(json.dumps(_fields_of(trial)))
-    return fields
+    return dict(json.loads(json.dumps(_fields_of(trial))))
 
 
 def from_canonical(fields: dict[str, Any]) -> Trial:
