@@ -5,7 +5,6 @@ which of them would bracket a budget whose minimum is open.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -48,14 +47,9 @@ class Proposal:
     """Of the interval, with this run and those ranked above it, over its present width."""
 
 
-@cache
-def _rung_sizes() -> FloatArray:
-    return np.array([trunk_params(rung) for rung in ladder()], dtype=np.float64)
-
-
 def nearest_rung(log_params: float) -> float:
     """Trunk parameters of the rung nearest to a log size."""
-    sizes = _rung_sizes()
+    sizes = np.array([trunk_params(rung) for rung in ladder()], dtype=np.float64)
     return float(sizes[np.argmin(np.abs(np.log(sizes) - log_params))])
 
 

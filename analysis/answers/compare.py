@@ -17,9 +17,6 @@ from analysis.isoflop.crossover import Crossover, crossover
 from analysis.isoflop.frontier import Frontier, frontier
 from analysis.stats.power_law import LawName, percentile_interval
 
-EDGE_TOLERANCE = 1e-9
-"""Relative: a loss observed at the edge of the overlap belongs to it."""
-
 Json = dict[str, Any]
 
 
@@ -148,8 +145,9 @@ def multiplier_at(own: Frontier, other: Frontier, nominal: float, flops: float) 
     log_loss_R = own.log_loss(float(np.log(flops)))
     log_ratio_R = other.log_flops_reaching(log_loss_R) - np.log(flops)
     loss = float(np.exp(log_loss_R[0]))
-    low = max(own.loss_range[0], other.loss_range[0]) * (1 - EDGE_TOLERANCE)
-    high = min(own.loss_range[1], other.loss_range[1]) * (1 + EDGE_TOLERANCE)
+    # Wider by rounding: a loss observed at the edge of the overlap belongs to it.
+    low = max(own.loss_range[0], other.loss_range[0]) * (1 - 1e-9)
+    high = min(own.loss_range[1], other.loss_range[1]) * (1 + 1e-9)
     draws_R, estimate = log_ratio_R[1:], log_ratio_R[0]
     reached_R = np.isfinite(draws_R)
     unreachable_share = float(1 - reached_R.mean())

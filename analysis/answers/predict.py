@@ -267,7 +267,14 @@ def _trust_warnings(
 ) -> list[FitWarning]:
     warnings = []
     if optimum.source == "surface":
-        message = f"read off the surface L(N, D): {_why_surface(fit)}"
+        by_law, by_surface = _errors_of_forms(fit)
+        why = (
+            f"predicting larger budgets from smaller ones it misses by {by_surface:.2%} on "
+            f"average, the loss law by {by_law:.2%}"
+        )
+        if fit.isoflop is None or fit.isoflop.loss_law is None:
+            why = f"there are no isoFLOP {'laws' if fit.isoflop else 'budgets'}"
+        message = f"read off the surface L(N, D): {why}"
         warnings.append(FitWarning("read_off_the_surface", message, fit.family))
         log_params_P = np.log(fit.points.params_P)
         is_within = log_params_P.min() <= optimum.log_params_R[0] <= log_params_P.max()
@@ -281,18 +288,6 @@ def _trust_warnings(
         )
         warnings.append(FitWarning("far_extrapolation", message, fit.family))
     return warnings
-
-
-def _why_surface(fit: FamilyFit) -> str:
-    if fit.isoflop is None:
-        return "there are no isoFLOP budgets"
-    if fit.isoflop.loss_law is None:
-        return "there are no isoFLOP laws"
-    by_law, by_surface = _errors_of_forms(fit)
-    return (
-        f"predicting larger budgets from smaller ones it misses by {by_surface:.2%} on average, "
-        f"the loss law by {by_law:.2%}"
-    )
 
 
 def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[FitWarning]]:

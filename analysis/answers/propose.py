@@ -106,7 +106,7 @@ class _Share:
         self.covariance_cc = self.covariance_cc - np.outer(shift_c, shift_c) / noise
 
     def _shift(self, run: CandidateRun) -> tuple[FloatArray, float]:
-        """V x and sigma² + xᵀVx."""
+        # V x and sigma² + xᵀVx.
         index = 0
         if np.isfinite(self.curves.log_flops_K).all():
             index = int(np.argmin(np.abs(self.curves.log_flops_K - math.log(run.flops))))

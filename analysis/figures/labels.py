@@ -14,9 +14,6 @@ from scipy.optimize import isotonic_regression
 from analysis.figures.style import PAPER
 from analysis.tables.points import FloatArray, IntArray
 
-OFFSET_POINTS = 7.0
-"""From a curve's end to its label."""
-
 
 @dataclass(frozen=True)
 class CurveLabel:
@@ -72,7 +69,7 @@ def _write(axes: Axes, label: CurveLabel, size: float) -> Annotation:
     return axes.annotate(
         label.text,
         (label.x, label.y),
-        xytext=(OFFSET_POINTS if is_right else -OFFSET_POINTS, 0.0),
+        xytext=(7.0 if is_right else -7.0, 0.0),
         textcoords="offset points",
         ha="left" if is_right else "right",
         va="center",

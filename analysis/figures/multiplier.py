@@ -19,9 +19,6 @@ from analysis.figures.marks import MANY_BUDGETS, Mark, draw_mark, hollow_entry
 from analysis.figures.style import DASHES, INK, PAPER, SeriesStyle, series_styles
 from analysis.fitting.fit import FitResult
 
-SHORT_LABEL = 12
-"""Characters that leave room for three panels side by side."""
-
 
 def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
     """One panel per baseline: the compute that each other series needs for its loss, over its own.
@@ -37,7 +34,8 @@ def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
         by_baseline.setdefault(comparison.baseline, []).append(comparison)
     with house_style():
         longest = max(len(style.label) for style in styles.values())
-        n_columns = min(columns_for(len(by_baseline)), 3 if longest <= SHORT_LABEL else 2)
+        # Labels of 12 characters leave room for three panels side by side.
+        n_columns = min(columns_for(len(by_baseline)), 3 if longest <= 12 else 2)
         figure, grid = panels(len(by_baseline), 3.0, n_columns)
         labels = {}
         for axes, (baseline, group) in zip(grid, by_baseline.items(), strict=True):

@@ -47,8 +47,6 @@ Pair = tuple[str, str]
 
 
 class _Number(NamedTuple):
-    """A quantity under one variation."""
-
     value: float | None = None
     ci: Interval | None = None
     reason: str = ""
@@ -104,8 +102,6 @@ def sensitivities(
 
 @dataclass(frozen=True)
 class _Refitter:
-    """What all refits share."""
-
     resampler: Resampler
     with_offset: bool
     """Whether the loss laws of the fit have an offset: without, their exponents mean another

@@ -32,14 +32,6 @@ Series = Mapping[str, Points]
 Changed = Points | IsoFlopFit | str
 """A table to fit, optima to put laws through, or why the data support neither."""
 
-MAX_LEFT_OUT = 10
-"""More sizes or budgets than this are left out by neighbouring groups."""
-SAME_COUNT = 0.005
-"""Counts that agree to this share of themselves are one convention."""
-SEARCH_MARGIN = 2.0
-"""How far beyond the observed log sizes a surface's optimum is looked for."""
-EVEN = 0.02
-"""Log range of FLOPs within a budget up to which its points spent alike."""
 _PHRASES: dict[VariationKind, str] = {
     "params": "under parameters {}",
     "flops": "under FLOPs {}",
@@ -218,7 +210,8 @@ def _along_surface(family: FamilyFit, fit: IsoFlopFit) -> IsoFlopFit | str:
     cost = CostPerToken.of(family.points)
     log_flops_K = np.log([optimum.flops for optimum in fit.bracketed])
     n_draws = len(fit.log_params_RK)
-    found = surface_optima(family.surface, cost, log_flops_K, SEARCH_MARGIN, n_draws)
+    # Looked for up to 2 in log N beyond the observed sizes.
+    found = surface_optima(family.surface, cost, log_flops_K, 2.0, n_draws)
     if found is None:
         return "the surface has no optimum near the sizes that were trained"
     best_3K = np.exp([found.log_params_RK[0], found.log_tokens_RK[0], found.log_loss_RK[0]])
@@ -236,8 +229,8 @@ def _along_surface(family: FamilyFit, fit: IsoFlopFit) -> IsoFlopFit | str:
 
 
 def _blocks(values: np.ndarray) -> list[np.ndarray]:
-    """Each value by itself, or `MAX_LEFT_OUT` runs of neighbours where there are more."""
-    return np.array_split(values, min(len(values), MAX_LEFT_OUT)) if len(values) else []
+    """Each value by itself, or ten runs of neighbours where there are more."""
+    return np.array_split(values, min(len(values), 10)) if len(values) else []
 
 
 def _span(values: FloatArray, write: Callable[[float], str]) -> str:
@@ -247,11 +240,8 @@ def _span(values: FloatArray, write: Callable[[float], str]) -> str:
 
 def _differing(counts: Mapping[str, FloatArray], own: FloatArray) -> dict[str, FloatArray]:
     """The conventions under which some row is counted otherwise than in the fit."""
-    return {
-        name: values
-        for name, values in counts.items()
-        if np.max(np.abs(values / own - 1.0)) > SAME_COUNT
-    }
+    # Counts that agree to 0.5 % are one convention.
+    return {k: each for k, each in counts.items() if np.max(np.abs(each / own - 1.0)) > 0.005}
 
 
 def _rows(table: TidyTable, label: str) -> np.ndarray:
@@ -259,9 +249,9 @@ def _rows(table: TidyTable, label: str) -> np.ndarray:
 
 
 def spent_alike(points: Points) -> bool:
-    """Whether the FLOPs of each budget's points agree."""
+    """Whether the FLOPs of each budget's points agree, to 0.02 in their logs."""
     spread = [np.ptp(np.log(points.flops_P[points.budget_P == b])) for b in points.budgets_K]
-    return max(spread, default=0.0) <= EVEN
+    return max(spread, default=0.0) <= 0.02
 
 
 def regrouped(series: Series) -> dict[str, Points] | None:
