@@ -31,7 +31,6 @@ class CandidateRun:
     params: float
     tokens: float
     flops: float
-    """What it costs."""
     budget_flops: float | None
     """Nominal budget it belongs to; None where the source has none."""
 
@@ -59,14 +58,12 @@ def three_digits(log_params: float) -> float:
 
 
 def candidates(fit: FamilyFit, nearest: Nearest) -> list[CandidateRun]:
-    """Every run within one spacing of the sizes of its budget that was not observed.
-
-    Tokens per parameter stay within what the series has seen, give or take a spacing: the curves
-    were not tested beyond, and a run of a few steps is no run.
-    """
+    """Every run within one spacing of the sizes of its budget that was not observed."""
+    # Tokens per parameter stay within what the series has seen, give or take a spacing (of sizes,
+    # squared): the curves were not tested beyond, and a run of a few steps is no run.
     points = fit.points
     ratio_P = points.tokens_P / points.params_P
-    low, high = ratio_P.min() / 4.0, ratio_P.max() * 4.0  # a spacing of sizes, squared
+    low, high = ratio_P.min() / 4.0, ratio_P.max() * 4.0
     budgets = [(o.budget_flops, o.flops) for o in fit.isoflop.optima] if fit.isoflop else []
     if not budgets:
         levels = np.geomspace(points.flops_P.min(), points.flops_P.max(), 5)

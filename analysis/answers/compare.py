@@ -121,10 +121,7 @@ def compare_all(result: FitResult) -> tuple[Comparison, ...]:
 
 
 def to_json(comparison: Comparison, sensitivity: Json | None = None) -> Json:
-    """The answer of `sweeper compare --json`: numbers are finite or null.
-
-    `sensitivity` is what `Sensitivity.to_json` says of this comparison.
-    """
+    """The answer of `sweeper compare --json`: numbers are finite or null."""
     return {
         "baseline": comparison.baseline,
         "against": comparison.against,
@@ -201,7 +198,7 @@ def _point_warnings(point: MultiplierPoint, baseline: str, against: str) -> list
 
 
 def _verdict(points: tuple[MultiplierPoint, ...], baseline: str, against: str) -> str:
-    """The largest budget inside the overlap speaks; without one, the largest."""
+    # The largest budget inside the overlap speaks; without one, the largest.
     observed = [point for point in points if not point.extrapolated and point.ci is not None]
     point = (observed or list(points))[-1]
     where = f"At {point.flops:.3g} FLOPs"

@@ -2,7 +2,6 @@
 
 A quantity with gradient g in the coefficients theta has variance gᵀVg; one more observation with
 row x = d log L / d theta lowers it by (gᵀVx)² / (sigma² + xᵀVx), whatever its loss turns out to be.
-Points of one run are taken as independent: shares of a variance are better known than variances.
 
 Suffixes: P points, K sets of coefficients, c coefficients: K levels, K size arms, K data arms,
 alpha, beta.
@@ -66,6 +65,7 @@ class LinearisedCurves:
     def covariance(self) -> FloatArray:
         """Of theta, given what has been observed: V = sigma² (XᵀX)⁻¹, shape (c, c)."""
         points = self.points
+        # Points of one run count as independent: shares of a variance are better known than it.
         slope_Pc = self.slopes(self.set_P, np.log(points.params_P), np.log(points.tokens_P))
         information_cc = slope_Pc.T @ slope_Pc / self.sigma**2
         curvature_c = np.diag(information_cc)

@@ -1,10 +1,7 @@
 """What one series promises at a budget: size, tokens and loss, and how to train there.
 
 Read off the isoFLOP laws and the frontier, else off the surface; so is a budget outside the others
-where hold-out says that the surface predicts better. Intervals are prediction intervals: 95 % of
-what the next budget would show.
-
-Suffixes: R resamples.
+where hold-out says that the surface predicts better. Suffixes: R resamples, P points.
 """
 
 import math
@@ -33,7 +30,7 @@ Source = Literal["isoflop", "surface"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % prediction interval."""
+    """A value and its prediction interval, 95 % of what the next budget would show."""
 
     value: float
     ci: tuple[float, float]
@@ -54,7 +51,6 @@ class Prediction:
     family: str
     flops: float
     source: Source | None
-    """What the numbers are read off."""
     params: Estimate | None
     tokens: Estimate | None
     loss: Estimate | None
@@ -65,7 +61,6 @@ class Prediction:
     learning_rate: Advice | None
     params_convention: str
     warnings: tuple[FitWarning, ...]
-    """On the prediction itself."""
     fit_warnings: tuple[FitWarning, ...]
     """On the fit that it is read off."""
 
@@ -173,8 +168,7 @@ def _optimum(
 def _ranked(
     fit: FamilyFit, optimum: _OptimumDraws, flops: float
 ) -> tuple[_OptimumDraws, _OptimumDraws | None]:
-    """Beyond the budgets: the form that predicted larger budgets better from smaller ones, then the
-    other; the laws first where that could not be tried."""
+    """The form that predicted larger budgets better, then the other; the laws first if untried."""
     if optimum.source == "surface" or fit.surface is None:
         return optimum, None
     other = _surface_optimum(fit, fit.surface, flops)
@@ -198,7 +192,7 @@ def _errors_of_forms(fit: FamilyFit) -> tuple[float, float]:
 
 
 def _law_draws(law: PowerLaw, flops: float, rng: np.random.Generator) -> FloatArray:
-    """Log of a law's value, then its draws as a new budget would scatter about them."""
+    # Log of a law's value, then its draws as a new budget would scatter about them.
     draws_R = np.concatenate([[law(flops)], law.draws(flops)])
     result: FloatArray = np.log(draws_R) + _scatter(law, rng)
     return result

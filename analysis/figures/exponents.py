@@ -1,7 +1,6 @@
-"""The exponents figure: every estimate of every scaling exponent, side by side with its interval.
+"""The exponents figure, a forest plot: every estimate of every exponent beside its interval.
 
-A forest plot. An exponent on which the methods agree may be believed; one that depends on the
-method is a fact about the method.
+An exponent on which the methods agree may be believed; another is a fact about the method.
 """
 
 from matplotlib.axes import Axes

@@ -181,10 +181,8 @@ def _residual_panel(axes: Axes, content: _Content) -> None:
 
 
 def _held_out(family: FamilyFit) -> list[Mark]:
-    """Signed distance in percent of each L* from what the smaller budgets alone predicted.
-
-    By the form of law that is shown, fitted to as many budgets as were tried without it.
-    """
+    """Signed distance in percent of each L* from what the smaller budgets alone predicted."""
+    # By the form of law that is shown, fitted to as many budgets as were tried without it.
     law, holdout = _law(family, "loss"), family.holdout
     if law is None or holdout is None or holdout.unit != "budgets":
         return []

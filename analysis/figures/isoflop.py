@@ -64,11 +64,9 @@ def _set_sizes_axis(axes: Axes, family: FamilyFit, n_columns: int) -> None:
 
 
 def _side(optima: tuple[Optimum, ...]) -> Literal["left", "right"]:
-    """Where the budgets are written.
-
-    Left of a curve's small end nothing else can lie: at equal size the dearer budgets have lower
-    losses, and the cheaper ones climb. But small models hardly tell many budgets apart.
-    """
+    # Budgets are written left of a curve's small end, where nothing else can lie: at equal size the
+    # dearer budgets have lower losses, and the cheaper ones climb. But small models hardly tell
+    # many budgets apart.
     return "left" if len(optima) <= MANY_BUDGETS else "right"
 
 

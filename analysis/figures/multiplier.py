@@ -71,7 +71,18 @@ def _set_axes(axes: Axes, group: Sequence[Comparison], n_columns: int) -> None:
 
 def _curve(axes: Axes, comparison: Comparison, style: SeriesStyle) -> CurveLabel:
     for stretch in stretches(comparison.curve):
-        _stretch(axes, stretch, style)
+        line = [(p.flops, p.multiplier) for p in stretch.points if p.multiplier is not None]
+        band = [(p.flops, *p.ci) for p in stretch.points if p.ci is not None]
+        is_dashed = stretch.is_extrapolated
+        axes.plot(
+            *np.transpose(line),
+            color=style.color,
+            linestyle=DASHES if is_dashed else "-",
+            linewidth=1.3 if is_dashed else 1.6,
+        )
+        flops, low, high = np.reshape(band, (-1, 3)).T  # three empty arrays without intervals
+        alpha = 0.10 if is_dashed else 0.22
+        axes.fill_between(flops, low, high, color=style.color, alpha=alpha, linewidth=0)
     size = 5.5 if len(comparison.points) <= MANY_BUDGETS else 4.0
     for point in comparison.points:
         if point.multiplier is not None:
@@ -111,18 +122,3 @@ def stretches(curve: Iterable[MultiplierPoint]) -> list[Stretch]:
             members = (*left, *members, *right)
         pieces.append(Stretch(members, is_extrapolated))
     return pieces
-
-
-def _stretch(axes: Axes, stretch: Stretch, style: SeriesStyle) -> None:
-    line = [(p.flops, p.multiplier) for p in stretch.points if p.multiplier is not None]
-    band = [(p.flops, *p.ci) for p in stretch.points if p.ci is not None]
-    is_dashed = stretch.is_extrapolated
-    axes.plot(
-        *np.transpose(line),
-        color=style.color,
-        linestyle=DASHES if is_dashed else "-",
-        linewidth=1.3 if is_dashed else 1.6,
-    )
-    flops, low, high = np.reshape(band, (-1, 3)).T  # three empty arrays without intervals
-    alpha = 0.10 if is_dashed else 0.22
-    axes.fill_between(flops, low, high, color=style.color, alpha=alpha, linewidth=0)

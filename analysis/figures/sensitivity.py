@@ -31,12 +31,11 @@ CONTRARY = PALETTE[1]
 
 @dataclass(frozen=True)
 class _Strip:
-    """Panels side by side that share their rows."""
-
     title: str
     groups: tuple[tuple[Conclusion, ...], ...]
     """Of each panel: one difference, or the exponents of every series."""
     variations: tuple[Variation, ...]
+    """Rows that the panels share."""
 
     @property
     def entries(self) -> list[str | Variation]:

@@ -34,7 +34,6 @@ class _Refit:
     """What one series shows under one variation."""
 
     laws: Mapping[LawName, PowerLaw] = field(default_factory=dict)
-    """Those there are."""
     frontier: Frontier | None = None
     reason: str = ""
     """Why a law or the frontier is missing."""

@@ -104,17 +104,15 @@ def _by_params(
 
 
 def _renamed(fit: IsoFlopFit, points: Points, params_P: FloatArray) -> IsoFlopFit | str:
-    """The optima under another count of parameters, between two sizes by a monotone cubic in logs.
-
-    Curves are not fitted again: which model is best does not depend on what its size is called,
-    and curves over another axis would move every optimum by its noise.
-    """
+    """The optima under another count of parameters, by a monotone cubic in logs between sizes."""
     old, rung_P = np.unique(np.log(points.params_P), return_inverse=True)
     new = np.bincount(rung_P, np.log(params_P)) / np.bincount(rung_P)
     if np.any(np.diff(new) <= 0):
         return "sizes are ordered differently under this count"
     if len(fit.bracketed) < 2:
         return fit
+    # Curves are not fitted again: which model is best does not depend on what its size is called,
+    # and curves over another axis would move every optimum by its noise.
     rename = PchipInterpolator(old, new)
     # Only bracketed optima have a size, and only they enter laws.
     optima = tuple(
@@ -150,10 +148,7 @@ def _by_flops(table: TidyTable, series: Series, method: IsoFlopMethod) -> Iterat
 def _by_budget(
     result: FitResult, fits: Mapping[str, IsoFlopFit], method: IsoFlopMethod
 ) -> Iterator[Case]:
-    """Laws without either end of the budgets, then without each of the others in turn.
-
-    Curves are not fitted again: with fewer budgets fewer of the others would be bracketed.
-    """
+    """Laws without either end of the budgets, then without each of the others in turn."""
     optima = [optimum for family in result.families.values() for optimum in family.optima]
     budgets = np.array(sorted({o.budget_flops for o in optima if o.bracketed}))
     if len(budgets) < 2:
@@ -164,6 +159,7 @@ def _by_budget(
         changed: dict[str, Changed] = {}
         for label, fit in fits.items():
             kept_K = ~np.isin([o.budget_flops for o in fit.bracketed], dropped)
+            # Curves are not fitted again: with fewer budgets fewer others would be bracketed.
             if not kept_K.all():
                 changed[label] = _on_budgets(fit, kept_K)
         label = f"without {_span(dropped, notation.flops)}"
@@ -255,13 +251,10 @@ def spent_alike(points: Points) -> bool:
 
 
 def regrouped(series: Series) -> dict[str, Points] | None:
-    """Series whose points lie at common budgets of their present FLOPs.
-
-    Runs that spent alike under one count did not under another: a small model's head may cost it
-    2.6 times what a large one's costs. So each size's loss is read along its own curve at new
-    budgets, as far apart as the old ones, by monotone cubics in log–log axes and never beyond what
-    the size was observed at. None where no compute was observed at enough sizes.
-    """
+    """Series at common budgets of their FLOPs; None where none was observed at enough sizes."""
+    # Runs that spent alike under one count did not under another: a small model's head may cost it
+    # 2.6 times what a large one's costs. So each size's loss is read along its own curve at new
+    # budgets, as far apart as the old ones, and never beyond what the size was observed at.
     ranges = [found for points in series.values() if (found := _well_observed(points)) is not None]
     steps = np.concatenate([np.diff(np.log(points.budgets_K)) for points in series.values()])
     if not ranges or not steps.size:
@@ -295,13 +288,12 @@ def _curves(points: Points) -> list[IntArray]:
 
 
 def _read_curve(curve: Points, targets_T: FloatArray) -> Points:
-    """One size's points at those new budgets that lie within its observed FLOPs."""
+    """One size's points, by monotone cubics in logs, at the new budgets within its FLOPs."""
     log_flops, first = np.unique(np.log(curve.flops_P), return_index=True)
     curve = curve.take(first)  # seeds of one size and budget: the first stands for all
-    inside_T = targets_T[
-        (np.log(targets_T) >= log_flops[0] - 1e-9) & (np.log(targets_T) <= log_flops[-1] + 1e-9)
-    ]
-    at = np.clip(np.log(inside_T), log_flops[0], log_flops[-1])
+    at = np.clip(np.log(targets_T), log_flops[0], log_flops[-1])
+    is_inside_T = np.abs(np.log(targets_T) - at) <= 1e-9
+    inside_T, at = targets_T[is_inside_T], at[is_inside_T]
     # Run, slot and standard error are those of the nearest observed point, so that resampling
     # knows which points share their luck.
     nearest = curve.take(np.abs(at[:, None] - log_flops).argmin(axis=1))
