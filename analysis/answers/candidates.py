@@ -1,6 +1,4 @@
-"""Runs that could be trained next, sizes of the ladder at budgets where they were not observed, and
-which of them would bracket a budget whose minimum is open.
-"""
+"""Runs that could be trained next, and which of them would bracket a budget that is open."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -16,8 +14,7 @@ from analysis.tables.points import FloatArray
 from sweeper.trials.ladder import ladder, trunk_params
 
 SAME_SIZE_GAP = 0.08
-"""Log distance within which a size counts as observed at a budget; neighbouring rungs are closer
-than that to each other in places."""
+"""Log distance within which a size counts as observed at a budget; some rungs are closer."""
 
 Nearest = Callable[[float], float]
 """Gives the size that can be trained nearest to a log size."""
@@ -104,9 +101,8 @@ def bracketing(fit: FamilyFit, nearest: Nearest) -> list[Proposal]:
 def _wanted(
     optimum: Optimum, seen: FloatArray, lowest: float, expected: float | None
 ) -> tuple[list[float], str]:
-    """Log sizes that would close a budget, and what is open about it; `expected` is the log of the
-    optimal size by the law of the other budgets.
-    """
+    """Log sizes that would close a budget, and what is open about it."""
+    # `expected` is the log of the optimal size by the law of the other budgets.
     step = _spacing(seen)
     if optimum.reason == "minimum_at_smallest":
         return _beyond(seen[0], -step, expected), "the minimum lies below its smallest size"
@@ -145,8 +141,7 @@ def _trainable(
     observed: FloatArray,
     nearest: Nearest,
 ) -> list[CandidateRun]:
-    """The trainable sizes nearest to those wanted, each once, without the observed ones; a budget
-    is its nominal and its actual FLOPs."""
+    """The trainable sizes nearest to those wanted, each once, without the observed ones."""
     nominal, flops = budget
     cost = CostPerToken.of(fit.points)
     runs: dict[float, CandidateRun] = {}

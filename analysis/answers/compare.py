@@ -28,8 +28,7 @@ class MultiplierPoint:
     loss: float
     """Compute-optimal loss of the baseline there, nats per token."""
     multiplier: float | None
-    """FLOPs that `against` needs to reach the loss, over those of the baseline; None where it never
-    does."""
+    """FLOPs that `against` needs for the loss over the baseline's; None where it never does."""
     ci: tuple[float, float] | None
     """95 %; None where too many resamples never reach the loss."""
     extrapolated: bool

@@ -22,13 +22,11 @@ from analysis.tables.points import FloatArray, IntArray, Points
 
 @dataclass(frozen=True)
 class LinearisedCurves:
-    """L = c_k + p_k · N^(−alpha) + r_k · D^(−beta) of one series and what was observed of it: a set
-    of c, p, r for each budget k, as method `pair` has, or one for all, as a surface (K = 1).
-    """
+    """L = c_k + p_k · N^(−alpha) + r_k · D^(−beta) of one series and what was observed of it."""
 
     points: Points
     set_P: IntArray
-    """Set of coefficients that a point observes."""
+    """Set of coefficients that a point observes: c, p, r of its budget k; of a surface K = 1."""
     cost: CostPerToken
     alpha: float
     beta: float

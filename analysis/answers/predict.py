@@ -229,9 +229,8 @@ def _surface_optimum(
 
 
 def _estimates(optimum: _OptimumDraws, rng: np.random.Generator) -> tuple[Estimate, ...]:
-    """Size and tokens of the optimum, and the loss of a run there: every draw of the curve with the
-    residual of some run.
-    """
+    """Size and tokens of the optimum, and the loss of a run there."""
+    # Every draw of the curve gets the residual of some run.
     n_draws = len(optimum.log_loss_R) - 1
     residual_R = rng.choice(optimum.residual_P, n_draws) * rng.choice([-1.0, 1.0], n_draws)
     log_loss_R = optimum.log_loss_R + np.concatenate([[0.0], residual_R])
@@ -285,8 +284,8 @@ def _trust_warnings(
 
 
 def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[FitWarning]]:
-    """Batch size at D* and learning rate at that batch size: by laws fitted to this series where
-    its source varied both, else by the published ones that `auto` means."""
+    """Batch size at D* and learning rate at that batch size."""
+    # By laws fitted to this series where its source varied both, else by those that `auto` means.
     own = fit.batch_laws
     if own is not None and own.batch_by_tokens is not None and own.rate_by_batch is not None:
         batch = own.batch_by_tokens(tokens)

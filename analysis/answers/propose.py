@@ -1,6 +1,4 @@
-"""Which runs to add next: first those that bracket open budgets, then those that tell most about an
-interval. Only budgets that exist are considered: a new budget is a decision about range rather than
-about precision.
+"""Which runs to add: those that bracket open budgets, then those that tell most of an interval.
 
 Suffixes: K budgets, c coefficients.
 """
@@ -135,6 +133,7 @@ def propose(result: FitResult, request: Request) -> Proposals:
     shown = first[: math.ceil((0.5 if shares else 1.0) * request.n_runs)]
     ranked = list(shown)
     if shares:
+        # At budgets that exist: a new one is a decision about range rather than about precision.
         taken = [proposal.run for proposal in shown]
         for run in taken:
             for part in _about(shares, run):
@@ -238,12 +237,8 @@ def _share_of(fit: FamilyFit, quantity: LawName, flops: float, scale: float) -> 
 
 def _weights(fit: IsoFlopFit, quantity: LawName, log_flops: float) -> tuple[FloatArray, float]:
     """Weight of every bracketed budget in a prediction (K,), and their scatter about the law."""
-    laws: dict[LawName, tuple[PowerLaw | None, FloatArray]] = {
-        "params": (fit.params_law, fit.log_params_RK),
-        "tokens": (fit.tokens_law, fit.log_tokens_RK),
-        "loss": (fit.loss_law, fit.log_loss_RK),
-    }
-    law, draws_RK = laws[quantity]
+    law: PowerLaw | None = getattr(fit, f"{quantity}_law")
+    draws_RK: FloatArray = getattr(fit, f"log_{quantity}_RK")
     assert law is not None, "curves without laws are refused before"
     log_flops_K = np.log(fit.values("flops"))
     identity_KK = np.eye(len(log_flops_K))

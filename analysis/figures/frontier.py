@@ -219,10 +219,8 @@ def _key(content: _Content) -> list[Line2D]:
 def _draw_published(
     axes: Axes, quantity: Quantity, laws: tuple[PublishedLaw, ...]
 ) -> list[CurveLabel]:
-    """Draw what passes near a panel's own curves, and name in its corner what does not.
-
-    The panel's limits must be set; they are opened to hold what is drawn.
-    """
+    """Draw what passes near a panel's own curves, and name in its corner what does not."""
+    # The panel's limits are set; they are opened to hold what is drawn.
     limits, (low, high) = axes.get_xlim(), axes.get_ylim()
     flops = np.geomspace(*limits, 101)
     reach = REACH[quantity]

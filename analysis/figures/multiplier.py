@@ -21,10 +21,7 @@ from analysis.fitting.fit import FitResult
 
 
 def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
-    """One panel per baseline: the compute that each other series needs for its loss, over its own.
-
-    Dashed where one of the two never observed that loss.
-    """
+    """One panel per baseline: the compute that each other series needs for its loss."""
     drawable = [c for c in comparisons if any(p.multiplier is not None for p in c.curve)]
     if not drawable:
         raise NothingToDraw("no comparison has a multiplier at any budget")
@@ -102,9 +99,7 @@ class Stretch:
 
 
 def stretches(curve: Iterable[MultiplierPoint]) -> list[Stretch]:
-    """Cut a curve where its flag changes or a value is missing; an extrapolated stretch reaches to
-    the observed one beside it.
-    """
+    """Cut a curve where its flag changes or a value is missing."""
 
     def flag(point: MultiplierPoint) -> bool | None:
         return None if point.multiplier is None else point.extrapolated
@@ -116,7 +111,7 @@ def stretches(curve: Iterable[MultiplierPoint]) -> list[Stretch]:
             continue
         before = groups[index - 1] if index else (None, ())
         after = groups[index + 1] if index + 1 < len(groups) else (None, ())
-        if is_extrapolated:
+        if is_extrapolated:  # reaches to the observed stretch on either side
             left = before[1][-1:] if before[0] is False else ()
             right = after[1][:1] if after[0] is False else ()
             members = (*left, *members, *right)

@@ -1,7 +1,6 @@
 """The sensitivity figure: every conclusion's number under every variation, beside the fit's own.
 
-One row per variation, grouped by kind; one panel per quantity. The line and the band are the fit
-with its interval; a cross is a number that contradicts it. Intervals wider than a panel run off it.
+One row per variation, grouped by kind; one panel per quantity. A cross contradicts the fit.
 """
 
 from collections.abc import Sequence
@@ -118,6 +117,7 @@ def _draw_panel(
         marker = "o" if conclusion.series is None else styles[conclusion.series].marker
         if conclusion.value is None:
             continue
+        # The line and the band are the fit with its interval.
         axes.axvline(conclusion.value, color=color, linewidth=0.8, alpha=0.75, zorder=1.5)
         if conclusion.ci is not None:
             axes.axvspan(*conclusion.ci, color=color, alpha=0.09, linewidth=0, zorder=0.5)

@@ -1,7 +1,6 @@
 """The look that all figures share: ink, palette, one colour and marker per series.
 
-Colours and markers follow the sorted labels of the data. Every colour keeps a contrast of 3 : 1
-with its page.
+Every colour keeps a contrast of 3 : 1 with its page.
 """
 
 from collections.abc import Iterable

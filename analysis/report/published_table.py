@@ -11,10 +11,8 @@ from analysis.tables.published import FRONTIER, PublishedLaw
 
 
 def with_published(result: FitResult, pattern: str) -> FitResult:
-    """The fit with the published laws of some names beside it; raises `SettingsError`.
-
-    Of each name the laws are kept whose conventions are nearest to the fit's.
-    """
+    """The fit with the published laws of some names beside it; raises `SettingsError`."""
+    # Of each name the laws whose conventions are nearest to the fit's.
     laws = published.counted_alike(
         published.chosen_laws(pattern), result.params_convention, result.flops_convention
     )

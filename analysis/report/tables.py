@@ -16,10 +16,7 @@ from analysis.stats.power_law import PowerLaw
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text; the first `n_text` columns are words, the others numbers.
-
-    The template of the report renders it as HTML, `lines` for a terminal.
-    """
+    """A table as text, also for HTML; the first `n_text` columns are words, the others numbers."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]

@@ -24,9 +24,7 @@ def summary(result: FitResult) -> str:
 
 
 def comparison_text(comparison: Comparison, sensitivity: Sensitivity | None = None) -> str:
-    """Verdict, multiplier at every budget, exponents side by side, each with what becomes of it
-    under other conventions, forms and data; then the warnings.
-    """
+    """Verdict, multipliers and exponents, each with its sensitivity; then the warnings."""
 
     def tried(quantity: Quantity) -> list[str]:
         return [f"    sensitivity: {sensitivity.of(quantity).verdict}"] if sensitivity else []

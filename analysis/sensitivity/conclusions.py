@@ -39,8 +39,7 @@ class Row:
     ci: Interval | None
     reason: str
     is_changed: bool
-    """A difference has the other sign, or an exponent lies outside its interval in the fit; False
-    where there is no value."""
+    """Of the other sign, or outside the exponent's interval in the fit; False without a value."""
     is_shown: bool
     """Whether the interval leaves out no difference, or overlaps that of the fit nowhere."""
 

@@ -103,8 +103,7 @@ def sensitivities(
 class _Refitter:
     resampler: Resampler
     with_offset: bool
-    """Whether the loss laws of the fit have an offset: without, their exponents mean another
-    thing."""
+    """Whether the loss laws of the fit have an offset: it changes what their exponents mean."""
 
     def refit_all(self, case: Case, chosen: Mapping[str, object]) -> dict[str, _Refit]:
         """The chosen series that a variation changes."""
