@@ -59,7 +59,6 @@ class Comparison:
     """Dense, over the same range, for drawing."""
     exponents: dict[LawName, ExponentDifference | None]
     verdict: str
-    """One sentence with numbers and their uncertainty."""
     warnings: tuple[FitWarning, ...]
     crossover: Crossover | None = None
     """Where the two frontiers meet; None where they do not near the data, or one is missing."""
@@ -72,9 +71,7 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
         raise SettingsError(message)
     ours, theirs = result.family(baseline), result.family(against)
     own, other = frontier(ours.isoflop), frontier(theirs.isoflop)
-    warnings = [
-        warning for warning in result.warnings if warning.family in (None, baseline, against)
-    ]
+    warnings = [c for c in result.warnings if c.family in (None, baseline, against)]
     names: tuple[LawName, ...] = ("params", "tokens", "loss")
     exponents = {name: _exponent_difference(ours, theirs, name) for name in names}
     if own is None or other is None:

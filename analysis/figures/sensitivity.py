@@ -24,7 +24,6 @@ from analysis.sensitivity.variations import Variation
 
 MAX_PAIRS = 3
 """Pairs of series that one figure holds."""
-ROW_INCHES = 0.165
 CONTRARY = PALETTE[1]
 
 
@@ -66,7 +65,7 @@ def sensitivity(tried: Sequence[Sensitivity], fit: FitResult) -> Figure:
         strips.append(_Strip("each series", tuple(groups), tried[0].variations))
     if not strips:
         raise NothingToDraw("no sensitivity: no law of any two series can be varied")
-    heights = [ROW_INCHES * len(strip.entries) + 0.75 for strip in strips]
+    heights = [0.165 * len(strip.entries) + 0.75 for strip in strips]  # 0.165 inches a row
     with house_style():
         figure = new_figure(sum(heights) + 0.4)
         grid = figure.subplots(len(strips), 4, squeeze=False, height_ratios=heights)

@@ -85,7 +85,6 @@ def render_report(source_name: str, study: Study, provenance: Provenance) -> str
 
 
 def _picture(name: str, title: str, study: Study) -> tuple[Markup | None, str]:
-    """A figure, or the reason why there is none."""
     try:
         return Markup(inline_svg(FIGURES[name](study), name, title)), ""
     except NothingToDraw as reason:

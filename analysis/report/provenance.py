@@ -24,7 +24,6 @@ class Provenance:
     source: str
     """Path or name of the source, as the user gave it."""
     facts: tuple[tuple[str, str], ...] = ()
-    """More of it as (name, value)."""
     excluded: tuple[tuple[str, str, str, str], ...] = ()
     """Trials that are in no fit as (trial id, series, status, reason)."""
 

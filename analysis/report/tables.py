@@ -73,7 +73,6 @@ _with_interval = partial(notation.with_interval, without=notation.NO_INTERVAL)
 
 
 def _numbers(optimum: Optimum) -> tuple[str, str, str]:
-    """Size, tokens and loss with their intervals."""
     return (
         _with_interval(optimum.params, optimum.params_ci, notation.count),
         _with_interval(optimum.tokens, optimum.tokens_ci, notation.count),

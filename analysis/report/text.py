@@ -139,7 +139,6 @@ def _law_text(name: str, law: PowerLaw | None, by: str = "C", points: str = "bud
 
 
 def _further_lines(fit: FamilyFit) -> list[str]:
-    """Envelope, token-bound frontier, batch laws and hold-out, as far as there are any."""
     lines = []
     if fit.envelope is not None:
         names = {"N": fit.envelope.params_law, "D": fit.envelope.tokens_law}

@@ -1,7 +1,6 @@
 """Which conclusions survive other conventions, other forms and fewer data.
 
-Every variation goes through the same isoFLOP fit or its laws, with `N_DRAWS` resamples that are
-paired between series as in the fit itself.
+Every variation goes through the same isoFLOP fit or its laws, with resamples paired as there.
 """
 
 import dataclasses
