@@ -1,11 +1,8 @@
-"""Runs that could be trained next, sizes of the ladder at budgets where they were not observed, and
-which of them would bracket a budget whose minimum is open.
-"""
+"""Runs that could be trained next, and which of them would bracket a budget that is open."""
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -17,8 +14,7 @@ from analysis.tables.points import FloatArray
 from sweeper.trials.ladder import ladder, trunk_params
 
 SAME_SIZE_GAP = 0.08
-"""Log distance within which a size counts as observed at a budget; neighbouring rungs are closer
-than that to each other in places."""
+"""Log distance within which a size counts as observed at a budget; some rungs are closer."""
 
 Nearest = Callable[[float], float]
 """Gives the size that can be trained nearest to a log size."""
@@ -32,7 +28,6 @@ class CandidateRun:
     params: float
     tokens: float
     flops: float
-    """What it costs."""
     budget_flops: float | None
     """Nominal budget it belongs to; None where the source has none."""
 
@@ -48,14 +43,9 @@ class Proposal:
     """Of the interval, with this run and those ranked above it, over its present width."""
 
 
-@cache
-def _rung_sizes() -> FloatArray:
-    return np.array([trunk_params(rung) for rung in ladder()], dtype=np.float64)
-
-
 def nearest_rung(log_params: float) -> float:
     """Trunk parameters of the rung nearest to a log size."""
-    sizes = _rung_sizes()
+    sizes = np.array([trunk_params(rung) for rung in ladder()], dtype=np.float64)
     return float(sizes[np.argmin(np.abs(np.log(sizes) - log_params))])
 
 
@@ -65,14 +55,12 @@ def three_digits(log_params: float) -> float:
 
 
 def candidates(fit: FamilyFit, nearest: Nearest) -> list[CandidateRun]:
-    """Every run within one spacing of the sizes of its budget that was not observed.
-
-    Tokens per parameter stay within what the series has seen, give or take a spacing: the curves
-    were not tested beyond, and a run of a few steps is no run.
-    """
+    """Every run within one spacing of the sizes of its budget that was not observed."""
+    # Tokens per parameter stay within what the series has seen, give or take a spacing (of sizes,
+    # squared): the curves were not tested beyond, and a run of a few steps is no run.
     points = fit.points
     ratio_P = points.tokens_P / points.params_P
-    low, high = ratio_P.min() / 4.0, ratio_P.max() * 4.0  # a spacing of sizes, squared
+    low, high = ratio_P.min() / 4.0, ratio_P.max() * 4.0
     budgets = [(o.budget_flops, o.flops) for o in fit.isoflop.optima] if fit.isoflop else []
     if not budgets:
         levels = np.geomspace(points.flops_P.min(), points.flops_P.max(), 5)
@@ -113,9 +101,8 @@ def bracketing(fit: FamilyFit, nearest: Nearest) -> list[Proposal]:
 def _wanted(
     optimum: Optimum, seen: FloatArray, lowest: float, expected: float | None
 ) -> tuple[list[float], str]:
-    """Log sizes that would close a budget, and what is open about it; `expected` is the log of the
-    optimal size by the law of the other budgets.
-    """
+    """Log sizes that would close a budget, and what is open about it."""
+    # `expected` is the log of the optimal size by the law of the other budgets.
     step = _spacing(seen)
     if optimum.reason == "minimum_at_smallest":
         return _beyond(seen[0], -step, expected), "the minimum lies below its smallest size"
@@ -154,8 +141,7 @@ def _trainable(
     observed: FloatArray,
     nearest: Nearest,
 ) -> list[CandidateRun]:
-    """The trainable sizes nearest to those wanted, each once, without the observed ones; a budget
-    is its nominal and its actual FLOPs."""
+    """The trainable sizes nearest to those wanted, each once, without the observed ones."""
     nominal, flops = budget
     cost = CostPerToken.of(fit.points)
     runs: dict[float, CandidateRun] = {}

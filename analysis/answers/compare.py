@@ -17,9 +17,6 @@ from analysis.isoflop.crossover import Crossover, crossover
 from analysis.isoflop.frontier import Frontier, frontier
 from analysis.stats.power_law import LawName, percentile_interval
 
-EDGE_TOLERANCE = 1e-9
-"""Relative: a loss observed at the edge of the overlap belongs to it."""
-
 Json = dict[str, Any]
 
 
@@ -31,8 +28,7 @@ class MultiplierPoint:
     loss: float
     """Compute-optimal loss of the baseline there, nats per token."""
     multiplier: float | None
-    """FLOPs that `against` needs to reach the loss, over those of the baseline; None where it never
-    does."""
+    """FLOPs that `against` needs for the loss over the baseline's; None where it never does."""
     ci: tuple[float, float] | None
     """95 %; None where too many resamples never reach the loss."""
     extrapolated: bool
@@ -63,7 +59,6 @@ class Comparison:
     """Dense, over the same range, for drawing."""
     exponents: dict[LawName, ExponentDifference | None]
     verdict: str
-    """One sentence with numbers and their uncertainty."""
     warnings: tuple[FitWarning, ...]
     crossover: Crossover | None = None
     """Where the two frontiers meet; None where they do not near the data, or one is missing."""
@@ -76,9 +71,7 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
         raise SettingsError(message)
     ours, theirs = result.family(baseline), result.family(against)
     own, other = frontier(ours.isoflop), frontier(theirs.isoflop)
-    warnings = [
-        warning for warning in result.warnings if warning.family in (None, baseline, against)
-    ]
+    warnings = [c for c in result.warnings if c.family in (None, baseline, against)]
     names: tuple[LawName, ...] = ("params", "tokens", "loss")
     exponents = {name: _exponent_difference(ours, theirs, name) for name in names}
     if own is None or other is None:
@@ -124,10 +117,7 @@ def compare_all(result: FitResult) -> tuple[Comparison, ...]:
 
 
 def to_json(comparison: Comparison, sensitivity: Json | None = None) -> Json:
-    """The answer of `sweeper compare --json`: numbers are finite or null.
-
-    `sensitivity` is what `Sensitivity.to_json` says of this comparison.
-    """
+    """The answer of `sweeper compare --json`: numbers are finite or null."""
     return {
         "baseline": comparison.baseline,
         "against": comparison.against,
@@ -148,8 +138,9 @@ def multiplier_at(own: Frontier, other: Frontier, nominal: float, flops: float) 
     log_loss_R = own.log_loss(float(np.log(flops)))
     log_ratio_R = other.log_flops_reaching(log_loss_R) - np.log(flops)
     loss = float(np.exp(log_loss_R[0]))
-    low = max(own.loss_range[0], other.loss_range[0]) * (1 - EDGE_TOLERANCE)
-    high = min(own.loss_range[1], other.loss_range[1]) * (1 + EDGE_TOLERANCE)
+    # Wider by rounding: a loss observed at the edge of the overlap belongs to it.
+    low = max(own.loss_range[0], other.loss_range[0]) * (1 - 1e-9)
+    high = min(own.loss_range[1], other.loss_range[1]) * (1 + 1e-9)
     draws_R, estimate = log_ratio_R[1:], log_ratio_R[0]
     reached_R = np.isfinite(draws_R)
     unreachable_share = float(1 - reached_R.mean())
@@ -203,7 +194,7 @@ def _point_warnings(point: MultiplierPoint, baseline: str, against: str) -> list
 
 
 def _verdict(points: tuple[MultiplierPoint, ...], baseline: str, against: str) -> str:
-    """The largest budget inside the overlap speaks; without one, the largest."""
+    # The largest budget inside the overlap speaks; without one, the largest.
     observed = [point for point in points if not point.extrapolated and point.ci is not None]
     point = (observed or list(points))[-1]
     where = f"At {point.flops:.3g} FLOPs"

@@ -2,7 +2,6 @@
 
 A quantity with gradient g in the coefficients theta has variance gᵀVg; one more observation with
 row x = d log L / d theta lowers it by (gᵀVx)² / (sigma² + xᵀVx), whatever its loss turns out to be.
-Points of one run are taken as independent: shares of a variance are better known than variances.
 
 Suffixes: P points, K sets of coefficients, c coefficients: K levels, K size arms, K data arms,
 alpha, beta.
@@ -23,13 +22,11 @@ from analysis.tables.points import FloatArray, IntArray, Points
 
 @dataclass(frozen=True)
 class LinearisedCurves:
-    """L = c_k + p_k · N^(−alpha) + r_k · D^(−beta) of one series and what was observed of it: a set
-    of c, p, r for each budget k, as method `pair` has, or one for all, as a surface (K = 1).
-    """
+    """L = c_k + p_k · N^(−alpha) + r_k · D^(−beta) of one series and what was observed of it."""
 
     points: Points
     set_P: IntArray
-    """Set of coefficients that a point observes."""
+    """Set of coefficients that a point observes: c, p, r of its budget k; of a surface K = 1."""
     cost: CostPerToken
     alpha: float
     beta: float
@@ -66,6 +63,7 @@ class LinearisedCurves:
     def covariance(self) -> FloatArray:
         """Of theta, given what has been observed: V = sigma² (XᵀX)⁻¹, shape (c, c)."""
         points = self.points
+        # Points of one run count as independent: shares of a variance are better known than it.
         slope_Pc = self.slopes(self.set_P, np.log(points.params_P), np.log(points.tokens_P))
         information_cc = slope_Pc.T @ slope_Pc / self.sigma**2
         curvature_c = np.diag(information_cc)

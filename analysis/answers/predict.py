@@ -1,10 +1,7 @@
 """What one series promises at a budget: size, tokens and loss, and how to train there.
 
 Read off the isoFLOP laws and the frontier, else off the surface; so is a budget outside the others
-where hold-out says that the surface predicts better. Intervals are prediction intervals: 95 % of
-what the next budget would show.
-
-Suffixes: R resamples.
+where hold-out says that the surface predicts better. Suffixes: R resamples, P points.
 """
 
 import math
@@ -33,7 +30,7 @@ Source = Literal["isoflop", "surface"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % prediction interval."""
+    """A value and its prediction interval, 95 % of what the next budget would show."""
 
     value: float
     ci: tuple[float, float]
@@ -54,7 +51,6 @@ class Prediction:
     family: str
     flops: float
     source: Source | None
-    """What the numbers are read off."""
     params: Estimate | None
     tokens: Estimate | None
     loss: Estimate | None
@@ -65,7 +61,6 @@ class Prediction:
     learning_rate: Advice | None
     params_convention: str
     warnings: tuple[FitWarning, ...]
-    """On the prediction itself."""
     fit_warnings: tuple[FitWarning, ...]
     """On the fit that it is read off."""
 
@@ -173,8 +168,7 @@ def _optimum(
 def _ranked(
     fit: FamilyFit, optimum: _OptimumDraws, flops: float
 ) -> tuple[_OptimumDraws, _OptimumDraws | None]:
-    """Beyond the budgets: the form that predicted larger budgets better from smaller ones, then the
-    other; the laws first where that could not be tried."""
+    """The form that predicted larger budgets better, then the other; the laws first if untried."""
     if optimum.source == "surface" or fit.surface is None:
         return optimum, None
     other = _surface_optimum(fit, fit.surface, flops)
@@ -198,7 +192,7 @@ def _errors_of_forms(fit: FamilyFit) -> tuple[float, float]:
 
 
 def _law_draws(law: PowerLaw, flops: float, rng: np.random.Generator) -> FloatArray:
-    """Log of a law's value, then its draws as a new budget would scatter about them."""
+    # Log of a law's value, then its draws as a new budget would scatter about them.
     draws_R = np.concatenate([[law(flops)], law.draws(flops)])
     result: FloatArray = np.log(draws_R) + _scatter(law, rng)
     return result
@@ -235,9 +229,8 @@ def _surface_optimum(
 
 
 def _estimates(optimum: _OptimumDraws, rng: np.random.Generator) -> tuple[Estimate, ...]:
-    """Size and tokens of the optimum, and the loss of a run there: every draw of the curve with the
-    residual of some run.
-    """
+    """Size and tokens of the optimum, and the loss of a run there."""
+    # Every draw of the curve gets the residual of some run.
     n_draws = len(optimum.log_loss_R) - 1
     residual_R = rng.choice(optimum.residual_P, n_draws) * rng.choice([-1.0, 1.0], n_draws)
     log_loss_R = optimum.log_loss_R + np.concatenate([[0.0], residual_R])
@@ -267,7 +260,14 @@ def _trust_warnings(
 ) -> list[FitWarning]:
     warnings = []
     if optimum.source == "surface":
-        message = f"read off the surface L(N, D): {_why_surface(fit)}"
+        by_law, by_surface = _errors_of_forms(fit)
+        why = (
+            f"predicting larger budgets from smaller ones it misses by {by_surface:.2%} on "
+            f"average, the loss law by {by_law:.2%}"
+        )
+        if fit.isoflop is None or fit.isoflop.loss_law is None:
+            why = f"there are no isoFLOP {'laws' if fit.isoflop else 'budgets'}"
+        message = f"read off the surface L(N, D): {why}"
         warnings.append(FitWarning("read_off_the_surface", message, fit.family))
         log_params_P = np.log(fit.points.params_P)
         is_within = log_params_P.min() <= optimum.log_params_R[0] <= log_params_P.max()
@@ -283,21 +283,9 @@ def _trust_warnings(
     return warnings
 
 
-def _why_surface(fit: FamilyFit) -> str:
-    if fit.isoflop is None:
-        return "there are no isoFLOP budgets"
-    if fit.isoflop.loss_law is None:
-        return "there are no isoFLOP laws"
-    by_law, by_surface = _errors_of_forms(fit)
-    return (
-        f"predicting larger budgets from smaller ones it misses by {by_surface:.2%} on average, "
-        f"the loss law by {by_law:.2%}"
-    )
-
-
 def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[FitWarning]]:
-    """Batch size at D* and learning rate at that batch size: by laws fitted to this series where
-    its source varied both, else by the published ones that `auto` means."""
+    """Batch size at D* and learning rate at that batch size."""
+    # By laws fitted to this series where its source varied both, else by those that `auto` means.
     own = fit.batch_laws
     if own is not None and own.batch_by_tokens is not None and own.rate_by_batch is not None:
         batch = own.batch_by_tokens(tokens)

@@ -1,6 +1,4 @@
-"""Which runs to add next: first those that bracket open budgets, then those that tell most about an
-interval. Only budgets that exist are considered: a new budget is a decision about range rather than
-about precision.
+"""Which runs to add: those that bracket open budgets, then those that tell most of an interval.
 
 Suffixes: K budgets, c coefficients.
 """
@@ -50,8 +48,7 @@ class Request:
     n_runs: int
 
     def __post_init__(self) -> None:
-        if self.interval not in get_args(Interval):
-            known = get_args(Interval)
+        if self.interval not in (known := get_args(Interval)):
             hint = did_you_mean(self.interval, known)
             message = f"--interval {self.interval}: expected one of {', '.join(known)}{hint}"
             raise SettingsError(message)
@@ -91,12 +88,14 @@ class _Share:
 
     @property
     def variance(self) -> float:
-        """What is left; the scatter of whole budgets about their law stays."""
+        """What is left."""
+        # gᵀVg falls as runs are added; the scatter of whole budgets about their law stays.
         spread = float(self.gradient_c @ self.covariance_cc @ self.gradient_c)
         return self.scale * (spread + self.fixed)
 
     def fall(self, run: CandidateRun) -> float:
         """By how much a run would lower it."""
+        # (gᵀVx)² / (sigma² + xᵀVx)
         shift_c, noise = self._shift(run)
         return self.scale * float(self.gradient_c @ shift_c) ** 2 / noise
 
@@ -106,10 +105,9 @@ class _Share:
         self.covariance_cc = self.covariance_cc - np.outer(shift_c, shift_c) / noise
 
     def _shift(self, run: CandidateRun) -> tuple[FloatArray, float]:
-        """V x and sigma² + xᵀVx."""
-        index = 0
-        if np.isfinite(self.curves.log_flops_K).all():
-            index = int(np.argmin(np.abs(self.curves.log_flops_K - math.log(run.flops))))
+        # V x and sigma² + xᵀVx.
+        # One set of coefficients that serves all budgets has NaN for its budget: index 0.
+        index = int(np.argmin(np.abs(self.curves.log_flops_K - math.log(run.flops))))
         row_c = self.curves.slopes(np.array([index]), np.log([run.params]), np.log([run.tokens]))[0]
         shift_c = self.covariance_cc @ row_c
         return shift_c, self.curves.sigma**2 + float(row_c @ shift_c)
@@ -135,10 +133,12 @@ def propose(result: FitResult, request: Request) -> Proposals:
     shown = first[: math.ceil((0.5 if shares else 1.0) * request.n_runs)]
     ranked = list(shown)
     if shares:
-        for proposal in shown:
-            _add(shares, proposal.run)
-        runs = [run for fit in fits for run in candidates(fit, nearest)]
-        runs = [run for run in runs if run not in [proposal.run for proposal in shown]]
+        # At budgets that exist: a new one is a decision about range rather than about precision.
+        taken = [proposal.run for proposal in shown]
+        for run in taken:
+            for part in _about(shares, run):
+                part.add(run)
+        runs = [r for fit in fits for r in candidates(fit, nearest) if r not in taken]
         ranked += _greedy(shares, runs, request.n_runs - len(ranked))
     return Proposals(
         request=request,
@@ -184,16 +184,12 @@ def _greedy(shares: Sequence[_Share], runs: Sequence[CandidateRun], n_runs: int)
             break
         best = max(worthwhile, key=lambda run: falls[run] / run.flops)
         why = f"removes {falls[best] / left:.0%} of the variance that is left"
-        _add(shares, best)
+        for part in _about(shares, best):
+            part.add(best)
         left = sum(part.variance for part in shares)
         runs = [run for run in runs if run != best]
         chosen.append(Proposal(best, "precision", why, math.sqrt(left / now)))
     return chosen
-
-
-def _add(shares: Sequence[_Share], run: CandidateRun) -> None:
-    for part in _about(shares, run):
-        part.add(run)
 
 
 def _about(shares: Sequence[_Share], run: CandidateRun) -> list[_Share]:
@@ -209,7 +205,6 @@ def _shares(fits: Sequence[FamilyFit], request: Request, flops: float) -> list[_
 
 
 def _multiplier_shares(baseline: FamilyFit, against: FamilyFit, flops: float) -> list[_Share]:
-    """log multiplier = log C' − log C where L*'(C') = L*(C): both losses over the slope at C'."""
     own, other = frontier(baseline.isoflop), frontier(against.isoflop)
     if own is None or other is None:
         return []
@@ -217,6 +212,7 @@ def _multiplier_shares(baseline: FamilyFit, against: FamilyFit, flops: float) ->
     reached = float(other.log_flops_reaching(log_loss_R)[0])
     if not math.isfinite(reached):
         return []
+    # log multiplier = log C' − log C where L*'(C') = L*(C): both losses over the slope at C'.
     step = 0.05
     slope = float((other.log_loss(reached + step) - other.log_loss(reached - step))[0]) / (2 * step)
     scale = 1.0 / max(slope**2, TINY)
@@ -240,20 +236,14 @@ def _share_of(fit: FamilyFit, quantity: LawName, flops: float, scale: float) -> 
 
 
 def _weights(fit: IsoFlopFit, quantity: LawName, log_flops: float) -> tuple[FloatArray, float]:
-    """Weight of every bracketed budget in a prediction (K,), and their scatter about the law.
-
-    Size and tokens are read off their laws. So is the loss beyond the budgets; among them the
-    frontier passes through its optima.
-    """
-    laws: dict[LawName, tuple[PowerLaw | None, FloatArray]] = {
-        "params": (fit.params_law, fit.log_params_RK),
-        "tokens": (fit.tokens_law, fit.log_tokens_RK),
-        "loss": (fit.loss_law, fit.log_loss_RK),
-    }
-    law, draws_RK = laws[quantity]
+    """Weight of every bracketed budget in a prediction (K,), and their scatter about the law."""
+    law: PowerLaw | None = getattr(fit, f"{quantity}_law")
+    draws_RK: FloatArray = getattr(fit, f"log_{quantity}_RK")
     assert law is not None, "curves without laws are refused before"
     log_flops_K = np.log(fit.values("flops"))
     identity_KK = np.eye(len(log_flops_K))
+    # Size and tokens are read off their laws, and the loss beyond the budgets; among them the
+    # frontier passes through its optima.
     if quantity == "loss" and log_flops_K[0] <= log_flops <= log_flops_K[-1]:
         between = [np.interp(log_flops, log_flops_K, row_K) for row_K in identity_KK]
         return np.array(between), 0.0

@@ -1,7 +1,6 @@
-"""The exponents figure: every estimate of every scaling exponent, side by side with its interval.
+"""The exponents figure, a forest plot: every estimate of every exponent beside its interval.
 
-A forest plot. An exponent on which the methods agree may be believed; one that depends on the
-method is a fact about the method.
+An exponent on which the methods agree may be believed; another is a fact about the method.
 """
 
 from matplotlib.axes import Axes
@@ -21,7 +20,6 @@ METHODS = ("isoFLOP", "envelope", "surface")
 PUBLISHED = "published"
 PANELS = {"params": "N* ∝ Cᵃ", "tokens": "D* ∝ Cᵇ", "loss": "L* ∝ Cᶜ"}
 MARK_SIZE = 5.0
-ROW_INCHES = 0.24
 
 
 def exponents(fit: FitResult) -> Figure:
@@ -39,7 +37,7 @@ def exponents(fit: FitResult) -> Figure:
     styles |= {name: SeriesStyle(MUTED, "o", name) for name, method in rows if method == PUBLISHED}
     with house_style():
         heights = _heights(rows)
-        figure = new_figure(1.5 - ROW_INCHES * min(heights.values()))
+        figure = new_figure(1.5 - 0.24 * min(heights.values()))  # 0.24 inches a row
         grid = figure.subplots(1, len(PANELS), sharey=True)
         for axes, (quantity, title) in zip(grid, PANELS.items(), strict=True):
             axes.set_title(title, parse_math=False)

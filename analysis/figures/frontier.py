@@ -25,31 +25,21 @@ from analysis.notation import Interval
 from analysis.stats.power_law import PowerLaw
 from analysis.tables.published import PublishedLaw, Quantity
 
-EXTRAPOLATED_SHARE = 0.3
-"""How far laws are drawn beyond the budgets, as a share of their log range."""
-N_LAW = 81
-
 WITHIN, BEYOND = (0.0, (6.0, 1.5)), (0.0, (1.0, 2.0))
 """Dashes inside the range that a law was fitted over, dots outside it or where it is unknown."""
 REACH: dict[Quantity, float] = {"loss": 1.25, "params": 10.0, "tokens": 10.0}
 """How far a panel is opened for laws beside its own curves. The levels of losses do not compare
 across corpora, so these are not worth squeezing our own curves for."""
 PUBLISHED_WIDTH = 0.9
-N_PUBLISHED = 101
-NOTE_COLUMNS = 56
-"""Characters of a note that a panel has room for."""
 
 _QUANTITIES: tuple[Quantity, ...] = ("loss", "params", "tokens")
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What all panels show."""
-
     families: tuple[FamilyFit, ...]
     styles: dict[str, SeriesStyle]
     limits: Interval
-    """Budgets from left to right."""
     published: tuple[PublishedLaw, ...]
 
     @property
@@ -65,7 +55,8 @@ def frontier(fit: FitResult) -> Figure:
     if not shown:
         raise NothingToDraw("no series has a bracketed budget")
     flops = [o.flops for family in shown for o in family.optima if o.curve_params]
-    limits = widened(flops, EXTRAPOLATED_SHARE, least=0.4)
+    # Laws are drawn beyond the budgets by 0.3 of their log range.
+    limits = widened(flops, 0.3, least=0.4)
     content = _Content(shown, series_styles(fit.families), limits, fit.published)
     with house_style():
         figure = new_figure(6.6)
@@ -133,7 +124,7 @@ def _law_curve(
     axes: Axes, law: PowerLaw, inside: Interval, limits: Interval, style: SeriesStyle
 ) -> list[float]:
     """Draw a law and its band over `limits`; returns values that the axis has to show."""
-    flops = np.unique(np.concatenate([np.geomspace(*limits, N_LAW), inside]))
+    flops = np.unique(np.concatenate([np.geomspace(*limits, 81), inside]))
     value = np.array([law(c) for c in flops])
     band = np.array([law.interval(c) for c in flops])
     within = (flops >= inside[0]) & (flops <= inside[1])
@@ -147,7 +138,6 @@ def _law_curve(
 
 
 def _is_open(optimum: Optimum) -> bool:
-    """Whether there is a curve, but not a bracketed one."""
     return bool(optimum.curve_params) and not optimum.bracketed
 
 
@@ -191,10 +181,8 @@ def _residual_panel(axes: Axes, content: _Content) -> None:
 
 
 def _held_out(family: FamilyFit) -> list[Mark]:
-    """Signed distance in percent of each L* from what the smaller budgets alone predicted.
-
-    By the form of law that is shown, fitted to as many budgets as were tried without it.
-    """
+    """Signed distance in percent of each L* from what the smaller budgets alone predicted."""
+    # By the form of law that is shown, fitted to as many budgets as were tried without it.
     law, holdout = _law(family, "loss"), family.holdout
     if law is None or holdout is None or holdout.unit != "budgets":
         return []
@@ -231,12 +219,10 @@ def _key(content: _Content) -> list[Line2D]:
 def _draw_published(
     axes: Axes, quantity: Quantity, laws: tuple[PublishedLaw, ...]
 ) -> list[CurveLabel]:
-    """Draw what passes near a panel's own curves, and name in its corner what does not.
-
-    The panel's limits must be set; they are opened to hold what is drawn.
-    """
+    """Draw what passes near a panel's own curves, and name in its corner what does not."""
+    # The panel's limits are set; they are opened to hold what is drawn.
     limits, (low, high) = axes.get_xlim(), axes.get_ylim()
-    flops = np.geomspace(*limits, N_PUBLISHED)
+    flops = np.geomspace(*limits, 101)
     reach = REACH[quantity]
     labels, far, seen = list[CurveLabel](), list[str](), [low, high]
     for law in laws:
@@ -254,13 +240,14 @@ def _draw_published(
                 flops, shown, color=MUTED, linestyle=dashes, linewidth=PUBLISHED_WIDTH, zorder=1.5
             )
         seen += value[near].tolist()
-        last = N_PUBLISHED - 1 - int(np.argmax(near[::-1]))
+        last = np.flatnonzero(near)[-1]
         labels.append(CurveLabel(float(flops[last]), float(value[last]), law.name, MUTED))
     if labels and (ends := (min(seen), max(seen))) != axes.get_ylim():
         _set_y_axis(axes, quantity, widened(ends, 0.02))
     if far:
         text = f"off this panel: {', '.join(far)}"
-        lines = textwrap.wrap(text, NOTE_COLUMNS, break_on_hyphens=False)
+        # A panel has room for 56 characters of a note.
+        lines = textwrap.wrap(text, 56, break_on_hyphens=False)
         note = axes.text(
             0.02, 0.02, "\n".join(lines), transform=axes.transAxes,
             color=MUTED, fontsize=7.0, va="bottom",

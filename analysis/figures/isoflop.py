@@ -18,8 +18,6 @@ from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.isoflop import Optimum
 from analysis.tables.points import Points
 
-MAX_LABELLED = 8
-"""Of many budgets."""
 _FLAGS = {"minimum_at_smallest": "←", "minimum_at_largest": "→"}
 """Where the minimum of an unbracketed budget lies."""
 
@@ -66,11 +64,9 @@ def _set_sizes_axis(axes: Axes, family: FamilyFit, n_columns: int) -> None:
 
 
 def _side(optima: tuple[Optimum, ...]) -> Literal["left", "right"]:
-    """Where the budgets are written.
-
-    Left of a curve's small end nothing else can lie: at equal size the dearer budgets have lower
-    losses, and the cheaper ones climb. But small models hardly tell many budgets apart.
-    """
+    # Budgets are written left of a curve's small end, where nothing else can lie: at equal size the
+    # dearer budgets have lower losses, and the cheaper ones climb. But small models hardly tell
+    # many budgets apart.
     return "left" if len(optima) <= MANY_BUDGETS else "right"
 
 
@@ -88,9 +84,9 @@ def _panel(axes: Axes, family: FamilyFit, style: SeriesStyle) -> list[CurveLabel
     labels = [_label(m, o, style, side) for m, o in zip(at_budget, optima, strict=True)]
     if len(optima) <= MANY_BUDGETS:
         return labels
-    # Of many budgets only bracketed ones, evenly chosen from the largest down.
+    # Of many budgets about 8 bracketed ones, evenly chosen from the largest down.
     bracketed = [label for label, o in zip(labels, optima, strict=True) if o.bracketed]
-    stride = -(-n_bracketed // MAX_LABELLED) or 1
+    stride = -(-n_bracketed // 8) or 1
     return bracketed[::-stride]
 
 

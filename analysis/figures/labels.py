@@ -14,9 +14,6 @@ from scipy.optimize import isotonic_regression
 from analysis.figures.style import PAPER
 from analysis.tables.points import FloatArray, IntArray
 
-OFFSET_POINTS = 7.0
-"""From a curve's end to its label."""
-
 
 @dataclass(frozen=True)
 class CurveLabel:
@@ -30,34 +27,28 @@ class CurveLabel:
 
 
 def label_curves(figure: Figure, labels: Mapping[Axes, Sequence[CurveLabel]], size: float) -> None:
-    """Write labels beside their points, moved up or down until none overlap.
-
-    Lays the figure out first, because only then is it known how far apart the points are.
-    """
+    """Write labels beside their points, moved up or down until none overlap; some are dropped."""
     texts = {axes: [_write(axes, label, size) for label in mine] for axes, mine in labels.items()}
+    # Only a figure that is laid out knows how far apart its points are.
     figure.draw_without_rendering()
-    scale = 72.0 / figure.dpi
+    # From pixels to typographic points.
+    scale, gap = 72.0 / figure.dpi, 1.15 * size
     for axes, mine in labels.items():
-        if mine:
-            at = axes.transData.transform([(label.x, label.y) for label in mine]) * scale
-            _untangle(axes, texts[axes], at, size)
-
-
-def _untangle(axes: Axes, texts: Sequence[Annotation], at: FloatArray, size: float) -> None:
-    """Move texts that stand at points `at`, in typographic points, or remove those without room."""
-    scale = 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
-    bottom, top = axes.get_window_extent().intervaly * scale
-    # Texts are centred on their height, so the lowest needs room below it.
-    low, high = bottom + 0.6 * size, top
-    width = max(text.get_window_extent().width for text in texts) * scale
-    for column in columns_of(at[:, 0], width):
-        wanted, gap = at[column, 1], 1.15 * size
-        kept = thinned(wanted, gap, high - low)
-        for index, height in zip(kept, spread(wanted[kept], gap, low, high), strict=True):
-            text = texts[column[index]]
-            text.set_position((text.get_position()[0], float(height - wanted[index])))
-        for index in set(range(len(column))) - set(kept.tolist()):
-            texts[column[index]].remove()
+        if not mine:
+            continue
+        at = axes.transData.transform([(label.x, label.y) for label in mine]) * scale
+        bottom, high = axes.get_window_extent().intervaly * scale
+        # Texts are centred on their height, so the lowest needs room below it.
+        low = bottom + 0.6 * size
+        width = max(text.get_window_extent().width for text in texts[axes]) * scale
+        for column in columns_of(at[:, 0], width):
+            wanted = at[column, 1]
+            kept = thinned(wanted, gap, high - low)
+            for index, height in zip(kept, spread(wanted[kept], gap, low, high), strict=True):
+                text = texts[axes][column[index]]
+                text.set_position((text.get_position()[0], float(height - wanted[index])))
+            for index in set(range(len(column))) - set(kept.tolist()):
+                texts[axes][column[index]].remove()
 
 
 def columns_of(across: FloatArray, width: float) -> list[IntArray]:
@@ -72,7 +63,7 @@ def _write(axes: Axes, label: CurveLabel, size: float) -> Annotation:
     return axes.annotate(
         label.text,
         (label.x, label.y),
-        xytext=(OFFSET_POINTS if is_right else -OFFSET_POINTS, 0.0),
+        xytext=(7.0 if is_right else -7.0, 0.0),
         textcoords="offset points",
         ha="left" if is_right else "right",
         va="center",

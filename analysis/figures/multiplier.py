@@ -19,15 +19,9 @@ from analysis.figures.marks import MANY_BUDGETS, Mark, draw_mark, hollow_entry
 from analysis.figures.style import DASHES, INK, PAPER, SeriesStyle, series_styles
 from analysis.fitting.fit import FitResult
 
-SHORT_LABEL = 12
-"""Characters that leave room for three panels side by side."""
-
 
 def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
-    """One panel per baseline: the compute that each other series needs for its loss, over its own.
-
-    Dashed where one of the two never observed that loss.
-    """
+    """One panel per baseline: the compute that each other series needs for its loss."""
     drawable = [c for c in comparisons if any(p.multiplier is not None for p in c.curve)]
     if not drawable:
         raise NothingToDraw("no comparison has a multiplier at any budget")
@@ -37,7 +31,8 @@ def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
         by_baseline.setdefault(comparison.baseline, []).append(comparison)
     with house_style():
         longest = max(len(style.label) for style in styles.values())
-        n_columns = min(columns_for(len(by_baseline)), 3 if longest <= SHORT_LABEL else 2)
+        # Labels of 12 characters leave room for three panels side by side.
+        n_columns = min(columns_for(len(by_baseline)), 3 if longest <= 12 else 2)
         figure, grid = panels(len(by_baseline), 3.0, n_columns)
         labels = {}
         for axes, (baseline, group) in zip(grid, by_baseline.items(), strict=True):
@@ -73,7 +68,18 @@ def _set_axes(axes: Axes, group: Sequence[Comparison], n_columns: int) -> None:
 
 def _curve(axes: Axes, comparison: Comparison, style: SeriesStyle) -> CurveLabel:
     for stretch in stretches(comparison.curve):
-        _stretch(axes, stretch, style)
+        line = [(p.flops, p.multiplier) for p in stretch.points if p.multiplier is not None]
+        band = [(p.flops, *p.ci) for p in stretch.points if p.ci is not None]
+        is_dashed = stretch.is_extrapolated
+        axes.plot(
+            *np.transpose(line),
+            color=style.color,
+            linestyle=DASHES if is_dashed else "-",
+            linewidth=1.3 if is_dashed else 1.6,
+        )
+        flops, low, high = np.reshape(band, (-1, 3)).T  # three empty arrays without intervals
+        alpha = 0.10 if is_dashed else 0.22
+        axes.fill_between(flops, low, high, color=style.color, alpha=alpha, linewidth=0)
     size = 5.5 if len(comparison.points) <= MANY_BUDGETS else 4.0
     for point in comparison.points:
         if point.multiplier is not None:
@@ -93,9 +99,7 @@ class Stretch:
 
 
 def stretches(curve: Iterable[MultiplierPoint]) -> list[Stretch]:
-    """Cut a curve where its flag changes or a value is missing; an extrapolated stretch reaches to
-    the observed one beside it.
-    """
+    """Cut a curve where its flag changes or a value is missing."""
 
     def flag(point: MultiplierPoint) -> bool | None:
         return None if point.multiplier is None else point.extrapolated
@@ -107,24 +111,9 @@ def stretches(curve: Iterable[MultiplierPoint]) -> list[Stretch]:
             continue
         before = groups[index - 1] if index else (None, ())
         after = groups[index + 1] if index + 1 < len(groups) else (None, ())
-        if is_extrapolated:
+        if is_extrapolated:  # reaches to the observed stretch on either side
             left = before[1][-1:] if before[0] is False else ()
             right = after[1][:1] if after[0] is False else ()
             members = (*left, *members, *right)
         pieces.append(Stretch(members, is_extrapolated))
     return pieces
-
-
-def _stretch(axes: Axes, stretch: Stretch, style: SeriesStyle) -> None:
-    line = [(p.flops, p.multiplier) for p in stretch.points if p.multiplier is not None]
-    band = [(p.flops, *p.ci) for p in stretch.points if p.ci is not None]
-    is_dashed = stretch.is_extrapolated
-    axes.plot(
-        *np.transpose(line),
-        color=style.color,
-        linestyle=DASHES if is_dashed else "-",
-        linewidth=1.3 if is_dashed else 1.6,
-    )
-    flops, low, high = np.reshape(band, (-1, 3)).T  # three empty arrays without intervals
-    alpha = 0.10 if is_dashed else 0.22
-    axes.fill_between(flops, low, high, color=style.color, alpha=alpha, linewidth=0)

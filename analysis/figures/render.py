@@ -132,10 +132,8 @@ def figure_bytes(figure: Figure, suffix: str, source: str) -> bytes:
 
 
 def inline_svg(figure: Figure, prefix: str, title: str) -> str:
-    """An `<svg>` element to stand in a page: themed colours, ids that no other figure has.
-
-    It carries no comments (they repeat labels), no metadata and nothing from outside.
-    """
+    """An `<svg>` element to stand in a page: themed colours, ids that no other figure has."""
+    # It carries no comments (they repeat labels), no metadata and nothing from outside.
     text = figure_bytes(figure, ".svg", prefix).decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -1,7 +1,6 @@
 """The sensitivity figure: every conclusion's number under every variation, beside the fit's own.
 
-One row per variation, grouped by kind; one panel per quantity. The line and the band are the fit
-with its interval; a cross is a number that contradicts it. Intervals wider than a panel run off it.
+One row per variation, grouped by kind; one panel per quantity. A cross contradicts the fit.
 """
 
 from collections.abc import Sequence
@@ -25,18 +24,16 @@ from analysis.sensitivity.variations import Variation
 
 MAX_PAIRS = 3
 """Pairs of series that one figure holds."""
-ROW_INCHES = 0.165
 CONTRARY = PALETTE[1]
 
 
 @dataclass(frozen=True)
 class _Strip:
-    """Panels side by side that share their rows."""
-
     title: str
     groups: tuple[tuple[Conclusion, ...], ...]
     """Of each panel: one difference, or the exponents of every series."""
     variations: tuple[Variation, ...]
+    """Rows that the panels share."""
 
     @property
     def entries(self) -> list[str | Variation]:
@@ -68,7 +65,7 @@ def sensitivity(tried: Sequence[Sensitivity], fit: FitResult) -> Figure:
         strips.append(_Strip("each series", tuple(groups), tried[0].variations))
     if not strips:
         raise NothingToDraw("no sensitivity: no law of any two series can be varied")
-    heights = [ROW_INCHES * len(strip.entries) + 0.75 for strip in strips]
+    heights = [0.165 * len(strip.entries) + 0.75 for strip in strips]  # 0.165 inches a row
     with house_style():
         figure = new_figure(sum(heights) + 0.4)
         grid = figure.subplots(len(strips), 4, squeeze=False, height_ratios=heights)
@@ -119,6 +116,7 @@ def _draw_panel(
         marker = "o" if conclusion.series is None else styles[conclusion.series].marker
         if conclusion.value is None:
             continue
+        # The line and the band are the fit with its interval.
         axes.axvline(conclusion.value, color=color, linewidth=0.8, alpha=0.75, zorder=1.5)
         if conclusion.ci is not None:
             axes.axvspan(*conclusion.ci, color=color, alpha=0.09, linewidth=0, zorder=0.5)

@@ -1,12 +1,10 @@
 """The look that all figures share: ink, palette, one colour and marker per series.
 
-Colours and markers follow the sorted labels of the data. Every colour keeps a contrast of 3 : 1
-with its page.
+Every colour keeps a contrast of 3 : 1 with its page.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 from matplotlib.font_manager import findfont, get_font
 
@@ -51,11 +49,7 @@ def series_styles(labels: Iterable[str]) -> dict[str, SeriesStyle]:
 
 def drawn_label(label: str) -> str:
     """A label cut to the room in its middle, with `?` for what the font lacks."""
-    shown = "".join(char if ord(char) in _glyphs() else "?" for char in " ".join(label.split()))
+    glyphs = get_font(findfont(FONT)).get_charmap()
+    shown = "".join(char if ord(char) in glyphs else "?" for char in " ".join(label.split()))
     half = MAX_LABEL // 2
     return shown if len(shown) <= MAX_LABEL else f"{shown[:half]}…{shown[1 - half :]}"
-
-
-@cache
-def _glyphs() -> frozenset[int]:
-    return frozenset(get_font(findfont(FONT)).get_charmap())

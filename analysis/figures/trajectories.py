@@ -14,9 +14,6 @@ from analysis.figures.style import INK, MUTED, SeriesStyle, series_styles
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.tables.points import FloatArray, Points
 
-MAX_LABELLED = 8
-"""Sizes of a series that are labelled, evenly chosen where there are more."""
-
 
 def trajectories(fit: FitResult) -> Figure:
     """One panel per series: every size's loss against compute, over the lower envelope."""
@@ -59,7 +56,8 @@ def _panel(axes: Axes, points: Points, style: SeriesStyle) -> list[CurveLabel]:
             axes.plot(mine.flops_P, mine.loss_P, color=INK, linewidth=0.8, alpha=0.6, linestyle=":")
         if len(mine.loss_P) > 1 or points.has_shared_runs:
             ends.append((float(mine.flops_P[-1]), float(mine.loss_P[-1]), float(params)))
-    stride = -(-len(ends) // MAX_LABELLED) or 1
+    # Of more than 8 sizes, up to 8 are labelled, evenly chosen.
+    stride = -(-len(ends) // 8) or 1
     return [CurveLabel(x, y, notation.count(params), INK) for x, y, params in ends[::stride]]
 
 

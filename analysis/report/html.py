@@ -52,10 +52,8 @@ def render_report(source_name: str, study: Study, provenance: Provenance) -> str
     )
     warnings = [*fit.warnings, *(warning for one in comparisons for warning in one.warnings)]
     tried = [(each, study.sensitivity_of(each)) for each in comparisons]
-    content = {
-        "fit": fitting.to_json(fit),
-        "comparisons": [comparing.to_json(each, s.to_json() if s else None) for each, s in tried],
-    }
+    compared = [comparing.to_json(each, s.to_json() if s else None) for each, s in tried]
+    content = {"fit": fitting.to_json(fit), "comparisons": compared}
     data = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
     return environment.get_template("report.html").render(
         title=source_name,
@@ -87,7 +85,6 @@ def render_report(source_name: str, study: Study, provenance: Provenance) -> str
 
 
 def _picture(name: str, title: str, study: Study) -> tuple[Markup | None, str]:
-    """A figure, or the reason why there is none."""
     try:
         return Markup(inline_svg(FIGURES[name](study), name, title)), ""
     except NothingToDraw as reason:

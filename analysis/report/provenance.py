@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from analysis.errors import SourceError
 from analysis.tables.load import read_parquet
@@ -25,16 +24,12 @@ class Provenance:
     source: str
     """Path or name of the source, as the user gave it."""
     facts: tuple[tuple[str, str], ...] = ()
-    """More of it as (name, value)."""
     excluded: tuple[tuple[str, str, str, str], ...] = ()
     """Trials that are in no fit as (trial id, series, status, reason)."""
 
 
 def provenance_of(source: StoragePath) -> Provenance:
-    """Provenance of a results folder; of any other source, its name alone.
-
-    Raises SourceError for a damaged manifest or trials table.
-    """
+    """Of a results folder, SourceError where it is damaged; of any other source its name alone."""
     if not (source / "trials").is_dir():
         return Provenance(source.name)
     try:
@@ -54,20 +49,17 @@ def provenance_of(source: StoragePath) -> Provenance:
         (t["trial_id"], t["series"], t["status"], f"{t['error_class']}: {t['error_message']}")
         for t in left_out
     )
-    return Provenance(source.name, (*facts, *_manifest_facts(manifest)), excluded)
-
-
-def _manifest_facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     packages = manifest.get("packages") or {}
     versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
     git = manifest.get("git") or {}
     commit = git.get("commit", "unknown")
     if git.get("has_uncommitted_changes"):
         commit += ", with uncommitted changes"
-    return [
+    facts += [
         ("python", str(manifest.get("python", "unknown"))),
         ("packages", versions),
         ("git commit", commit),
         ("hardware", f"{manifest.get('cpu_cores')} cores, {manifest.get('cpu')}"),
         ("GPUs", ", ".join(manifest.get("gpus") or []) or "none"),
     ]
+    return Provenance(source.name, tuple(facts), excluded)

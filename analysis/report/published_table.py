@@ -6,22 +6,17 @@ from typing import Any
 from analysis.fitting.fit import FitResult
 from analysis.notation import to_json
 from analysis.report.tables import Table
-from analysis.tables.published import (
-    FRONTIER,
-    PublishedLaw,
-    chosen_laws,
-    counted_alike,
-    level_warning,
-)
+from analysis.tables import published
+from analysis.tables.published import FRONTIER, PublishedLaw
 
 
 def with_published(result: FitResult, pattern: str) -> FitResult:
-    """The fit with the published laws of some names beside it; raises `SettingsError`.
-
-    Of each name the laws are kept whose conventions are nearest to the fit's.
-    """
-    laws = counted_alike(chosen_laws(pattern), result.params_convention, result.flops_convention)
-    warnings = (*result.warnings, level_warning(laws))
+    """The fit with the published laws of some names beside it; raises `SettingsError`."""
+    # Of each name the laws whose conventions are nearest to the fit's.
+    laws = published.counted_alike(
+        published.chosen_laws(pattern), result.params_convention, result.flops_convention
+    )
+    warnings = (*result.warnings, published.level_warning(laws))
     return dataclasses.replace(result, published=laws, warnings=warnings)
 
 

@@ -39,14 +39,9 @@ def sensitivity_text(sensitivity: Sensitivity) -> str:
 def verdicts_table(sensitivities: Sequence[Sensitivity]) -> Table:
     """What becomes of every comparison's numbers, for the report."""
     rows = [
-        (
-            f"{found.against} vs {found.baseline}",
-            _heading(conclusion),
-            _written(conclusion.quantity, conclusion.value),
-            conclusion.verdict,
-        )
-        for found in sensitivities
-        for conclusion in found.comparisons
+        (f"{s.against} vs {s.baseline}", _heading(c), _written(c.quantity, c.value), c.verdict)
+        for s in sensitivities
+        for c in s.comparisons
     ]
     return Table(("series", "number", "as fitted", "under every variation"), tuple(rows), n_text=4)
 

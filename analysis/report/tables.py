@@ -16,10 +16,7 @@ from analysis.stats.power_law import PowerLaw
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text; the first `n_text` columns are words, the others numbers.
-
-    The template of the report renders it as HTML, `lines` for a terminal.
-    """
+    """A table as text, also for HTML; the first `n_text` columns are words, the others numbers."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -76,7 +73,6 @@ _with_interval = partial(notation.with_interval, without=notation.NO_INTERVAL)
 
 
 def _numbers(optimum: Optimum) -> tuple[str, str, str]:
-    """Size, tokens and loss with their intervals."""
     return (
         _with_interval(optimum.params, optimum.params_ci, notation.count),
         _with_interval(optimum.tokens, optimum.tokens_ci, notation.count),
@@ -153,26 +149,22 @@ def laws_table(fit: FitResult) -> Table:
             ("D*", family.isoflop.tokens_law, notation.count),
             ("L*", family.isoflop.loss_law, notation.loss),
         ):
-            if law is not None:
-                rows.append((family.family, *_law_cells(symbol, law, write, reference)))
+            if law is None:
+                continue
+            # L* = E + k · C^-c where the loss law has an offset E.
+            offset = "" if law.offset is None else f"{notation.significant(law.offset)} + "
+            factor = f"{offset}{notation.significant(law.coefficient)}"
+            cells = (
+                f"{symbol} = {factor} · C^{law.exponent:.3f}".replace("^-", "^−"),
+                _with_interval(law.exponent, law.exponent_ci, notation.exponent),
+                _with_interval(law(reference), law.interval(reference), write),
+                f"{100 * law.scatter:.2g} %",
+                str(law.n_budgets),
+            )
+            rows.append((family.family, *cells))
     at = "" if reference is None else f"value at {notation.flops(reference)} FLOPs"
     columns = ("series", "law", "exponent [95 %]", f"{at} [95 %]", "scatter", "budgets")
     return Table(columns, tuple(rows), n_text=2)
-
-
-def _law_cells(
-    symbol: str, law: PowerLaw, write: Callable[[float], str], flops: float
-) -> tuple[str, ...]:
-    # L* = E + k · C^-c where the loss law has an offset E.
-    offset = "" if law.offset is None else f"{notation.significant(law.offset)} + "
-    formula = f"{symbol} = {offset}{notation.significant(law.coefficient)} · C^{law.exponent:.3f}"
-    return (
-        formula.replace("^-", "^−"),
-        _with_interval(law.exponent, law.exponent_ci, notation.exponent),
-        _with_interval(law(flops), law.interval(flops), write),
-        f"{100 * law.scatter:.2g} %",
-        str(law.n_budgets),
-    )
 
 
 def surfaces_table(fit: FitResult) -> Table:

@@ -11,11 +11,8 @@ from analysis.isoflop.isoflop import REASONS, Optimum
 from analysis.notation import LOSS_UNIT, count, with_interval
 from analysis.sensitivity.conclusions import SYMBOLS, Quantity, Sensitivity
 from analysis.stats.power_law import LawName, PowerLaw
-from analysis.surface.surface import SurfaceFit
 
 _four_digits = "{:.4f}".format
-MAX_BUDGETS = 5
-"""Budgets shown per series: the ends and what lies evenly between them."""
 
 
 def summary(result: FitResult) -> str:
@@ -27,9 +24,7 @@ def summary(result: FitResult) -> str:
 
 
 def comparison_text(comparison: Comparison, sensitivity: Sensitivity | None = None) -> str:
-    """Verdict, multiplier at every budget, exponents side by side, each with what becomes of it
-    under other conventions, forms and data; then the warnings.
-    """
+    """Verdict, multipliers and exponents, each with its sensitivity; then the warnings."""
 
     def tried(quantity: Quantity) -> list[str]:
         return [f"    sensitivity: {sensitivity.of(quantity).verdict}"] if sensitivity else []
@@ -110,14 +105,26 @@ def _family_summary(fit: FamilyFit) -> str:
         lines.append("  no isoFLOP budgets")
     else:
         lines.append(f"  {'budget':>9}  {'L* nats/token':24}  {'N* params':24}  D* tokens")
-        lines += [_optimum_line(optimum) for optimum in _spread(fit.optima)]
+        # Bracketed optima first; of more than five the ends and three evenly between them.
+        optima = [optimum for optimum in fit.optima if optimum.bracketed] or list(fit.optima)
+        if len(optima) > 5:
+            optima = [optima[round(i * (len(optima) - 1) / 4)] for i in range(5)]
+        lines += [_optimum_line(optimum) for optimum in optima]
         laws = (
             ("L*", fit.isoflop.loss_law),
             ("N*", fit.isoflop.params_law),
             ("D*", fit.isoflop.tokens_law),
         )
         lines += [f"  {_law_text(name, law)}" for name, law in laws]
-    lines.append(f"  {_surface_text(fit.surface)}")
+    if (surface := fit.surface) is None:
+        lines.append("  L(N, D): no surface")
+    else:
+        alpha, beta = surface.ci["alpha"], surface.ci["beta"]
+        lines.append(
+            f"  L(N, D) = {surface.E:.4g} + {surface.A:.4g} / N^{surface.alpha:.4f} + "
+            f"{surface.B:.4g} / D^{surface.beta:.4f}, alpha [{alpha[0]:.4f}, {alpha[1]:.4f}], "
+            f"beta [{beta[0]:.4f}, {beta[1]:.4f}]"
+        )
     lines += [f"  {line}" for line in _further_lines(fit)]
     return "\n".join(lines)
 
@@ -131,19 +138,7 @@ def _law_text(name: str, law: PowerLaw | None, by: str = "C", points: str = "bud
     return f"{name}({by}) = {formula}, exponent [{low:.4f}, {high:.4f}], {law.n_budgets} {points}"
 
 
-def _surface_text(surface: SurfaceFit | None) -> str:
-    if surface is None:
-        return "L(N, D): no surface"
-    alpha, beta = surface.ci["alpha"], surface.ci["beta"]
-    return (
-        f"L(N, D) = {surface.E:.4g} + {surface.A:.4g} / N^{surface.alpha:.4f} + "
-        f"{surface.B:.4g} / D^{surface.beta:.4f}, alpha [{alpha[0]:.4f}, {alpha[1]:.4f}], "
-        f"beta [{beta[0]:.4f}, {beta[1]:.4f}]"
-    )
-
-
 def _further_lines(fit: FamilyFit) -> list[str]:
-    """Envelope, token-bound frontier, batch laws and hold-out, as far as there are any."""
     lines = []
     if fit.envelope is not None:
         names = {"N": fit.envelope.params_law, "D": fit.envelope.tokens_law}
@@ -191,15 +186,6 @@ def _optimum_line(optimum: Optimum) -> str:
         with_interval(optimum.tokens, optimum.tokens_ci, count),
     )
     return f"  {budget}  " + "  ".join(f"{cell:24}" for cell in cells).rstrip()
-
-
-def _spread(optima: tuple[Optimum, ...]) -> list[Optimum]:
-    """At most `MAX_BUDGETS` optima, ends included; bracketed ones first."""
-    chosen = [optimum for optimum in optima if optimum.bracketed] or list(optima)
-    n = len(chosen)
-    if n <= MAX_BUDGETS:
-        return chosen
-    return [chosen[round(i * (n - 1) / (MAX_BUDGETS - 1))] for i in range(MAX_BUDGETS)]
 
 
 def proposals_text(found: Proposals) -> str:

@@ -1,9 +1,7 @@
 """What a conclusion is, how it fares under every variation, and the sentence that says so.
 
 A *conclusion* is the sign of a difference between two series, of log multiplier or of exponents, or
-the value of one series' exponent. A difference is reversed where a variation gives it the other
-sign; an exponent has moved where a variation puts it outside its interval in the fit. A variation
-that the data cannot support has a reason in place of a number and counts neither way.
+the value of one series' exponent.
 """
 
 from collections.abc import Sequence
@@ -40,9 +38,8 @@ class Row:
     """None where the data do not support the variation."""
     ci: Interval | None
     reason: str
-    """Why there is no value."""
     is_changed: bool
-    """Reversed, or moved; False where there is no value."""
+    """Of the other sign, or outside the exponent's interval in the fit; False without a value."""
     is_shown: bool
     """Whether the interval leaves out no difference, or overlaps that of the fit nowhere."""
 
@@ -66,7 +63,6 @@ class Conclusion:
     series: str | None
     """Whose exponent; None for a difference between the two series."""
     value: float | None
-    """In the fit as it was asked for."""
     ci: Interval | None
     is_shown: bool
     """Whether the interval in the fit leaves out no difference; True for one series' exponent."""
@@ -142,7 +138,6 @@ class Sensitivity:
     comparisons: tuple[Conclusion, ...]
     """Differences of exponents, and the multiplier at the largest common budget."""
     exponents: tuple[Conclusion, ...]
-    """Of each series by itself."""
     params_convention: str
     flops_convention: str
     n_draws: int

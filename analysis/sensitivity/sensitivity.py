@@ -1,7 +1,6 @@
 """Which conclusions survive other conventions, other forms and fewer data.
 
-Every variation goes through the same isoFLOP fit or its laws, with `N_DRAWS` resamples that are
-paired between series as in the fit itself.
+Every variation goes through the same isoFLOP fit or its laws, with resamples paired as there.
 """
 
 import dataclasses
@@ -34,7 +33,6 @@ class _Refit:
     """What one series shows under one variation."""
 
     laws: Mapping[LawName, PowerLaw] = field(default_factory=dict)
-    """Those there are."""
     frontier: Frontier | None = None
     reason: str = ""
     """Why a law or the frontier is missing."""
@@ -47,8 +45,6 @@ Pair = tuple[str, str]
 
 
 class _Number(NamedTuple):
-    """A quantity under one variation."""
-
     value: float | None = None
     ci: Interval | None = None
     reason: str = ""
@@ -104,12 +100,9 @@ def sensitivities(
 
 @dataclass(frozen=True)
 class _Refitter:
-    """What all refits share."""
-
     resampler: Resampler
     with_offset: bool
-    """Whether the loss laws of the fit have an offset: without, their exponents mean another
-    thing."""
+    """Whether the loss laws of the fit have an offset: it changes what their exponents mean."""
 
     def refit_all(self, case: Case, chosen: Mapping[str, object]) -> dict[str, _Refit]:
         """The chosen series that a variation changes."""

@@ -32,14 +32,6 @@ Series = Mapping[str, Points]
 Changed = Points | IsoFlopFit | str
 """A table to fit, optima to put laws through, or why the data support neither."""
 
-MAX_LEFT_OUT = 10
-"""More sizes or budgets than this are left out by neighbouring groups."""
-SAME_COUNT = 0.005
-"""Counts that agree to this share of themselves are one convention."""
-SEARCH_MARGIN = 2.0
-"""How far beyond the observed log sizes a surface's optimum is looked for."""
-EVEN = 0.02
-"""Log range of FLOPs within a budget up to which its points spent alike."""
 _PHRASES: dict[VariationKind, str] = {
     "params": "under parameters {}",
     "flops": "under FLOPs {}",
@@ -112,17 +104,15 @@ def _by_params(
 
 
 def _renamed(fit: IsoFlopFit, points: Points, params_P: FloatArray) -> IsoFlopFit | str:
-    """The optima under another count of parameters, between two sizes by a monotone cubic in logs.
-
-    Curves are not fitted again: which model is best does not depend on what its size is called,
-    and curves over another axis would move every optimum by its noise.
-    """
+    """The optima under another count of parameters, by a monotone cubic in logs between sizes."""
     old, rung_P = np.unique(np.log(points.params_P), return_inverse=True)
     new = np.bincount(rung_P, np.log(params_P)) / np.bincount(rung_P)
     if np.any(np.diff(new) <= 0):
         return "sizes are ordered differently under this count"
     if len(fit.bracketed) < 2:
         return fit
+    # Curves are not fitted again: which model is best does not depend on what its size is called,
+    # and curves over another axis would move every optimum by its noise.
     rename = PchipInterpolator(old, new)
     # Only bracketed optima have a size, and only they enter laws.
     optima = tuple(
@@ -158,10 +148,7 @@ def _by_flops(table: TidyTable, series: Series, method: IsoFlopMethod) -> Iterat
 def _by_budget(
     result: FitResult, fits: Mapping[str, IsoFlopFit], method: IsoFlopMethod
 ) -> Iterator[Case]:
-    """Laws without either end of the budgets, then without each of the others in turn.
-
-    Curves are not fitted again: with fewer budgets fewer of the others would be bracketed.
-    """
+    """Laws without either end of the budgets, then without each of the others in turn."""
     optima = [optimum for family in result.families.values() for optimum in family.optima]
     budgets = np.array(sorted({o.budget_flops for o in optima if o.bracketed}))
     if len(budgets) < 2:
@@ -172,6 +159,7 @@ def _by_budget(
         changed: dict[str, Changed] = {}
         for label, fit in fits.items():
             kept_K = ~np.isin([o.budget_flops for o in fit.bracketed], dropped)
+            # Curves are not fitted again: with fewer budgets fewer others would be bracketed.
             if not kept_K.all():
                 changed[label] = _on_budgets(fit, kept_K)
         label = f"without {_span(dropped, notation.flops)}"
@@ -218,7 +206,8 @@ def _along_surface(family: FamilyFit, fit: IsoFlopFit) -> IsoFlopFit | str:
     cost = CostPerToken.of(family.points)
     log_flops_K = np.log([optimum.flops for optimum in fit.bracketed])
     n_draws = len(fit.log_params_RK)
-    found = surface_optima(family.surface, cost, log_flops_K, SEARCH_MARGIN, n_draws)
+    # Looked for up to 2 in log N beyond the observed sizes.
+    found = surface_optima(family.surface, cost, log_flops_K, 2.0, n_draws)
     if found is None:
         return "the surface has no optimum near the sizes that were trained"
     best_3K = np.exp([found.log_params_RK[0], found.log_tokens_RK[0], found.log_loss_RK[0]])
@@ -236,8 +225,8 @@ def _along_surface(family: FamilyFit, fit: IsoFlopFit) -> IsoFlopFit | str:
 
 
 def _blocks(values: np.ndarray) -> list[np.ndarray]:
-    """Each value by itself, or `MAX_LEFT_OUT` runs of neighbours where there are more."""
-    return np.array_split(values, min(len(values), MAX_LEFT_OUT)) if len(values) else []
+    """Each value by itself, or ten runs of neighbours where there are more."""
+    return np.array_split(values, min(len(values), 10)) if len(values) else []
 
 
 def _span(values: FloatArray, write: Callable[[float], str]) -> str:
@@ -247,11 +236,8 @@ def _span(values: FloatArray, write: Callable[[float], str]) -> str:
 
 def _differing(counts: Mapping[str, FloatArray], own: FloatArray) -> dict[str, FloatArray]:
     """The conventions under which some row is counted otherwise than in the fit."""
-    return {
-        name: values
-        for name, values in counts.items()
-        if np.max(np.abs(values / own - 1.0)) > SAME_COUNT
-    }
+    # Counts that agree to 0.5 % are one convention.
+    return {k: each for k, each in counts.items() if np.max(np.abs(each / own - 1.0)) > 0.005}
 
 
 def _rows(table: TidyTable, label: str) -> np.ndarray:
@@ -259,19 +245,16 @@ def _rows(table: TidyTable, label: str) -> np.ndarray:
 
 
 def spent_alike(points: Points) -> bool:
-    """Whether the FLOPs of each budget's points agree."""
+    """Whether the FLOPs of each budget's points agree, to 0.02 in their logs."""
     spread = [np.ptp(np.log(points.flops_P[points.budget_P == b])) for b in points.budgets_K]
-    return max(spread, default=0.0) <= EVEN
+    return max(spread, default=0.0) <= 0.02
 
 
 def regrouped(series: Series) -> dict[str, Points] | None:
-    """Series whose points lie at common budgets of their present FLOPs.
-
-    Runs that spent alike under one count did not under another: a small model's head may cost it
-    2.6 times what a large one's costs. So each size's loss is read along its own curve at new
-    budgets, as far apart as the old ones, by monotone cubics in log–log axes and never beyond what
-    the size was observed at. None where no compute was observed at enough sizes.
-    """
+    """Series at common budgets of their FLOPs; None where none was observed at enough sizes."""
+    # Runs that spent alike under one count did not under another: a small model's head may cost it
+    # 2.6 times what a large one's costs. So each size's loss is read along its own curve at new
+    # budgets, as far apart as the old ones, and never beyond what the size was observed at.
     ranges = [found for points in series.values() if (found := _well_observed(points)) is not None]
     steps = np.concatenate([np.diff(np.log(points.budgets_K)) for points in series.values()])
     if not ranges or not steps.size:
@@ -305,13 +288,12 @@ def _curves(points: Points) -> list[IntArray]:
 
 
 def _read_curve(curve: Points, targets_T: FloatArray) -> Points:
-    """One size's points at those new budgets that lie within its observed FLOPs."""
+    """One size's points, by monotone cubics in logs, at the new budgets within its FLOPs."""
     log_flops, first = np.unique(np.log(curve.flops_P), return_index=True)
     curve = curve.take(first)  # seeds of one size and budget: the first stands for all
-    inside_T = targets_T[
-        (np.log(targets_T) >= log_flops[0] - 1e-9) & (np.log(targets_T) <= log_flops[-1] + 1e-9)
-    ]
-    at = np.clip(np.log(inside_T), log_flops[0], log_flops[-1])
+    at = np.clip(np.log(targets_T), log_flops[0], log_flops[-1])
+    is_inside_T = np.abs(np.log(targets_T) - at) <= 1e-9
+    inside_T, at = targets_T[is_inside_T], at[is_inside_T]
     # Run, slot and standard error are those of the nearest observed point, so that resampling
     # knows which points share their luck.
     nearest = curve.take(np.abs(at[:, None] - log_flops).argmin(axis=1))
