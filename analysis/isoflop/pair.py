@@ -45,8 +45,7 @@ class PairDesign:
     @cached_property
     def root_weight_P(self) -> FloatArray:
         """In these units all squared errors count alike."""
-        root_P: FloatArray = np.sqrt(self.weight_P)
-        return root_P
+        return np.sqrt(self.weight_P)
 
     @cached_property
     def share_P(self) -> FloatArray:

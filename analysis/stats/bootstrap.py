@@ -180,8 +180,7 @@ class Resampler:
         groups, index_P = np.unique(noise.run_P, return_inverse=True)
         multiplier_RG = rng.choice(_WEBB, size=(self.n_resamples, len(groups)))
         scale_R1 = _scale_draws(rng.standard_normal(self.n_resamples), noise.dof)[:, None]
-        noise_RP: FloatArray = multiplier_RG[:, index_P] * noise.scaled_residual_P * scale_R1
-        return noise_RP
+        return multiplier_RG[:, index_P] * noise.scaled_residual_P * scale_R1
 
     def normals(self, purpose: int, n_columns: int) -> FloatArray:
         """Standard normal draws, shape (R, n_columns), one stream per purpose."""
@@ -194,8 +193,7 @@ class Resampler:
         runs, run_index_P = np.unique(points.run_P, return_inverse=True)
         share = np.full(len(runs), 1.0 / len(runs))
         counts = rng.multinomial(len(runs), share, size=self.n_resamples).astype(np.float64)
-        counts_RP: FloatArray = counts[:, run_index_P]
-        return counts_RP
+        return counts[:, run_index_P]
 
     def _draws(self, family: str) -> tuple[FloatArray, FloatArray]:
         """Multipliers of a series (R, S), and the normals behind its scales (R,).
@@ -226,8 +224,7 @@ def _scale_draws(normal_R: FloatArray, dof: int) -> FloatArray:
     """
     chi_squared_over_dof_R = chdtri(dof, ndtr(-normal_R)) / dof
     # The floor: below three degrees of freedom draws would have no variance to weigh by.
-    scale_R: FloatArray = 1.0 / np.sqrt(np.maximum(chi_squared_over_dof_R, 0.008))
-    return scale_R
+    return 1.0 / np.sqrt(np.maximum(chi_squared_over_dof_R, 0.008))
 
 
 def _root(correlation_FF: FloatArray) -> FloatArray:

@@ -134,10 +134,7 @@ def relative_slopes(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
 
 
 def newton(
-    problem: SurfaceProblem,
-    start_R5: FloatArray,
-    delta: float,
-    fixed_5: BoolArray = NOTHING_FIXED,
+    problem: SurfaceProblem, start_R5: FloatArray, delta: float, fixed_5: BoolArray = NOTHING_FIXED
 ) -> Minimum:
     """Projected Newton (Bertsekas 1982) from `start_R5`, all resamples at once: E stays at or above
     0, and a fit may end on the face E = 0.

@@ -13,11 +13,7 @@ import numpy as np
 
 from analysis.errors import FitWarning
 from analysis.stats.bootstrap import HUBER_SIGMAS, MAD_TO_SIGMA, Noise, Resampler, many_runs
-from analysis.stats.power_law import (
-    EXPONENT_RANGE,
-    inverse_variance_weights,
-    percentile_interval,
-)
+from analysis.stats.power_law import EXPONENT_RANGE, inverse_variance_weights, percentile_interval
 from analysis.surface.profile import profile_intervals
 from analysis.surface.solver import (
     Minimum,
@@ -71,8 +67,7 @@ class SurfaceFit:
         """Bootstrap values of the loss there, shape (R,)."""
         draws = self.draws
         size_R, data_R = params ** -draws["alpha"], tokens ** -draws["beta"]
-        values_R: FloatArray = draws["E"] + draws["A"] * size_R + draws["B"] * data_R
-        return values_R
+        return draws["E"] + draws["A"] * size_R + draws["B"] * data_R
 
 
 @dataclass(frozen=True)
@@ -230,11 +225,7 @@ def _auto_delta(problem: SurfaceProblem) -> float:
 
 
 def _bootstrap(
-    problem: SurfaceProblem,
-    points: Points,
-    theta_5: FloatArray,
-    delta: float,
-    resampler: Resampler,
+    problem: SurfaceProblem, points: Points, theta_5: FloatArray, delta: float, resampler: Resampler
 ) -> Minimum:
     """Theta of every resample; those that are not certified from the estimate start globally."""
     if many_runs(points):

@@ -51,5 +51,4 @@ class CostPerToken:
         """Log of the tokens that a model trains on at a budget."""
         inside = np.clip(log_params, self.low, self.high)
         log_cost = self.polynomial(inside) + self.slope(inside) * (log_params - inside)
-        result: FloatArray = log_flops - log_cost
-        return result
+        return log_flops - log_cost

@@ -26,13 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sweeper.families._mixing import (
-    AbstractMixing,
-    at_ids,
-    itakura_saito,
-    softplus,
-    softplus_drop,
-)
+from sweeper.families._mixing import AbstractMixing, at_ids, itakura_saito, softplus, softplus_drop
 from sweeper.families._sampling import logits_at, rewritten
 from sweeper.families.base import (
     Denoiser,

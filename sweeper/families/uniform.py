@@ -20,13 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sweeper.families._mixing import (
-    AbstractMixing,
-    at_ids,
-    itakura_saito,
-    softplus,
-    softplus_drop,
-)
+from sweeper.families._mixing import AbstractMixing, at_ids, itakura_saito, softplus, softplus_drop
 from sweeper.families.base import Needs, Sampler, at_least_float32, per_token
 
 
