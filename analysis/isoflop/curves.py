@@ -125,12 +125,10 @@ def pair_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
 def _pair_vertex(
     grid: BudgetGrid, fit: PairFit, origin: float, tokens_origin_K: FloatArray
 ) -> tuple[FloatArray, BoolArray]:
-    """Root of dL/dlog N along each budget, and whether both arms rise, each (R, K).
-
-    With D = C / M(N), the root solves log(alpha·p) − alpha·n = log(beta·r·m'(n)) − beta·log D(n),
-    where m' is the slope of log M. For M = 6N this is N* = [alpha·p / (beta·r)]^(1/(alpha+beta)) in
-    one step; Newton needs a few more for the slight curvature of real costs.
-    """
+    """Root of dL/dlog N along each budget, and whether both arms rise, each (R, K)."""
+    # With D = C / M(N), the root solves log(alpha·p) − alpha·n = log(beta·r·m'(n)) − beta·log D(n),
+    # where m' is the slope of log M. For M = 6N this is N* = [alpha·p / (beta·r)]^(1/(alpha+beta))
+    # in one step; Newton needs a few more for the slight curvature of real costs.
     alpha, beta = fit.alpha_R[:, None], fit.beta_R[:, None]
     rises = (fit.size_arm_RK > 0) & (fit.data_arm_RK > 0)
     log_arms_RK = np.log(

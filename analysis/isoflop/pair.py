@@ -66,11 +66,9 @@ class PairDesign:
         return np.searchsorted(self.budget_P, np.arange(self.n_budgets))
 
     def sum_by_budget(self, values_RP: FloatArray) -> FloatArray:
-        """Sums over the points of each budget, shape (R, K).
-
-        Not a product with a one-hot matrix: that is large enough for BLAS to wake its threads,
-        which costs ten times the work itself on a busy machine.
-        """
+        """Sums over the points of each budget, shape (R, K)."""
+        # Not a product with a one-hot matrix: that is large enough for BLAS to wake its threads,
+        # which costs ten times the work itself on a busy machine.
         return np.add.reduceat(values_RP, self.first_K, axis=1)
 
     def centred(self, values_RP: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -173,12 +171,10 @@ class _Linearised:
 
 
 def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
-    """Fit all resamples; every budget needs three or more distinct sizes.
-
-    Given (alpha, beta) the fit is linear in 3K coefficients. They are projected out: a grid over
-    (alpha, beta) finds the basin, Gauss–Newton on the projected residual finishes (Golub and
-    Pereyra 1973, in Kaufman's form).
-    """
+    """Fit all resamples; every budget needs three or more distinct sizes."""
+    # Given (alpha, beta) the fit is linear in 3K coefficients. They are projected out: a grid over
+    # (alpha, beta) finds the basin, Gauss–Newton on the projected residual finishes (Golub and
+    # Pereyra 1973, in Kaufman's form).
     # Coarser for resamples, which lie around an estimate found on the fine grid.
     grid = _ExponentGrid(design, GRID_SIZE if len(loss_RP) == 1 else 11)
     chunk = max(1, NUMBERS_PER_CHUNK // loss_RP.shape[1])

@@ -139,11 +139,14 @@ class Resampler:
         """Random numbers for all slots that occur in `series`, whose noise correlates as given."""
         every = tuple(series)
         correlation_FF = np.eye(len(every)) if correlation_FF is None else correlation_FF
+        # The symmetric root; what makes the matrix indefinite is cut off.
+        eigenvalue_F, basis_FF = np.linalg.eigh(correlation_FF)
+        root_FF = (basis_FF * np.sqrt(np.maximum(eigenvalue_F, 0.0))) @ basis_FF.T
         return cls(
             n_resamples=n_resamples,
             n_slots=1 + max(int(points.slot_P.max()) for points in every),
             families=tuple(points.family for points in every),
-            mixing_FF=_root(correlation_FF),
+            mixing_FF=root_FF / np.linalg.norm(root_FF, axis=1, keepdims=True),
             seed=seed,
         )
 
@@ -225,14 +228,6 @@ def _scale_draws(normal_R: FloatArray, dof: int) -> FloatArray:
     chi_squared_over_dof_R = chdtri(dof, ndtr(-normal_R)) / dof
     # The floor: below three degrees of freedom draws would have no variance to weigh by.
     return 1.0 / np.sqrt(np.maximum(chi_squared_over_dof_R, 0.008))
-
-
-def _root(correlation_FF: FloatArray) -> FloatArray:
-    """Symmetric root with rows of length one; what makes the matrix indefinite is cut off."""
-    eigenvalue_F, basis_FF = np.linalg.eigh(correlation_FF)
-    root_FF = (basis_FF * np.sqrt(np.maximum(eigenvalue_F, 0.0))) @ basis_FF.T
-    result: FloatArray = root_FF / np.linalg.norm(root_FF, axis=1, keepdims=True)
-    return result
 
 
 def many_runs(points: Points) -> bool:

@@ -178,11 +178,7 @@ def fit_power_law(
 def law_with_offset(
     law: PowerLaw, flops_K: FloatArray, loss_K: FloatArray, loss_RK: FloatArray
 ) -> PowerLaw | None:
-    """The law with an offset where the points demand one beyond the pure `law`, else None.
-
-    They do when there are six or more, AICc falls by ten or more, and 97.5 % of the resamples have
-    a positive offset.
-    """
+    """The law with an offset where the points demand one beyond the pure `law`, else None."""
     if len(flops_K) < MIN_BUDGETS_FOR_OFFSET:
         return None
     found, misfit = _offset_law(flops_K, loss_K, loss_RK)
@@ -190,6 +186,7 @@ def law_with_offset(
     gain = _aicc(pure_misfit, len(loss_K), 2) - _aicc(misfit, len(loss_K), 3)
     # From 10 on the pure law has essentially no support (Burnham and Anderson 2002).
     is_demanded = gain >= 10.0 and found.offset is not None and found.offset > 0
+    # And 97.5 % of the resamples have a positive offset.
     return found if is_demanded and np.mean(found.offset_R > 0) >= INTERVAL[1] / 100 else None
 
 

@@ -130,7 +130,6 @@ class _Columns:
 
 
 def _first(*choices: FloatArray | None) -> FloatArray | None:
-    """The first that is known."""
     return next((values for values in choices if values is not None), None)
 
 

@@ -101,14 +101,15 @@ def tidy_counted(raw: RawTable) -> TidyTable:
 
 def _check_columns(raw: RawTable) -> None:
     columns = [str(name) for name in raw.frame.columns]
-    repeated = sorted({name for name in columns if columns.count(name) > 1} & set(_KNOWN))
+    known = {*REQUIRED, *OPTIONAL, OUTLIER_COLUMN}
+    repeated = sorted(name for name in known if columns.count(name) > 1)
     if repeated:
         message = f"{raw.name}: column {repeated[0]!r} occurs twice; keep one of them"
         raise TableError(message)
     missing = [name for name in REQUIRED if name not in columns]
     if not missing:
         return
-    spare = [name for name in columns if name not in _KNOWN]
+    spare = [name for name in columns if name not in known]
     hints = []
     for name in missing:
         close = difflib.get_close_matches(name, [each.lower() for each in spare], n=1)
@@ -118,9 +119,6 @@ def _check_columns(raw: RawTable) -> None:
         f"{raw.name}: missing column {', '.join(hints)}; found {', '.join(columns) or 'none'}; "
         f"a tidy table has {', '.join(REQUIRED)} and may have {', '.join(OPTIONAL)}"
     )
-
-
-_KNOWN = (*REQUIRED, *OPTIONAL, OUTLIER_COLUMN)
 
 
 def _labels(raw: RawTable) -> list[str]:

@@ -4,13 +4,7 @@
     pi_t       = s_t · uniform over V tokens + (1 − s_t) · mask
 
 Unlike under masked diffusion a visible token may be noise, so a prediction of x_l is best when it
-ignores z_l (the leave-one-out posterior), and Bayes' rule joins the two:
-
-    p(x_l = j | z) ∝ x_theta(j) q_t(z_l | j)
-
-The bound covers t in [t_min, t_max] by its integral and the rest by end terms: below, the
-reconstruction term −log p(x | z) at t_min; above, the prior term KL(q_t(. | x) || p_t) at t_max,
-where p_t is the corruption of uniformly random tokens.
+ignores z_l (the leave-one-out posterior), and Bayes' rule joins the two.
 
 Shapes: B sequences, L positions, V real tokens.
 """
@@ -38,7 +32,7 @@ from sweeper.families.base import (
 
 @dataclass(frozen=True)
 class AbstractMixing(AbstractDiffusion):
-    """A family with q_t(z | x) = alpha_t 1[z = x] + (1 − alpha_t) pi_t(z)."""
+    """A family with such a mix of token and noise."""
 
     t_max = 1 - 1e-6  # at 1 the density is 0 / 0
 
@@ -57,6 +51,7 @@ class AbstractMixing(AbstractDiffusion):
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
+        # The integral over [t_min, t_max], the reconstruction below it and the prior above it.
         # The grid is even in u with t = u²: the density's variance grows like 1 / t, which the
         # weight dt/du = 2u evens out.
         u_B, u_min = t_B.to(x0_BL.device), math.sqrt(self.t_min)
@@ -96,7 +91,7 @@ class AbstractMixing(AbstractDiffusion):
         self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
     ) -> Tensor:
         """−log p(x | z) by Bayes' rule, nats, (B, L)."""
-        # −log of x_theta(x) q(z | x) / sum over j of x_theta(j) q(z | j)
+        # p(x_l = j | z) = x_theta(j) q_t(z_l | j) / sum over i of x_theta(i) q_t(z_l | i)
         t_BL = per_token(t_B, x0_BL)
         log_alpha_BL, log_noise_BL = torch.log1p(-t_BL), self._log_noise(zt_BL, t_BL)
         log_kept_BL = torch.where(zt_BL == x0_BL, log_alpha_BL, -math.inf)
@@ -106,7 +101,8 @@ class AbstractMixing(AbstractDiffusion):
         return token_nll(logits_BLV, x0_BL) - log_likelihood_BL + log_evidence_BL
 
     def prior(self) -> float:
-        """KL(q(. | x) || p) at t_max, nats per token, the same for every x."""
+        """KL(q(. | x) || p) at t_max, nats per token, the same for every x; p is the corruption of
+        uniformly random tokens."""
         # q(. | x) has alpha + uniform / V on x and uniform / V on each other token; p spreads both
         # evenly. The mask has the same mass in both, and no part in the sum.
         t = torch.tensor(self.t_max, dtype=torch.float64)

@@ -6,11 +6,7 @@
 
 alpha_0 = 1 leaves only the second, diffusion term: masked diffusion with causal attention.
 alpha_0 = 0 leaves only the first, sequential one: autoregression.
-
-The network is causal over an order of its own, so keys and values can be cached in generation. For
-the diffusion term it reads the clean tokens, then the masked ones, each in random order. For the
-sequential term it reads the clean tokens in random order, then the masked ones from left to right,
-as a doubled sequence [z_0 ; x].
+The network is causal over an order of its own, so keys and values can be cached in generation.
 """
 
 import math
@@ -129,7 +125,9 @@ class Family(AbstractFamily):
         return torch.where(u_BL < per_token(m_B, x0_BL), self.vocab_size, x0_BL)
 
     def _order(self, zt_BL: Tensor, is_sequential_B: Tensor, rng: torch.Generator) -> Tensor:
-        """Positions as the network reads them: clean ones first, then masked ones."""
+        """Positions as the network reads them: clean ones in random order, then masked ones, from
+        left to right for the sequential term, else in random order, too.
+        """
         random_BL = uniform_draws(tuple(zt_BL.shape), rng).to(zt_BL.device)
         ascending_L = torch.linspace(0, 1, zt_BL.shape[1], device=zt_BL.device)
         masked_BL = torch.where(is_sequential_B[:, None], ascending_L, random_BL)

@@ -1,17 +1,7 @@
 """Hybrid diffusion (GIDD, arXiv 2503.04482, in the log-SNR form of arXiv 2512.10858): the noise is
 a mix of masks and random tokens whose shares change with the noise level.
 
-    lambda = log(alpha / (1 − alpha)),    s = sigmoid(scale · lambda + shift)
     q(z_t | x)   x with probability alpha, otherwise (1 − alpha) · (s · uniform + (1 − s) · mask)
-
-The bound's density in lambda is W · (KL(q || q_theta) + IS(q(z), q_theta(z))), where q_theta is q
-with x_theta in the place of x (Proposition 1); in t it is that over alpha (1 − alpha). With
-kappa = V e^lambda / s, h_j = log(1 + kappa x_theta(j)) and h* = log(1 + kappa):
-
-    KL      (alpha + (1 − alpha) s / V) (h* − h_x) − (1 − alpha) s / V · sum over j != x of h_j
-    z mask: W = 1 + scale · s,                           IS = 0
-    z = x:  W = (1 − scale (1 − s)) / (1 + kappa),       IS = IS(h* − h_x)
-    other:  W = 1 − scale (1 − s),                       IS = IS(−h_z)         IS(d) = e^d − 1 − d
 
 Masks come first in generation and random tokens last. With shift → −inf this is masked diffusion
 and with shift → +inf uniform-state diffusion, at every point
@@ -103,10 +93,13 @@ class Family(AbstractMixing):
         return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
 
     def _divergence(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor) -> Tensor:
-        """W · (KL + IS), the density in lambda: Proposition 1 of arXiv 2512.10858."""
+        """W · (KL(q || q_theta) + IS(q(z), q_theta(z))), the density in lambda, where q_theta is q
+        with x_theta in the place of x: Proposition 1 of arXiv 2512.10858.
+        """
         log_s_BL = self.log_shares(t_BL)[0]
         log_one_noise_BL = log_s_BL - math.log(self.vocab_size)  # log(s / V)
         log_kappa_BL = torch.log1p(-t_BL) - t_BL.log() - log_one_noise_BL  # kappa = V e^lambda / s
+        # h_j = log(1 + kappa x_theta(j)), h* = log(1 + kappa)
         log_p_BLV = torch.log_softmax(at_least_float32(logits_BLV), dim=-1)
         is_mask_BL = zt_BL == self.vocab_size
         log_p_x_BL, log_p_z_BL = at_ids(log_p_BLV, x0_BL, zt_BL.masked_fill(is_mask_BL, 0))
@@ -114,12 +107,14 @@ class Family(AbstractMixing):
         drop_BL = softplus_drop(log_kappa_BL, log_p_x_BL)  # h* − h_x
         one_noise_BL = t_BL * log_one_noise_BL.exp()  # (1 − alpha) s / V
         others_BL = h_sum_BL - softplus(log_kappa_BL + log_p_x_BL)  # sum over j != x of h_j
+        # KL = (alpha + (1 − alpha) s / V) (h* − h_x) − (1 − alpha) s / V · sum over j != x of h_j
         kl_BL = (1 - t_BL + one_noise_BL) * drop_BL - one_noise_BL * others_BL
+        # d = h* − h_x where z = x, −h_z elsewhere, and 0 at a mask.
         h_z_BL = softplus(log_kappa_BL + log_p_z_BL).masked_fill(is_mask_BL, 0.0)
         log_ratio_BL = torch.where(zt_BL == x0_BL, drop_BL.clamp(max=LOG_RATIO_LIMIT), -h_z_BL)
         is_BL = itakura_saito(log_ratio_BL)
-        # W, by what z shows: a mask, the token itself, or another token. Where z = x its factor is
-        # 1 / (1 + kappa) = sigmoid(−log kappa).
+        # W = 1 + scale · s at a mask, 1 − scale (1 − s) elsewhere; where z = x that over 1 + kappa,
+        # and 1 / (1 + kappa) = sigmoid(−log kappa).
         s_BL = log_s_BL.exp()
         other_BL = (1 - self.scale) + self.scale * s_BL
         kept_BL = other_BL * torch.sigmoid(-log_kappa_BL)
