@@ -201,10 +201,8 @@ def _by_size(points: Points) -> Iterator[tuple[int, BoolArray]]:
 
 
 def _targets(curves: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
-    """Log losses at which the batches of a size are compared, descending.
-
-    Losses that three batches or more state, else an even ladder.
-    """
+    """Log losses at which the batches of a size are compared, descending."""
+    # Losses that three batches or more state, else an even ladder.
     stated, n_batches = np.unique(
         np.concatenate([np.round(log_loss, 9) for _, log_loss in curves]), return_counts=True
     )

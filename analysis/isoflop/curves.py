@@ -6,7 +6,6 @@ sampled sizes, so that intervals do not rest on the lucky resamples only.
 Suffixes: R resamples, P points, K budgets, Q positions along a drawn curve.
 """
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -150,13 +149,11 @@ def _pair_vertex(
 
 
 def parabola_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
-    """Least-squares parabolas in log params, unweighted; tokens from parabolas in log tokens.
-
-    As published (Hoffmann et al. 2022, approach 2, and both studies behind this project).
-    """
+    """Least-squares parabolas in log params, unweighted; tokens from parabolas in log tokens."""
+    # As published (Hoffmann et al. 2022, approach 2, and both studies behind this project).
     by_params = _parabolas(grid, np.log(grid.points.params_P), loss_RP)
     by_tokens = _parabolas(grid, np.log(grid.points.tokens_P), loss_RP)
-    return dataclasses.replace(by_params, log_tokens_RK=by_tokens.log_params_RK)
+    return replace(by_params, log_tokens_RK=by_tokens.log_params_RK)
 
 
 def _parabolas(grid: BudgetGrid, x_P: FloatArray, loss_RP: FloatArray) -> Minima:
@@ -197,10 +194,7 @@ def _parabolas(grid: BudgetGrid, x_P: FloatArray, loss_RP: FloatArray) -> Minima
 
 
 def akima_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
-    """Akima splines through the mean loss of each size, in log params (arXiv 2406.19146).
-
-    They pass through every point, so the noise is judged from the parabola's residuals instead.
-    """
+    """Akima splines through the mean loss of each size, in log params (arXiv 2406.19146)."""
     # scipy.interpolate takes 0.4 s to import, and only this method needs it.
     from scipy.interpolate import Akima1DInterpolator
 
@@ -220,6 +214,7 @@ def akima_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
         loss_RK[:, k] = np.min(curve, axis=0)
         is_interior_RK[:, k] = (lowest_R > 0) & (lowest_R < len(position) - 1)
         drawn_QK[:, k] = spline(np.linspace(sizes[0], sizes[-1], N_DRAWN))[:, 0]
+    # They pass through every point, so the noise is judged from the parabola's residuals instead.
     return replace(
         parabola_minima(grid, loss_RP[:1]),
         log_params_RK=log_params_RK,

@@ -67,11 +67,9 @@ class Frontier:
 
     @cached_property
     def _slope_RK(self) -> FloatArray:
-        """Slopes of log loss at the knots that keep the cubics monotone (Fritsch and Butland 1984).
-
-        Straight lines would cut the frontier's bend: an error of 3 % in compute where budgets are a
-        factor 5 apart.
-        """
+        """Slopes of log loss at the knots, of monotone cubics (Fritsch and Butland 1984)."""
+        # Straight lines would cut the frontier's bend: an error of 3 % in compute where budgets are
+        # a factor 5 apart.
         width_K = np.diff(self.log_flops_K)
         chord_RK = np.diff(self.log_loss_RK, axis=1) / width_K
         slope_RK = np.empty_like(self.log_loss_RK)

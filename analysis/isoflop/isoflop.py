@@ -208,10 +208,8 @@ def _weigh_by_stderr(grid: BudgetGrid) -> BudgetGrid:
 
 
 def _tempered(grid: BudgetGrid) -> BudgetGrid:
-    """Huber weights on top: points far from the curves count less (Huber 1964).
-
-    Without them a few misread points choose the shape of all curves, since the shape is shared.
-    """
+    """Huber weights on top: points far from the curves count less (Huber 1964)."""
+    # Without them a few misread points choose the shape of all curves, since the shape is shared.
     robust = grid
     for _ in range(6):
         minima = MINIMA["pair"](robust, grid.points.loss_P[None])

@@ -22,10 +22,8 @@ _Residuals = tuple[IntArray, FloatArray, int]
 
 
 def noise_correlation(series: Sequence[Points], method: IsoFlopMethod) -> FloatArray:
-    """Lower bounds of the correlations between the noise of all series, 0 or more, shape (F, F).
-
-    About curves of the method of the fit: what parabolas miss of both series alike cancels too.
-    """
+    """Lower bounds of the correlations between the noise of all series, 0 or more, shape (F, F)."""
+    # About curves of the method of the fit: what parabolas miss of both series alike cancels too.
     residuals = [_residuals(points, method) for points in series] if len(series) > 1 else []
     correlation_FF = np.eye(len(series))
     for (i, ours), (j, theirs) in itertools.combinations(enumerate(residuals), 2):

@@ -135,12 +135,8 @@ def relative_slopes(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
 def newton(
     problem: SurfaceProblem, start_R5: FloatArray, delta: float, fixed_5: BoolArray = NOTHING_FIXED
 ) -> Minimum:
-    """Projected Newton (Bertsekas 1982) from `start_R5`, all resamples at once: E stays at or above
-    0, and a fit may end on the face E = 0.
-
-    Coordinates in `fixed_5` stay where they start: the others are minimised over for each of them.
-    Steps are shortened as a whole rather than damped: the ridges are a million times flatter along
-    than across, and any damping that tames one direction stops the other.
+    """Projected Newton (Bertsekas 1982) from `start_R5`, all resamples at once; coordinates in
+    `fixed_5` stay where they start. E stays at or above 0: a fit may end on the face E = 0.
     """
     theta_R5 = np.clip(start_R5, _LOWER, _UPPER)
     n = len(theta_R5)
@@ -160,6 +156,8 @@ def newton(
         here = Expansion(*(value[~done] for value in vars(here).values()))
         if not len(active):
             break
+        # Shortened as a whole rather than damped: the ridges are a million times flatter along than
+        # across, and any damping that tames one direction stops the other.
         step_R5 *= fraction_R[active, None]
         trial_R5 = np.clip(theta_R5[active] + step_R5, _LOWER, _UPPER)
         there = expand(problem.rows(active), trial_R5, delta)
@@ -192,10 +190,7 @@ def continuation(delta: float) -> list[float]:
 
 
 def projection_start(problem: SurfaceProblem) -> FloatArray:
-    """Theta at the best cell of the (alpha, beta) grid under weighted least squares, shape (R, 5).
-
-    All moments are matrix products of weights and grid columns, so resamples cost almost nothing.
-    """
+    """Theta at the best cell of an (alpha, beta) grid under weighted least squares, (R, 5)."""
     axis = np.geomspace(*EXPONENT_RANGE, GRID_SIZE)
     size_GP = np.exp(-axis[:, None] * problem.log_params_P)
     data_GP = np.exp(-axis[:, None] * problem.log_tokens_P)
@@ -204,6 +199,7 @@ def projection_start(problem: SurfaceProblem) -> FloatArray:
     weight_RP = problem.weight_RP / loss_RP**2  # makes residuals relative
     target_RP = weight_RP * loss_RP
     full = np.repeat(np.arange(GRID_SIZE), GRID_SIZE), np.tile(np.arange(GRID_SIZE), GRID_SIZE)
+    # All moments are matrix products of weights and grid columns, so resamples cost almost nothing.
     # Weighted sums over points of the columns 1, x, z and the target y, each (R, G) or (R, 1).
     one, y = weight_RP.sum(axis=1)[:, None], target_RP.sum(axis=1)[:, None]
     x, z = (weight_RP @ size_GP.T)[:, full[0]], (weight_RP @ data_GP.T)[:, full[1]]

@@ -209,11 +209,9 @@ def centre(points: Points) -> Centred:
 
 
 def _auto_delta(problem: SurfaceProblem) -> float:
-    """1.345 robust standard deviations of the residuals, iterated twice from least squares.
-
-    A fixed 1e-3 is least absolute deviations in practice (noise is 0.3–1 %), which widens intervals
-    by about a quarter for nothing.
-    """
+    """1.345 robust standard deviations of the residuals, iterated twice from least squares."""
+    # A fixed 1e-3 is least absolute deviations in practice (noise is 0.3–1 %), which widens
+    # intervals by about a quarter for nothing.
     delta = np.inf
     for _ in range(2):
         residual_P = log_residuals(problem, minimise(problem, delta).theta_R5[0])

@@ -297,11 +297,9 @@ def _with_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[FitWarning]]:
 
 
 def inferred_budgets(flops_P: FloatArray) -> FloatArray | None:
-    """Budget of each point, or None when the FLOPs do not gather.
-
-    Sorted log FLOPs are cut at gaps wider than 10 %. Every group must then be narrower than 25 %
-    and hold three points on average; its budget is its geometric mean, rounded to three digits.
-    """
+    """Budget of each point, or None when the FLOPs do not gather."""
+    # Sorted log FLOPs are cut at gaps wider than 10 %. Every group must then be narrower than 25 %
+    # and hold three points on average; its budget is its geometric mean, rounded to three digits.
     log_flops = np.log(flops_P)
     order = np.argsort(log_flops, kind="stable")
     group = np.empty(len(flops_P), dtype=np.int64)

@@ -44,10 +44,7 @@ def check_units(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
 
 
 def without_uneven_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[FitWarning]]:
-    """The table without the budgets of which some run spent a multiple of what the others did.
-
-    Their runs keep their place in the surface: only what `budget_flops` says of them is doubtful.
-    """
+    """The table without the budgets of which some run spent a multiple of what the others did."""
     log_flops = np.log(frame["flops"])
     budgets = [frame["family"], frame["budget_flops"]]
     typical = log_flops.groupby(budgets).transform("median")
@@ -60,6 +57,7 @@ def without_uneven_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[FitW
         )
         warnings.append(FitWarning("uneven_budget_left_out", message, str(family), float(budget)))
     is_left_out = odd.groupby(budgets).transform("max").fillna(False).astype(bool)
+    # Their runs keep their place in the surface: only what `budget_flops` says of them is doubtful.
     return frame.assign(budget_flops=frame["budget_flops"].mask(is_left_out)), warnings
 
 

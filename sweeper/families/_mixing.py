@@ -161,10 +161,8 @@ class AbstractMixing(AbstractDiffusion):
         return Samples(draw(self._last_step(denoiser, plan, rng), rng), plan.n_steps)
 
     def _greedy_tail(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
-        """As `ancestral`, with the most probable token in the last step: removes left-over noise.
-
-        Published code takes the argmax of x_theta there, which ignores what the position shows.
-        """
+        """As `ancestral`, with the most probable token in the last step: no noise is left."""
+        # Published code takes the argmax of x_theta there, which ignores what the position shows.
         return Samples(self._last_step(denoiser, plan, rng).argmax(dim=-1), plan.n_steps)
 
     def _last_step(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Tensor:

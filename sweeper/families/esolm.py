@@ -156,15 +156,14 @@ class Family(AbstractFamily):
         return {"ancestral": self._ancestral, "block": self._block}
 
     def _ancestral(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
-        """Diffusion steps in a random order, then the rest one by one from left to right.
-
-        How many tokens a step decides is drawn once for all sequences, as in masked diffusion.
-        """
+        """Diffusion steps in a random order, then the rest one by one from left to right."""
         counts, n_left = [], plan.seq_len
         for steps_left in range(plan.n_steps, 0, -1):
             t, dt = steps_left / plan.n_steps, 1 / plan.n_steps
             # (alpha_s − alpha_t) / (1 − alpha_t) with alpha_t = alpha_0 (1 − t), s = t − dt.
             p_decided = self.alpha_0 * dt / (1 - self.alpha_0 * (1 - t))
+            # How many tokens a step decides is drawn once for all sequences, as in masked
+            # diffusion.
             counts.append(int((uniform_draws((n_left,), rng) < p_decided).sum()))
             n_left -= counts[-1]
         order_BL = uniform_draws((plan.n_sequences, plan.seq_len), rng).argsort(dim=1)
@@ -189,14 +188,12 @@ class Family(AbstractFamily):
         counts: list[int],
         rng: torch.Generator,
     ) -> Samples:
-        """Decide tokens in the given order, `counts` at a time.
-
-        Each step reads the tokens that the last one decided, which are final, and then the masks
-        of those to decide (the cached sampler of arXiv 2506.01928).
-        """
+        """Decide tokens in the given order, `counts` at a time."""
         decoder, n_known = incremental_decoder(denoiser, plan), 0
         decided = [order_BL[:, :0]]
         for count in counts:
+            # Each step reads the tokens that the last one decided, which are final, and then the
+            # masks of those to decide (the cached sampler of arXiv 2506.01928).
             latest_BN = decided[-1]
             masks_BN = torch.full_like(order_BL[:, :count], self.vocab_size)
             positions_BN = order_BL[:, n_known - latest_BN.shape[1] : n_known + count]

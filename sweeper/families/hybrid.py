@@ -131,14 +131,7 @@ class Family(AbstractMixing):
         }
 
     def _adaptive(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
-        """Rewrite, in each step, the positions that x_theta would most like to see changed.
-
-        Masks come first, by largest probability, so that none is left. Then the score is
-        (max_j x_theta(j) − x_theta(z)) · pi(z) with the noise pi of the start: tokens may be
-        revised, if the start had random tokens. The steps share L rewrites, or make one each if
-        they are more than L.
-        Exact for masked noise only; elsewhere it trades the right distribution for likely tokens.
-        """
+        """Rewrite, in each step, the positions that x_theta would most like to see changed."""
         z_BL = self._start(plan, rng)
         start_B = torch.full((plan.n_sequences,), self.t_max, dtype=torch.float64)
         for step in range(plan.n_steps):
@@ -147,6 +140,11 @@ class Family(AbstractMixing):
             p_BLV = logits_BLV.double().softmax(dim=-1)
             seen_BL = (-self._nll_of_visible(logits_BLV.double(), z_BL)).exp()
             prior_BL = self._log_noise(z_BL, per_token(start_B, z_BL)).exp()
+            # Masks come first, by largest probability, so that none is left. Then the score is
+            # (max_j x_theta(j) − x_theta(z)) · pi(z) with the noise pi of the start: tokens may be
+            # revised, if the start had random tokens. The steps share L rewrites, or make one each
+            # if they are more than L. Exact for masked noise only; elsewhere it trades the right
+            # distribution for likely tokens.
             score_BL = (p_BLV.amax(dim=-1) - seen_BL) * prior_BL
             # At a small scale random tokens are likely at the start, and would score as high.
             score_BL = score_BL + (z_BL == self.vocab_size)
