@@ -69,10 +69,8 @@ class BatchLaws:
 
 
 def fit_batch_laws(points: Points, resampler: Resampler) -> BatchLaws | None:
-    """The laws of one series; None where nowhere three batches or rates can be compared.
-
-    A batch that follows the budget by a recipe is not varied in this sense.
-    """
+    """The laws of one series; None where nowhere three batches or rates can be compared."""
+    # A batch that follows the budget by a recipe is not varied in this sense.
     found: dict[str, PowerLaw | FitWarning] = {}
     if np.isfinite(points.batch_tokens_P).all() and (varying := isoloss_curves(points)).has_curves:
         best, name = find_vertices(varying), "B*(D)"
@@ -140,10 +138,8 @@ def vertex_law(
 
 
 def isoloss_curves(points: Points) -> VaryingCurves:
-    """Tokens that each batch needs to reach target losses, size by size.
-
-    The vertex of a target is the best batch and the fewest tokens D that reach it.
-    """
+    """Tokens that each batch needs to reach target losses, size by size."""
+    # The vertex of a target is the best batch and the fewest tokens D that reach it.
     rows: list[tuple[float, float, int, int]] = []
     n_curves = 0
     for group, mine in _by_size(points):

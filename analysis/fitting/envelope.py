@@ -1,8 +1,8 @@
 """Approach 1 (arXiv 2203.15556, §3.1): laws along the lower envelope of training curves.
 
-The envelope needs no isoFLOP design and no form of the loss, but it prefers lucky runs. Intervals
-say how much the laws depend on which sizes were trained, not their bias: in simulation exponents
-are off by .01, several times the interval. Prefer the isoFLOP laws where both exist.
+The envelope needs no isoFLOP design and no form of the loss, but it prefers lucky runs, which its
+intervals do not show: in simulation exponents are off by .01, several times the interval. Prefer
+the isoFLOP laws where both exist.
 
 Suffixes: R resamples, P points, H points on the hull, G runs.
 """

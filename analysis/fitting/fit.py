@@ -134,7 +134,7 @@ def _series(
     huber_delta: float | Literal["auto"],
     resampler: Resampler,
 ) -> tuple[FamilyFit, list[FitWarning]]:
-    """One series with the parts beyond isoFLOP optima and surface, and the warnings on those."""
+    """The parts beyond isoFLOP optima and surface, and the warnings on those."""
     envelope = fit_envelope(points, resampler)
     tokens = token_frontier(points, isoflop, surface)
     holdout = hold_out(points, isoflop, huber_delta, resampler)

@@ -32,7 +32,6 @@ class BudgetGrid:
     flops_K: FloatArray
     """Mean training FLOPs of the budget's points."""
     weight_P: FloatArray
-    """Weights of the points in the fit."""
     variance_P: FloatArray
     """Variance of the losses up to a factor; weights are its inverse, less for outlying points."""
     cost: np.poly1d = field(repr=False)

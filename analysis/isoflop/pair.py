@@ -21,8 +21,6 @@ from analysis.tables.points import BoolArray, FloatArray, IntArray
 MAX_ITERATIONS = 40
 DECREMENT_TOLERANCE = 1e-10
 """Converged when a step would lower the residual sum of squares by less than this fraction."""
-NUMBERS_PER_CHUNK = 2**15
-"""Resamples are fitted in chunks of about this many numbers, to stay in cache and in memory."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +109,11 @@ class PairFit:
 
 
 class _Regression(NamedTuple):
-    """Coefficients of the two columns (R, K) and what they leave of the target (R, P), times the
-    root of the weights.
-    """
+    """Coefficients of the two columns, and what they leave of the target."""
 
     x_arm_RK: FloatArray
     z_arm_RK: FloatArray
-    residual_RP: FloatArray
+    residual_RP: FloatArray  # times the root of the weights
 
 
 class _Basis:
@@ -177,7 +173,8 @@ def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
     # Pereyra 1973, in Kaufman's form).
     # Coarser for resamples, which lie around an estimate found on the fine grid.
     grid = _ExponentGrid(design, GRID_SIZE if len(loss_RP) == 1 else 11)
-    chunk = max(1, NUMBERS_PER_CHUNK // loss_RP.shape[1])
+    # Chunks of about 2^15 numbers stay in cache.
+    chunk = max(1, 2**15 // loss_RP.shape[1])
     parts = [
         _fit_chunk(design, grid, loss_RP[first : first + chunk])
         for first in range(0, len(loss_RP), chunk)

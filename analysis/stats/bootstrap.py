@@ -94,9 +94,8 @@ class Noise:
 
     @cached_property
     def scaled_residual_P(self) -> FloatArray:
-        """(I − H_g)^(−1/2) · residuals of each run g, H_g its block of the hat matrix: gives back
-        what the fit absorbed (CR2 of Bell and McCaffrey 2002).
-        """
+        """Residuals with what the fit absorbed given back (CR2 of Bell and McCaffrey 2002)."""
+        # (I − H_g)^(−1/2) · residuals of each run g, H_g its block of the hat matrix.
         runs = np.unique(self.run_P)
         if len(runs) == len(self.run_P):  # blocks of one point
             return self.residual_P / np.sqrt(1.0 - np.clip(self.leverage_P, 0.0, MAX_LEVERAGE))

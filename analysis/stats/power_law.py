@@ -151,8 +151,8 @@ def fit_power_law(
     *,
     weighted: bool,
 ) -> PowerLaw:
-    """Pure power law through K ≥ 2 points of bootstrap values `log_y_RK`, which are carried through;
-    plain least squares where not `weighted`, as the published studies do.
+    """Pure power law through K ≥ 2 points of bootstrap values `log_y_RK`, which are carried
+    through; plain least squares where not `weighted`, as the published studies do.
     """
     x_K = np.log(flops_K)
     variance_K = np.var(log_y_RK, axis=0)

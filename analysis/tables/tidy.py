@@ -21,11 +21,6 @@ OPTIONAL = ("budget_flops", "loss_stderr", "seed", "run_id", "batch_tokens", "le
 POSITIVE = ("params", "tokens", "flops", "loss", "budget_flops", "batch_tokens", "learning_rate")
 OUTLIER_COLUMN = "outlier"
 
-MAGNITUDES = (1e-60, 1e60)
-"""Of every positive number: products and squares of what lies within it are numbers too."""
-SAME_BUDGET = 0.005
-"""Log gap below which nominal budgets are one that was rounded, or stored in another precision."""
-
 
 @dataclass(frozen=True)
 class RawTable:
@@ -74,11 +69,9 @@ def tidy(raw: RawTable) -> TidyTable:
 
 
 def tidy_counted(raw: RawTable) -> TidyTable:
-    """Check every cell of a table whose params and FLOPs were counted by us, in units we know.
-
-    In a small model with a large vocabulary the head alone outweighs 6·params·tokens by hundreds,
-    which from elsewhere would look like mixed units.
-    """
+    """Check every cell of a table whose params and FLOPs were counted by us, in units we know."""
+    # In a small model with a large vocabulary the head alone outweighs 6·params·tokens by hundreds,
+    # which from elsewhere would look like mixed units.
     _check_columns(raw)
     if raw.frame.empty:
         message = f"{raw.name}: no rows, expected one per observation with {', '.join(REQUIRED)}"
@@ -165,7 +158,8 @@ def _number(raw: RawTable, index: int, column: str, cell: object) -> float:
         raise TableError(message + "diverged has no place in a fit: delete the row")
     if (column in POSITIVE and value <= 0) or (column == "loss_stderr" and value < 0):
         raise TableError(f"{raw.where(index, column)}: found {cell!s}, expected {expected}")
-    if column in POSITIVE and not MAGNITUDES[0] <= value <= MAGNITUDES[1]:
+    # Products and squares of what lies within these magnitudes are numbers too.
+    if column in POSITIVE and not 1e-60 <= value <= 1e60:
         message = f"{raw.where(index, column)}: found {cell!s}, no magnitude of anything trained"
         raise TableError(f"{message}; check the exponent")
     return value
@@ -202,9 +196,10 @@ def _budgets(raw: RawTable) -> tuple[FloatArray, list[FitWarning]]:
     for index, cell in enumerate(raw.frame["budget_flops"]):
         if not _is_blank(cell):
             budget[index] = _number(raw, index, "budget_flops", cell)
-    # Those nearly equal carry the name of the least of them.
+    # Those nearly equal, which were rounded or stored in another precision, carry the name of the
+    # least of them.
     names, index_P = np.unique(budget, return_inverse=True)
-    starts = np.diff(np.log(names), prepend=-np.inf) > SAME_BUDGET
+    starts = np.diff(np.log(names), prepend=-np.inf) > 0.005
     starts |= np.isnan(names)
     first = np.maximum.accumulate(np.where(starts, np.arange(len(names)), 0))
     budget = names[first][index_P]

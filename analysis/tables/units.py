@@ -11,9 +11,6 @@ import pandas as pd
 from analysis.errors import FitWarning, TableError
 from analysis.tables.points import FloatArray
 
-MIXED_UNITS_FACTOR = 100.0
-"""Deviation of the cost ratio from its family's median that unit mix-ups exceed (10³, 10⁶) and
-honest tables do not: attention and head multiply small models' FLOPs by some 10 at most."""
 ODD_COST_RATIO = (0.03, 300.0)
 """Range of the cost ratio of honest tables."""
 
@@ -24,7 +21,9 @@ def check_units(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
     """
     ratio = np.log(_cost_ratio(frame))
     typical = ratio.groupby(frame["family"]).transform("median")
-    odd = (ratio - typical).abs() > np.log(MIXED_UNITS_FACTOR)
+    # Unit mix-ups are factors of 10³ or 10⁶; attention and head multiply small models' FLOPs by
+    # some 10 at most.
+    odd = (ratio - typical).abs() > np.log(100.0)
     if odd.any():
         index = frame.index[odd][0]
         message = (

@@ -101,10 +101,10 @@ class AbstractMixing(AbstractDiffusion):
         return token_nll(logits_BLV, x0_BL) - log_likelihood_BL + log_evidence_BL
 
     def prior(self) -> float:
-        """KL(q(. | x) || p) at t_max, nats per token, the same for every x; p is the corruption of
-        uniformly random tokens."""
-        # q(. | x) has alpha + uniform / V on x and uniform / V on each other token; p spreads both
-        # evenly. The mask has the same mass in both, and no part in the sum.
+        """KL(q(. | x) || p) at t_max, nats per token, the same for every x."""
+        # q(. | x) has alpha + uniform / V on x and uniform / V on each other token; p, the
+        # corruption of random tokens, spreads both evenly. The mask has the same mass in both, and
+        # no part in the sum.
         t = torch.tensor(self.t_max, dtype=torch.float64)
         alpha, uniform = 1 - t, t * self.log_shares(t)[0].exp()
         on_x, elsewhere = alpha + uniform / self.vocab_size, uniform * (1 - 1 / self.vocab_size)
@@ -124,11 +124,8 @@ class AbstractMixing(AbstractDiffusion):
         return nll_BL.masked_fill(is_mask_BL, math.inf)
 
     def posterior(self, x_theta_BLV: Tensor, z_BL: Tensor, t_B: Tensor, s_B: Tensor) -> Tensor:
-        """q(z_s | z_t, x_theta) over all input ids E for a level s < t, (B, L, E).
-
-        q_s(z_s | x_theta) q(z_t | z_s) / q_t(z_t | x_theta). Where z_t is impossible under x_theta
-        (cut by a nucleus, and no noise that could have made it), it stays.
-        """
+        """q(z_s | z_t, x_theta) over all input ids E for a level s < t, (B, L, E)."""
+        # q_s(z_s | x_theta) q(z_t | z_s) / q_t(z_t | x_theta)
         t_BL, s_BL = per_token(t_B, z_BL), per_token(s_B, z_BL)
         # alpha_t / alpha_s: z_t keeps z_s
         stays_BL = (1 - t_BL) / (1 - s_BL)
@@ -146,6 +143,7 @@ class AbstractMixing(AbstractDiffusion):
         kept_BL = stays_BL * at_ids(before_BLE, z_BL)[0]
         joint_BLE = before_BLE * added_BL[..., None]
         is_impossible_BL = joint_BLE.sum(dim=-1) + kept_BL == 0
+        # z_t that x_theta cannot give (cut by a nucleus, and no noise that made it) stays.
         kept_BL = torch.where(is_impossible_BL, 1.0, kept_BL)
         joint_BLE = joint_BLE.scatter_add(-1, z_BL[..., None], kept_BL[..., None])
         return joint_BLE / joint_BLE.sum(dim=-1, keepdim=True)

@@ -29,8 +29,7 @@ class Family(AbstractFamily):
         return Needs(attention="causal", extra_input_ids=1)
 
     def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
-        """No noise: what the network reads is a start token, then all tokens but the last, so that
-        the first token is scored too."""
+        """No noise; a start token, so that the first token is scored too, then all but the last."""
         start_B1 = torch.full_like(x0_BL[:, :1], self.vocab_size)
         shifted_BL = torch.cat([start_B1, x0_BL[:, :-1]], dim=1)
         return NoisyBatch(x0_BL, shifted_BL, torch.zeros(x0_BL.shape[0], device=x0_BL.device))

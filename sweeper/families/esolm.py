@@ -66,8 +66,7 @@ class Family(AbstractFamily):
 
     @property
     def diffusion_share(self) -> float:
-        """Share of training sequences for the diffusion term: all or none where it is the only
-        term or does not exist."""
+        """Share of training sequences for the diffusion term: all or none with one term only."""
         return self.alpha_0 if self.alpha_0 in (0, 1) else self.batch_split
 
     def corrupt(self, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
@@ -125,11 +124,10 @@ class Family(AbstractFamily):
         return torch.where(u_BL < per_token(m_B, x0_BL), self.vocab_size, x0_BL)
 
     def _order(self, zt_BL: Tensor, is_sequential_B: Tensor, rng: torch.Generator) -> Tensor:
-        """Positions as the network reads them: clean ones in random order, then masked ones, from
-        left to right for the sequential term, else in random order, too.
-        """
+        """Positions as the network reads them: clean ones in random order, then masked ones."""
         random_BL = uniform_draws(tuple(zt_BL.shape), rng).to(zt_BL.device)
         ascending_L = torch.linspace(0, 1, zt_BL.shape[1], device=zt_BL.device)
+        # Masked ones from left to right for the sequential term, else in random order, too.
         masked_BL = torch.where(is_sequential_B[:, None], ascending_L, random_BL)
         key_BL = torch.where(zt_BL == self.vocab_size, 2 + masked_BL, random_BL)
         return key_BL.argsort(dim=1, stable=True)

@@ -32,9 +32,6 @@ from sweeper.families.base import (
 SHIFT_LIMIT = 1000.0
 """At a larger shift s is 0 or 1 in float64 for every noise level in use; infinity means this."""
 
-LOG_RATIO_LIMIT = 80.0
-"""Keeps e^d finite in float32. It can only be passed where kappa > e^80, and there W < e^−80."""
-
 
 @dataclass(frozen=True)
 class Family(AbstractMixing):
@@ -93,9 +90,8 @@ class Family(AbstractMixing):
         return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
 
     def _divergence(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor) -> Tensor:
-        """W · (KL(q || q_theta) + IS(q(z), q_theta(z))), the density in lambda, where q_theta is q
-        with x_theta in the place of x: Proposition 1 of arXiv 2512.10858.
-        """
+        """W · (KL(q || q_theta) + IS(q(z), q_theta(z))), the density in lambda."""
+        # Proposition 1 of arXiv 2512.10858; q_theta is q with x_theta in the place of x.
         log_s_BL = self.log_shares(t_BL)[0]
         log_one_noise_BL = log_s_BL - math.log(self.vocab_size)  # log(s / V)
         log_kappa_BL = torch.log1p(-t_BL) - t_BL.log() - log_one_noise_BL  # kappa = V e^lambda / s
@@ -111,7 +107,9 @@ class Family(AbstractMixing):
         kl_BL = (1 - t_BL + one_noise_BL) * drop_BL - one_noise_BL * others_BL
         # d = h* − h_x where z = x, −h_z elsewhere, and 0 at a mask.
         h_z_BL = softplus(log_kappa_BL + log_p_z_BL).masked_fill(is_mask_BL, 0.0)
-        log_ratio_BL = torch.where(zt_BL == x0_BL, drop_BL.clamp(max=LOG_RATIO_LIMIT), -h_z_BL)
+        # The limit keeps e^d finite in float32. It can only be passed where kappa > e^80, and there
+        # W < e^−80.
+        log_ratio_BL = torch.where(zt_BL == x0_BL, drop_BL.clamp(max=80.0), -h_z_BL)
         is_BL = itakura_saito(log_ratio_BL)
         # W = 1 + scale · s at a mask, 1 − scale (1 − s) elsewhere; where z = x that over 1 + kappa,
         # and 1 / (1 + kappa) = sigmoid(−log kappa).
