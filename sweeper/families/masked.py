@@ -4,8 +4,9 @@
     NELBO        E_t E_z [ (1/t) (1/L) sum over masked l of −log x_theta(x_l | z) ]     (density)
                = E_n E_z [ (1/n) sum over the n masked l of −log x_theta(x_l | z) ]     (bound)
 
-with n ~ U{1 … L} and the n masked positions drawn without replacement: the first line summed over t
-for each number of masked tokens (the average over generation orders, arXiv 2110.02037).
+with n ~ U{1 … L} and the n masked positions drawn without replacement. The bound is the density
+summed over t for each number of masked tokens (the average over generation orders, arXiv
+2110.02037).
 """
 
 from collections.abc import Mapping
