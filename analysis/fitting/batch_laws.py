@@ -69,10 +69,8 @@ class BatchLaws:
 
 
 def fit_batch_laws(points: Points, resampler: Resampler) -> BatchLaws | None:
-    """The laws of one series; None where nowhere three batches or rates can be compared.
-
-    A batch that follows the budget by a recipe is not varied in this sense.
-    """
+    """The laws of one series; None where nowhere three batches or rates can be compared."""
+    # A batch that follows the budget by a recipe is not varied in this sense.
     found: dict[str, PowerLaw | FitWarning] = {}
     if np.isfinite(points.batch_tokens_P).all() and (varying := isoloss_curves(points)).has_curves:
         best, name = find_vertices(varying), "B*(D)"
@@ -140,13 +138,8 @@ def vertex_law(
 
 
 def isoloss_curves(points: Points) -> VaryingCurves:
-    """Tokens that each batch needs to reach target losses, size by size.
-
-    The vertex of a target is the best batch and the fewest tokens D that reach it.
-    The curve of a batch is the lowest loss of any of its runs up to each number of tokens, read
-    between its points by straight lines in log–log axes, never beyond them. Where three batches or
-    more state the same losses, those are the targets; else an even ladder of them.
-    """
+    """Tokens that each batch needs to reach target losses, size by size."""
+    # The vertex of a target is the best batch and the fewest tokens D that reach it.
     rows: list[tuple[float, float, int, int]] = []
     n_curves = 0
     for group, mine in _by_size(points):
@@ -158,9 +151,11 @@ def isoloss_curves(points: Points) -> VaryingCurves:
             log_loss = np.log(points.loss_P[order])
             earlier = np.concatenate([[np.inf], log_loss[:-1]])
             is_lower = log_loss < np.minimum.accumulate(earlier)
+            # The lowest loss of any run of the batch up to each number of tokens.
             curves[batch] = np.log(points.tokens_P[order][is_lower]), log_loss[is_lower]
         for target in _targets(list(curves.values())):
             for batch, (log_tokens, log_loss) in curves.items():
+                # Straight lines in log–log axes between the points, never beyond them.
                 if log_loss[-1] <= target <= log_loss[0]:
                     tokens = np.exp(np.interp(-target, -log_loss, log_tokens))
                     rows.append((float(batch), float(tokens), n_curves, group))
@@ -196,7 +191,6 @@ def _from_rows(rows: list[tuple[float, float, int, int]]) -> VaryingCurves:
 
 
 def _by_size(points: Points) -> Iterator[tuple[int, BoolArray]]:
-    """Number and mask of each size."""
     rung_P = rungs(points.params_P)
     for rung in range(int(rung_P.max()) + 1):
         yield rung, rung_P == rung
@@ -204,6 +198,7 @@ def _by_size(points: Points) -> Iterator[tuple[int, BoolArray]]:
 
 def _targets(curves: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
     """Log losses at which the batches of a size are compared, descending."""
+    # Losses that three batches or more state, else an even ladder.
     stated, n_batches = np.unique(
         np.concatenate([np.round(log_loss, 9) for _, log_loss in curves]), return_counts=True
     )

@@ -1,8 +1,8 @@
 """Approach 1 (arXiv 2203.15556, §3.1): laws along the lower envelope of training curves.
 
-The envelope needs no isoFLOP design and no form of the loss, but it prefers lucky runs. Intervals
-say how much the laws depend on which sizes were trained, not their bias: in simulation exponents
-are off by .01, several times the interval. Prefer the isoFLOP laws where both exist.
+The envelope needs no isoFLOP design and no form of the loss, but it prefers lucky runs, which its
+intervals do not show: in simulation exponents are off by .01, several times the interval. Prefer
+the isoFLOP laws where both exist.
 
 Suffixes: R resamples, P points, H points on the hull, G runs.
 """
@@ -65,12 +65,10 @@ def fit_envelope(points: Points, resampler: Resampler) -> Envelope | FitWarning:
 
 
 def lower_hulls(x_P: FloatArray, y_P: FloatArray, present_RP: BoolArray) -> BoolArray:
-    """Which points are vertices of the falling lower hull of each resample, shape (R, P).
-
-    The envelope as in Gemstones (arXiv 2502.06857), of (log C, log L). Jarvis' march, all resamples
-    at once: from the leftmost point on, the next vertex is the one with the steepest descent, until
-    nothing lies lower.
-    """
+    """Which points are vertices of the falling lower hull of each resample, shape (R, P)."""
+    # The envelope as in Gemstones (arXiv 2502.06857), of (log C, log L). Jarvis' march, all
+    # resamples at once: from the leftmost point on, the next vertex is the one with the steepest
+    # descent, until nothing lies lower.
     rank_P = np.lexsort((y_P, x_P)).argsort()
     here_R = np.argmin(np.where(present_RP, rank_P, len(x_P)), axis=1)
     on_hull_RP = np.zeros_like(present_RP)
@@ -89,10 +87,8 @@ def lower_hulls(x_P: FloatArray, y_P: FloatArray, present_RP: BoolArray) -> Bool
 
 
 def _law(x_P: FloatArray, y_P: FloatArray, chosen_RP: BoolArray) -> PowerLaw:
-    """Least-squares line through the chosen points; the first row is the estimate.
-
-    A resample whose hull is a single point says nothing of a slope and is left out.
-    """
+    """Least-squares line through the chosen points; the first row is the estimate."""
+    # A resample whose hull is a single point says nothing of a slope and is left out.
     chosen_RP = chosen_RP[chosen_RP.sum(axis=1) > 1]
     share_RP = chosen_RP / chosen_RP.sum(axis=1, keepdims=True)
     x_mean_R1, y_mean_R1 = (share_RP @ x_P)[:, None], (share_RP @ y_P)[:, None]

@@ -134,7 +134,7 @@ def _series(
     huber_delta: float | Literal["auto"],
     resampler: Resampler,
 ) -> tuple[FamilyFit, list[FitWarning]]:
-    """One series with the parts beyond isoFLOP optima and surface, and the warnings on those."""
+    """The parts beyond isoFLOP optima and surface, and the warnings on those."""
     envelope = fit_envelope(points, resampler)
     tokens = token_frontier(points, isoflop, surface)
     holdout = hold_out(points, isoflop, huber_delta, resampler)
@@ -175,14 +175,12 @@ def _shared(by_series: Sequence[Sequence[FitWarning]]) -> list[FitWarning]:
 def _with_one_form_of_loss_law(
     families: dict[str, FamilyFit],
 ) -> tuple[dict[str, FamilyFit], list[FitWarning]]:
-    """Loss laws with an offset if every series supports one, else pure laws for all.
-
-    With an offset the exponent means something else (−0.05 becomes −0.15), so exponents of both
-    forms in one table would invite a comparison that means nothing.
-    """
+    """Loss laws with an offset if every series supports one, else pure laws for all."""
     fits = {label: fit.isoflop for label, fit in families.items()}
     with_law = {label: isoflop for label, isoflop in fits.items() if isoflop and isoflop.loss_law}
     supporting = [label for label, isoflop in with_law.items() if isoflop.offset_law is not None]
+    # With an offset the exponent means something else (−0.05 becomes −0.15), so exponents of both
+    # forms in one table would invite a comparison that means nothing.
     if len(supporting) < len(with_law):
         message = (
             "the loss law bends towards an offset here, not in every series: all show pure laws"

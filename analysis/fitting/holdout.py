@@ -133,7 +133,12 @@ def hold_out(
     unit: Literal["budgets", "points"] = "points"
     if isoflop is not None and len(isoflop.bracketed) > MIN_WINDOW:
         unit = "budgets"
-        for n_train, targets in _windows(_optima(isoflop)):
+        names: tuple[Literal["flops", "params", "tokens", "loss"], ...]
+        names = ("flops", "params", "tokens", "loss")
+        sd_K = np.std(isoflop.log_loss_RK, axis=0)
+        columns = [*(isoflop.values(name) for name in names), sd_K]
+        optima = [HoldOutTarget(*row) for row in np.stack(columns, axis=1).tolist()]
+        for n_train, targets in _windows(optima):
             # A point without a budget goes by its FLOPs.
             spent_P = np.where(np.isfinite(points.budget_P), points.budget_P, points.flops_P)
             train = points.take(spent_P <= isoflop.bracketed[n_train - 1].budget_flops)
@@ -154,14 +159,6 @@ def hold_out(
     most = max(len(made) for made in by_form.values())
     scores = {form: _score(made) for form, made in by_form.items() if len(made) == most}
     return HoldOut(unit, tuple(predictions), scores)
-
-
-def _optima(isoflop: IsoFlopFit) -> list[HoldOutTarget]:
-    names: tuple[Literal["flops", "params", "tokens", "loss"], ...]
-    names = ("flops", "params", "tokens", "loss")
-    columns = [isoflop.values(name) for name in names]
-    sd_K = np.std(isoflop.log_loss_RK, axis=0)
-    return [HoldOutTarget(*row) for row in np.stack([*columns, sd_K], axis=1).tolist()]
 
 
 def _final_points(points: Points) -> list[HoldOutTarget]:
@@ -226,7 +223,6 @@ def _laws(isoflop: IsoFlopFit, n_train: int, resampler: Resampler) -> list[_Fitt
 def _surfaces(
     train: Points, huber_delta: float | Literal["auto"], resampler: Resampler
 ) -> list[_Fitted]:
-    """Both surfaces, as far as the cheap points pin them down."""
     fitted = []
     surface = fit_surface(train, huber_delta, resampler)
     if isinstance(surface, SurfaceFit):

@@ -93,10 +93,8 @@ def _along_optima(isoflop: IsoFlopFit) -> PowerLaw | None:
 
 
 def loss_along_tokens(log_tokens_RK: FloatArray, log_loss_RK: FloatArray) -> PowerLaw:
-    """Least-squares line of log L* over log D*; the first row is the estimate, the rest are draws.
-
-    Both coordinates of a draw come from the same resample, so their errors stay related.
-    """
+    """Least-squares line of log L* over log D*; row 0 is the estimate, the rest are draws."""
+    # Both coordinates of a draw come from the same resample, so their errors stay related.
     x_RK = log_tokens_RK - log_tokens_RK.mean(axis=1, keepdims=True)
     slope_R = np.sum(x_RK * log_loss_RK, axis=1) / np.sum(x_RK**2, axis=1)
     intercept_R = log_loss_RK.mean(axis=1) - slope_R * log_tokens_RK.mean(axis=1)

@@ -64,5 +64,4 @@ def _nearest_zero(grid_G: FloatArray, gap_RG: FloatArray, low: float, high: floa
     distance_RG = np.where(changes_RG, distance_RG, np.inf)
     best_R = distance_RG.argmin(axis=1)
     rows = np.arange(len(gap_RG))
-    found: FloatArray = np.where(changes_RG[rows, best_R], zero_RG[rows, best_R], np.inf)
-    return found
+    return np.where(changes_RG[rows, best_R], zero_RG[rows, best_R], np.inf)

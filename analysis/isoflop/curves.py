@@ -6,7 +6,6 @@ sampled sizes, so that intervals do not rest on the lucky resamples only.
 Suffixes: R resamples, P points, K budgets, Q positions along a drawn curve.
 """
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -33,7 +32,6 @@ class BudgetGrid:
     flops_K: FloatArray
     """Mean training FLOPs of the budget's points."""
     weight_P: FloatArray
-    """Weights of the points in the fit."""
     variance_P: FloatArray
     """Variance of the losses up to a factor; weights are its inverse, less for outlying points."""
     cost: np.poly1d = field(repr=False)
@@ -125,12 +123,10 @@ def pair_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
 def _pair_vertex(
     grid: BudgetGrid, fit: PairFit, origin: float, tokens_origin_K: FloatArray
 ) -> tuple[FloatArray, BoolArray]:
-    """Root of dL/dlog N along each budget, and whether both arms rise, each (R, K).
-
-    With D = C / M(N), the root solves log(alpha·p) − alpha·n = log(beta·r·m'(n)) − beta·log D(n),
-    where m' is the slope of log M. For M = 6N this is N* = [alpha·p / (beta·r)]^(1/(alpha+beta)) in
-    one step; Newton needs a few more for the slight curvature of real costs.
-    """
+    """Root of dL/dlog N along each budget, and whether both arms rise, each (R, K)."""
+    # With D = C / M(N), the root solves log(alpha·p) − alpha·n = log(beta·r·m'(n)) − beta·log D(n),
+    # where m' is the slope of log M. For M = 6N this is N* = [alpha·p / (beta·r)]^(1/(alpha+beta))
+    # in one step; Newton needs a few more for the slight curvature of real costs.
     alpha, beta = fit.alpha_R[:, None], fit.beta_R[:, None]
     rises = (fit.size_arm_RK > 0) & (fit.data_arm_RK > 0)
     log_arms_RK = np.log(
@@ -152,13 +148,11 @@ def _pair_vertex(
 
 
 def parabola_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
-    """Least-squares parabolas in log params, unweighted; tokens from parabolas in log tokens.
-
-    As published (Hoffmann et al. 2022, approach 2, and both studies behind this project).
-    """
+    """Least-squares parabolas in log params, unweighted; tokens from parabolas in log tokens."""
+    # As published (Hoffmann et al. 2022, approach 2, and both studies behind this project).
     by_params = _parabolas(grid, np.log(grid.points.params_P), loss_RP)
     by_tokens = _parabolas(grid, np.log(grid.points.tokens_P), loss_RP)
-    return dataclasses.replace(by_params, log_tokens_RK=by_tokens.log_params_RK)
+    return replace(by_params, log_tokens_RK=by_tokens.log_params_RK)
 
 
 def _parabolas(grid: BudgetGrid, x_P: FloatArray, loss_RP: FloatArray) -> Minima:
@@ -199,10 +193,7 @@ def _parabolas(grid: BudgetGrid, x_P: FloatArray, loss_RP: FloatArray) -> Minima
 
 
 def akima_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
-    """Akima splines through the mean loss of each size, in log params (arXiv 2406.19146).
-
-    They pass through every point, so the noise is judged from the parabola's residuals instead.
-    """
+    """Akima splines through the mean loss of each size, in log params (arXiv 2406.19146)."""
     # scipy.interpolate takes 0.4 s to import, and only this method needs it.
     from scipy.interpolate import Akima1DInterpolator
 
@@ -222,6 +213,7 @@ def akima_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
         loss_RK[:, k] = np.min(curve, axis=0)
         is_interior_RK[:, k] = (lowest_R > 0) & (lowest_R < len(position) - 1)
         drawn_QK[:, k] = spline(np.linspace(sizes[0], sizes[-1], N_DRAWN))[:, 0]
+    # They pass through every point, so the noise is judged from the parabola's residuals instead.
     return replace(
         parabola_minima(grid, loss_RP[:1]),
         log_params_RK=log_params_RK,

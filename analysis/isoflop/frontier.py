@@ -14,9 +14,6 @@ import numpy as np
 from analysis.isoflop.isoflop import IsoFlopFit
 from analysis.tables.points import FloatArray, IntArray
 
-N_BISECTIONS = 50
-"""Halvings of a segment when a curve is read backwards: down to rounding."""
-
 
 @dataclass(frozen=True)
 class Frontier:
@@ -53,7 +50,7 @@ class Frontier:
         n_above_R = np.sum(y > log_loss_R[:, None], axis=1)
         left_R = np.clip(n_above_R - 1, 0, len(x) - 2)
         low_R, high_R = np.zeros(len(y)), np.ones(len(y))
-        for _ in range(N_BISECTIONS):
+        for _ in range(50):  # halvings of a segment: down to rounding
             middle_R = 0.5 * (low_R + high_R)
             is_above_R = self._between(left_R, middle_R) > log_loss_R
             low_R = np.where(is_above_R, middle_R, low_R)
@@ -67,11 +64,9 @@ class Frontier:
 
     @cached_property
     def _slope_RK(self) -> FloatArray:
-        """Slopes of log loss at the knots that keep the cubics monotone (Fritsch and Butland 1984).
-
-        Straight lines would cut the frontier's bend: an error of 3 % in compute where budgets are a
-        factor 5 apart.
-        """
+        """Slopes of log loss at the knots, of monotone cubics (Fritsch and Butland 1984)."""
+        # Straight lines would cut the frontier's bend: an error of 3 % in compute where budgets are
+        # a factor 5 apart.
         width_K = np.diff(self.log_flops_K)
         chord_RK = np.diff(self.log_loss_RK, axis=1) / width_K
         slope_RK = np.empty_like(self.log_loss_RK)

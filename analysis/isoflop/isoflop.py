@@ -30,7 +30,6 @@ MIN_PAIR_DOF = 3
 """Points beyond coefficients that `pair` needs; with fewer, parabolas are drawn."""
 NOISE_FREE = 1e-10
 """Relative scatter that is rounding, not noise."""
-
 LEAST_SHARE = 1e-3
 """Of its estimate, the least that a resampled loss is taken to be: losses have logarithms."""
 
@@ -208,10 +207,8 @@ def _weigh_by_stderr(grid: BudgetGrid) -> BudgetGrid:
 
 
 def _tempered(grid: BudgetGrid) -> BudgetGrid:
-    """Huber weights on top: points far from the curves count less (Huber 1964).
-
-    Without them a few misread points choose the shape of all curves, since the shape is shared.
-    """
+    """Huber weights on top: points far from the curves count less (Huber 1964)."""
+    # Without them a few misread points choose the shape of all curves, since the shape is shared.
     robust = grid
     for _ in range(6):
         minima = MINIMA["pair"](robust, grid.points.loss_P[None])
@@ -278,9 +275,8 @@ def _judge(grid: BudgetGrid, minima: Minima, draws: Minima, noise: Noise, k: int
 
 
 def _why_not_bracketed(grid: BudgetGrid, minima: Minima, noise: Noise, k: int) -> Reason | None:
-    """None where the curve and the measured losses have their minimum strictly between the smallest
-    and the largest size, and both arms rise above the noise.
-    """
+    """None where the minimum lies strictly between the ends, and both arms rise above the noise."""
+    # Of the curve and of the measured losses.
     mine = grid.budget_P == k
     sizes = grid.sizes(k)
     log_params_P, loss_P = np.log(grid.points.params_P[mine]), grid.points.loss_P[mine]

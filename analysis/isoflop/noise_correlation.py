@@ -22,10 +22,8 @@ _Residuals = tuple[IntArray, FloatArray, int]
 
 
 def noise_correlation(series: Sequence[Points], method: IsoFlopMethod) -> FloatArray:
-    """Lower bounds of the correlations between the noise of all series, 0 or more, shape (F, F).
-
-    About curves of the method of the fit: what parabolas miss of both series alike cancels too.
-    """
+    """Lower bounds of the correlations between the noise of all series, 0 or more, shape (F, F)."""
+    # About curves of the method of the fit: what parabolas miss of both series alike cancels too.
     residuals = [_residuals(points, method) for points in series] if len(series) > 1 else []
     correlation_FF = np.eye(len(series))
     for (i, ours), (j, theirs) in itertools.combinations(enumerate(residuals), 2):
@@ -49,9 +47,7 @@ def _residuals(points: Points, method: IsoFlopMethod) -> _Residuals | None:
 
 
 def _lower_bound(ours: _Residuals, theirs: _Residuals) -> float:
-    """Correlation of the residuals in common slots less its standard error (1 − r²) / sqrt(dof): by
-    chance alone the estimate is above 0 half of the time.
-    """
+    """Correlation of the residuals in common slots less its standard error."""
     (our_slot_G, our_residual_G, our_dof), (slot_G, residual_G, dof) = ours, theirs
     _, i_G, j_G = np.intersect1d(our_slot_G, slot_G, return_indices=True)
     x_G, y_G = our_residual_G[i_G], residual_G[j_G]
@@ -59,5 +55,6 @@ def _lower_bound(ours: _Residuals, theirs: _Residuals) -> float:
     if scale == 0.0:
         return 0.0
     r = float(x_G @ y_G) / scale
+    # By chance alone the estimate is above 0 half of the time.
     error = (1.0 - r**2) / math.sqrt(min(our_dof, dof))
     return min(1.0, max(0.0, r - error))

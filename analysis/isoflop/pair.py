@@ -21,8 +21,6 @@ from analysis.tables.points import BoolArray, FloatArray, IntArray
 MAX_ITERATIONS = 40
 DECREMENT_TOLERANCE = 1e-10
 """Converged when a step would lower the residual sum of squares by less than this fraction."""
-NUMBERS_PER_CHUNK = 2**15
-"""Resamples are fitted in chunks of about this many numbers, to stay in cache and in memory."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,7 @@ class PairDesign:
     @cached_property
     def root_weight_P(self) -> FloatArray:
         """In these units all squared errors count alike."""
-        root_P: FloatArray = np.sqrt(self.weight_P)
-        return root_P
+        return np.sqrt(self.weight_P)
 
     @cached_property
     def share_P(self) -> FloatArray:
@@ -67,11 +64,9 @@ class PairDesign:
         return np.searchsorted(self.budget_P, np.arange(self.n_budgets))
 
     def sum_by_budget(self, values_RP: FloatArray) -> FloatArray:
-        """Sums over the points of each budget, shape (R, K).
-
-        Not a product with a one-hot matrix: that is large enough for BLAS to wake its threads,
-        which costs ten times the work itself on a busy machine.
-        """
+        """Sums over the points of each budget, shape (R, K)."""
+        # Not a product with a one-hot matrix: that is large enough for BLAS to wake its threads,
+        # which costs ten times the work itself on a busy machine.
         return np.add.reduceat(values_RP, self.first_K, axis=1)
 
     def centred(self, values_RP: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -114,13 +109,11 @@ class PairFit:
 
 
 class _Regression(NamedTuple):
-    """Coefficients of the two columns (R, K) and what they leave of the target (R, P), times the
-    root of the weights.
-    """
+    """Coefficients of the two columns, and what they leave of the target."""
 
     x_arm_RK: FloatArray
     z_arm_RK: FloatArray
-    residual_RP: FloatArray
+    residual_RP: FloatArray  # times the root of the weights
 
 
 class _Basis:
@@ -174,15 +167,14 @@ class _Linearised:
 
 
 def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
-    """Fit all resamples; every budget needs three or more distinct sizes.
-
-    Given (alpha, beta) the fit is linear in 3K coefficients. They are projected out: a grid over
-    (alpha, beta) finds the basin, Gauss–Newton on the projected residual finishes (Golub and
-    Pereyra 1973, in Kaufman's form).
-    """
+    """Fit all resamples; every budget needs three or more distinct sizes."""
+    # Given (alpha, beta) the fit is linear in 3K coefficients. They are projected out: a grid over
+    # (alpha, beta) finds the basin, Gauss–Newton on the projected residual finishes (Golub and
+    # Pereyra 1973, in Kaufman's form).
     # Coarser for resamples, which lie around an estimate found on the fine grid.
     grid = _ExponentGrid(design, GRID_SIZE if len(loss_RP) == 1 else 11)
-    chunk = max(1, NUMBERS_PER_CHUNK // loss_RP.shape[1])
+    # Chunks of about 2^15 numbers stay in cache.
+    chunk = max(1, 2**15 // loss_RP.shape[1])
     parts = [
         _fit_chunk(design, grid, loss_RP[first : first + chunk])
         for first in range(0, len(loss_RP), chunk)

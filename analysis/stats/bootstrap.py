@@ -43,14 +43,12 @@ class Noise:
 
     @property
     def dof(self) -> int:
-        """Degrees of freedom of the noise: points beyond coefficients, or runs beyond three.
-
-        Points of a run may share all their luck. Then only runs count, and against them the three
-        coefficients of a curve along the axis of sizes.
-        """
+        """Degrees of freedom of the noise: points beyond coefficients, or runs beyond three."""
         n_runs = len(np.unique(self.run_P))
         if n_runs == len(self.run_P):
             return self.own_dof
+        # Points of a run may share all their luck. Then only runs count, and against them the three
+        # coefficients of a curve along the axis of sizes.
         return max(1, min(self.own_dof, n_runs - COEFFICIENTS_ALONG_SIZES))
 
     @property
@@ -72,12 +70,10 @@ class Noise:
 
     @property
     def pooled(self) -> float:
-        """The deviation that, given to all points, scatters the fit as the weighted residuals do.
-
-        Where heavy tails are weighted down, the plain one counts them in full.
-        """
+        """The deviation that, given to all points, scatters the fit as weighted residuals do."""
         if self.weight_P is None:
             return self.sigma
+        # Where heavy tails are weighted down, the plain one counts them in full.
         weighted = float(np.sum((self.weight_P * self.residual_P) ** 2))
         dof_share = self.own_dof / len(self.residual_P)
         return float(np.sqrt(weighted / float(np.sum(self.weight_P**2)) / dof_share))
@@ -88,11 +84,9 @@ class Noise:
         return float(MAD_TO_SIGMA * np.median(np.abs(self.scaled_residual_P)))
 
     def sigma_of(self, chosen_P: BoolArray) -> float:
-        """Standard deviation of the chosen points, drawn towards the robust one of all (Smyth
-        2004).
-
-        Noise often falls with the budget, but a handful of points cannot tell by themselves.
-        """
+        """Standard deviation of the chosen points, drawn towards the robust one of all."""
+        # Noise often falls with the budget, but a handful of points cannot tell by themselves
+        # (Smyth 2004).
         own_dof = max(0.0, float(np.sum(1.0 - self.leverage_P[chosen_P])))
         own = float(np.sum(self.residual_P[chosen_P] ** 2))
         pooled = PRIOR_DOF * min(self.robust_sigma, self.sigma) ** 2
@@ -100,9 +94,8 @@ class Noise:
 
     @cached_property
     def scaled_residual_P(self) -> FloatArray:
-        """(I − H_g)^(−1/2) · residuals of each run g, H_g its block of the hat matrix: gives back
-        what the fit absorbed (CR2 of Bell and McCaffrey 2002).
-        """
+        """Residuals with what the fit absorbed given back (CR2 of Bell and McCaffrey 2002)."""
+        # (I − H_g)^(−1/2) · residuals of each run g, H_g its block of the hat matrix.
         runs = np.unique(self.run_P)
         if len(runs) == len(self.run_P):  # blocks of one point
             return self.residual_P / np.sqrt(1.0 - np.clip(self.leverage_P, 0.0, MAX_LEVERAGE))
@@ -139,11 +132,14 @@ class Resampler:
         """Random numbers for all slots that occur in `series`, whose noise correlates as given."""
         every = tuple(series)
         correlation_FF = np.eye(len(every)) if correlation_FF is None else correlation_FF
+        # The symmetric root; what makes the matrix indefinite is cut off.
+        eigenvalue_F, basis_FF = np.linalg.eigh(correlation_FF)
+        root_FF = (basis_FF * np.sqrt(np.maximum(eigenvalue_F, 0.0))) @ basis_FF.T
         return cls(
             n_resamples=n_resamples,
             n_slots=1 + max(int(points.slot_P.max()) for points in every),
             families=tuple(points.family for points in every),
-            mixing_FF=_root(correlation_FF),
+            mixing_FF=root_FF / np.linalg.norm(root_FF, axis=1, keepdims=True),
             seed=seed,
         )
 
@@ -180,8 +176,7 @@ class Resampler:
         groups, index_P = np.unique(noise.run_P, return_inverse=True)
         multiplier_RG = rng.choice(_WEBB, size=(self.n_resamples, len(groups)))
         scale_R1 = _scale_draws(rng.standard_normal(self.n_resamples), noise.dof)[:, None]
-        noise_RP: FloatArray = multiplier_RG[:, index_P] * noise.scaled_residual_P * scale_R1
-        return noise_RP
+        return multiplier_RG[:, index_P] * noise.scaled_residual_P * scale_R1
 
     def normals(self, purpose: int, n_columns: int) -> FloatArray:
         """Standard normal draws, shape (R, n_columns), one stream per purpose."""
@@ -194,17 +189,15 @@ class Resampler:
         runs, run_index_P = np.unique(points.run_P, return_inverse=True)
         share = np.full(len(runs), 1.0 / len(runs))
         counts = rng.multinomial(len(runs), share, size=self.n_resamples).astype(np.float64)
-        counts_RP: FloatArray = counts[:, run_index_P]
-        return counts_RP
+        return counts[:, run_index_P]
 
     def _draws(self, family: str) -> tuple[FloatArray, FloatArray]:
-        """Multipliers of a series (R, S), and the normals behind its scales (R,).
-
-        Every series owns a stream, and mixes those of the series that its noise correlates with:
-        noise that they share cancels in differences. Equal multipliers for all would rest on single
-        products of residuals, which do not average out in a curve of five runs: in simulated sweeps
-        that shared nothing 80 % of the intervals of a multiplier then held the truth.
-        """
+        """Multipliers of a series (R, S), and the normals behind its scales (R,)."""
+        # Every series owns a stream, and mixes those of the series that its noise correlates with:
+        # noise that they share cancels in differences. Equal multipliers for all would rest on
+        # single products of residuals, which do not average out in a curve of five runs: in
+        # simulated sweeps that shared nothing 80 % of the intervals of a multiplier then held the
+        # truth.
         mixing_F = self.mixing_FF[self.families.index(family)]
         multiplier_RS = np.zeros((self.n_resamples, self.n_slots))
         normal_R = np.zeros(self.n_resamples)
@@ -219,30 +212,17 @@ class Resampler:
 
 
 def _scale_draws(normal_R: FloatArray, dof: int) -> FloatArray:
-    """sqrt(dof / chi²_dof), (R,): each normal becomes the chi² of the same tail probability.
-
-    The noise level is itself estimated from few degrees of freedom: normal tails become the t tails
-    of exact small-sample intervals.
-    """
+    """sqrt(dof / chi²_dof), (R,): each normal becomes the chi² of the same tail probability."""
+    # The noise level is itself estimated from few degrees of freedom: normal tails become the t
+    # tails of exact small-sample intervals.
     chi_squared_over_dof_R = chdtri(dof, ndtr(-normal_R)) / dof
     # The floor: below three degrees of freedom draws would have no variance to weigh by.
-    scale_R: FloatArray = 1.0 / np.sqrt(np.maximum(chi_squared_over_dof_R, 0.008))
-    return scale_R
-
-
-def _root(correlation_FF: FloatArray) -> FloatArray:
-    """Symmetric root with rows of length one; what makes the matrix indefinite is cut off."""
-    eigenvalue_F, basis_FF = np.linalg.eigh(correlation_FF)
-    root_FF = (basis_FF * np.sqrt(np.maximum(eigenvalue_F, 0.0))) @ basis_FF.T
-    result: FloatArray = root_FF / np.linalg.norm(root_FF, axis=1, keepdims=True)
-    return result
+    return 1.0 / np.sqrt(np.maximum(chi_squared_over_dof_R, 0.008))
 
 
 def many_runs(points: Points) -> bool:
-    """Whether there are enough runs to draw them with replacement, as published surface fits do.
-
-    With fewer than ten per budget, or 20 in all, that degenerates: use the wild bootstrap.
-    """
+    """Whether there are enough runs to draw them with replacement, as published surface fits do."""
+    # With fewer than ten per budget, or 20 in all, that degenerates: use the wild bootstrap.
     if points.has_shared_runs or not len(points.budgets_K):
         return points.n_runs >= 20
     _, per_budget = np.unique(points.budget_P, return_counts=True)

@@ -97,11 +97,10 @@ def weighted_line(
 
 
 def excess_variance(surplus: Callable[[float], float], upper: float) -> float:
-    """tau² in [0, upper] at which `surplus` is zero; 0 if it is never positive.
-
-    The moment estimator of Paule and Mandel (1982) for results of unequal known variance: `surplus`
-    is Σ residual² / (variance + tau²) less its degrees of freedom, and falls monotonically in tau².
-    """
+    """tau² in [0, upper] at which `surplus` is zero; 0 if it is never positive."""
+    # The moment estimator of Paule and Mandel (1982) for results of unequal known variance:
+    # `surplus` is Σ residual² / (variance + tau²) less its degrees of freedom, and falls
+    # monotonically in tau².
     if surplus(0.0) <= 0:
         return 0.0
     low, high = 0.0, upper
@@ -126,11 +125,10 @@ def variance_about_line(x_K: FloatArray, y_K: FloatArray, variance_K: FloatArray
 def inverse_variance_weights(
     residual_P: FloatArray, stderr_P: FloatArray, dof: int
 ) -> FloatArray | None:
-    """1 / (stderr² + tau²) with mean 1, or None where the standard errors cannot tell points apart.
-
-    Both inputs are relative to the loss. Standard errors that are all alike carry no information
-    about weights: what all points share moves no minimum.
+    """1 / (stderr² + tau²) with mean 1, both inputs relative to the loss; None where the standard
+    errors cannot tell points apart.
     """
+    # Where they are all alike they say nothing of weights: what all points share moves no minimum.
     if not stderr_P.any() or np.ptp(stderr_P) <= 1e-9 * stderr_P.max():
         return None
 
@@ -153,18 +151,15 @@ def fit_power_law(
     *,
     weighted: bool,
 ) -> PowerLaw:
-    """Pure power law through K ≥ 2 points, with the bootstrap of its points carried through.
-
-    `log_y_RK` are the bootstrap values of the points. Weights are 1 / (their variance + tau²), tau²
-    being the scatter of the points about the law beyond their noise, or equal where `weighted` is
-    false (plain least squares, as the published studies do). Each resample adds normal scatter of
-    variance tau² (`normal_RK`).
+    """Pure power law through K ≥ 2 points of bootstrap values `log_y_RK`, which are carried
+    through; plain least squares where not `weighted`, as the published studies do.
     """
     x_K = np.log(flops_K)
     variance_K = np.var(log_y_RK, axis=0)
     tau_squared = 0.0
     if len(x_K) > 2:
         tau_squared = variance_about_line(x_K, log_y_K, variance_K)
+    # Weights are 1 / (variance + tau²), tau² the scatter about the law beyond the points' noise.
     total_K = variance_K + tau_squared
     weight_K = np.ones_like(x_K)
     if weighted and total_K.min() > 1e-12 * total_K.max():
@@ -178,11 +173,7 @@ def fit_power_law(
 def law_with_offset(
     law: PowerLaw, flops_K: FloatArray, loss_K: FloatArray, loss_RK: FloatArray
 ) -> PowerLaw | None:
-    """The law with an offset where the points demand one beyond the pure `law`, else None.
-
-    They do when there are six or more, AICc falls by ten or more, and 97.5 % of the resamples have
-    a positive offset.
-    """
+    """The law with an offset where the points demand one beyond the pure `law`, else None."""
     if len(flops_K) < MIN_BUDGETS_FOR_OFFSET:
         return None
     found, misfit = _offset_law(flops_K, loss_K, loss_RK)
@@ -190,16 +181,15 @@ def law_with_offset(
     gain = _aicc(pure_misfit, len(loss_K), 2) - _aicc(misfit, len(loss_K), 3)
     # From 10 on the pure law has essentially no support (Burnham and Anderson 2002).
     is_demanded = gain >= 10.0 and found.offset is not None and found.offset > 0
+    # And 97.5 % of the resamples have a positive offset.
     return found if is_demanded and np.mean(found.offset_R > 0) >= INTERVAL[1] / 100 else None
 
 
 def nested_law(
     law: PowerLaw, flops_K: FloatArray, loss_K: FloatArray, loss_RK: FloatArray
 ) -> PowerLaw:
-    """The best law with an offset ≥ 0 through four or more points; on the edge it is `law` itself.
-
-    No evidence is asked for: whether an offset predicts better is for the hold-out to say.
-    """
+    """The best law with an offset ≥ 0 through four or more points; on the edge, `law` itself."""
+    # No evidence is asked for: whether an offset predicts better is for the hold-out to say.
     found, _ = _offset_law(flops_K, loss_K, loss_RK)
     return found if found.offset is not None and found.offset > 0 else law
 
@@ -234,11 +224,9 @@ def _aicc(misfit: float, n_points: int, n_coefficients: int) -> float:
 def _offset_fit(
     flops_K: FloatArray, loss_RK: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Exponent (< 0), offset, log coefficient and relative sum of squares, each (R,).
-
-    For a given exponent, offset and coefficient are linear least squares on relative residuals; the
-    exponent is the best of a grid, refined by a parabola through it and its neighbours.
-    """
+    """Exponent (< 0), offset, log coefficient and relative sum of squares, each (R,)."""
+    # For a given exponent, offset and coefficient are linear least squares on relative residuals;
+    # the exponent is the best of a grid, refined by a parabola through it and its neighbours.
     grid_G = np.geomspace(0.02, 1.5, 150)
     log_c_K = np.log(flops_K) - np.log(flops_K).mean()
     misfit_RG = np.stack(

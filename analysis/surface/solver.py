@@ -71,19 +71,14 @@ class Expansion:
 
 def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expansion:
     """Second-order expansion of f(theta) = Σ c · huber(log L − log Lhat), which is eq. 3 of
-    arXiv 2203.15556 with weights c; `delta` may be infinite (least squares).
-
-    With g = d log Lhat and H = d² Lhat / Lhat, the Hessian is Σ c (h + psi) g gᵀ − Σ c psi H, where
-    psi is the clipped residual and h is 1 inside the quadratic zone.
+    arXiv 2203.15556 with weights c.
     """
     u_P, v_P = problem.log_params_P, problem.log_tokens_P
-    # Arms have logs as coordinates: (a, alpha) of a steep arm trade along a curved ridge,
-    # (log a, alpha) along a straight one.
-    level, log_a, log_b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
-    size_RP, data_RP = np.exp(log_a - alpha * u_P), np.exp(log_b - beta * v_P)
+    size_RP, data_RP = arms(problem, theta_R5)
     # A step may clip everything to 0 at once; the floor makes such a trial finite and hopeless.
-    loss_RP = np.maximum(level + size_RP + data_RP, 1e-12)
+    loss_RP = np.maximum(theta_R5[:, :1] + size_RP + data_RP, 1e-12)
     residual_RP = problem.log_loss_RP - np.log(loss_RP)
+    # `delta` may be infinite (least squares).
     psi_RP = np.clip(residual_RP, -delta, delta)
     # huber(r) = psi · (r − psi / 2): r² / 2 inside delta, delta · (|r| − delta / 2) beyond.
     value_R = np.sum(problem.weight_RP * psi_RP * (residual_RP - 0.5 * psi_RP), axis=1)
@@ -93,6 +88,8 @@ def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expan
     slope_R5P /= loss_RP[:, None, :]
     pull_RP = problem.weight_RP * psi_RP
     gradient_R5 = -np.einsum("rjp,rp->rj", slope_R5P, pull_RP)
+    # With g = d log Lhat and H = d² Lhat / Lhat, the Hessian is Σ c (h + psi) g gᵀ − Σ c psi H,
+    # where psi is the clipped residual and h is 1 inside the quadratic zone.
     bend_RP = pull_RP + problem.weight_RP * (np.abs(residual_RP) <= delta)
     hessian = (slope_R5P * bend_RP[:, None, :]) @ np.swapaxes(slope_R5P, 1, 2)
     for j, k, second_RP in (
@@ -112,6 +109,8 @@ def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expan
 
 def arms(problem: SurfaceProblem, theta_R5: FloatArray) -> tuple[FloatArray, FloatArray]:
     """a·N^(−alpha) and b·D^(−beta) at every point, in units of the mean loss, each (R, P)."""
+    # Arms have logs as coordinates: (a, alpha) of a steep arm trade along a curved ridge,
+    # (log a, alpha) along a straight one.
     _, log_a, log_b, alpha, beta = (theta_R5[:, [j]] for j in range(5))
     size_RP = np.exp(log_a - alpha * problem.log_params_P)
     return size_RP, np.exp(log_b - beta * problem.log_tokens_P)
@@ -134,17 +133,10 @@ def relative_slopes(problem: SurfaceProblem, theta_5: FloatArray) -> FloatArray:
 
 
 def newton(
-    problem: SurfaceProblem,
-    start_R5: FloatArray,
-    delta: float,
-    fixed_5: BoolArray = NOTHING_FIXED,
+    problem: SurfaceProblem, start_R5: FloatArray, delta: float, fixed_5: BoolArray = NOTHING_FIXED
 ) -> Minimum:
-    """Projected Newton (Bertsekas 1982) from `start_R5`, all resamples at once: E stays at or above
-    0, and a fit may end on the face E = 0.
-
-    Coordinates in `fixed_5` stay where they start: the others are minimised over for each of them.
-    Steps are shortened as a whole rather than damped: the ridges are a million times flatter along
-    than across, and any damping that tames one direction stops the other.
+    """Projected Newton (Bertsekas 1982) from `start_R5`, all resamples at once; coordinates in
+    `fixed_5` stay where they start. E stays at or above 0: a fit may end on the face E = 0.
     """
     theta_R5 = np.clip(start_R5, _LOWER, _UPPER)
     n = len(theta_R5)
@@ -164,6 +156,8 @@ def newton(
         here = Expansion(*(value[~done] for value in vars(here).values()))
         if not len(active):
             break
+        # Shortened as a whole rather than damped: the ridges are a million times flatter along than
+        # across, and any damping that tames one direction stops the other.
         step_R5 *= fraction_R[active, None]
         trial_R5 = np.clip(theta_R5[active] + step_R5, _LOWER, _UPPER)
         there = expand(problem.rows(active), trial_R5, delta)
@@ -196,21 +190,16 @@ def continuation(delta: float) -> list[float]:
 
 
 def projection_start(problem: SurfaceProblem) -> FloatArray:
-    """Theta at the best cell of the (alpha, beta) grid under weighted least squares, shape (R, 5).
-
-    Weights are c / L², which makes residuals relative. E, a, b are eliminated in closed form on the
-    inside and on the faces E = 0, a = 0 and b = 0; the feasible candidate with the least error
-    wins. All moments are matrix products of weights and grid columns, so resamples cost almost
-    nothing.
-    """
+    """Theta at the best cell of an (alpha, beta) grid under weighted least squares, (R, 5)."""
     axis = np.geomspace(*EXPONENT_RANGE, GRID_SIZE)
     size_GP = np.exp(-axis[:, None] * problem.log_params_P)
     data_GP = np.exp(-axis[:, None] * problem.log_tokens_P)
     cross_GP = (size_GP[:, None, :] * data_GP[None, :, :]).reshape(-1, size_GP.shape[1])
     loss_RP = np.exp(problem.log_loss_RP)
-    weight_RP = problem.weight_RP / loss_RP**2
+    weight_RP = problem.weight_RP / loss_RP**2  # makes residuals relative
     target_RP = weight_RP * loss_RP
     full = np.repeat(np.arange(GRID_SIZE), GRID_SIZE), np.tile(np.arange(GRID_SIZE), GRID_SIZE)
+    # All moments are matrix products of weights and grid columns, so resamples cost almost nothing.
     # Weighted sums over points of the columns 1, x, z and the target y, each (R, G) or (R, 1).
     one, y = weight_RP.sum(axis=1)[:, None], target_RP.sum(axis=1)[:, None]
     x, z = (weight_RP @ size_GP.T)[:, full[0]], (weight_RP @ data_GP.T)[:, full[1]]
@@ -223,6 +212,8 @@ def projection_start(problem: SurfaceProblem) -> FloatArray:
     nothing = np.zeros(xz.shape)
     size_level, size_arm = _solve2(one, xx, x, y, xy)
     data_level, data_arm = _solve2(one, zz, z, y, zy)
+    # E, a, b in closed form on the inside and on the faces E = 0, a = 0 and b = 0; the feasible
+    # candidate with the least error wins.
     gain_RG, linear_RG3 = np.full(xz.shape, -np.inf), np.zeros((*xz.shape, 3))
     for candidate in (
         ((y - centred[0] * x - centred[1] * z) / one, *centred),
@@ -254,16 +245,14 @@ def _solve2(
 def _newton_step(
     here: Expansion, theta_R5: FloatArray, fixed_5: BoolArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Full step, and the fall of the objective that it would bring were there no bounds.
-
-    Coordinates at a bound whose gradient points outward are held. A step that would take E below 0
-    goes to the face E = 0 instead, and the other coordinates follow from there.
-    """
+    """Full step, and the fall of the objective that it would bring were there no bounds."""
+    # Coordinates at a bound whose gradient points outward are held.
     held_R5 = ((theta_R5 <= _LOWER) & (here.gradient_R5 > 0)) | (
         (theta_R5 >= _UPPER) & (here.gradient_R5 < 0)
     )
     held_R5 |= fixed_5
     step_R5, decrement_R = _descent(here.gradient_R5, here.hessian_R55, held_R5)
+    # A step that would take E below 0 goes to the face E = 0, and the others follow from there.
     crosses_R = theta_R5[:, 0] + step_R5[:, 0] < 0
     if crosses_R.any():
         hessian, to_face = here.hessian_R55[crosses_R], -theta_R5[crosses_R, :1]
@@ -278,15 +267,12 @@ def _newton_step(
 def _descent(
     gradient_R5: FloatArray, hessian_R55: FloatArray, held_R5: BoolArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Newton step over the coordinates that are not held, and the fall it predicts.
-
-    Eigenvalues are replaced by their magnitudes: the step descends also where the objective is not
-    convex.
-    """
+    """Newton step over the coordinates that are not held, and the fall it predicts."""
     gradient_R5 = np.where(held_R5, 0.0, gradient_R5)
     free_R55 = ~(held_R5[:, :, None] | held_R5[:, None, :])
     hessian = np.where(free_R55, hessian_R55, np.eye(5))
     eigenvalue_R5, basis_R55 = np.linalg.eigh(hessian)
+    # Magnitudes: the step descends also where the objective is not convex.
     magnitude_R5 = np.abs(eigenvalue_R5)
     largest_R1 = np.maximum(magnitude_R5.max(axis=1, keepdims=True), np.finfo(float).tiny)
     magnitude_R5 = np.maximum(magnitude_R5, 1e-14 * largest_R1)

@@ -13,11 +13,7 @@ import numpy as np
 
 from analysis.errors import FitWarning
 from analysis.stats.bootstrap import HUBER_SIGMAS, MAD_TO_SIGMA, Noise, Resampler, many_runs
-from analysis.stats.power_law import (
-    EXPONENT_RANGE,
-    inverse_variance_weights,
-    percentile_interval,
-)
+from analysis.stats.power_law import EXPONENT_RANGE, inverse_variance_weights, percentile_interval
 from analysis.surface.profile import profile_intervals
 from analysis.surface.solver import (
     Minimum,
@@ -71,8 +67,7 @@ class SurfaceFit:
         """Bootstrap values of the loss there, shape (R,)."""
         draws = self.draws
         size_R, data_R = params ** -draws["alpha"], tokens ** -draws["beta"]
-        values_R: FloatArray = draws["E"] + draws["A"] * size_R + draws["B"] * data_R
-        return values_R
+        return draws["E"] + draws["A"] * size_R + draws["B"] * data_R
 
 
 @dataclass(frozen=True)
@@ -214,11 +209,9 @@ def centre(points: Points) -> Centred:
 
 
 def _auto_delta(problem: SurfaceProblem) -> float:
-    """1.345 robust standard deviations of the residuals, iterated twice from least squares.
-
-    A fixed 1e-3 is least absolute deviations in practice (noise is 0.3–1 %), which widens intervals
-    by about a quarter for nothing.
-    """
+    """1.345 robust standard deviations of the residuals, iterated twice from least squares."""
+    # A fixed 1e-3 is least absolute deviations in practice (noise is 0.3–1 %), which widens
+    # intervals by about a quarter for nothing.
     delta = np.inf
     for _ in range(2):
         residual_P = log_residuals(problem, minimise(problem, delta).theta_R5[0])
@@ -230,11 +223,7 @@ def _auto_delta(problem: SurfaceProblem) -> float:
 
 
 def _bootstrap(
-    problem: SurfaceProblem,
-    points: Points,
-    theta_5: FloatArray,
-    delta: float,
-    resampler: Resampler,
+    problem: SurfaceProblem, points: Points, theta_5: FloatArray, delta: float, resampler: Resampler
 ) -> Minimum:
     """Theta of every resample; those that are not certified from the estimate start globally."""
     if many_runs(points):

@@ -47,10 +47,8 @@ class ConventionCounts:
 
 
 def counts_by_convention(raw: pd.DataFrame, tokens: FloatArray) -> ConventionCounts:
-    """Every convention that the columns of a foreign table support; `tokens` per row.
-
-    A column with a cell that is empty, not a number or not above 0 counts as absent.
-    """
+    """Every convention that the columns of a foreign table support; `tokens` per row."""
+    # A column with a cell that is empty, not a number or not above 0 counts as absent.
     found = _Columns(raw)
     params = {name: each for name, each in found.params.items() if each is not None}
     flops = {name: tokens * each for name, each in found.flops.items() if each is not None}
@@ -130,7 +128,6 @@ class _Columns:
 
 
 def _first(*choices: FloatArray | None) -> FloatArray | None:
-    """The first that is known."""
     return next((values for values in choices if values is not None), None)
 
 

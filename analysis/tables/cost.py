@@ -10,16 +10,12 @@ import numpy as np
 
 from analysis.tables.points import FloatArray, Points
 
-MAX_DEGREE = 3
-"""Of log M as a polynomial in log N: small models bend where attention and head weigh."""
-SLOPES = (0.05, 1.3)
-"""Range of d log M / d log N beyond the data; honest counts lie well inside it."""
-
 
 def cost_polynomial(points: Points) -> np.poly1d:
     """Log of FLOPs per token as a polynomial in log params."""
     log_params_P = np.log(points.params_P)
-    degree = min(MAX_DEGREE, len(np.unique(log_params_P)) - 1)
+    # Small models bend where attention and head weigh.
+    degree = min(3, len(np.unique(log_params_P)) - 1)
     per_token_P = np.log(points.flops_P) - np.log(points.tokens_P)
     origin = log_params_P.mean()
     centred = np.poly1d(np.polyfit(log_params_P - origin, per_token_P, degree))
@@ -44,12 +40,12 @@ class CostPerToken:
     def slope(self, log_params: FloatArray) -> FloatArray:
         """d log M / d log N."""
         inside = np.clip(log_params, self.low, self.high)
-        result: FloatArray = np.clip(self.polynomial.deriv()(inside), *SLOPES)
+        # Honest counts lie well inside this range.
+        result: FloatArray = np.clip(self.polynomial.deriv()(inside), 0.05, 1.3)
         return result
 
     def log_tokens(self, log_params: FloatArray, log_flops: FloatArray | float) -> FloatArray:
         """Log of the tokens that a model trains on at a budget."""
         inside = np.clip(log_params, self.low, self.high)
         log_cost = self.polynomial(inside) + self.slope(inside) * (log_params - inside)
-        result: FloatArray = log_flops - log_cost
-        return result
+        return log_flops - log_cost

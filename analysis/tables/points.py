@@ -100,10 +100,7 @@ def points_by_family(frame: pd.DataFrame) -> dict[str, Points]:
 
 
 def _design_slots(frame: pd.DataFrame, run: IntArray) -> IntArray:
-    """Slot of each row: equal for runs of different series with the same rung, seed and budgets.
-
-    A run observed at one budget only is told apart from the same rung's runs at other budgets.
-    """
+    """Slot of each row: equal for runs of different series with the same rung, seed and budgets."""
     runs = frame.assign(run=run).groupby("run", sort=True)
     table = runs.agg(
         family=("family", "first"),
@@ -113,6 +110,7 @@ def _design_slots(frame: pd.DataFrame, run: IntArray) -> IntArray:
         n_budgets=("budget_flops", "nunique"),
     )
     table["rung"] = rungs(table["params"].to_numpy())
+    # A run observed at one budget only is told apart from the same rung's runs at other budgets.
     table["budget"] = table["budget"].where(table["n_budgets"] == 1, 0.0).fillna(0.0)
     place = ["rung", "seed", "budget"]
     table["copy"] = table.groupby(["family", *place], dropna=False).cumcount()

@@ -81,7 +81,6 @@ def from_observations(
 
 
 def _counts(rows: list[dict[str, Any]]) -> ConventionCounts:
-    """Every row under every convention."""
     of_params = ("trunk", "embedding", "head", "conditioning")
     of_flops = ("trunk", "attention", "head")
     params: dict[str, list[float]] = {name: [] for name in PARAMS_CONVENTIONS}

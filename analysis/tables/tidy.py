@@ -21,11 +21,6 @@ OPTIONAL = ("budget_flops", "loss_stderr", "seed", "run_id", "batch_tokens", "le
 POSITIVE = ("params", "tokens", "flops", "loss", "budget_flops", "batch_tokens", "learning_rate")
 OUTLIER_COLUMN = "outlier"
 
-MAGNITUDES = (1e-60, 1e60)
-"""Of every positive number: products and squares of what lies within it are numbers too."""
-SAME_BUDGET = 0.005
-"""Log gap below which nominal budgets are one that was rounded, or stored in another precision."""
-
 
 @dataclass(frozen=True)
 class RawTable:
@@ -74,11 +69,9 @@ def tidy(raw: RawTable) -> TidyTable:
 
 
 def tidy_counted(raw: RawTable) -> TidyTable:
-    """Check every cell of a table whose params and FLOPs were counted by us, in units we know.
-
-    In a small model with a large vocabulary the head alone outweighs 6·params·tokens by hundreds,
-    which from elsewhere would look like mixed units.
-    """
+    """Check every cell of a table whose params and FLOPs were counted by us, in units we know."""
+    # In a small model with a large vocabulary the head alone outweighs 6·params·tokens by hundreds,
+    # which from elsewhere would look like mixed units.
     _check_columns(raw)
     if raw.frame.empty:
         message = f"{raw.name}: no rows, expected one per observation with {', '.join(REQUIRED)}"
@@ -101,14 +94,15 @@ def tidy_counted(raw: RawTable) -> TidyTable:
 
 def _check_columns(raw: RawTable) -> None:
     columns = [str(name) for name in raw.frame.columns]
-    repeated = sorted({name for name in columns if columns.count(name) > 1} & set(_KNOWN))
+    known = {*REQUIRED, *OPTIONAL, OUTLIER_COLUMN}
+    repeated = sorted(name for name in known if columns.count(name) > 1)
     if repeated:
         message = f"{raw.name}: column {repeated[0]!r} occurs twice; keep one of them"
         raise TableError(message)
     missing = [name for name in REQUIRED if name not in columns]
     if not missing:
         return
-    spare = [name for name in columns if name not in _KNOWN]
+    spare = [name for name in columns if name not in known]
     hints = []
     for name in missing:
         close = difflib.get_close_matches(name, [each.lower() for each in spare], n=1)
@@ -118,9 +112,6 @@ def _check_columns(raw: RawTable) -> None:
         f"{raw.name}: missing column {', '.join(hints)}; found {', '.join(columns) or 'none'}; "
         f"a tidy table has {', '.join(REQUIRED)} and may have {', '.join(OPTIONAL)}"
     )
-
-
-_KNOWN = (*REQUIRED, *OPTIONAL, OUTLIER_COLUMN)
 
 
 def _labels(raw: RawTable) -> list[str]:
@@ -167,7 +158,8 @@ def _number(raw: RawTable, index: int, column: str, cell: object) -> float:
         raise TableError(message + "diverged has no place in a fit: delete the row")
     if (column in POSITIVE and value <= 0) or (column == "loss_stderr" and value < 0):
         raise TableError(f"{raw.where(index, column)}: found {cell!s}, expected {expected}")
-    if column in POSITIVE and not MAGNITUDES[0] <= value <= MAGNITUDES[1]:
+    # Products and squares of what lies within these magnitudes are numbers too.
+    if column in POSITIVE and not 1e-60 <= value <= 1e60:
         message = f"{raw.where(index, column)}: found {cell!s}, no magnitude of anything trained"
         raise TableError(f"{message}; check the exponent")
     return value
@@ -204,9 +196,10 @@ def _budgets(raw: RawTable) -> tuple[FloatArray, list[FitWarning]]:
     for index, cell in enumerate(raw.frame["budget_flops"]):
         if not _is_blank(cell):
             budget[index] = _number(raw, index, "budget_flops", cell)
-    # Those nearly equal carry the name of the least of them.
+    # Those nearly equal, which were rounded or stored in another precision, carry the name of the
+    # least of them.
     names, index_P = np.unique(budget, return_inverse=True)
-    starts = np.diff(np.log(names), prepend=-np.inf) > SAME_BUDGET
+    starts = np.diff(np.log(names), prepend=-np.inf) > 0.005
     starts |= np.isnan(names)
     first = np.maximum.accumulate(np.where(starts, np.arange(len(names)), 0))
     budget = names[first][index_P]
@@ -299,11 +292,9 @@ def _with_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[FitWarning]]:
 
 
 def inferred_budgets(flops_P: FloatArray) -> FloatArray | None:
-    """Budget of each point, or None when the FLOPs do not gather.
-
-    Sorted log FLOPs are cut at gaps wider than 10 %. Every group must then be narrower than 25 %
-    and hold three points on average; its budget is its geometric mean, rounded to three digits.
-    """
+    """Budget of each point, or None when the FLOPs do not gather."""
+    # Sorted log FLOPs are cut at gaps wider than 10 %. Every group must then be narrower than 25 %
+    # and hold three points on average; its budget is its geometric mean, rounded to three digits.
     log_flops = np.log(flops_P)
     order = np.argsort(log_flops, kind="stable")
     group = np.empty(len(flops_P), dtype=np.int64)

@@ -11,9 +11,6 @@ import pandas as pd
 from analysis.errors import FitWarning, TableError
 from analysis.tables.points import FloatArray
 
-MIXED_UNITS_FACTOR = 100.0
-"""Deviation of the cost ratio from its family's median that unit mix-ups exceed (10³, 10⁶) and
-honest tables do not: attention and head multiply small models' FLOPs by some 10 at most."""
 ODD_COST_RATIO = (0.03, 300.0)
 """Range of the cost ratio of honest tables."""
 
@@ -24,7 +21,9 @@ def check_units(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
     """
     ratio = np.log(_cost_ratio(frame))
     typical = ratio.groupby(frame["family"]).transform("median")
-    odd = (ratio - typical).abs() > np.log(MIXED_UNITS_FACTOR)
+    # Unit mix-ups are factors of 10³ or 10⁶; attention and head multiply small models' FLOPs by
+    # some 10 at most.
+    odd = (ratio - typical).abs() > np.log(100.0)
     if odd.any():
         index = frame.index[odd][0]
         message = (
@@ -44,10 +43,7 @@ def check_units(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
 
 
 def without_uneven_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[FitWarning]]:
-    """The table without the budgets of which some run spent a multiple of what the others did.
-
-    Their runs keep their place in the surface: only what `budget_flops` says of them is doubtful.
-    """
+    """The table without the budgets of which some run spent a multiple of what the others did."""
     log_flops = np.log(frame["flops"])
     budgets = [frame["family"], frame["budget_flops"]]
     typical = log_flops.groupby(budgets).transform("median")
@@ -60,6 +56,7 @@ def without_uneven_budgets(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[FitW
         )
         warnings.append(FitWarning("uneven_budget_left_out", message, str(family), float(budget)))
     is_left_out = odd.groupby(budgets).transform("max").fillna(False).astype(bool)
+    # Their runs keep their place in the surface: only what `budget_flops` says of them is doubtful.
     return frame.assign(budget_flops=frame["budget_flops"].mask(is_left_out)), warnings
 
 

@@ -4,13 +4,7 @@
     pi_t       = s_t · uniform over V tokens + (1 − s_t) · mask
 
 Unlike under masked diffusion a visible token may be noise, so a prediction of x_l is best when it
-ignores z_l (the leave-one-out posterior), and Bayes' rule joins the two:
-
-    p(x_l = j | z) ∝ x_theta(j) q_t(z_l | j)
-
-The bound covers t in [t_min, t_max] by its integral and the rest by end terms: below, the
-reconstruction term −log p(x | z) at t_min; above, the prior term KL(q_t(. | x) || p_t) at t_max,
-where p_t is the corruption of uniformly random tokens.
+ignores z_l (the leave-one-out posterior), and Bayes' rule joins the two.
 
 Shapes: B sequences, L positions, V real tokens.
 """
@@ -38,7 +32,7 @@ from sweeper.families.base import (
 
 @dataclass(frozen=True)
 class AbstractMixing(AbstractDiffusion):
-    """A family with q_t(z | x) = alpha_t 1[z = x] + (1 − alpha_t) pi_t(z)."""
+    """A family with such a mix of token and noise."""
 
     t_max = 1 - 1e-6  # at 1 the density is 0 / 0
 
@@ -57,6 +51,7 @@ class AbstractMixing(AbstractDiffusion):
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
+        # The integral over [t_min, t_max], the reconstruction below it and the prior above it.
         # The grid is even in u with t = u²: the density's variance grows like 1 / t, which the
         # weight dt/du = 2u evens out.
         u_B, u_min = t_B.to(x0_BL.device), math.sqrt(self.t_min)
@@ -96,7 +91,7 @@ class AbstractMixing(AbstractDiffusion):
         self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
     ) -> Tensor:
         """−log p(x | z) by Bayes' rule, nats, (B, L)."""
-        # −log of x_theta(x) q(z | x) / sum over j of x_theta(j) q(z | j)
+        # p(x_l = j | z) = x_theta(j) q_t(z_l | j) / sum over i of x_theta(i) q_t(z_l | i)
         t_BL = per_token(t_B, x0_BL)
         log_alpha_BL, log_noise_BL = torch.log1p(-t_BL), self._log_noise(zt_BL, t_BL)
         log_kept_BL = torch.where(zt_BL == x0_BL, log_alpha_BL, -math.inf)
@@ -107,8 +102,9 @@ class AbstractMixing(AbstractDiffusion):
 
     def prior(self) -> float:
         """KL(q(. | x) || p) at t_max, nats per token, the same for every x."""
-        # q(. | x) has alpha + uniform / V on x and uniform / V on each other token; p spreads both
-        # evenly. The mask has the same mass in both, and no part in the sum.
+        # q(. | x) has alpha + uniform / V on x and uniform / V on each other token; p, the
+        # corruption of random tokens, spreads both evenly. The mask has the same mass in both, and
+        # no part in the sum.
         t = torch.tensor(self.t_max, dtype=torch.float64)
         alpha, uniform = 1 - t, t * self.log_shares(t)[0].exp()
         on_x, elsewhere = alpha + uniform / self.vocab_size, uniform * (1 - 1 / self.vocab_size)
@@ -128,11 +124,8 @@ class AbstractMixing(AbstractDiffusion):
         return nll_BL.masked_fill(is_mask_BL, math.inf)
 
     def posterior(self, x_theta_BLV: Tensor, z_BL: Tensor, t_B: Tensor, s_B: Tensor) -> Tensor:
-        """q(z_s | z_t, x_theta) over all input ids E for a level s < t, (B, L, E).
-
-        q_s(z_s | x_theta) q(z_t | z_s) / q_t(z_t | x_theta). Where z_t is impossible under x_theta
-        (cut by a nucleus, and no noise that could have made it), it stays.
-        """
+        """q(z_s | z_t, x_theta) over all input ids E for a level s < t, (B, L, E)."""
+        # q_s(z_s | x_theta) q(z_t | z_s) / q_t(z_t | x_theta)
         t_BL, s_BL = per_token(t_B, z_BL), per_token(s_B, z_BL)
         # alpha_t / alpha_s: z_t keeps z_s
         stays_BL = (1 - t_BL) / (1 - s_BL)
@@ -150,6 +143,7 @@ class AbstractMixing(AbstractDiffusion):
         kept_BL = stays_BL * at_ids(before_BLE, z_BL)[0]
         joint_BLE = before_BLE * added_BL[..., None]
         is_impossible_BL = joint_BLE.sum(dim=-1) + kept_BL == 0
+        # z_t that x_theta cannot give (cut by a nucleus, and no noise that made it) stays.
         kept_BL = torch.where(is_impossible_BL, 1.0, kept_BL)
         joint_BLE = joint_BLE.scatter_add(-1, z_BL[..., None], kept_BL[..., None])
         return joint_BLE / joint_BLE.sum(dim=-1, keepdim=True)
@@ -165,10 +159,8 @@ class AbstractMixing(AbstractDiffusion):
         return Samples(draw(self._last_step(denoiser, plan, rng), rng), plan.n_steps)
 
     def _greedy_tail(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
-        """As `ancestral`, with the most probable token in the last step: removes left-over noise.
-
-        Published code takes the argmax of x_theta there, which ignores what the position shows.
-        """
+        """As `ancestral`, with the most probable token in the last step: no noise is left."""
+        # Published code takes the argmax of x_theta there, which ignores what the position shows.
         return Samples(self._last_step(denoiser, plan, rng).argmax(dim=-1), plan.n_steps)
 
     def _last_step(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Tensor:

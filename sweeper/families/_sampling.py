@@ -74,11 +74,7 @@ def draw(p_BLV: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def rewritten(
-    z_BL: Tensor,
-    positions_BN: Tensor,
-    logits_BLV: Tensor,
-    plan: SamplingPlan,
-    rng: torch.Generator,
+    z_BL: Tensor, positions_BN: Tensor, logits_BLV: Tensor, plan: SamplingPlan, rng: torch.Generator
 ) -> Tensor:
     """z with tokens drawn from x_theta at N positions of each sequence."""
     there_BNV = positions_BN[..., None].expand(-1, -1, logits_BLV.shape[-1])

@@ -1,10 +1,4 @@
-"""Autoregression: the exact baseline every diffusion family is compared with.
-
-    −log p(x) = − sum_l log p(x_l | x_1 … x_{l−1})
-
-The first token is scored too: the network reads a start token, id V, and then the sequence without
-its last token.
-"""
+"""Autoregression: the exact baseline every diffusion family is compared with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,12 +29,13 @@ class Family(AbstractFamily):
         return Needs(attention="causal", extra_input_ids=1)
 
     def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
-        """No noise: what the network reads is a start token, then all tokens but the last."""
+        """No noise; a start token, so that the first token is scored too, then all but the last."""
         start_B1 = torch.full_like(x0_BL[:, :1], self.vocab_size)
         shifted_BL = torch.cat([start_B1, x0_BL[:, :-1]], dim=1)
         return NoisyBatch(x0_BL, shifted_BL, torch.zeros(x0_BL.shape[0], device=x0_BL.device))
 
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
+        # −log p(x) = − sum_l log p(x_l | x_1 … x_{l−1})
         return token_nll(denoiser(batch.zt_BL, batch.t_B), batch.x0_BL)
 
     def bound(

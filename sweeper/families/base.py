@@ -235,10 +235,8 @@ class AbstractDiffusion(AbstractFamily):
     def token_weights(
         self, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor, level_weight_B: Tensor
     ) -> Tensor:
-        """Those of a bound that weighs level t by `level_weight_B`, 1 on average: (B, L, 1).
-
-        What the draw would be if predicting any changed token cost one nat and others nothing.
-        """
+        """Those of a bound that weighs level t by `level_weight_B`, 1 on average: (B, L, 1)."""
+        # What the draw would be if predicting any changed token cost one nat and others nothing.
         changed_BL = (zt_BL != x0_BL) * (level_weight_B / self.changed_share(t_B))[:, None]
         return changed_BL[..., None]
 

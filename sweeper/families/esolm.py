@@ -6,11 +6,7 @@
 
 alpha_0 = 1 leaves only the second, diffusion term: masked diffusion with causal attention.
 alpha_0 = 0 leaves only the first, sequential one: autoregression.
-
-The network is causal over an order of its own, so keys and values can be cached in generation. For
-the diffusion term it reads the clean tokens, then the masked ones, each in random order. For the
-sequential term it reads the clean tokens in random order, then the masked ones from left to right,
-as a doubled sequence [z_0 ; x].
+The network is causal over an order of its own, so keys and values can be cached in generation.
 """
 
 import math
@@ -70,8 +66,7 @@ class Family(AbstractFamily):
 
     @property
     def diffusion_share(self) -> float:
-        """Share of training sequences for the diffusion term: all or none where it is the only
-        term or does not exist."""
+        """Share of training sequences for the diffusion term: all or none with one term only."""
         return self.alpha_0 if self.alpha_0 in (0, 1) else self.batch_split
 
     def corrupt(self, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator) -> Tensor:
@@ -129,9 +124,10 @@ class Family(AbstractFamily):
         return torch.where(u_BL < per_token(m_B, x0_BL), self.vocab_size, x0_BL)
 
     def _order(self, zt_BL: Tensor, is_sequential_B: Tensor, rng: torch.Generator) -> Tensor:
-        """Positions as the network reads them: clean ones first, then masked ones."""
+        """Positions as the network reads them: clean ones in random order, then masked ones."""
         random_BL = uniform_draws(tuple(zt_BL.shape), rng).to(zt_BL.device)
         ascending_L = torch.linspace(0, 1, zt_BL.shape[1], device=zt_BL.device)
+        # Masked ones from left to right for the sequential term, else in random order, too.
         masked_BL = torch.where(is_sequential_B[:, None], ascending_L, random_BL)
         key_BL = torch.where(zt_BL == self.vocab_size, 2 + masked_BL, random_BL)
         return key_BL.argsort(dim=1, stable=True)
@@ -158,15 +154,14 @@ class Family(AbstractFamily):
         return {"ancestral": self._ancestral, "block": self._block}
 
     def _ancestral(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
-        """Diffusion steps in a random order, then the rest one by one from left to right.
-
-        How many tokens a step decides is drawn once for all sequences, as in masked diffusion.
-        """
+        """Diffusion steps in a random order, then the rest one by one from left to right."""
         counts, n_left = [], plan.seq_len
         for steps_left in range(plan.n_steps, 0, -1):
             t, dt = steps_left / plan.n_steps, 1 / plan.n_steps
             # (alpha_s − alpha_t) / (1 − alpha_t) with alpha_t = alpha_0 (1 − t), s = t − dt.
             p_decided = self.alpha_0 * dt / (1 - self.alpha_0 * (1 - t))
+            # How many tokens a step decides is drawn once for all sequences, as in masked
+            # diffusion.
             counts.append(int((uniform_draws((n_left,), rng) < p_decided).sum()))
             n_left -= counts[-1]
         order_BL = uniform_draws((plan.n_sequences, plan.seq_len), rng).argsort(dim=1)
@@ -191,14 +186,12 @@ class Family(AbstractFamily):
         counts: list[int],
         rng: torch.Generator,
     ) -> Samples:
-        """Decide tokens in the given order, `counts` at a time.
-
-        Each step reads the tokens that the last one decided, which are final, and then the masks
-        of those to decide (the cached sampler of arXiv 2506.01928).
-        """
+        """Decide tokens in the given order, `counts` at a time."""
         decoder, n_known = incremental_decoder(denoiser, plan), 0
         decided = [order_BL[:, :0]]
         for count in counts:
+            # Each step reads the tokens that the last one decided, which are final, and then the
+            # masks of those to decide (the cached sampler of arXiv 2506.01928).
             latest_BN = decided[-1]
             masks_BN = torch.full_like(order_BL[:, :count], self.vocab_size)
             positions_BN = order_BL[:, n_known - latest_BN.shape[1] : n_known + count]

@@ -1,17 +1,7 @@
 """Hybrid diffusion (GIDD, arXiv 2503.04482, in the log-SNR form of arXiv 2512.10858): the noise is
 a mix of masks and random tokens whose shares change with the noise level.
 
-    lambda = log(alpha / (1 − alpha)),    s = sigmoid(scale · lambda + shift)
     q(z_t | x)   x with probability alpha, otherwise (1 − alpha) · (s · uniform + (1 − s) · mask)
-
-The bound's density in lambda is W · (KL(q || q_theta) + IS(q(z), q_theta(z))), where q_theta is q
-with x_theta in the place of x (Proposition 1); in t it is that over alpha (1 − alpha). With
-kappa = V e^lambda / s, h_j = log(1 + kappa x_theta(j)) and h* = log(1 + kappa):
-
-    KL      (alpha + (1 − alpha) s / V) (h* − h_x) − (1 − alpha) s / V · sum over j != x of h_j
-    z mask: W = 1 + scale · s,                           IS = 0
-    z = x:  W = (1 − scale (1 − s)) / (1 + kappa),       IS = IS(h* − h_x)
-    other:  W = 1 − scale (1 − s),                       IS = IS(−h_z)         IS(d) = e^d − 1 − d
 
 Masks come first in generation and random tokens last. With shift → −inf this is masked diffusion
 and with shift → +inf uniform-state diffusion, at every point
@@ -26,13 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sweeper.families._mixing import (
-    AbstractMixing,
-    at_ids,
-    itakura_saito,
-    softplus,
-    softplus_drop,
-)
+from sweeper.families._mixing import AbstractMixing, at_ids, itakura_saito, softplus, softplus_drop
 from sweeper.families._sampling import logits_at, rewritten
 from sweeper.families.base import (
     Denoiser,
@@ -47,9 +31,6 @@ from sweeper.families.base import (
 
 SHIFT_LIMIT = 1000.0
 """At a larger shift s is 0 or 1 in float64 for every noise level in use; infinity means this."""
-
-LOG_RATIO_LIMIT = 80.0
-"""Keeps e^d finite in float32. It can only be passed where kappa > e^80, and there W < e^−80."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +90,12 @@ class Family(AbstractMixing):
         return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
 
     def _divergence(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor) -> Tensor:
-        """W · (KL + IS), the density in lambda: Proposition 1 of arXiv 2512.10858."""
+        """W · (KL(q || q_theta) + IS(q(z), q_theta(z))), the density in lambda."""
+        # Proposition 1 of arXiv 2512.10858; q_theta is q with x_theta in the place of x.
         log_s_BL = self.log_shares(t_BL)[0]
         log_one_noise_BL = log_s_BL - math.log(self.vocab_size)  # log(s / V)
         log_kappa_BL = torch.log1p(-t_BL) - t_BL.log() - log_one_noise_BL  # kappa = V e^lambda / s
+        # h_j = log(1 + kappa x_theta(j)), h* = log(1 + kappa)
         log_p_BLV = torch.log_softmax(at_least_float32(logits_BLV), dim=-1)
         is_mask_BL = zt_BL == self.vocab_size
         log_p_x_BL, log_p_z_BL = at_ids(log_p_BLV, x0_BL, zt_BL.masked_fill(is_mask_BL, 0))
@@ -120,12 +103,16 @@ class Family(AbstractMixing):
         drop_BL = softplus_drop(log_kappa_BL, log_p_x_BL)  # h* − h_x
         one_noise_BL = t_BL * log_one_noise_BL.exp()  # (1 − alpha) s / V
         others_BL = h_sum_BL - softplus(log_kappa_BL + log_p_x_BL)  # sum over j != x of h_j
+        # KL = (alpha + (1 − alpha) s / V) (h* − h_x) − (1 − alpha) s / V · sum over j != x of h_j
         kl_BL = (1 - t_BL + one_noise_BL) * drop_BL - one_noise_BL * others_BL
+        # d = h* − h_x where z = x, −h_z elsewhere, and 0 at a mask.
         h_z_BL = softplus(log_kappa_BL + log_p_z_BL).masked_fill(is_mask_BL, 0.0)
-        log_ratio_BL = torch.where(zt_BL == x0_BL, drop_BL.clamp(max=LOG_RATIO_LIMIT), -h_z_BL)
+        # The limit keeps e^d finite in float32. It can only be passed where kappa > e^80, and there
+        # W < e^−80.
+        log_ratio_BL = torch.where(zt_BL == x0_BL, drop_BL.clamp(max=80.0), -h_z_BL)
         is_BL = itakura_saito(log_ratio_BL)
-        # W, by what z shows: a mask, the token itself, or another token. Where z = x its factor is
-        # 1 / (1 + kappa) = sigmoid(−log kappa).
+        # W = 1 + scale · s at a mask, 1 − scale (1 − s) elsewhere; where z = x that over 1 + kappa,
+        # and 1 / (1 + kappa) = sigmoid(−log kappa).
         s_BL = log_s_BL.exp()
         other_BL = (1 - self.scale) + self.scale * s_BL
         kept_BL = other_BL * torch.sigmoid(-log_kappa_BL)
@@ -142,14 +129,7 @@ class Family(AbstractMixing):
         }
 
     def _adaptive(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
-        """Rewrite, in each step, the positions that x_theta would most like to see changed.
-
-        Masks come first, by largest probability, so that none is left. Then the score is
-        (max_j x_theta(j) − x_theta(z)) · pi(z) with the noise pi of the start: tokens may be
-        revised, if the start had random tokens. The steps share L rewrites, or make one each if
-        they are more than L.
-        Exact for masked noise only; elsewhere it trades the right distribution for likely tokens.
-        """
+        """Rewrite, in each step, the positions that x_theta would most like to see changed."""
         z_BL = self._start(plan, rng)
         start_B = torch.full((plan.n_sequences,), self.t_max, dtype=torch.float64)
         for step in range(plan.n_steps):
@@ -158,6 +138,11 @@ class Family(AbstractMixing):
             p_BLV = logits_BLV.double().softmax(dim=-1)
             seen_BL = (-self._nll_of_visible(logits_BLV.double(), z_BL)).exp()
             prior_BL = self._log_noise(z_BL, per_token(start_B, z_BL)).exp()
+            # Masks come first, by largest probability, so that none is left. Then the score is
+            # (max_j x_theta(j) − x_theta(z)) · pi(z) with the noise pi of the start: tokens may be
+            # revised, if the start had random tokens. The steps share L rewrites, or make one each
+            # if they are more than L. Exact for masked noise only; elsewhere it trades the right
+            # distribution for likely tokens.
             score_BL = (p_BLV.amax(dim=-1) - seen_BL) * prior_BL
             # At a small scale random tokens are likely at the start, and would score as high.
             score_BL = score_BL + (z_BL == self.vocab_size)

@@ -4,11 +4,9 @@
     NELBO        E_t E_z [ (1/t) (1/L) sum over masked l of −log x_theta(x_l | z) ]     (density)
                = E_n E_z [ (1/n) sum over the n masked l of −log x_theta(x_l | z) ]     (bound)
 
-with n ~ U{1 … L} and the n masked positions drawn without replacement. The second line is the
-first one summed over t for each number of masked tokens (the average over generation orders, arXiv
-2110.02037). It needs no cut near t = 0, where the weight 1/t has infinite variance, and no end
-terms. On a Markov source with its exact predictor its standard error is 0.38 (L = 64) and 0.31
-(L = 128) of that of one independent t in [1e-3, 1] per sequence, before control variates.
+with n ~ U{1 … L} and the n masked positions drawn without replacement. The bound is the density
+summed over t for each number of masked tokens (the average over generation orders, arXiv
+2110.02037).
 """
 
 from collections.abc import Mapping
@@ -66,12 +64,13 @@ class Family(AbstractDiffusion):
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
-        """The bound as an average over the number n of masked tokens, at the noise level n/L.
-
-        n is the ceiling of t² L, which has probability P(n) = (sqrt(n) − sqrt(n − 1)) / sqrt(L),
-        and is weighted by 1 / (L P(n)), because few masked tokens make a noisy mean.
-        """
+        """The bound as an average over the number n of masked tokens, at the noise level n/L."""
         length = x0_BL.shape[1]
+        # It needs no cut near t = 0, where the weight 1/t has infinite variance, and no end terms.
+        # On a Markov source with its exact predictor its standard error is 0.38 (L = 64) and 0.31
+        # (L = 128) of that of one independent t in [1e-3, 1] per sequence, before control variates.
+        # n is the ceiling of t² L, which has probability P(n) = (sqrt(n) − sqrt(n − 1)) / sqrt(L),
+        # and is weighted by 1 / (L P(n)), because few masked tokens make a noisy mean.
         n_masked_B = (t_B.to(x0_BL.device).square() * length).long().clamp(max=length - 1) + 1
         rank_BL = uniform_draws(tuple(x0_BL.shape), rng).argsort(dim=1).argsort(dim=1)
         is_masked_BL = rank_BL.to(x0_BL.device) < n_masked_B[:, None]
@@ -90,16 +89,14 @@ class Family(AbstractDiffusion):
         return {"ancestral": self._ancestral, "confidence": self._confidence}
 
     def _ancestral(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
-        """Reveal each masked token with probability (t − s) / t in the step from t to s.
-
-        How many are revealed in a step is drawn once for all sequences, and which ones for each:
-        so each sequence has the law it would have alone.
-        """
+        """Reveal each masked token with probability (t − s) / t in the step from t to s."""
         shape, length = (plan.n_sequences, plan.seq_len), plan.seq_len
         z_BL = torch.full(shape, self.vocab_size, dtype=torch.int64, device=rng.device)
         order_BL = uniform_draws(shape, rng).argsort(dim=1)
         n_known, n_calls = 0, 0
         for steps_left in range(plan.n_steps, 0, -1):
+            # How many are revealed in a step is drawn once for all sequences, and which ones for
+            # each: so each sequence has the law it would have alone.
             is_revealed = uniform_draws((length - n_known,), rng) * steps_left < 1
             n_known_then = n_known + int(is_revealed.sum())
             if n_known_then > n_known:  # else the network would read the same input again
@@ -110,10 +107,7 @@ class Family(AbstractDiffusion):
         return Samples(z_BL, n_calls)
 
     def _confidence(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:
-        """Reveal equally many tokens per step, where the largest probability is largest.
-
-        The position is chosen before the token is drawn, so one token per step samples exactly.
-        """
+        """Reveal equally many tokens per step, where the largest probability is largest."""
         shape, length = (plan.n_sequences, plan.seq_len), plan.seq_len
         z_BL = torch.full(shape, self.vocab_size, dtype=torch.int64, device=rng.device)
         n_calls = min(plan.n_steps, length)
@@ -122,6 +116,8 @@ class Family(AbstractDiffusion):
             logits_BLV = logits_at(denoiser, z_BL, 1 - n_known / length)
             largest_BL = logits_BLV.double().softmax(dim=-1).amax(dim=-1)
             largest_BL = largest_BL.masked_fill(z_BL != self.vocab_size, -1.0)
+            # The position is chosen before the token is drawn, so one token per step samples
+            # exactly.
             positions_BN = largest_BL.topk(n_known_then - n_known, dim=1).indices
             z_BL = rewritten(z_BL, positions_BN, logits_BLV, plan, rng)
         return Samples(z_BL, n_calls)

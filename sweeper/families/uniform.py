@@ -2,15 +2,8 @@
 
     q(z_t | x)   x with probability alpha_t, otherwise a token drawn uniformly from all V
 
-With kappa = V alpha / (1 − alpha) and h_j = log(1 + kappa x_theta(j)), h* = log(1 + kappa), the
-bound's density (Eq. 8 there, a sum over V of score-entropy terms) is
-
-    W / (V alpha) · { (V + kappa) IS(d) + kappa (h* − h_x) + h* − sum_j h_j }
-    z  = x:   W = 1 / (1 + kappa),   d = h* − h_x
-    z != x:   W = 1,                 d = −h_z                         IS(d) = e^d − 1 − d
-
-which needs one V-wide sum beyond the log-softmax, and loses no digits in float32: all terms are
-small where their sum is.
+The density needs one V-wide sum beyond the log-softmax, and loses no digits in float32: all terms
+are small where their sum is.
 """
 
 import math
@@ -20,13 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sweeper.families._mixing import (
-    AbstractMixing,
-    at_ids,
-    itakura_saito,
-    softplus,
-    softplus_drop,
-)
+from sweeper.families._mixing import AbstractMixing, at_ids, itakura_saito, softplus, softplus_drop
 from sweeper.families.base import Needs, Sampler, at_least_float32, per_token
 
 
@@ -45,7 +32,7 @@ class Family(AbstractMixing):
         self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
     ) -> Tensor:
         t_BL = per_token(t_B, x0_BL)
-        # kappa = V alpha / (1 − alpha)
+        # kappa = V alpha / (1 − alpha), h_j = log(1 + kappa x_theta(j)), h* = log(1 + kappa)
         log_kappa_BL = math.log(self.vocab_size) + torch.log1p(-t_BL) - t_BL.log()
         log_p_BLV = torch.log_softmax(at_least_float32(logits_BLV), dim=-1)
         log_p_x_BL, log_p_z_BL = at_ids(log_p_BLV, x0_BL, zt_BL)
@@ -54,9 +41,10 @@ class Family(AbstractMixing):
         is_kept_BL = zt_BL == x0_BL
         # d = log of the ratio of scores at z: h* − h_x where z = x, −h_z elsewhere.
         d_BL = torch.where(is_kept_BL, drop_BL, -softplus(log_kappa_BL + log_p_z_BL))
+        # W = 1 / (1 + kappa) where z = x, 1 elsewhere.
         weight_BL = torch.where(is_kept_BL, torch.sigmoid(-log_kappa_BL), 1.0)
         # W / (V alpha) · { (V + kappa) IS(d) + kappa (h* − h_x) + h* − sum_j h_j }: Eq. 8 of arXiv
-        # 2506.10892 (Duo), without one-hot vectors.
+        # 2506.10892, a sum over V of score-entropy terms, without one-hot vectors.
         kappa_BL = log_kappa_BL.exp()
         divergence_BL = kappa_BL * drop_BL + softplus(log_kappa_BL) - h_sum_BL
         terms_BL = (self.vocab_size + kappa_BL) * itakura_saito(d_BL) + divergence_BL

@@ -86,12 +86,10 @@ class Ranks:
         return full
 
     def gather_shards(self, state: T) -> T:
-        """A state with whole tensors, on the CPU, in the place of shards.
-
-        All ranks take part and only the first gets the numbers: elsewhere shards stay.
-        """
+        """A state with whole tensors, on the CPU, in the place of shards; all ranks take part."""
 
         def gather(shard: DTensor) -> Tensor:
+            # Only the first rank gets the numbers: elsewhere shards stay.
             full = shard.full_tensor()
             return full.cpu() if self.is_first else shard
 

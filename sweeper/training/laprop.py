@@ -1,12 +1,7 @@
 """LaProp (arXiv 2002.04839) as the GIDD study trains with it (arXiv 2512.10858 §2.2).
 
 AdamW normalises the average of gradients; LaProp averages normalised gradients, so that no update
-exceeds its rate by much. Per tensor, at its k-th gradient g, with b_k(beta) = 1 − (1 − beta) /
-(1 − beta^k):
-
-    nu = b_k(beta2) · nu + (1 − b_k(beta2)) · g²
-    mu = b_k(beta1) · mu + (1 − b_k(beta1)) · g / (sqrt(nu) + eps)
-    p  = p − lr · (mu + weight_decay · p)
+exceeds its rate by much.
 """
 
 from collections.abc import Callable, Iterable
@@ -60,15 +55,15 @@ class LaProp(torch.optim.Optimizer):
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         squares = [self.state[parameter]["mean_square"] for parameter in parameters]
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
-        # nu
+        # nu = b_k(beta2) · nu + (1 − b_k(beta2)) · g², at the k-th gradient g
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
-        # mu
+        # mu = b_k(beta1) · mu + (1 − b_k(beta1)) · g / (sqrt(nu) + eps)
         scales = torch._foreach_sqrt(squares)
         torch._foreach_add_(scales, group["eps"])
         torch._foreach_mul_(momenta, beta1)
         torch._foreach_addcdiv_(momenta, gradients, scales, value=1 - beta1)
-        # p
+        # p = p − lr · (mu + weight_decay · p)
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(parameters, momenta, alpha=-group["lr"])
 

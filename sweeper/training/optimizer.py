@@ -87,10 +87,8 @@ def cosine(step: int, warmup_steps: int, n_steps: int, min_ratio: float) -> floa
 
 
 def wsd(step: int, warmup_steps: int, n_steps: int, cooldown_steps: int) -> float:
-    """Warmup, the peak, and 1 − sqrt(k / K) over the last K steps (arXiv 2512.10858 §2.3).
-
-    k counts the cooldown steps already taken: 0 at the first, K after the last.
-    """
+    """Warmup, the peak, and 1 − sqrt(k / K) over the last K steps (arXiv 2512.10858 §2.3)."""
+    # k counts the cooldown steps already taken: 0 at the first, K after the last.
     n_cooled = step - 1 - (n_steps - cooldown_steps)
     if n_cooled <= 0:
         return constant(step, warmup_steps)

@@ -30,8 +30,7 @@ class ParallelNetwork(abc.ABC):
     """Factor on every loss: PyTorch averages gradients over ranks, and we want their sum."""
 
     def micro_batch(self, *, is_last: bool) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Within it a micro-batch passes forward and backward; after the last of a step gradients
-        are summed over all ranks."""
+        """For both passes of a micro-batch; after a step's last the ranks' gradients are summed."""
         return contextlib.nullcontext()
 
     def complete(self, loss: Tensor) -> Tensor:

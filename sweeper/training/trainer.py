@@ -80,9 +80,8 @@ class Trainer:
         return self.ema.in_place() if self.ema else contextlib.nullcontext()
 
     def global_batch(self, step: int) -> NoisyBatch:
-        """Data and noise of a step, on the CPU: functions of seed and step, drawn before the batch
-        is cut into micro-batches and rows of ranks, so that neither these nor restarts change them.
-        """
+        """Data and noise of a step, on the CPU: functions of seed and step alone."""
+        # Drawn before the batch is cut into micro-batches and rows of ranks: neither change them.
         ids = train_batch(
             self.corpus,
             seq_len=self.trial.data.seq_len,
@@ -148,11 +147,8 @@ class Trainer:
         return entry
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs, as tensors and plain values, on the first rank.
-
-        All ranks take part. The first then holds whole tensors, so that a run may be resumed by
-        any number of ranks.
-        """
+        """Everything a resumed run needs, on the first rank; all ranks take part."""
+        # Whole tensors and plain values, so that a run may be resumed by any number of ranks.
         return self.ranks.gather_shards(
             {
                 "step": self.step,

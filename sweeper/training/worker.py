@@ -70,9 +70,8 @@ class Stopped(Exception):
 def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     """Train, evaluate and publish a trial, from its last checkpoint if there is one.
 
-    Where `torch.distributed` is set up all its ranks call this, and train the trial together; the
-    device of a rank is the current one. Raises DataError when the corpus is not the one that was
-    planned.
+    Where `torch.distributed` is set up all its ranks call this, each on its current device. Raises
+    DataError when the corpus is not the one that was planned.
     """
     torch.set_num_threads(assignment.attempt.n_threads)
     # Gradients that underflow are slow to multiply: up to 3 ms of a 10 ms step under the profiler.
