@@ -14,10 +14,8 @@ FILE_SOURCES = ("path", "tokens")  # kinds of corpora that name a file or folder
 
 
 def results_on_cluster(text: str) -> tuple[str, list[str]]:
-    """Where a cluster keeps results, absolute; and what to tell the user about it.
-
-    Raises StoreError for a URL with a password, which everybody who sees the job would read.
-    """
+    """Where a cluster keeps results, absolute; and what to tell the user about it."""
+    # StoreError for a URL with a password, which everybody who sees the job would read.
     results = place(text)
     if isinstance(results, Path):
         path = results.expanduser().absolute()
@@ -31,10 +29,7 @@ def results_on_cluster(text: str) -> tuple[str, list[str]]:
 
 
 def overrides_for_cluster(loaded: LoadedSweep) -> tuple[list[str], list[str]]:
-    """`--set` overrides that make the paths of a sweep absolute; and what to tell about paths.
-
-    Raises ConfigError for a relative path to what is not on this machine.
-    """
+    """`--set` overrides that make paths absolute, and notes on paths; raises ConfigError."""
     overrides, notes, problems = [], [], []
     for key, prefix, written in _paths(loaded.sweep.corpus):
         path = written.expanduser()

@@ -1,8 +1,7 @@
 """Attempts at trials, and the progress of the one that runs.
 
 The driver numbers attempts and writes how they ended; the worker writes progress. The highest
-number is the only attempt that may publish. Attempts at published trials move to one file: ten
-thousand trials would leave thirty thousand small files and folders.
+number is the only attempt that may publish.
 """
 
 import contextlib
@@ -207,6 +206,7 @@ def archive_attempts(store: Store, trial_ids: Collection[str]) -> None:
     Call it as the driver, for published trials that do not run: their records keep late workers
     from publishing.
     """
+    # Ten thousand trials would leave thirty thousand small files and folders.
     names = begun_trials(store).intersection(trial_ids)
     found = (store.folder / "attempts").rglob("*") if names else ()
     ours = [

@@ -84,10 +84,7 @@ class Store:
 
 
 def store_at(results: StoragePath, sweep: str) -> Store:
-    """The store of a sweep below `results`, to write to.
-
-    Raises StoreError for a name that is not one folder and for an object store that is no use.
-    """
+    """The store of a sweep below `results`, to write to; StoreError if name or store is no use."""
     if not sweep.isprintable() or sweep.startswith(".") or not sweep or Path(sweep).name != sweep:
         raise StoreError(
             f"sweep name {sweep!r} does not name one folder below {results}; use letters, digits "
