@@ -84,7 +84,7 @@ class Store:
 
 
 def store_at(results: StoragePath, sweep: str) -> Store:
-    """The store of a sweep below `results`, to write to; StoreError if name or store is of no use."""
+    """The store of a sweep below `results`, to write to; StoreError if name or store is no use."""
     if not sweep.isprintable() or sweep.startswith(".") or not sweep or Path(sweep).name != sweep:
         raise StoreError(
             f"sweep name {sweep!r} does not name one folder below {results}; use letters, digits "
