@@ -1,16 +1,7 @@
 """What the end of an attempt means, and what becomes of a trial whose attempt failed. Pure.
 
-| kind | what happens |
-|---|---|
-| diverged | not a failure: a result, published |
-| gpu_oom | again with half the micro-batch, on a whole GPU, down to one sequence per rank |
-| host_oom | once more, alone on its node |
-| preempted | again from its checkpoint, on a budget of its own |
-| crashed, stalled | again from its checkpoint, on the budget of failures |
-| error | again, unless the same error came before; many trials with one error stop the sweep |
-| disk_full | the sweep stops, and can be resumed |
-
-Ray's own retries are off: what runs out of memory it retries without end, at the queue's tail.
+`docs/running.md` has the table. Ray's own retries are off: what runs out of memory it retries
+without end, at the queue's tail.
 """
 
 import dataclasses
@@ -45,18 +36,18 @@ def may_retry(failures: Sequence[Failure], policy: RetryPolicy, resources: Resou
     """
     counts, last = Counter(failure.kind for failure in failures), failures[-1]
     match last.kind:
-        case "gpu_oom":
+        case "gpu_oom":  # with half the micro-batch, down to one sequence per rank
             return halved(resources) != resources
-        case "host_oom":
+        case "host_oom":  # once more, alone on its node
             return counts["host_oom"] <= 1
         case "preempted":
             return counts["preempted"] <= policy.preemptions
-        case "disk_full":
+        case "disk_full":  # the sweep stops, and can be resumed
             return True
         case "error" if any(_is_same(last, other) for other in failures[:-1]):
             # Twice the same says that it is the trial's own; a third time would teach nothing.
             return False
-        case _:
+        case _:  # from its checkpoint
             return counts["error"] + counts["crashed"] + counts["stalled"] <= policy.failures
 
 
