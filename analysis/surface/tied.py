@@ -86,7 +86,7 @@ class _Problem:
             residual_RP = loss_RP - self.loss(theta_R4)
             transposed = np.swapaxes(slopes_RP4, 1, 2)
             normal_R44 = transposed @ slopes_RP4
-            scale_R4 = np.einsum("rjj->rj", normal_R44) + np.finfo(float).tiny
+            scale_R4 = np.einsum("rjj->rj", normal_R44) + 1e-290  # 1e-13 of it is no denormal
             # Keeps a step finite where an arm is absent, and moves no optimum.
             normal_R44 += 1e-13 * scale_R4[:, :, None] * np.eye(4)
             pull_R41 = transposed @ residual_RP[..., None]

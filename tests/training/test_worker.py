@@ -5,7 +5,7 @@ import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ from sweeper.families import family_of
 from sweeper.networks.backbone import Backbone
 from sweeper.store.layout import Store
 from sweeper.store.results import read_records
-from sweeper.training import checkpoints, worker
+from sweeper.training import worker
 from sweeper.training.trainer import Trainer
 from sweeper.training.worker import run_trial
 from sweeper.trials.resources import Resources
@@ -233,12 +233,12 @@ def test_a_full_disk_costs_checkpoints_and_nothing_else(
     assert run_trial(assignment_of(tmp_path / "whole", trial), stop=never) == "published"
     (older,) = interrupted_at(tmp_path / "cut", trial, 2)
 
-    def fill_the_disk(path: Path, contents: dict[str, object]) -> None:
-        path.write_bytes(b"half a checkpoint")
+    def fill_the_disk(contents: dict[str, object], file: BinaryIO) -> None:
+        file.write(b"half a checkpoint")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(checkpoints, "_write", fill_the_disk)
+        full.setattr(torch, "save", fill_the_disk)
         assigned = assignment_of(tmp_path / "cut", trial)
         assigned = planned_with(assigned, resources=Resources(checkpoint_every_s=0.0))
         assert run_trial(assigned, stop=StopAfter(4)) == "interrupted"
