@@ -276,7 +276,8 @@ class RayExecutor(Executor):
             self._take_results()
             failures = _failures(attempt)
         failure = min(failures, key=_has_lost_another)
-        if failure.kind == "crashed" and self._has_lost_node(attempt):
+        # Asked whatever Ray said of it, so that nothing is started on a node that is gone.
+        if failure.kind in LOST and self._has_lost_node(attempt):
             return dataclasses.replace(failure, kind="preempted")
         return failure
 
