@@ -313,7 +313,7 @@ class _Driver:
         match reason:
             case None:
                 return "limit"
-            case "limit" | "same_error" | "disk_full" | "superseded":
+            case "limit" | "same_error" | "disk_full" | "executor" | "superseded":
                 return reason
             case _:  # a person
                 return "interrupted"
