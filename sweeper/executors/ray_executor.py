@@ -16,6 +16,12 @@ from sweeper.errors import ConfigError
 from sweeper.executors import ray_private
 from sweeper.executors.base import Executor, Failure, Finished, failure_of_process
 from sweeper.executors.placement import Demand, Node, Placement
+from sweeper.executors.ray_nodes import (
+    ClusterNodes,
+    bundles_of,
+    cluster_nodes,
+    nodes_of_autoscaler,
+)
 from sweeper.executors.ray_session import joined
 from sweeper.executors.ray_worker import ENVIRONMENT, Worker
 from sweeper.store.assignment import Assignment, FailureKind, Outcome, RunTrial, StopRequested
@@ -34,12 +40,6 @@ MAX_RESTARTS = 3
 
 LOST: tuple[FailureKind, ...] = ("crashed", "preempted")
 """Kinds of failures that may be due to Ray."""
-
-MAX_ANNOUNCED = 1000
-"""Waiting trials that the autoscaler is told of."""
-
-MAX_NODES_OF_A_KIND = 64
-"""More tell no more about what would fit."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ class RayExecutor(Executor):
         """
         self._run_trial = run_trial
         self._address, self._reuse_workers = address, reuse_workers
-        self._nodes: tuple[Node, ...] = ()
-        self._hosts: dict[str, str] = {}
+        self._nodes = ClusterNodes()
         self._potential: tuple[Node, ...] = ()
         self._announced: list[dict[str, float]] = []
         self._nodes_at_s = 0.0
@@ -114,8 +113,8 @@ class RayExecutor(Executor):
         """Start or join Ray; raises ConfigError when that fails."""
         with contextlib.ExitStack() as cleanup:
             self._ray = cleanup.enter_context(joined(self._address))
-            self._nodes = self._look_at_nodes()
-            self._potential = self._nodes_of_autoscaler() if self._address else ()
+            self._look_at_nodes()
+            self._potential = nodes_of_autoscaler(self._ray) if self._address else ()
             self._cleanup = cleanup.pop_all()
         return self
 
@@ -144,8 +143,8 @@ class RayExecutor(Executor):
             if self._ray is None and not self.failure:
                 self._start_again()
         elif time.monotonic() - self._nodes_at_s > NODES_EVERY_S:
-            self._nodes = self._look_at_nodes()
-        return self._nodes
+            self._look_at_nodes()
+        return self._nodes.usable
 
     def potential_nodes(self) -> tuple[Node, ...]:
         """Nodes that the autoscaler of a cluster may start; none where there is no autoscaler."""
@@ -153,12 +152,7 @@ class RayExecutor(Executor):
 
     def announce(self, waiting: Sequence[Demand]) -> None:
         """Tell the autoscaler what waits; it sees only what is started."""
-        bundles = [
-            {"CPU": demand.cpus} | ({"GPU": demand.gpus} if demand.gpus else {})
-            for demand in waiting[:MAX_ANNOUNCED]
-            for _ in range(demand.n_ranks)
-        ]
-        if bundles != self._announced:
+        if (bundles := bundles_of(waiting)) != self._announced:
             self._ray.autoscaler.sdk.request_resources(bundles=bundles)
             self._announced = bundles
 
@@ -171,7 +165,9 @@ class RayExecutor(Executor):
             self._end_idle(set(placement))  # what they hold is needed now
             actors = [self._new_actor(node_id, demand) for node_id in placement]
         # Ray hands the address to all ranks once the first one is there to tell it.
-        address = actors[0].address.remote(self._hosts[placement[0]]) if len(actors) > 1 else None
+        address = None
+        if len(actors) > 1:
+            address = actors[0].address.remote(self._nodes.host_by_id[placement[0]])
         ranks = [
             _Rank(actor, actor.run.remote(self._run_trial, assignment, number, address))
             for number, actor in enumerate(actors)
@@ -303,8 +299,8 @@ class RayExecutor(Executor):
         """Whether a node of an attempt is gone, or about to go."""
         if self._address is None:
             return self._has_died()
-        self._nodes = self._look_at_nodes()
-        return not set(attempt.node_ids) <= {node.node_id for node in self._nodes}
+        self._look_at_nodes()
+        return not set(attempt.node_ids) <= {node.node_id for node in self._nodes.usable}
 
     def _has_died(self) -> bool:
         """Whether embedded Ray is gone, as far as can be told without asking it."""
@@ -331,7 +327,7 @@ class RayExecutor(Executor):
 
     def _start_again(self) -> None:
         """Start embedded Ray again, unless that has not helped."""
-        self._nodes = ()
+        self._nodes = ClusterNodes()
         if self._n_restarts == MAX_RESTARTS:
             self.failure = f"{self._death}, as it did after each of {MAX_RESTARTS} restarts"
             return
@@ -341,36 +337,13 @@ class RayExecutor(Executor):
         except ConfigError as error:
             self.failure = f"{self._death}, and cannot be started again: {error}"
 
-    def _look_at_nodes(self) -> tuple[Node, ...]:
-        draining = ray_private.draining_nodes(self._ray)
+    def _look_at_nodes(self) -> None:
+        """Look at the nodes again; attempts on those about to go are asked to stop."""
+        self._nodes = cluster_nodes(self._ray)
         self._nodes_at_s = time.monotonic()
         for attempt in self._running.values():
-            if set(attempt.node_ids) & set(draining):
+            if self._nodes.draining_ids.intersection(attempt.node_ids):
                 attempt.ranks[0].actor.stop.remote()
-        entries = [each for each in self._ray.nodes() if each["Alive"]]
-        self._hosts = {each["NodeID"]: each["NodeManagerAddress"] for each in entries}
-        return tuple(
-            Node(
-                node_id=entry["NodeID"],
-                cpus=entry["Resources"].get("CPU", 0.0),
-                gpus=int(entry["Resources"].get("GPU", 0)),
-                name=entry["NodeManagerHostname"],
-            )
-            for entry in entries
-            if entry["NodeID"] not in draining
-        )
-
-    def _nodes_of_autoscaler(self) -> tuple[Node, ...]:
-        return tuple(
-            Node(
-                node_id=f"{group.name}-{number}",
-                cpus=group.resources["CPU"],
-                gpus=int(group.resources["GPU"]),
-                name=group.name,
-            )
-            for group in ray_private.node_groups_of_autoscaler(self._ray)
-            for number in range(min(group.max_count, MAX_NODES_OF_A_KIND))
-        )
 
     def _new_actor(self, node_id: str, demand: Demand) -> Any:
         affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy

@@ -34,8 +34,8 @@ DELTA = 1e-3
 N_SURFACE = 4000
 N_ISOFLOP = 10_000
 N_COMMAND = 1000
-NOT_TABLES = ("gidd_c", "gidd_l", "gidd_m", "gidd_p", "gidd_s", "gidd_isoloss")
-"""Reference files that are no tidy tables, by the start of their names."""
+TIDY_COLUMNS = {"family", "params", "tokens", "flops", "loss"}
+"""Of the reference files only those that have them are tables to fit."""
 
 
 def peak_mib() -> float:
@@ -124,7 +124,7 @@ def command() -> list[Line]:
     program = Path(sys.executable).parent / "sweeper"
     lines = []
     for path in sorted(SHARED_DATA.glob("*.csv")):
-        if path.name.startswith(NOT_TABLES):
+        if not set(pd.read_csv(path, nrows=0)) >= TIDY_COLUMNS:
             continue
         arguments = [program, "fit", path, "--bootstrap", str(N_COMMAND), "--json"]
         seconds = median_seconds(
