@@ -54,14 +54,19 @@ def family_of(trial: Trial) -> "AbstractFamily":
 
 
 def encoded_options(family: "AbstractFamily") -> tuple[tuple[str, Any], ...]:
-    """All options of a family, defaults included, as sorted (name, JSON value) pairs.
+    """The options that identify a trial, defaults included, as sorted (name, JSON value) pairs.
 
     Whole numbers given for a real option become real, so that `0` and `0.0` are the same trial.
     Raises ConfigError, beginning with the option's name, for a value of the wrong type.
     """
     types = _option_types(type(family))
-    values = ((name, getattr(family, name)) for name in sorted(types))
-    return tuple((name, _encoded(name, value, types[name])) for name, value in values)
+    later = {f.name: f.default for f in dataclasses.fields(family) if "is_later" in f.metadata}
+    values = {name: getattr(family, name) for name in sorted(types)}
+    return tuple(
+        (name, _encoded(name, value, types[name]))
+        for name, value in values.items()
+        if name not in later or value != later[name]
+    )
 
 
 def decoded_option(value: Any) -> Any:

@@ -16,6 +16,10 @@ from torch.nn import functional
 
 from sweeper.errors import ConfigError
 
+LATER_OPTION = {"is_later": True}
+"""Metadata of an option that a family got after trials of it were published: at its default it is
+no part of a trial's identity, so that those keep their ids."""
+
 
 class Denoiser(Protocol):
     """The network as a family sees it: it can read tokens in any order."""

@@ -8,18 +8,33 @@ are small where their sum is.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sweeper.families._mixing import AbstractMixing, at_ids, itakura_saito, softplus, softplus_drop
-from sweeper.families.base import Needs, Sampler, at_least_float32, per_token
+from sweeper.families.base import (
+    LATER_OPTION,
+    Needs,
+    Sampler,
+    at_least_float32,
+    per_token,
+)
 
 
 @dataclass(frozen=True)
 class Family(AbstractMixing):
-    """Uniform-state diffusion, trained on its bound."""
+    """Uniform-state diffusion, trained on its bound or on the bound without its weight."""
+
+    objective: Literal["nelbo", "unweighted"] = field(default="nelbo", metadata=LATER_OPTION)
+    """Duo trains on its bound; `unweighted` multiplies its density by alpha (1 − alpha), as the
+    study of GIDD does (`hybrid` with shift inf is the same)."""
+
+    def __post_init__(self) -> None:
+        if self.objective not in ("nelbo", "unweighted"):
+            raise ValueError(f"objective {self.objective!r}: expected nelbo or unweighted")
 
     @property
     def needs(self) -> Needs:
@@ -49,6 +64,14 @@ class Family(AbstractMixing):
         divergence_BL = kappa_BL * drop_BL + softplus(log_kappa_BL) - h_sum_BL
         terms_BL = (self.vocab_size + kappa_BL) * itakura_saito(d_BL) + divergence_BL
         return weight_BL * terms_BL / (self.vocab_size * (1 - t_BL))
+
+    def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
+        nats_BL = self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
+        if self.objective == "nelbo":
+            return nats_BL
+        # The density in the log-SNR lambda: dlambda/dt = −1 / (alpha (1 − alpha)).
+        t_BL = per_token(t_B, x0_BL)
+        return nats_BL * t_BL * (1 - t_BL)
 
     @property
     def samplers(self) -> Mapping[str, Sampler]:

@@ -20,6 +20,7 @@ V = 11
 OPTIONS: dict[str, list[dict[str, object]]] = {
     "esolm": [{}, {"alpha_0": 0.0}, {"alpha_0": 0.5}, {"objective": "cross_entropy"}],
     "masked": [{}, {"objective": "cross_entropy"}],
+    "uniform": [{}, {"objective": "unweighted"}],
     "hybrid": [
         {"shift": -math.inf, "objective": "unweighted"},
         {"shift": -2.0},
@@ -240,7 +241,8 @@ def test_noise_depends_on_the_generator_alone_and_not_on_the_batch_before(
         ("maskd", {}, "did you mean 'masked'"),
         ("masked", {"objektive": "nelbo"}, "did you mean 'objective'"),
         ("masked", {"objective": "elbo"}, "expected nelbo or cross_entropy"),
-        ("uniform", {"objective": "nelbo"}, "no option"),
+        ("uniform", {"shift": 0}, "no option"),
+        ("uniform", {"objective": "cross_entropy"}, "expected nelbo or unweighted"),
         ("hybrid", {"scale": 2}, "expected 0 < scale <= 1"),
         ("hybrid", {"scale": 0}, "expected 0 < scale <= 1"),
         ("hybrid", {"shift": math.nan}, "expected a number"),

@@ -346,6 +346,12 @@ def test_hybrid_is_uniform_diffusion_in_the_limit(shift: float) -> None:
     found = hybrid(shift).family(6).nelbo_density(*case)
     expected = UNIFORM.family(6).nelbo_density(*case)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+    trained, trained_as = (
+        noise.family(6, objective="unweighted") for noise in (hybrid(shift), UNIFORM)
+    )
+    unweighted = trained_as.loss_density(*case)
+    torch.testing.assert_close(trained.loss_density(*case), unweighted, rtol=1e-9, atol=1e-10)
+    assert not torch.allclose(unweighted, expected)
 
 
 @pytest.mark.parametrize("shift", [-1000.0, -2.0, 0.0, 2.0, 1000.0])

@@ -423,6 +423,14 @@ def test_all_options_of_a_family_are_in_its_trials_sorted() -> None:
     assert dict(encoded_options(family))["shift"] == -2.0
 
 
+def test_an_option_that_a_family_got_later_changes_no_trial_at_its_default() -> None:
+    def options_of(**options: Any) -> dict[str, Any]:
+        return dict(encoded_options(load_family("uniform", vocab_size=256, **options)))
+
+    assert options_of() == options_of(objective="nelbo") == {}
+    assert options_of(objective="unweighted") == {"objective": "unweighted"}
+
+
 def test_few_sizes_of_a_budget_are_a_warning() -> None:
     sizes = ["5K", "8K", "10K", "20K", "40K"]
     enough = plan_of(design={"isoflop": {"budgets": [1e11, 1e12], "sizes": sizes}})
