@@ -50,8 +50,8 @@ def parse_hub(source: str) -> HubDataset:
     return HubDataset(name, config, split or "train")
 
 
-def stream_texts(source: str, dataset: HubDataset, text_column: str) -> Iterator[str]:
-    """The texts of a dataset in its order; a null is an empty text.
+def stream_texts(source: str, dataset: HubDataset, text_column: str) -> Iterator[str | None]:
+    """The texts of a dataset in its order; None where one is null.
 
     Raises MissingPackage, UnavailableData where hub or folder cannot be reached, and DataError
     where the dataset has no such split, configuration or column of text.
@@ -92,7 +92,7 @@ def _rows(source: str, dataset: HubDataset) -> Iterator[dict[str, Any]]:
 
 
 def write_texts(
-    name: str, folder: Path, texts: Iterable[str], tokenizer: Tokenizer, max_tokens: int
+    name: str, folder: Path, texts: Iterable[str | None], tokenizer: Tokenizer, max_tokens: int
 ) -> bool:
     """`write_token_folder` with the first `max_tokens` tokens of texts, separators included."""
 

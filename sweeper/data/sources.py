@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from sweeper.data.cache import cached
-from sweeper.data.documents import holds_documents, read_documents
+from sweeper.data.documents import holds_rows, read_documents
 from sweeper.data.hub import parse_hub, stream_texts, write_texts
 from sweeper.data.split import split_texts
 from sweeper.data.synthetic import generate, parse_synthetic
@@ -30,7 +30,11 @@ from sweeper.trials.text_options import AS_BYTES, TextOptions
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # bumped by hand whenever the same source would give other tokens: it ends old caches
+FORMAT = 2  # bumped by hand whenever the same source would give other tokens: it ends old caches
+
+NO_COLUMNS = (
+    "has no columns; expected rows of JSON, CSV or Parquet that have it: leave text_column out"
+)
 
 SOURCES = "stdlib, installed, path:FILE_OR_FOLDER, tokens:FOLDER, synthetic:markov or synthetic:iid"
 _KNOWN = ("stdlib", "installed", "path:", "tokens:", "synthetic:markov", "synthetic:iid")
@@ -64,22 +68,19 @@ def load_tokens(
     raise DataError(f"corpus {source!r}: unknown source{hint}; expected {SOURCES}")
 
 
+def reads_rows(source: str, options: TextOptions) -> bool:
+    """Whether `text_column` has a meaning for a source; raises DataError as `load_tokens` does."""
+    kind, _, rest = source.partition(":")
+    if kind != "path":
+        return kind == "hf"
+    files = list_files(source, _path(source, rest, "a text file or folder"), ANY_TEXT)
+    return holds_rows(source, files, options.text_column)
+
+
 def _text(
     source: str, root: Path, rule: FileRule, options: TextOptions, cache_folder: Path | None
 ) -> tuple[SplitTokens, str]:
     files = list_files(source, root, rule)
-    others = [file.name for file in files if not holds_documents(file)]
-    if others and len(others) < len(files):
-        raise DataError(
-            f"corpus {source!r}: {len(files) - len(others)} JSONL or Parquet files beside "
-            f"{len(others)} others, the first {others[0]!r}; expected one kind: name the file or "
-            "folder that holds the data alone"
-        )
-    if options.text_column != AS_BYTES.text_column and not holds_documents(files[0]):
-        raise DataError(
-            f"corpus {source!r}: text_column is {options.text_column!r}, but {files[0].name!r} has "
-            "no columns; expected .jsonl, .jsonl.gz or .parquet files: leave text_column out"
-        )
     how: tuple[str, ...] = ()
     if options != AS_BYTES:
         how = (tokenizer_identity(source, options.tokenizer), options.text_column)
@@ -87,8 +88,13 @@ def _text(
 
     def read() -> SplitTokens:
         tokenizer = load_tokenizer(source, options.tokenizer)
-        if holds_documents(files[0]):
+        if rule == ANY_TEXT and holds_rows(source, files, options.text_column):
             texts = read_documents(source, files, options.text_column)
+        elif options.text_column != AS_BYTES.text_column:
+            raise DataError(
+                f"corpus {source!r}: text_column is {options.text_column!r}, but "
+                f"{files[0].name!r} {NO_COLUMNS}"
+            )
         else:
             texts = read_texts(source, files)
         return encode_split(split_texts(source, texts), tokenizer)

@@ -1,9 +1,12 @@
 """Find and read the text files of a source."""
 
 import errno
+import gzip
+import io
 import logging
 import os
 import stat
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +44,9 @@ PYTHON_SOURCES = FileRule(suffix=".py")
 STDLIB_SOURCES = FileRule(suffix=".py", excluded_folders=("site-packages", "dist-packages"))
 ANY_TEXT = FileRule()
 
+COMPRESSIONS = (".gz", ".zst")
+"""Ends of names of files that are unpacked while they are read."""
+
 # Of the running interpreter.
 STDLIB_FOLDER, INSTALLED_FOLDER = Path(get_path("stdlib")), Path(get_path("purelib"))
 
@@ -61,13 +67,11 @@ def list_files(source: str, root: Path, rule: FileRule) -> list[ListedFile]:
             "expected at least one: name a text file or a folder that holds some"
         )
     for file in files:
-        lower = file.path.name.lower()
-        if lower.endswith((".arrow", ".gz", ".zip", ".zst", ".xz", ".bz2")) and not lower.endswith(
-            (".jsonl.gz", ".ndjson.gz")
-        ):
+        if file.path.name.lower().endswith((".arrow", ".zip", ".xz", ".bz2", ".tar.gz", ".tgz")):
             raise DataError(
                 f"corpus {source!r}: {file.name!r} is a {file.path.suffix} file, which is not "
-                "read; expected plain text, .jsonl, .jsonl.gz or .parquet: unpack or convert it"
+                "read; expected text, JSON lines or CSV, as they are or as .gz or .zst, or "
+                ".parquet: unpack or convert it"
             )
     n_bytes = sum(file.size_bytes for file in files)
     if n_bytes > MAX_BYTES:
@@ -78,18 +82,45 @@ def list_files(source: str, root: Path, rule: FileRule) -> list[ListedFile]:
     return files
 
 
+def plain_name(file: ListedFile) -> str:
+    """The name in lower case, without what says that the file is packed."""
+    name = file.path.name.lower()
+    return name.removesuffix(file.path.suffix.lower()) if name.endswith(COMPRESSIONS) else name
+
+
+def opened(path: Path) -> io.BufferedIOBase:
+    """The contents of a file, unpacked where its name ends in .gz or .zst."""
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return gzip.GzipFile(path)
+    if suffix == ".zst":
+        # Local, as few corpora need it and it takes half a second.
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    return path.open("rb")
+
+
 def read_texts(source: str, files: list[ListedFile]) -> list[bytes]:
     """The contents of those files that are text: UTF-8 without a zero byte."""
     texts: list[bytes] = []
     not_text: list[str] = []
+    n_bytes = 0
     for file in files:
         try:
-            content = file.path.read_bytes()
-        except OSError as error:
+            with opened(file.path) as stream:
+                content = stream.read(MAX_BYTES - n_bytes + 1)
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(
-                f"corpus {source!r}: cannot read {_quoted(file.path)}: {error.strerror}; expected "
-                "a readable text file: mend its permissions or move it out of the folder"
+                f"corpus {source!r}: cannot read {_quoted(file.path)}: "
+                f"{getattr(error, 'strerror', None) or error}; expected a readable text file: "
+                "mend its permissions, fetch it again or move it out of the folder"
             ) from error
+        if (n_bytes := n_bytes + len(content)) > MAX_BYTES:
+            raise DataError(
+                f"corpus {source!r}: more than {MAX_BYTES / 2**30:.0f} GiB of text once unpacked; "
+                "expected less, as it is split in memory: name a part of the files"
+            )
         if not content.strip():
             continue
         if is_text(content):

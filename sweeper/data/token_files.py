@@ -16,8 +16,9 @@ import numpy as np
 import pydantic
 from pydantic import ConfigDict, Field, model_validator
 
+from sweeper.data.token_checks import overlap_problem, storage_problem
 from sweeper.data.tokenizer import Tokenizer
-from sweeper.data.tokens import SplitTokens, spread_blocks, token_dtype
+from sweeper.data.tokens import SplitTokens, token_dtype
 from sweeper.errors import DataError, UnavailableData
 from sweeper.store import files
 from sweeper.trials.trial import MAX_VOCAB_SIZE
@@ -71,6 +72,13 @@ def read_token_folder(source: str, folder: Path) -> SplitTokens:
     """The tokens of a folder as read-only memory maps; raises DataError at any defect."""
     meta = _read_meta(source, folder / META)
     parts = {part: _mapped(source, folder / name, meta) for part, name in PARTS.items()}
+    is_one_file = (folder / PARTS["train"]).samefile(folder / PARTS["validation"])
+    problem = "both are one file" if is_one_file else overlap_problem(**parts)
+    if problem:
+        raise DataError(
+            f"corpus {source!r}: {' and '.join(PARTS.values())} in {str(folder)!r} overlap: "
+            f"{problem}; expected text to validate on that is not trained on: hold some back"
+        )
     return SplitTokens(**parts, vocab_size=meta.vocab_size, bytes_per_token=meta.bytes_per_token)
 
 
@@ -124,15 +132,8 @@ def _mapped(source: str, path: Path, meta: Meta) -> np.ndarray:
     # Sequences are read in random order: reading ahead, up to megabytes at each, only delays.
     if isinstance(tokens.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
         tokens.base.madvise(mmap.MADV_RANDOM)
-    # Evenly spread blocks and no more, whatever the size of the file.
-    for start, block in spread_blocks(tokens):
-        if block.max() >= meta.vocab_size:
-            at = int((block >= meta.vocab_size).argmax())
-            raise DataError(
-                f"corpus {source!r}: {str(path)!r} holds the id {block[at]} at token {start + at}; "
-                f"expected less than vocab_size {meta.vocab_size}: {META} belongs to other files, "
-                "or names another dtype"
-            )
+    if problem := storage_problem(path, tokens, meta.vocab_size):
+        raise DataError(f"corpus {source!r}: {str(path)!r} {problem}")
     return tokens
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.data.corpus import Corpus, load_corpus
+from sweeper.data.sources import NO_COLUMNS, reads_rows
 from sweeper.errors import ConfigError, DataError, MissingPackage, UnavailableData
 from sweeper.planning import checks
 from sweeper.planning.checks import CorpusFacts, PlanWarning
@@ -85,6 +86,11 @@ def plan_sweep(
         problem = Problem(("corpus", "source"), f"{error}{hint}")
         raise type(error)(loaded.document.describe([problem])) from error
     with _positions(loaded.document):
+        if "text_column" in choice.model_fields_set and not reads_rows(
+            choice.source, choice.reading
+        ):
+            expected = f"the corpus {NO_COLUMNS}"
+            raise InvalidSweep([Problem(("corpus", "text_column"), expected, at_key=True)])
         return make_plan(loaded.sweep, corpus, bfloat16_from_width=bfloat16_from_width)
 
 

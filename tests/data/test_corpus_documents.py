@@ -1,7 +1,9 @@
 """Documents in JSONL and Parquet, tokenizers, and what is said of broken ones."""
 
+import csv
 import dataclasses
 import gzip
+import io
 import json
 import random
 import subprocess
@@ -116,7 +118,7 @@ def test_the_column_may_have_another_name(tmp_path: Path) -> None:
         assert load(path, text_column="content").fingerprint == usual
 
 
-def test_nulls_and_blanks_are_left_out(tmp_path: Path) -> None:
+def test_nulls_and_blanks_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [*STORIES, None, "", "  \n"]
     usual = load(write_jsonl(tmp_path / "a.jsonl")).fingerprint
     assert load(write_jsonl(tmp_path / "b.jsonl", rows)).fingerprint == usual  # type: ignore[arg-type]
@@ -124,6 +126,107 @@ def test_nulls_and_blanks_are_left_out(tmp_path: Path) -> None:
     categories = pa.table({"text": pa.array(rows).dictionary_encode()})
     pq.write_table(categories, tmp_path / "c.parquet")
     assert load(tmp_path / "c.parquet").fingerprint == usual
+    assert caplog.text.count("left out 1 of 101 documents that are null") == 3
+
+
+def rows_of(column: str = "text", texts: list[str] = STORIES) -> list[dict[str, Any]]:
+    return [{"id": i, column: text} for i, text in enumerate(texts)]
+
+
+def lines_of(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def table_of(rows: list[dict[str, Any]], delimiter: str = ",") -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", lines_of(rows_of())),
+        ("a.txt", lines_of(rows_of())),
+        ("a", "\ufeff\n" + lines_of(rows_of())),
+        ("a.json", json.dumps(rows_of())),
+        ("a.json", json.dumps(rows_of(), indent=1)),
+        ("a.csv", table_of(rows_of())),
+        ("a.tsv", table_of(rows_of(), "\t")),
+        ("a.txt", table_of(rows_of())),
+        ("a.csv", "\ufeff" + table_of(rows_of(), "\t")),
+    ],
+)
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
+def test_what_a_file_holds_decides_how_it_is_read(
+    name: str, content: str, packed: str, tmp_path: Path
+) -> None:
+    path = tmp_path / (name + packed)
+    pack: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd}
+    path.write_bytes(pack[packed](content.encode()))
+    assert load(path).fingerprint == load(write_text(tmp_path / "plain")).fingerprint
+
+
+def zstd(data: bytes) -> bytes:
+    packed = pa.compress(data, codec="zstd", asbytes=True)
+    assert isinstance(packed, bytes)
+    return packed
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"name": "' + "settings" * 40 + '"}\n',
+        '{"a": 1}\nfollowed by prose\n',
+        "{\n  'a': 1\n}\n",
+        "[link](https://example.org), and text\n",
+        "text, with commas\nand, more\n",
+        "def f():\n    return {}\n",
+    ],
+)
+def test_text_with_braces_and_commas_is_text(content: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    corpus = load(tmp_path / "a.txt")
+    assert len(corpus.tokens.train) + len(corpus.tokens.validation) == len(content)
+
+
+def test_a_folder_of_code_is_text_with_its_settings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "main.py").write_text("x = 1\n" * 100)
+    (tmp_path / "table.csv").write_text("id,text\n1,a\n")
+    (tmp_path / "settings.json").write_text('{"a": 1}\n')
+    n_bytes = sum(path.stat().st_size + 1 for path in tmp_path.iterdir())  # and a separator
+    corpus = load(tmp_path)
+    assert len(corpus.tokens.train) + len(corpus.tokens.validation) == n_bytes
+    assert "1 of 3 files hold rows of JSON or CSV and are read as text" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.json", lines_of(rows_of("body")), "found the keys id, body; expected 'text'"),
+        ("a.txt", lines_of(rows_of("body")), "found the keys id, body; expected 'text'"),
+        ("a.json", json.dumps(rows_of("body")), "found the keys id, body; expected 'text'"),
+        ("a.csv", table_of(rows_of("body")), "found the columns id, body; expected 'text'"),
+        ("a.json", json.dumps({"data": rows_of()}), "is one JSON object; expected rows"),
+        ("a.json", json.dumps(rows_of()) + "]", "not JSON"),
+        ("a.csv", "id,text\n1,a,b\n", "not readable as CSV"),
+    ],
+)
+def test_rows_without_the_column_or_whole_rows_are_refused(
+    name: str, content: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert words in refusal(tmp_path / name)
+
+
+def test_rows_beside_little_else_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(lines_of(rows_of()))
+    (tmp_path / "README.md").write_text("about the data")
+    assert "beside 1 others, the first 'README.md'" in refusal(tmp_path)
 
 
 def test_documents_that_are_not_text_are_left_out_with_a_warning(
@@ -291,7 +394,7 @@ def test_files_without_any_text_are_refused(tmp_path: Path) -> None:
 def test_a_mixture_of_kinds_is_refused(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl")
     (tmp_path / "README.md").write_text("about the data")
-    assert "1 JSONL or Parquet files beside 1 others, the first 'README.md'" in refusal(tmp_path)
+    assert "first 'a.jsonl', beside 1 others, the first 'README.md'" in refusal(tmp_path)
 
 
 def test_a_column_of_plain_text_is_refused(tmp_path: Path) -> None:

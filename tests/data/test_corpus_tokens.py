@@ -89,7 +89,7 @@ def test_terabytes_are_opened_without_being_read(tmp_path: Path) -> None:
 
 def test_batches_are_cut_from_the_files(tmp_path: Path) -> None:
     counting = np.arange(200)
-    corpus = load_corpus(write_folder(tmp_path / "t", counting, counting))
+    corpus = load_corpus(write_folder(tmp_path / "t", counting + 1, counting))
     batch = train_batch(corpus, seq_len=10, n_sequences=4, seed=0, step=0)
     assert batch.dtype == np.int64
     assert set(np.unique(np.diff(batch) % 200).tolist()) == {1}
@@ -165,6 +165,91 @@ def test_every_defect_is_refused(
     assert message.startswith(f"corpus {source!r}: ")
     for part in parts:
         assert part in message, message
+
+
+def as_type(dtype: str) -> Callable[[Path], object]:
+    def apply(folder: Path) -> None:
+        tokens = np.fromfile(folder / "train.bin", dtype="<u2")
+        tokens.astype(dtype).tofile(folder / "train.bin")
+
+    return apply
+
+
+def as_npy(folder: Path) -> None:
+    tokens = np.fromfile(folder / "train.bin", dtype="<u2")
+    with (folder / "train.bin").open("wb") as file:
+        np.save(file, tokens)
+
+
+@pytest.mark.parametrize(
+    ("meta_dtype", "damage", "parts"),
+    [
+        (
+            "uint16",
+            as_type("<u4"),
+            ["holds ids of 4 bytes", "every second id", "expected ids of 2"],
+        ),
+        ("uint16", as_type("<i8"), ["holds ids of 8 bytes", "every fourth id"]),
+        ("uint16", as_type(">u2"), ["less than vocab_size 300", "read as big-endian uint16 all"]),
+        ("uint16", as_type("<f4"), ["less than vocab_size 300", "names another dtype"]),
+        ("uint16", as_npy, ["is a NumPy file", "write numpy.load(FILE).tofile"]),
+        ("uint32", as_type("<u2"), ["less than vocab_size 300", "read as uint16 all ids are less"]),
+        ("uint32", as_type("<i8"), ["holds ids of 8 bytes", "every second id"]),
+    ],
+)
+def test_ids_stored_otherwise_are_refused_with_how(
+    meta_dtype: str, damage: Callable[[Path], object], parts: list[str], tmp_path: Path
+) -> None:
+    source = write_folder(tmp_path / "t", ids(1000), ids(100, seed=1))
+    damage(tmp_path / "t")
+    validation = ids(100, seed=1).astype(meta_dtype)
+    validation.tofile(tmp_path / "t" / "validation.bin")
+    changed(dtype=meta_dtype)(tmp_path / "t")
+    with pytest.raises(DataError) as caught:
+        load_corpus(source)
+    for part in ["train.bin", *parts]:
+        assert part in str(caught.value)
+
+
+def link(make: Callable[[Path, Path], None]) -> Callable[[Path], object]:
+    def apply(folder: Path) -> None:
+        (folder / "validation.bin").unlink()
+        make(folder / "validation.bin", folder / "train.bin")
+
+    return apply
+
+
+def put_validation(cut: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], object]:
+    def apply(folder: Path) -> None:
+        cut(np.fromfile(folder / "train.bin", dtype="<u2")).tofile(folder / "validation.bin")
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (link(Path.symlink_to), "both are one file"),
+        (link(Path.hardlink_to), "both are one file"),
+        (put_validation(lambda train: train), "both hold the same 100,000 ids"),
+        (put_validation(lambda train: train[:777]), "the 777 ids of validation.bin are the first"),
+        (put_validation(lambda train: train[-777:]), "validation.bin are the last of the 100,000"),
+        (
+            put_validation(lambda train: np.append(train, train[:9])),
+            "train.bin are the first of the",
+        ),
+        (put_validation(lambda train: train[5001:25001]), "64 of 64 passages of 256 ids"),
+    ],
+)
+def test_validation_on_what_is_trained_on_is_refused(
+    damage: Callable[[Path], object], words: str, tmp_path: Path
+) -> None:
+    source = write_folder(tmp_path / "t", ids(100_000), ids(1000, seed=1))
+    load_corpus(source)
+    damage(tmp_path / "t")
+    with pytest.raises(DataError, match="expected text to validate on") as caught:
+        load_corpus(source)
+    assert words in str(caught.value)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

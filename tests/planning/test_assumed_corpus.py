@@ -158,3 +158,13 @@ def test_a_broken_assumption_is_refused_with_its_place(
         loaded(tmp_path, assume=assume)
     assert "far.yaml:5:" in str(caught.value)
     assert words in str(caught.value)
+
+
+def test_a_column_that_nothing_uses_is_refused_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("prose\n" * 10_000)
+    sweep = SWEEP.replace("  assume: {assume}", "  text_column: text").format(
+        source=f"path:{tmp_path}/a.txt"
+    )
+    (tmp_path / "x.yaml").write_text(sweep)
+    with pytest.raises(ConfigError, match=r"x.yaml:5:\d+ +corpus.text_column.* has no columns"):
+        plan_sweep(load_sweep(tmp_path / "x.yaml"), bfloat16_from_width=math.inf)
