@@ -286,5 +286,5 @@ def _holdout_json(holdout: HoldOut) -> Json:
         }
         for each in holdout.predictions
     ]
-    answer: Json = notation.to_json(holdout, "unit", "best", "scores")
+    answer: Json = notation.to_json(holdout, "unit", "best", "scores", "failed")
     return answer | {"predictions": predictions}

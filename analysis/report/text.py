@@ -180,7 +180,10 @@ def _further_lines(fit: FamilyFit) -> list[str]:
             f"{form} {score.mean_abs_error:.2%}{' (best)' if form == holdout.best else ''}"
             for form, score in holdout.scores.items()
         )
-        lines.append(f"hold-out: larger {holdout.unit} are missed by, on average of {n}: {errors}")
+        failed = f"; failed: {', '.join(holdout.failed)}" if holdout.failed else ""
+        lines.append(
+            f"hold-out: larger {holdout.unit} are missed by, on average of {n}: {errors}{failed}"
+        )
     return lines
 
 
