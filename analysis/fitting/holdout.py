@@ -207,7 +207,7 @@ def _final_points(points: Points, spent_P: FloatArray) -> list[tuple[float, Hold
     ]
     columns = (spent_P, points.flops_P, points.params_P, points.tokens_P, points.loss_P)
     rows = sorted(tuple(float(column[i]) for column in columns) for i in last)
-    return [(spent, HoldOutTarget(*row, 0.0)) for spent, *row in rows]
+    return [(row[0], HoldOutTarget(row[1], row[2], row[3], row[4], 0.0)) for row in rows]
 
 
 def _evenly(first: int, last: int) -> list[int]:
