@@ -83,7 +83,7 @@ class Noise:
     @property
     def _huber_sigma(self) -> float:
         """Deviation of normal noise under which a Huber fit scatters as it does under this one."""
-        # Eq. 6.4 of Huber and Ronchetti (2009, ch. 7): the variance of the coefficients is K² ·
+        # Huber (1973): the variance of the coefficients is K² ·
         # Σ psi² / (n − p) / share² in units of (XᵀX)⁻¹, psi the clipped residuals, `share` that of
         # the others; K corrects for p coefficients. Without clipping it is the plain deviation.
         n_points, n_coefficients = self.basis_Pc.shape
