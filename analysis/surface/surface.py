@@ -34,7 +34,7 @@ MIN_LEVELS = 3
 
 MAX_WIDTH = 0.5
 """Of the interval of a = beta/(alpha+beta), which says how N* ∝ C^a shares compute and lies in 0 to
-1: over half of all values say nothing. Of 22 public series of eight studies the widest has 0.32."""
+1: over half of all values say nothing. Of 22 public series of nine studies the widest has 0.32."""
 MAX_WIDTH_WITHOUT_FLOOR = 1 / 3
 """The same where resamples also disagree on whether there is an E: then alpha and beta trade with
 it, and the interval covers two laws that go apart beyond the data."""
