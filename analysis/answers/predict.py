@@ -20,6 +20,7 @@ from analysis.surface.surface import N_COEFFICIENTS, SurfaceFit
 from analysis.tables.cost import CostPerToken
 from analysis.tables.points import FloatArray
 from analysis.tables.published import recipe_law
+from analysis.tables.tidy import AS_GIVEN
 
 BUDGETS = (1.0, 1e40)
 """What can be asked for: within it no law overflows, and outside it nothing was ever trained."""
@@ -109,7 +110,7 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
             Estimate(one.value, (min(one.ci[0], two.ci[0]), max(one.ci[1], two.ci[1])))
             for one, two in zip((params, tokens, loss), alternative, strict=True)
         )
-    batch_tokens, learning_rate, advice_warnings = _recipe(fit, tokens.value)
+    batch_tokens, learning_rate, advice_warnings = _advice(result, fit, params.value, tokens.value)
     return Prediction(
         family=family,
         flops=flops,
@@ -283,31 +284,57 @@ def _trust_warnings(
     return warnings
 
 
-def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice, Advice, list[FitWarning]]:
-    """Batch size at D* and learning rate at that batch size."""
-    # By laws fitted to this series where its source varied both, else by those that `auto` means.
+def _advice(
+    result: FitResult, fit: FamilyFit, params: float, tokens: float
+) -> tuple[Advice | None, Advice | None, list[FitWarning]]:
+    """Batch size and learning rate at the optimum, each None where no law reaches there."""
     own = fit.batch_laws
-    if own is not None and own.batch_by_tokens is not None and own.rate_by_batch is not None:
-        batch = own.batch_by_tokens(tokens)
-        source = "law fitted to this series"
-        return (
-            Advice(batch, f"{source}, at D*"),
-            Advice(own.rate_by_batch(batch), f"{source}, at that batch"),
-            [],
-        )
+    is_ours = result.params_convention != AS_GIVEN
+    if is_ours and (own is None or own.batch_by_tokens is None or own.rate_by_batch is None):
+        return _recipe(fit, tokens)
+    batch = rate = None
+    source = "law fitted to this series"
+    if own is not None and own.batch_by_tokens is not None:
+        value = own.batch_by_tokens.at(params, tokens)
+        batch = None if value is None else Advice(value, f"{source}, at D*")
+    if own is not None and own.rate_by_tokens is not None:
+        value = own.rate_by_tokens.at(params, tokens)
+        rate = None if value is None else Advice(value, f"{source}, at N* and D*")
+    elif own is not None and own.rate_by_batch is not None and batch is not None:
+        value = own.rate_by_batch.at(params, batch.value)
+        rate = None if value is None else Advice(value, f"{source}, at that batch")
+    missing = [
+        name for name, one in (("batch size", batch), ("learning rate", rate)) if one is None
+    ]
+    if not missing:
+        return batch, rate, []
+    # The rates of another parametrisation differ by orders of magnitude.
+    message = (
+        f"no {' or '.join(missing)}: no law fitted to this series reaches the optimum, and laws "
+        "of another parametrisation do not hold for it; tune there"
+    )
+    return batch, rate, [FitWarning("no_recipe", message, fit.family)]
+
+
+def _recipe(fit: FamilyFit, tokens: float) -> tuple[Advice | None, Advice | None, list[FitWarning]]:
+    """What `auto` means in a sweep of ours, within what its laws were fitted over."""
     batch_law, rate_law = recipe_law("batch_tokens"), recipe_law("learning_rate")
-    batch_tokens, warnings = batch_law(tokens), []
+    batch_tokens = batch_law(tokens)
     assert batch_tokens is not None, "the laws of the recipe have coefficients"
-    if not (batch_law.covers(tokens) and rate_law.covers(batch_tokens)):
-        message = (
-            f"batch size and learning rate are outside what the laws of {batch_law.source} were "
-            "fitted over; tune them"
-        )
-        warnings.append(FitWarning("recipe_extrapolated", message, fit.family))
     rate = rate_law(batch_tokens)
     assert rate is not None, "the laws of the recipe have coefficients"
+    if not (batch_law.covers(tokens) and rate_law.covers(batch_tokens)):
+        assert batch_law.x_range is not None, "the laws of the recipe have ranges"
+        low, high = (notation.count(value) for value in batch_law.x_range)
+        message = (
+            f"no batch size or learning rate: {notation.count(tokens)} tokens are outside the "
+            f"{low} to {high} that the laws of {batch_law.source} were fitted over; tune them"
+        )
+        return None, None, [FitWarning("recipe_extrapolated", message, fit.family)]
+    # Learning rates of hidden matrices at depth and width 1, which CompleteP divides by both.
+    rate_source = f"{rate_law.source}, {rate_law.place} at that batch: base rate of `auto`"
     return (
         Advice(batch_tokens, f"{batch_law.source}, {batch_law.place} at D*"),
-        Advice(rate, f"{rate_law.source}, {rate_law.place} at that batch"),
-        warnings,
+        Advice(rate, f"{rate_source}, which the worker scales by width (CompleteP)"),
+        [],
     )

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from analysis import notation
 from analysis.errors import FitWarning, SettingsError
-from analysis.fitting.batch_laws import BatchLaws, fit_batch_laws
+from analysis.fitting.batch_laws import BatchLaws, SettingLaw, fit_batch_laws
 from analysis.fitting.envelope import Envelope, fit_envelope
 from analysis.fitting.holdout import HoldOut, hold_out
 from analysis.fitting.lack_of_fit import lack_of_fit
@@ -235,10 +235,22 @@ def _family_json(fit: FamilyFit) -> Json:
         law = _laws_json(tokens, "along_optima")
         answer["token_frontier"] = notation.to_json(tokens, "limit") | law
     if (batch_laws := fit.batch_laws) is not None:
-        answer["batch_laws"] = _laws_json(
-            batch_laws, "batch_by_tokens", "rate_by_batch", "rate_by_tokens"
-        )
+        answer["batch_laws"] = {
+            name: _setting_law_json(getattr(batch_laws, name))
+            for name in ("batch_by_tokens", "rate_by_batch", "rate_by_tokens")
+        }
     return answer
+
+
+def _setting_law_json(law: SettingLaw | None) -> Json | None:
+    if law is None:
+        return None
+    names = ("coefficient", "exponent", "exponent_ci", "params_exponent", "params_exponent_ci")
+    by_size = [
+        {"params": params, "coefficient": level} for params, level in law.size_coefficients.items()
+    ]
+    answer: Json = notation.to_json(law, *names)
+    return answer | {"size_coefficients": by_size}
 
 
 def _laws_json(fit: object, *names: str) -> Json:
@@ -274,5 +286,5 @@ def _holdout_json(holdout: HoldOut) -> Json:
         }
         for each in holdout.predictions
     ]
-    answer: Json = notation.to_json(holdout, "unit", "best", "scores")
+    answer: Json = notation.to_json(holdout, "unit", "best", "scores", "failed")
     return answer | {"predictions": predictions}

@@ -8,7 +8,6 @@ and the arms of a curve, which set L*, are its own.
 Suffixes: R resamples, K budgets.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +31,10 @@ FormName = Literal["power", "offset", "surface", "tied"]
 """The pure law L*(C) = A · C^s through the optima of the smaller budgets; that with an offset ≥ 0;
 E + A/N^alpha + B/D^beta through all their points; and the same with alpha = beta."""
 
+MIN_BUDGETS = 2
+"""Of a window for surfaces: within one budget size and tokens cannot be told apart."""
+MIN_SHARED = 3
+"""Predictions that forms are compared on."""
 MIN_WINDOW = 3
 """Budgets: a line, and one point that could contradict it."""
 MIN_WINDOW_FOR_OFFSET = 4
@@ -68,6 +71,13 @@ class HoldOutPrediction:
     ci: tuple[float, float]
     """95 %."""
 
+    def has_failed(self, losses: float) -> bool:
+        """Whether it is no loss, or says less than that the next loss is like the others.
+
+        `losses` is the range of what was observed.
+        """
+        return not (self.ci[0] > 0 and self.loss > 0 and self.ci[1] - self.ci[0] <= losses)
+
     @property
     def error(self) -> float:
         """Predicted over observed, minus 1."""
@@ -98,12 +108,15 @@ class HoldOut:
     """What windows are counted in."""
     predictions: tuple[HoldOutPrediction, ...]
     scores: dict[FormName, Score]
+    """Over the predictions that all these forms made."""
+    failed: tuple[FormName, ...] = ()
+    """Forms with a prediction that is no loss, or whose interval is wider than all losses."""
 
     @property
     def best(self) -> FormName | None:
-        """The form with the least mean error; None where too few predictions could tell."""
+        """The form with the least mean error; None where nothing could tell it from another."""
         form = min(self.scores, key=lambda form: self.scores[form].mean_abs_error)
-        return form if self.scores[form].n >= 3 else None
+        return form if len(self.scores) > 1 and self.scores[form].n >= MIN_SHARED else None
 
     def warnings(self, family: str) -> tuple[FitWarning, ...]:
         """A remark where the surface would mislead who extrapolates with it."""
@@ -131,6 +144,8 @@ def hold_out(
     few = resampler.first(N_DRAWS)
     predictions: list[HoldOutPrediction] = []
     unit: Literal["budgets", "points"] = "points"
+    # A point without a budget goes by its FLOPs.
+    spent_P = np.where(np.isfinite(points.budget_P), points.budget_P, points.flops_P)
     if isoflop is not None and len(isoflop.bracketed) > MIN_WINDOW:
         unit = "budgets"
         names: tuple[Literal["flops", "params", "tokens", "loss"], ...]
@@ -138,46 +153,61 @@ def hold_out(
         sd_K = np.std(isoflop.log_loss_RK, axis=0)
         columns = [*(isoflop.values(name) for name in names), sd_K]
         optima = [HoldOutTarget(*row) for row in np.stack(columns, axis=1).tolist()]
-        for n_train, targets in _windows(optima):
-            # A point without a budget goes by its FLOPs.
-            spent_P = np.where(np.isfinite(points.budget_P), points.budget_P, points.flops_P)
+        n = len(optima)
+        least = MIN_WINDOW if n < MIN_BUDGETS_FOR_OFFSET else MIN_WINDOW_FOR_OFFSET
+        for n_train in _evenly(max(least, n // 2), n - 1):
             train = points.take(spent_P <= isoflop.bracketed[n_train - 1].budget_flops)
             fitted = [*_laws(isoflop, n_train, resampler), *_surfaces(train, huber_delta, few)]
+            targets = [optima[i] for i in _evenly(n_train, n - 1)]
             predictions += _predict(fitted, n_train, targets, resampler)
     else:
-        for _, targets in _windows(_final_points(points)):
-            train = points.take(points.flops_P < targets[0].flops)
+        # Windows end at whole budgets; runs without any have one of their own.
+        final = _final_points(points, spent_P)
+        budgets = sorted({spent for spent, _ in final})
+        least = MIN_BUDGETS if len(points.budgets_K) else MIN_WINDOW
+        for n_train in _evenly(max(least, len(budgets) // 2), len(budgets) - 1):
+            last = budgets[n_train - 1]
+            train = points.take(spent_P <= last)
+            beyond = [target for spent, target in final if spent > last]
+            targets = [beyond[i] for i in _evenly(0, len(beyond) - 1)]
             fitted = _surfaces(train, huber_delta, few)
             predictions += _predict(fitted, len(train.loss_P), targets, resampler)
-    by_form: dict[FormName, list[HoldOutPrediction]] = {}
-    for prediction in predictions:
-        by_form.setdefault(prediction.form, []).append(prediction)
-    if not by_form:
-        message = "no hold-out: too few budgets or runs to leave the costly ones out"
-        return FitWarning("no_holdout", message, points.family)
-    # Scores of the forms that could be fitted to most windows, over the same targets.
-    most = max(len(made) for made in by_form.values())
-    scores = {form: _score(made) for form, made in by_form.items() if len(made) == most}
-    return HoldOut(unit, tuple(predictions), scores)
+    losses = float(np.ptp(points.loss_P))
+    failed = {each.form for each in predictions if each.has_failed(losses)}
+    scores = held_out_scores([each for each in predictions if each.form not in failed])
+    if not scores:
+        why = "too few budgets or runs to leave the costly ones out"
+        if failed:
+            why = f"no form of the law ({', '.join(sorted(failed))}) predicts what costs more"
+        return FitWarning("no_holdout", f"no hold-out: {why}", points.family)
+    return HoldOut(unit, tuple(predictions), scores, tuple(sorted(failed)))
 
 
-def _final_points(points: Points) -> list[HoldOutTarget]:
-    """The last point of every run, compute ascending; their noise is the surface's."""
+def held_out_scores(predictions: list[HoldOutPrediction]) -> dict[FormName, Score]:
+    """Of every form over the predictions that all of them made, of enough forms to share some."""
+    made: dict[FormName, dict[tuple[int, HoldOutTarget], HoldOutPrediction]] = {}
+    for each in predictions:
+        made.setdefault(each.form, {})[each.n_train, each.target] = each
+    while made:
+        shared = set.intersection(*(set(own) for own in made.values()))
+        if len(made) == 1 or len(shared) >= MIN_SHARED:
+            return {
+                form: _score([each for key, each in own.items() if key in shared])
+                for form, own in made.items()
+            }
+        del made[min(made, key=lambda form: len(made[form]))]
+    return {}
+
+
+def _final_points(points: Points, spent_P: FloatArray) -> list[tuple[float, HoldOutTarget]]:
+    """Compute and last point of every run, compute ascending; their noise is the surface's."""
     last = [
         int(np.flatnonzero(points.run_P == run)[np.argmax(points.tokens_P[points.run_P == run])])
         for run in np.unique(points.run_P)
     ]
-    columns = (points.flops_P, points.params_P, points.tokens_P, points.loss_P)
+    columns = (spent_P, points.flops_P, points.params_P, points.tokens_P, points.loss_P)
     rows = sorted(tuple(float(column[i]) for column in columns) for i in last)
-    return [HoldOutTarget(flops, params, tokens, loss, 0.0) for flops, params, tokens, loss in rows]
-
-
-def _windows(targets: list[HoldOutTarget]) -> Iterator[tuple[int, list[HoldOutTarget]]]:
-    """How many to train on, from half of them to all but one, and what is then predicted."""
-    n = len(targets)
-    least = MIN_WINDOW if n < MIN_BUDGETS_FOR_OFFSET else MIN_WINDOW_FOR_OFFSET
-    for n_train in _evenly(max(least, n // 2), n - 1):
-        yield n_train, [targets[i] for i in _evenly(n_train, n - 1)]
+    return [(row[0], HoldOutTarget(row[1], row[2], row[3], row[4], 0.0)) for row in rows]
 
 
 def _evenly(first: int, last: int) -> list[int]:

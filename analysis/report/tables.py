@@ -7,6 +7,7 @@ from functools import partial
 from analysis import notation
 from analysis.answers.compare import Comparison
 from analysis.errors import FitWarning
+from analysis.fitting.batch_laws import SettingLaw
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.fitting.holdout import FormName
 from analysis.isoflop.isoflop import REASONS, Optimum
@@ -209,14 +210,14 @@ def further_table(fit: FitResult) -> Table:
     for family in fit.families.values():
         envelope, tokens = family.envelope, family.token_frontier
         batch = family.batch_laws
-        named: list[tuple[str, PowerLaw | None]] = [
+        named: list[tuple[str, PowerLaw | SettingLaw | None]] = [
             ("N*(C) on the envelope", envelope.params_law if envelope else None),
             ("D*(C) on the envelope", envelope.tokens_law if envelope else None),
             ("L*(C) on the envelope", envelope.loss_law if envelope else None),
             ("L* over D* of the optima", tokens.along_optima if tokens else None),
             ("best batch B*(D)", batch.batch_by_tokens if batch else None),
             ("best rate η*(B)", batch.rate_by_batch if batch else None),
-            ("best rate η*(D)", batch.rate_by_tokens if batch else None),
+            ("best rate η*(D), at one size", batch.rate_by_tokens if batch else None),
         ]
         rows += [
             (family.family, name, _with_interval(law.exponent, law.exponent_ci, notation.exponent),

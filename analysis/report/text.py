@@ -5,6 +5,7 @@ from analysis.answers.compare import Comparison
 from analysis.answers.predict import Prediction
 from analysis.answers.propose import Proposals
 from analysis.errors import FitWarning
+from analysis.fitting.batch_laws import SettingLaw
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.crossover import SEARCHED_DECADES, Crossover
 from analysis.isoflop.isoflop import REASONS, Optimum
@@ -74,11 +75,10 @@ def prediction_text(prediction: Prediction) -> str:
             f"D* = {with_interval(tokens.value, tokens.ci, count)} tokens",
             f"  L* = {with_interval(loss.value, loss.ci, _four_digits)} {LOSS_UNIT}, one run",
         ]
-    if prediction.batch_tokens and prediction.learning_rate:
-        lines.append(
-            f"  batch {count(prediction.batch_tokens.value)} tokens, learning rate "
-            f"{prediction.learning_rate.value:.3g} ({prediction.batch_tokens.source})"
-        )
+    if (batch := prediction.batch_tokens) is not None:
+        lines.append(f"  batch {count(batch.value)} tokens ({batch.source})")
+    if (rate := prediction.learning_rate) is not None:
+        lines.append(f"  learning rate {rate.value:.3g} ({rate.source})")
     lines += [_warning_line(warning) for warning in prediction.warnings]
     if n := len(prediction.fit_warnings):
         lines.append(f"({n} more {'warning' if n == 1 else 'warnings'} on the fit: sweeper fit)")
@@ -138,6 +138,20 @@ def _law_text(name: str, law: PowerLaw | None, by: str = "C", points: str = "bud
     return f"{name}({by}) = {formula}, exponent [{low:.4f}, {high:.4f}], {law.n_budgets} {points}"
 
 
+def _setting_law_text(name: str, by: str, law: SettingLaw) -> str:
+    exponent = with_interval(law.exponent, law.exponent_ci, _four_digits)
+    if law.coefficient is None:
+        form = f"{by}^{law.exponent:.4f}, each size with a level of its own"
+    else:
+        size = f" · N^{law.params_exponent:.4f}" if law.params_exponent is not None else ""
+        form = f"{law.coefficient:.4g}{size} · {by}^{law.exponent:.4f}"
+    of = f"N, {by}" if len(law.size_coefficients) > 1 else by
+    if law.params_exponent is not None and law.params_exponent_ci is not None:
+        of_size = with_interval(law.params_exponent, law.params_exponent_ci, _four_digits)
+        exponent += f" of {by}, {of_size} of N"
+    return f"{name}({of}) = {form}, exponent {exponent}, {law.n_budgets} vertices"
+
+
 def _further_lines(fit: FamilyFit) -> list[str]:
     lines = []
     if fit.envelope is not None:
@@ -158,7 +172,7 @@ def _further_lines(fit: FamilyFit) -> list[str]:
             ("eta*", "B", laws.rate_by_batch),
             ("eta*", "D", laws.rate_by_tokens),
         )
-        lines += [_law_text(name, law, by, "vertices") for name, by, law in named if law]
+        lines += [_setting_law_text(name, by, law) for name, by, law in named if law]
     if (holdout := fit.holdout) is not None:
         # What each form misses when it predicts what cost more from what cost less.
         n = max(score.n for score in holdout.scores.values())
@@ -166,7 +180,10 @@ def _further_lines(fit: FamilyFit) -> list[str]:
             f"{form} {score.mean_abs_error:.2%}{' (best)' if form == holdout.best else ''}"
             for form, score in holdout.scores.items()
         )
-        lines.append(f"hold-out: larger {holdout.unit} are missed by, on average of {n}: {errors}")
+        failed = f"; failed: {', '.join(holdout.failed)}" if holdout.failed else ""
+        lines.append(
+            f"hold-out: larger {holdout.unit} are missed by, on average of {n}: {errors}{failed}"
+        )
     return lines
 
 

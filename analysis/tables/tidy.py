@@ -37,6 +37,10 @@ class RawTable:
         return f"{self.name}, row {self.row_numbers[index]}, column {column!r}"
 
 
+AS_GIVEN = "as given"
+"""Convention of a table that is not a results folder: its own, whatever that is."""
+
+
 @dataclass(frozen=True)
 class TidyTable:
     """Checked rows with exactly the tidy columns, and the remarks made on the way.
@@ -47,8 +51,8 @@ class TidyTable:
 
     frame: pd.DataFrame
     warnings: tuple[FitWarning, ...]
-    params_convention: str = "as given"
-    flops_convention: str = "as given"
+    params_convention: str = AS_GIVEN
+    flops_convention: str = AS_GIVEN
     counts: ConventionCounts = field(default_factory=ConventionCounts, repr=False)
     """Sizes and FLOPs of the rows, in their order, under other conventions."""
 

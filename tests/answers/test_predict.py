@@ -10,7 +10,7 @@ from planted_tables import BUDGETS, Surface, isoflop_rows, table, trajectory_row
 
 from analysis.answers.predict import Prediction, predict, to_json
 from analysis.errors import SettingsError
-from analysis.fitting.batch_laws import BatchLaws
+from analysis.fitting.batch_laws import BatchLaws, SettingLaw
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.report.text import prediction_text
 from analysis.tables.published import recipe_law
@@ -173,19 +173,56 @@ def test_the_ends_of_what_can_be_asked_are_finite_numbers(fit: FitResult, flops:
     json.dumps(to_json(predict(fit, "a", flops)), allow_nan=False)
 
 
+def setting_law(coefficient: float, exponent: float, top: float = 1e12) -> SettingLaw:
+    ends = exponent, exponent
+    return SettingLaw(exponent, ends, None, None, coefficient, {}, (1.0, top), 9)
+
+
 def test_training_settings_come_from_the_series_where_it_fitted_its_own(fit: FitResult) -> None:
-    series = fit.family("a")
-    assert series.isoflop is not None
-    own = BatchLaws(series.isoflop.tokens_law, series.isoflop.params_law, None)
-    changed = dataclasses.replace(series, batch_laws=own)
+    own = BatchLaws(setting_law(0.01, 0.8), setting_law(0.002, 0.35), None)
+    changed = dataclasses.replace(fit.family("a"), batch_laws=own)
     found = predict(dataclasses.replace(fit, families={"a": changed}), "a", 1e16)
     assert found.batch_tokens is not None
     assert found.learning_rate is not None
     assert found.tokens is not None
-    assert own.batch_by_tokens is not None
-    assert found.batch_tokens.value == own.batch_by_tokens(found.tokens.value)
+    assert found.batch_tokens.value == pytest.approx(0.01 * found.tokens.value**0.8)
+    assert found.learning_rate.value == pytest.approx(0.002 * found.batch_tokens.value**0.35)
     assert found.batch_tokens.source.startswith("law fitted to this series")
-    assert "recipe_extrapolated" not in codes(found)
+    assert not {"recipe_extrapolated", "no_recipe"} & codes(found)
+
+
+def test_a_law_of_the_series_is_not_read_beyond_its_vertices(fit: FitResult) -> None:
+    own = BatchLaws(setting_law(0.01, 0.8, top=1e6), None, setting_law(0.01, -0.1, top=1e6))
+    changed = dataclasses.replace(fit.family("a"), batch_laws=own)
+    found = predict(dataclasses.replace(fit, families={"a": changed}), "a", 1e16)
+    assert found.batch_tokens is None
+    assert found.learning_rate is None
+    assert "no_recipe" in codes(found)
+
+
+@pytest.mark.parametrize("flops", [1e16, 1e19, 1e24])
+def test_the_table_of_others_gets_no_rate_of_our_parametrisation(
+    fit: FitResult, flops: float
+) -> None:
+    found = predict(fit, "a", flops)
+    assert found.tokens is not None
+    assert found.batch_tokens is None
+    assert found.learning_rate is None
+    assert "no_recipe" in codes(found)
+    assert "learning rate 0" not in prediction_text(found)
+
+
+def test_our_own_rates_name_their_convention_and_end_with_their_laws(fit: FitResult) -> None:
+    ours = dataclasses.replace(fit, params_convention="trunk")
+    found = predict(ours, "a", 1e19)
+    assert found.tokens is not None
+    assert 1e9 < found.tokens.value < 1e11
+    assert found.learning_rate is not None
+    assert "CompleteP" in found.learning_rate.source
+    beyond = predict(ours, "a", 1e24)
+    assert beyond.batch_tokens is None
+    assert beyond.learning_rate is None
+    assert "recipe_extrapolated" in codes(beyond)
 
 
 def test_training_settings_are_those_that_auto_means() -> None:

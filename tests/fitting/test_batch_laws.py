@@ -1,5 +1,7 @@
 """Best batch and best learning rate: planted laws come back, open curves are left out."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -140,3 +142,72 @@ def test_a_batch_that_follows_the_budget_is_no_sweep_of_batches() -> None:
     answer = to_json(fit_table(table(frame), SETTINGS))
     assert "batch_laws" not in answer["families"]["a"]
     assert "no_batch_law" not in {warning["code"] for warning in answer["warnings"]}
+
+
+def rates_of_sizes(
+    sizes: tuple[float, ...],
+    ratios: tuple[float, ...],
+    best: Callable[[float, float], float],
+    noise: float = 0.0,
+) -> pd.DataFrame:
+    """Rates a factor 2 apart about the best one, at every size and tokens per parameter."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for params in sizes:
+        for tokens in (ratio * params for ratio in ratios):
+            centre = 2.0 ** np.round(np.log2(best(params, tokens)))
+            for rate in centre * 2.0 ** np.arange(-4, 5):
+                waste = 0.004 * np.log(rate / best(params, tokens)) ** 2
+                loss = 1.8 + 400 * params**-0.34 + 1200 * tokens**-0.34
+                rows.append((params, tokens, rate, loss * np.exp(waste + noise * rng.normal())))
+    frame = pd.DataFrame(rows, columns=["params", "tokens", "learning_rate", "loss"])
+    return frame.assign(family="a", batch_tokens=131072, flops=6 * frame.params * frame.tokens)
+
+
+LADDER = (1e8, 2e8, 4e8, 8e8)
+RATIOS = (20.0, 40.0, 80.0, 160.0)
+
+
+def step_law(params: float, tokens: float) -> float:
+    return float(1.79 * params**-0.713 * tokens**0.307)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.0005])
+def test_the_best_rate_of_tokens_is_told_apart_from_that_of_size(noise: float) -> None:
+    # Larger models see more tokens: over tokens alone the rate seems to fall.
+    law = laws_of(rates_of_sizes(LADDER, RATIOS, step_law, noise)).rate_by_tokens
+    assert law is not None
+    assert law.params_exponent is not None
+    assert law.exponent == pytest.approx(0.307, abs=0.08 if noise else 1e-6)
+    assert law.params_exponent == pytest.approx(-0.713, abs=0.08 if noise else 1e-6)
+    slack = 1e-6
+    assert law.exponent_ci[0] - slack <= 0.307 <= law.exponent_ci[1] + slack
+    assert law.at(3e8, 1e10) == pytest.approx(step_law(3e8, 1e10), rel=0.1 if noise else 1e-4)
+
+
+def test_sizes_keep_levels_of_their_own_where_no_power_of_the_size_fits() -> None:
+    level = dict(zip(LADDER, (0.02, 0.005, 0.03, 0.004), strict=True))
+    frame = rates_of_sizes(LADDER, RATIOS, lambda n, d: level[n] * (d / 1e10) ** 0.3)
+    law = laws_of(frame).rate_by_tokens
+    assert law is not None
+    assert law.exponent == pytest.approx(0.3, abs=1e-6)
+    assert law.params_exponent is None
+    assert law.coefficient is None
+    assert law.at(4e8, 1e10) == pytest.approx(0.03, rel=1e-4)
+
+
+def test_tokens_that_only_grow_with_size_say_nothing_about_tokens() -> None:
+    frame = rates_of_sizes((*LADDER, 16e8), (20.0,), step_law)
+    result = fit_table(table(frame), SETTINGS)
+    laws = result.family("a").batch_laws
+    assert laws is not None
+    assert laws.rate_by_tokens is None
+    assert "sizes_disagree" in {warning.code for warning in result.warnings}
+
+
+def test_sizes_that_disagree_on_the_exponent_are_named() -> None:
+    slope = dict(zip(LADDER, (0.3, 0.3, -0.3, -0.3), strict=True))
+    frame = rates_of_sizes(LADDER, RATIOS, lambda n, d: 0.01 * (d / 1e10) ** slope[n])
+    result = fit_table(table(frame), SETTINGS)
+    remarks = [w.message for w in result.warnings if w.code == "sizes_disagree"]
+    assert any("eta*(D)" in remark and "-0.30 to 0.30" in remark for remark in remarks)

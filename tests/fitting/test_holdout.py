@@ -7,7 +7,13 @@ from planted_tables import Surface, isoflop_rows, table
 
 from analysis.errors import FitWarning
 from analysis.fitting.fit import FitSettings, fit_table
-from analysis.fitting.holdout import HoldOut
+from analysis.fitting.holdout import (
+    FormName,
+    HoldOut,
+    HoldOutPrediction,
+    HoldOutTarget,
+    held_out_scores,
+)
 from analysis.stats.bootstrap import Resampler
 from analysis.surface.tied import TiedSurface, fit_tied_surface
 from analysis.tables.points import Points, points_by_family
@@ -83,6 +89,50 @@ def test_three_budgets_cannot_be_held_out() -> None:
     result = fit_table(table(frame.head(7)), SETTINGS)
     assert result.family("a").holdout is None
     assert "no_holdout" in {warning.code for warning in result.warnings}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.003])
+def test_windows_of_three_budgets_end_at_whole_budgets(noise: float) -> None:
+    # A window within the second budget has one size at two token counts: its fits miss by tens.
+    budgets = np.geomspace(1e18, 1e20, 3)
+    rows = isoflop_rows(surface=BENT, budgets=budgets, n_sizes=5, noise=noise)
+    holdout = fit_table(table(rows), SETTINGS).family("a").holdout
+    assert holdout is not None
+    assert {made.n_train for made in holdout.predictions} == {10}
+    assert {made.target.flops for made in holdout.predictions} == {budgets[-1]}
+    assert len(holdout.scores) > 1
+    assert max(score.mean_abs_error for score in holdout.scores.values()) < 0.02
+    assert holdout.best is not None
+
+
+BENT = Surface(E=1.8, A=400.0, B=1200.0, alpha=0.34, beta=0.34)
+
+
+def prediction(form: FormName, loss: float, width: float, target: int) -> HoldOutPrediction:
+    observed = HoldOutTarget(10.0**target, 1e8, 1e9, 3.0, 0.0)
+    return HoldOutPrediction(form, 3, observed, loss, (loss - width / 2, loss + width / 2))
+
+
+def test_a_loss_below_zero_or_an_interval_wider_than_the_losses_fails() -> None:
+    assert not prediction("tied", 3.0, 0.4, 20).has_failed(losses=0.5)
+    assert prediction("tied", 3.0, 0.6, 20).has_failed(losses=0.5)
+    assert prediction("tied", -0.1, 0.1, 20).has_failed(losses=0.5)
+
+
+def test_the_form_that_is_left_alone_is_not_the_best() -> None:
+    lone = [prediction("tied", 3.3, 0.1, target) for target in range(20, 24)]
+    scores = held_out_scores(lone)
+    assert HoldOut("points", tuple(lone), scores).best is None
+
+
+def test_forms_are_scored_on_the_targets_that_they_share() -> None:
+    # The second form was refused where the first misses most.
+    easy = [prediction("tied", 3.01, 0.1, target) for target in (20, 21, 22)]
+    hard = [prediction("tied", 4.0, 0.1, target) for target in (23, 24)]
+    other = [prediction("surface", 3.02, 0.1, target) for target in (20, 21, 22)]
+    scores = held_out_scores([*easy, *hard, *other])
+    assert {score.n for score in scores.values()} == {3}
+    assert HoldOut("points", tuple(easy), scores).best == "tied"
 
 
 def one_series(frame: object) -> Points:

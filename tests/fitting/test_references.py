@@ -9,7 +9,7 @@ import pytest
 from planted_tables import SHARED_DATA
 
 from analysis.answers.compare import compare
-from analysis.fitting.batch_laws import VaryingCurves, find_vertices, vertex_law
+from analysis.fitting.batch_laws import SettingLaw, VaryingCurves, find_vertices, vertex_law
 from analysis.fitting.envelope import Envelope, fit_envelope
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.fitting.lack_of_fit import lack_of_fit
@@ -17,7 +17,7 @@ from analysis.fitting.token_frontier import loss_along_tokens
 from analysis.isoflop.curves import BudgetGrid, parabola_minima
 from analysis.isoflop.isoflop import usable_budgets
 from analysis.stats.bootstrap import Resampler, many_runs
-from analysis.stats.power_law import PowerLaw, weighted_line
+from analysis.stats.power_law import weighted_line
 from analysis.surface.surface import SurfaceFit, fit_surface
 from analysis.surface.tied import TiedSurface, fit_tied_surface
 from analysis.tables.load import load
@@ -297,7 +297,7 @@ def numbered(rows: pd.DataFrame, by: list[str]) -> IntArray:
     return rows.groupby(by).ngroup().to_numpy().astype(np.int64)
 
 
-def published_slope_of_batch(rows: pd.DataFrame) -> PowerLaw:
+def published_slope_of_batch(rows: pd.DataFrame) -> SettingLaw:
     curves = VaryingCurves(
         rows["batch_size_tokens"].to_numpy(np.float64),
         rows["tokens_to_target"].to_numpy(np.float64),
@@ -306,7 +306,7 @@ def published_slope_of_batch(rows: pd.DataFrame) -> PowerLaw:
     )
     best = find_vertices(curves)
     law = vertex_law("B*(D)", "gidd", best, best.y_V, PLAIN_DRAWS, 0)
-    assert isinstance(law, PowerLaw)
+    assert isinstance(law, SettingLaw)
     return law
 
 
@@ -351,7 +351,7 @@ def test_the_published_slopes_of_the_best_rate_lie_in_our_intervals(
     for column, slope in (("batch_size_tokens", by_batch), ("tokens", by_tokens)):
         by = rows[column].to_numpy(np.float64)[first]
         law = vertex_law("eta*", noise, best, by, PLAIN_DRAWS, 0)
-        assert isinstance(law, PowerLaw)
+        assert isinstance(law, SettingLaw)
         assert law.exponent_ci[0] < slope < law.exponent_ci[1]
 
 
