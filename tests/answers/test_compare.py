@@ -164,7 +164,7 @@ def test_unknown_and_repeated_labels_are_errors_with_a_hint() -> None:
 def test_json_has_the_agreed_keys() -> None:
     answer = comparison.to_json(compared(isoflop_rows("a"), isoflop_rows("b", handicap=2.0)))
     assert {"baseline", "against", "points", "exponents", "warnings"} <= set(answer)
-    assert set(answer["points"][0]) == {"flops", "multiplier", "ci", "extrapolated"}
+    assert set(answer["points"][0]) == {"flops", "multiplier", "ci", "extrapolated", "form"}
     json.dumps(answer, allow_nan=False)
 
 
