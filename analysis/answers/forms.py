@@ -1,14 +1,15 @@
 """How a series goes on beyond its budgets: by its loss law, or by a form that may bend.
 
 No data say which form holds out there. The form that predicted larger budgets better from smaller
-ones speaks, intervals span both, and a form that this hold-out refutes has no say.
+ones speaks, intervals span both, and a form that the data refute has no say.
 
 Suffixes: R resamples, K budgets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,16 +64,36 @@ class Outlook:
         """The form of the loss law that the fit shows."""
         return form_of(self.isoflop.loss_law)
 
+    def misfit(self, form: FormName) -> float:
+        """Mean relative distance of the observed optima from a form fitted to them."""
+        log_flops_K, log_loss_K = self.observed.log_flops_K, np.log(self.isoflop.values("loss"))
+        surface = self.by_surface if form == "surface" else None
+        law = self._bent_law if form == "offset" else self.isoflop.loss_law
+        if surface is not None:
+            fitted_K = np.array([surface.log_loss(x)[0] for x in log_flops_K.tolist()])
+        elif law is not None:
+            fitted_K = np.log([law(flops) for flops in np.exp(log_flops_K).tolist()])
+        else:
+            return np.inf
+        return float(np.mean(np.abs(fitted_K - log_loss_K)))
+
     @cached_property
-    def by_offset(self) -> Frontier | None:
-        """As a law with an offset ≥ 0 goes on; None with fewer budgets than could contradict it."""
+    def _bent_law(self) -> PowerLaw | None:
+        """A law with an offset ≥ 0; None with fewer budgets than could contradict it."""
         # Exact for E + A/N^alpha + B/D^beta where C = 6·N·D: both arms then fall alike along the
         # optima. With E = 0 the offset is 0.
         fit, law = self.isoflop, self.isoflop.loss_law
         if law is None or len(fit.bracketed) < MIN_WINDOW_FOR_OFFSET:
             return None
         loss_RK = np.exp(fit.log_loss_RK)
-        bent = nested_law(law, fit.values("flops"), fit.values("loss"), loss_RK)
+        return nested_law(law, fit.values("flops"), fit.values("loss"), loss_RK)
+
+    @cached_property
+    def by_offset(self) -> Frontier | None:
+        """As the law with an offset goes on, where there is one."""
+        law, bent = self.isoflop.loss_law, self._bent_law
+        if law is None or bent is None:
+            return None
         # A draw below 0 is on the edge: the pure law of that draw.
         is_bent_R = bent.offset_R > 0
         return replace(
@@ -127,7 +148,7 @@ def extrapolations(own: Outlook, other: Outlook) -> tuple[FrontierPair, ...]:
     if bent == law.form or ours is None or theirs is None:
         return (law,)
     pairs = {law.form: law, bent: FrontierPair(bent, ours, theirs)}
-    return tuple(pairs[form] for form in ranked(law.form, bent, [own.holdout, other.holdout]))
+    return tuple(pairs[form] for form in ranked((own, other), law.form, bent))
 
 
 def form_of(law: PowerLaw | None) -> FormName:
@@ -135,27 +156,39 @@ def form_of(law: PowerLaw | None) -> FormName:
     return "power" if law is None or law.offset is None else "offset"
 
 
-def ranked(law: FormName, other: FormName, holdouts: list[HoldOut | None]) -> tuple[FormName, ...]:
-    """The form that predicts larger budgets better, then the other unless hold-out refutes it; the
-    law first where nothing was tried.
-    """
-    by_law, by_other = errors_of_forms(law, other, holdouts)
-    first, second = (other, law) if by_other < by_law else (law, other)
-    is_refuted = any(holdout and holdout.refutes(second, first) for holdout in holdouts)
-    return (first,) if is_refuted else (first, second)
+class Errors(NamedTuple):
+    """Mean relative errors of two forms of one series."""
+
+    law: float
+    other: float
+    is_held_out: bool
+    """Of larger budgets predicted from smaller ones; else of the optima that both are fitted to."""
+    refuted: FormName | None
+    """The form that these errors leave no doubt about."""
 
 
-def errors_of_forms(
-    law: FormName, other: FormName, holdouts: list[HoldOut | None]
-) -> tuple[float, float]:
-    """Mean errors of both forms in hold-out; equal where a series tells nothing."""
-    errors = []
-    for holdout in holdouts:
-        if holdout is None or holdout.best is None or not {law, other} <= set(holdout.scores):
-            return 0.0, 0.0
-        errors.append([holdout.scores[form].mean_abs_error for form in (law, other)])
-    by_law, by_other = np.mean(errors, axis=0)
-    return float(by_law), float(by_other)
+def ranked(outlooks: Sequence[Outlook], law: FormName, other: FormName) -> tuple[FormName, ...]:
+    """The form that errs less, then the other unless it is refuted in a series."""
+    errors = [errors_of_forms(outlook, law, other) for outlook in outlooks]
+    is_law_better = sum(each.law for each in errors) <= sum(each.other for each in errors)
+    first, second = (law, other) if is_law_better else (other, law)
+    return (first,) if any(each.refuted == second for each in errors) else (first, second)
+
+
+def errors_of_forms(outlook: Outlook, law: FormName, other: FormName) -> Errors:
+    """By hold-out where it predicted often enough, else about the observed optima."""
+    holdout = outlook.holdout
+    if holdout is not None and holdout.best is not None and {law, other} <= set(holdout.scores):
+        by_law, by_other = (holdout.scores[form].mean_abs_error for form in (law, other))
+        refuted = [a for a, b in ((law, other), (other, law)) if holdout.refutes(a, b)]
+        return Errors(by_law, by_other, True, refuted[0] if refuted else None)
+    by_law, by_other = outlook.misfit(law), outlook.misfit(other)
+    # The other form has a coefficient more and always fits better: it speaks only where the law
+    # misses by what is neither the noise of the optima nor the like of its own misses.
+    noise = float(np.mean(np.std(outlook.isoflop.log_loss_RK, axis=0)))
+    if by_law < 2.0 * noise or by_law < 3.0 * by_other:
+        return Errors(0.0, 0.0, False, None)
+    return Errors(by_law, by_other, False, law)
 
 
 def span(one: Interval, two: Interval) -> Interval:

@@ -13,9 +13,9 @@ import numpy as np
 from analysis import notation
 from analysis.answers.forms import (
     SIZE_MARGIN,
+    Outlook,
     are_apart,
     errors_of_forms,
-    form_of,
     ranked,
     span,
 )
@@ -184,13 +184,12 @@ def _ranked(
     other = _surface_optimum(fit, fit.surface, flops)
     if isinstance(other, FitWarning):
         return optimum, None
-    found = {_law_form(fit): optimum, "surface": other}
-    first, *rest = (found[form] for form in ranked(_law_form(fit), "surface", [fit.holdout]))
+    outlook = Outlook.of(fit)
+    assert outlook is not None, "laws come with a frontier"
+    law = outlook.law_form
+    found: dict[FormName, _OptimumDraws] = {law: optimum, "surface": other}
+    first, *rest = (found[form] for form in ranked([outlook], law, "surface"))
     return first, rest[0] if rest else None
-
-
-def _law_form(fit: FamilyFit) -> FormName:
-    return form_of(None if fit.isoflop is None else fit.isoflop.loss_law)
 
 
 def _law_draws(law: PowerLaw, flops: float, rng: np.random.Generator) -> FloatArray:
@@ -261,13 +260,13 @@ def _trust_warnings(
 ) -> list[FitWarning]:
     warnings = []
     if optimum.source == "surface":
-        by_law, by_surface = errors_of_forms(_law_form(fit), "surface", [fit.holdout])
-        why = (
-            f"predicting larger budgets from smaller ones it misses by {by_surface:.2%} on "
-            f"average, the loss law by {by_law:.2%}"
-        )
-        if fit.isoflop is None or fit.isoflop.loss_law is None:
-            why = f"there are no isoFLOP {'laws' if fit.isoflop else 'budgets'}"
+        why = f"there are no isoFLOP {'laws' if fit.isoflop else 'budgets'}"
+        if (outlook := Outlook.of(fit)) is not None:
+            errors = errors_of_forms(outlook, outlook.law_form, "surface")
+            of = "predicting larger budgets from smaller ones" if errors.is_held_out else "of L*"
+            why = (
+                f"{of} it misses by {errors.other:.2%} on average, the loss law by {errors.law:.2%}"
+            )
         message = f"read off the surface L(N, D): {why}"
         warnings.append(FitWarning("read_off_the_surface", message, fit.family))
         log_params_P = np.log(fit.points.params_P)
