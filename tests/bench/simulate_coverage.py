@@ -150,21 +150,13 @@ class PlantedSeries:
         shared: float = 0.0,
     ) -> tuple[Points, ...]:
         sigma = float(np.exp(rng.uniform(*np.log(noise_range))))
-        common_P = deviates(noise, rng, self.series[0]) if shared else 0.0
-        return tuple(
-            dataclasses.replace(
-                points,
-                loss_P=points.loss_P
-                * np.exp(
-                    sigma
-                    * (
-                        math.sqrt(shared) * common_P
-                        + math.sqrt(1.0 - shared) * deviates(noise, rng, points)
-                    )
-                ),
-            )
-            for points in self.series
-        )
+        common_P = math.sqrt(shared) * deviates(noise, rng, self.series[0]) if shared else 0.0
+        found = []
+        for points in self.series:
+            deviate_P = common_P + math.sqrt(1.0 - shared) * deviates(noise, rng, points)
+            loss_P = points.loss_P * np.exp(sigma * deviate_P)
+            found.append(dataclasses.replace(points, loss_P=loss_P))
+        return tuple(found)
 
 
 @functools.cache
@@ -281,16 +273,13 @@ def exponent_ci(fit: IsoFlopFit, name: str) -> Interval:
 
 def surface_outcomes(fit: SurfaceFit | FitWarning, law: Surface) -> Outcomes:
     """The bootstrap intervals of four numbers, and the profile intervals of two."""
+    found: Outcomes = dict.fromkeys([*SURFACE_NAMES, *PROFILE_NAMES])
     if isinstance(fit, FitWarning):
-        return dict.fromkeys([*SURFACE_NAMES, *PROFILE_NAMES])
-    by_bootstrap = {
-        shown: outcome(fit.ci[name], getattr(law, name)) for shown, name in SURFACE_NAMES.items()
-    }
-    by_profile = {
-        shown: outcome(fit.profile_ci[name], getattr(law, name))
-        for shown, name in PROFILE_NAMES.items()
-    }
-    return by_bootstrap | by_profile
+        return found
+    for names, intervals in ((SURFACE_NAMES, fit.ci), (PROFILE_NAMES, fit.profile_ci)):
+        for shown, name in names.items():
+            found[shown] = outcome(intervals[name], getattr(law, name))
+    return found
 
 
 def logs(interval: Interval) -> Interval:
@@ -382,7 +371,7 @@ def _shown(values: list[Outcome | None]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--replicates", type=int, default=300, help="of a row of the first table")
+    parser.add_argument("--replicates", type=int, default=250, help="per row")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     options = parser.parse_args()
