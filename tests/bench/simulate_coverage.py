@@ -358,15 +358,13 @@ def as_markdown(result: Tally, columns: str) -> str:
 
 
 def _shown(values: list[Outcome | None]) -> str:
-    share = coverage(values)
-    if math.isnan(share):
+    if math.isnan(share := coverage(values)):
         return "none"
-    text = f"{100 * share:.1f}"
     width = float(np.median([value.width for value in values if value is not None]))
-    missing = sum(value is None for value in values) / len(values)
-    remark = f", {100 * missing:.0f} % none" if missing >= 0.005 else ""
-    shown = text if NOMINAL[0] <= share <= NOMINAL[1] else f"**{text}**"
-    return f"{shown} ({width:.2g}{remark})"
+    missing = 100 * values.count(None) / len(values)
+    remark = f", {missing:.0f} % none" if missing >= 0.5 else ""
+    bold = "" if NOMINAL[0] <= share <= NOMINAL[1] else "**"
+    return f"{bold}{100 * share:.1f}{bold} ({width:.2g}{remark})"
 
 
 def main() -> None:
@@ -375,11 +373,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, help="page whose tables are replaced")
     options = parser.parse_args()
-    n_replicates, n_processes = options.replicates, options.processes
+    how = options.replicates, options.processes
     started = time.perf_counter()
     tables = [
-        f"{n_replicates} replicates a row of {n_draws} bootstrap draws. {heading}\n\n"
-        + as_markdown(tally(conditions, n_replicates, n_processes, every=50), columns)
+        f"{options.replicates} replicates a row of {n_draws} bootstrap draws. {heading}\n\n"
+        + as_markdown(tally(conditions, *how, every=50), columns)
         for conditions, n_draws, heading, columns in (
             (CONDITIONS, N_DRAWS, "All quantities:", "n | noise | alpha, beta"),
             (
@@ -391,8 +389,7 @@ def main() -> None:
         )
     ]
     text = "\n\n".join(tables)
-    minutes = (time.perf_counter() - started) / 60
-    say(f"{text}\n\n{minutes:.1f} min")
+    say(f"{text}\n\n{(time.perf_counter() - started) / 60:.1f} min")
     if options.out is not None:
         page = options.out.read_text(encoding="utf-8")
         head, _, _ = page.partition(MARKER)
