@@ -42,7 +42,7 @@ bench-fit: setup  ## time and memory of fits, beside their targets
 bench-orchestration: setup  ## planning, driving, resuming and watching many trials, beside Ray Tune; about ten minutes
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/bench_orchestration.py
 
-coverage: setup  ## how often 95 % intervals hold the truth in simulation; both cores, half an hour at most
+coverage: setup  ## how often 95 % intervals hold the truth in simulation; both cores, half an hour
 	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/simulate_coverage.py --processes 2 --out docs/coverage.md
 
 check: setup  ## format, lint, types

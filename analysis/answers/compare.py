@@ -3,6 +3,7 @@
 The draws of both series come from the same random numbers, so what their runs share cancels.
 """
 
+import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from analysis import notation
+from analysis.answers.forms import FORM_NAMES, Outlook, are_apart, extrapolations, span
 from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
+from analysis.fitting.holdout import FormName
 from analysis.isoflop.crossover import Crossover, crossover
 from analysis.isoflop.frontier import Frontier, frontier
 from analysis.stats.power_law import LawName, percentile_interval
@@ -35,6 +38,10 @@ class MultiplierPoint:
     """The loss is outside those that both series reached."""
     unreachable_share: float
     """Share of the resamples that never reach the loss."""
+    form: FormName | None = None
+    """By which the frontiers go on where it is extrapolated."""
+    disagreement: float | None = None
+    """What the other form says, where not even the intervals of both overlap."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
         message = f"--baseline and --against are both {baseline!r}: name two different series"
         raise SettingsError(message)
     ours, theirs = result.family(baseline), result.family(against)
-    own, other = frontier(ours.isoflop), frontier(theirs.isoflop)
+    own, other = Outlook.of(ours), Outlook.of(theirs)
     warnings = [c for c in result.warnings if c.family in (None, baseline, against)]
     names: tuple[LawName, ...] = ("params", "tokens", "loss")
     exponents = {name: _exponent_difference(ours, theirs, name) for name in names}
@@ -93,12 +100,12 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
     if all(point.extrapolated for point in points):
         message = (
             f"no budget lies where both were observed: {baseline} reached "
-            f"{own.loss_range[0]:.4g}–{own.loss_range[1]:.4g} nats per token, {against} "
-            f"{other.loss_range[0]:.4g}–{other.loss_range[1]:.4g}; every multiplier is extrapolated"
+            f"{_range(own)} nats per token, {against} {_range(other)}; every multiplier is "
+            "extrapolated"
         )
         warnings.append(FitWarning("no_overlap", message))
     verdict = _verdict(points, baseline, against)
-    met = crossover(own, other)
+    met = crossover(own.observed, other.observed)
     return Comparison(baseline, against, points, curve, exponents, verdict, tuple(warnings), met)
 
 
@@ -122,7 +129,7 @@ def to_json(comparison: Comparison, sensitivity: Json | None = None) -> Json:
         "baseline": comparison.baseline,
         "against": comparison.against,
         "points": [
-            notation.to_json(point, "flops", "multiplier", "ci", "extrapolated")
+            notation.to_json(point, "flops", "multiplier", "ci", "extrapolated", "form")
             for point in comparison.points
         ],
         "exponents": notation.to_json(comparison.exponents),
@@ -133,14 +140,34 @@ def to_json(comparison: Comparison, sensitivity: Json | None = None) -> Json:
     }
 
 
-def multiplier_at(own: Frontier, other: Frontier, nominal: float, flops: float) -> MultiplierPoint:
+def multiplier_at(own: Outlook, other: Outlook, nominal: float, flops: float) -> MultiplierPoint:
     """The comparison at one budget; its nominal FLOPs name it, its actual FLOPs are read."""
+    point = _read(own.observed, other.observed, nominal, flops)
+    # Wider by rounding: a loss observed at the edge of the overlap belongs to it.
+    low = max(own.observed.loss_range[0], other.observed.loss_range[0]) * (1 - 1e-9)
+    high = min(own.observed.loss_range[1], other.observed.loss_range[1]) * (1 + 1e-9)
+    if low <= point.loss <= high:
+        return point
+    pairs = extrapolations(own, other)
+    readings = [_read(pair.own, pair.other, nominal, flops) for pair in pairs]
+    first, second = readings[0], readings[-1]
+    ci = None if first.ci is None or second.ci is None else span(first.ci, second.ci)
+    is_disputed = first.ci is not None and second.ci is not None and are_apart(first.ci, second.ci)
+    return dataclasses.replace(
+        first,
+        loss=point.loss,
+        ci=ci,
+        extrapolated=True,
+        unreachable_share=max(reading.unreachable_share for reading in readings),
+        form=pairs[0].form,
+        disagreement=second.multiplier if is_disputed else None,
+    )
+
+
+def _read(own: Frontier, other: Frontier, nominal: float, flops: float) -> MultiplierPoint:
+    """The comparison by these two frontiers."""
     log_loss_R = own.log_loss(float(np.log(flops)))
     log_ratio_R = other.log_flops_reaching(log_loss_R) - np.log(flops)
-    loss = float(np.exp(log_loss_R[0]))
-    # Wider by rounding: a loss observed at the edge of the overlap belongs to it.
-    low = max(own.loss_range[0], other.loss_range[0]) * (1 - 1e-9)
-    high = min(own.loss_range[1], other.loss_range[1]) * (1 + 1e-9)
     draws_R, estimate = log_ratio_R[1:], log_ratio_R[0]
     reached_R = np.isfinite(draws_R)
     unreachable_share = float(1 - reached_R.mean())
@@ -151,12 +178,17 @@ def multiplier_at(own: Frontier, other: Frontier, nominal: float, flops: float) 
         ci = None if lower is None or upper is None else (lower, upper)
     return MultiplierPoint(
         flops=nominal,
-        loss=loss,
+        loss=float(np.exp(log_loss_R[0])),
         multiplier=multiplier,
         ci=ci,
-        extrapolated=not low <= loss <= high,
+        extrapolated=False,
         unreachable_share=unreachable_share,
     )
+
+
+def _range(series: Outlook) -> str:
+    low, high = series.observed.loss_range
+    return f"{low:.4g}–{high:.4g}"
 
 
 def _finite_exp(log_value: float) -> float | None:
@@ -190,6 +222,12 @@ def _point_warnings(point: MultiplierPoint, baseline: str, against: str) -> list
             f"{1 - point.unreachable_share:.0%} of the resamples only: no interval"
         )
         return [FitWarning("possibly_unreachable", message, against, point.flops)]
+    if point.disagreement is not None and point.form is not None:
+        message = (
+            f"{where} the {FORM_NAMES[point.form]} says {point.multiplier:.3g}×, the other form "
+            f"{point.disagreement:.3g}×; the interval spans both"
+        )
+        return [FitWarning("forms_disagree", message, against, point.flops)]
     return []
 
 

@@ -11,8 +11,17 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis import notation
+from analysis.answers.forms import (
+    SIZE_MARGIN,
+    Outlook,
+    are_apart,
+    errors_of_forms,
+    ranked,
+    span,
+)
 from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
+from analysis.fitting.holdout import FormName
 from analysis.isoflop.frontier import frontier
 from analysis.stats.power_law import PowerLaw, percentile_interval
 from analysis.surface.optimum import surface_optima
@@ -103,11 +112,12 @@ def predict(result: FitResult, family: str, flops: float) -> Prediction:
     warnings = _trust_warnings(fit, optimum, decades, observed)
     params, tokens, loss = _estimates(optimum, rng)
     if other is not None:
-        # No data say which form holds outside the budgets: intervals span what both predict.
+        # No data say which form holds outside the budgets: intervals span what both predict, unless
+        # hold-out refutes one.
         alternative = _estimates(other, rng)
         warnings += _disagreement(optimum, loss, alternative[2], family)
         params, tokens, loss = (
-            Estimate(one.value, (min(one.ci[0], two.ci[0]), max(one.ci[1], two.ci[1])))
+            Estimate(one.value, span(one.ci, two.ci))
             for one, two in zip((params, tokens, loss), alternative, strict=True)
         )
     batch_tokens, learning_rate, advice_warnings = _advice(result, fit, params.value, tokens.value)
@@ -175,21 +185,12 @@ def _ranked(
     other = _surface_optimum(fit, fit.surface, flops)
     if isinstance(other, FitWarning):
         return optimum, None
-    by_law, by_surface = _errors_of_forms(fit)
-    return (other, optimum) if by_surface < by_law else (optimum, other)
-
-
-def _errors_of_forms(fit: FamilyFit) -> tuple[float, float]:
-    """Mean error of the loss law and of the surface in hold-out; equal where it tells nothing."""
-    holdout = fit.holdout
-    if holdout is None or holdout.best is None or fit.isoflop is None:
-        return 0.0, 0.0
-    has_offset = fit.isoflop.loss_law is not None and fit.isoflop.loss_law.offset is not None
-    law = holdout.scores.get("offset" if has_offset else "power")
-    surface = holdout.scores.get("surface")
-    if law is None or surface is None:
-        return 0.0, 0.0
-    return law.mean_abs_error, surface.mean_abs_error
+    outlook = Outlook.of(fit)
+    assert outlook is not None, "laws come with a frontier"
+    law = outlook.law_form
+    found: dict[FormName, _OptimumDraws] = {law: optimum, "surface": other}
+    first, *rest = (found[form] for form in ranked([outlook], law, "surface"))
+    return first, rest[0] if rest else None
 
 
 def _law_draws(law: PowerLaw, flops: float, rng: np.random.Generator) -> FloatArray:
@@ -209,9 +210,8 @@ def _surface_optimum(
     fit: FamilyFit, surface: SurfaceFit, flops: float
 ) -> _OptimumDraws | FitWarning:
     points = fit.points
-    margin = math.log(1e4)  # four decades beyond the observed sizes
     cost, n_draws = CostPerToken.of(points), len(surface.draws["E"])
-    found = surface_optima(surface, cost, np.log([flops]), margin, n_draws)
+    found = surface_optima(surface, cost, np.log([flops]), SIZE_MARGIN, n_draws)
     if found is None:
         message = f"the surface has no optimum within four decades of the sizes at {flops:.3g}"
         return FitWarning("no_prediction", message, fit.family)
@@ -246,7 +246,7 @@ def _disagreement(
     optimum: _OptimumDraws, loss: Estimate, alternative: Estimate, family: str
 ) -> list[FitWarning]:
     """A remark where neither form would expect the loss that the other predicts."""
-    if loss.ci[1] >= alternative.ci[0] and alternative.ci[1] >= loss.ci[0]:
+    if not are_apart(loss.ci, alternative.ci):
         return []
     forms = ("loss law", "surface") if optimum.source == "isoflop" else ("surface", "loss law")
     message = (
@@ -261,13 +261,13 @@ def _trust_warnings(
 ) -> list[FitWarning]:
     warnings = []
     if optimum.source == "surface":
-        by_law, by_surface = _errors_of_forms(fit)
-        why = (
-            f"predicting larger budgets from smaller ones it misses by {by_surface:.2%} on "
-            f"average, the loss law by {by_law:.2%}"
-        )
-        if fit.isoflop is None or fit.isoflop.loss_law is None:
-            why = f"there are no isoFLOP {'laws' if fit.isoflop else 'budgets'}"
+        why = f"there are no isoFLOP {'laws' if fit.isoflop else 'budgets'}"
+        if (outlook := Outlook.of(fit)) is not None:
+            errors = errors_of_forms(outlook, outlook.law_form, "surface")
+            of = "predicting larger budgets from smaller ones" if errors.is_held_out else "of L*"
+            why = (
+                f"{of} it misses by {errors.other:.2%} on average, the loss law by {errors.law:.2%}"
+            )
         message = f"read off the surface L(N, D): {why}"
         warnings.append(FitWarning("read_off_the_surface", message, fit.family))
         log_params_P = np.log(fit.points.params_P)

@@ -118,17 +118,22 @@ class HoldOut:
         form = min(self.scores, key=lambda form: self.scores[form].mean_abs_error)
         return form if len(self.scores) > 1 and self.scores[form].n >= MIN_SHARED else None
 
+    def refutes(self, form: FormName, by: FormName) -> bool:
+        """Whether a form errs so much more than another that its intervals hold no longer."""
+        if self.best is None or not {form, by} <= set(self.scores):
+            return False
+        # An interval of nominally 95 % that covers half is no longer one.
+        worse, better = self.scores[form], self.scores[by]
+        return worse.coverage <= 0.5 and worse.mean_abs_error >= 3.0 * better.mean_abs_error
+
     def warnings(self, family: str) -> tuple[FitWarning, ...]:
         """A remark where the surface would mislead who extrapolates with it."""
-        best, surface = self.best, self.scores.get("surface")
-        # An interval of nominally 95 % that covers half is no longer one.
-        if best is None or surface is None or surface.coverage > 0.5:
+        best = self.best
+        if best is None or not self.refutes("surface", best):
             return ()
-        least = self.scores[best].mean_abs_error
-        if surface.mean_abs_error < 3.0 * least:
-            return ()
+        missed, least = (self.scores[form].mean_abs_error for form in ("surface", best))
         message = (
-            f"the surface of what cost less misses what cost more by {surface.mean_abs_error:.1%} "
+            f"the surface of what cost less misses what cost more by {missed:.1%} "
             f"({best}: {least:.1%}): do not extrapolate with it"
         )
         return (FitWarning("surface_extrapolates_badly", message, family),)

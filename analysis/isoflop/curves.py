@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.isoflop.pair import PairDesign, PairFit, fit_pair, tangent_basis
+from analysis.isoflop.pair import PairDesign, PairFit, fit_arms, fit_pair, tangent_basis
 from analysis.tables.points import BoolArray, FloatArray, IntArray, Points
 
 IsoFlopMethod = Literal["pair", "parabola", "akima"]
@@ -83,8 +83,10 @@ def drawn_sizes(grid: BudgetGrid) -> FloatArray:
     return np.linspace(*grid.ends(), N_DRAWN)
 
 
-def pair_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
-    """Curves c + p·N^(−alpha) + r·D^(−beta) that share alpha and beta."""
+def pair_minima(
+    grid: BudgetGrid, loss_RP: FloatArray, exponents_R2: FloatArray | None = None
+) -> Minima:
+    """Curves c + p·N^(−alpha) + r·D^(−beta) that share alpha and beta, fitted unless given."""
     log_params_P, log_tokens_P = np.log(grid.points.params_P), np.log(grid.points.tokens_P)
     origin = float(log_params_P.mean())
     count_K = np.bincount(grid.budget_P)
@@ -95,7 +97,10 @@ def pair_minima(grid: BudgetGrid, loss_RP: FloatArray) -> Minima:
         weight_P=grid.weight_P,
         budget_P=grid.budget_P,
     )
-    fit = fit_pair(design, loss_RP)
+    if exponents_R2 is None:
+        fit = fit_pair(design, loss_RP)
+    else:
+        fit = fit_arms(design, loss_RP, exponents_R2)
 
     def loss_at(log_params: FloatArray) -> FloatArray:
         return fit.loss(log_params - origin, grid.log_tokens(log_params) - tokens_origin_K)

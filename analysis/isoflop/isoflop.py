@@ -12,7 +12,14 @@ from typing import Literal
 import numpy as np
 
 from analysis.errors import FitWarning
-from analysis.isoflop.curves import MINIMA, BudgetGrid, IsoFlopMethod, Minima, drawn_sizes
+from analysis.isoflop.curves import (
+    MINIMA,
+    BudgetGrid,
+    IsoFlopMethod,
+    Minima,
+    drawn_sizes,
+    pair_minima,
+)
 from analysis.stats.bootstrap import HUBER_SIGMAS, Noise, Resampler
 from analysis.stats.power_law import (
     PowerLaw,
@@ -32,6 +39,11 @@ NOISE_FREE = 1e-10
 """Relative scatter that is rounding, not noise."""
 LEAST_SHARE = 1e-3
 """Of its estimate, the least that a resampled loss is taken to be: losses have logarithms."""
+
+ASYMMETRIES = np.array([[0.48, 0.24], [0.24, 0.48]])
+"""Alpha and beta at either end of what is published: they sum to 0.62 (arXiv 2203.15556) or 0.71
+(arXiv 2404.10102), and exponents beta/(alpha + beta) of N*(C) in `tables/published_laws.csv` lie
+between 1/3 and 2/3."""
 
 Reason = Literal["too_few_sizes", "no_minimum", "minimum_at_smallest", "minimum_at_largest", "flat"]
 
@@ -84,6 +96,8 @@ class IsoFlopFit:
     """Bootstrap draws of the bracketed optima, budgets ascending."""
     residual_P: FloatArray = field(repr=False, compare=False)
     """Relative residuals of the losses about the curves, before what the fit absorbed."""
+    n_shapes: int = 1
+    """Shapes of curve that the draws have in turn."""
     params_law: PowerLaw | None = None
     tokens_law: PowerLaw | None = None
     loss_law: PowerLaw | None = None
@@ -120,7 +134,11 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
     residual_P = (grid.points.loss_P - minima.fitted_P) / np.sqrt(grid.variance_P)
     temper_P = grid.weight_P * grid.variance_P
     noise = Noise(residual_P, minima.basis_Pc, grid.points.run_P, temper_P)
-    draws = _resampled(grid, used, minima, resampler.wild_noise(grid.points, noise))
+    noise_RP = resampler.wild_noise(grid.points, noise)
+    if used == method:
+        draws = _resampled(grid, used, minima, noise_RP)
+    else:
+        draws = _resampled_shapes(grid, minima, noise_RP)
     judged = [_judge(grid, minima, draws, noise, k) for k in range(grid.n_budgets)]
     optima = sorted([*judged, *left_out], key=lambda optimum: optimum.budget_flops)
     warnings += [_left_out_warning(points.family, o) for o in judged if not o.bracketed]
@@ -134,6 +152,7 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
         log_tokens_RK=draws.log_tokens_RK[:, bracketed_K],
         log_loss_RK=np.log(draws.loss_RK[:, bracketed_K]),
         residual_P=noise.scaled_residual_P,
+        n_shapes=1 if used == method else len(ASYMMETRIES),
         warnings=tuple(warnings),
     )
     return with_laws(fit, points.family, resampler, weighted=used == "pair")
@@ -188,7 +207,8 @@ def _method_for(grid: BudgetGrid, method: IsoFlopMethod) -> tuple[IsoFlopMethod,
         return method, []
     message = (
         f"{n_points} points at {grid.n_budgets} budgets are too few for method pair "
-        f"({n_coefficients} coefficients); parabolas are drawn instead"
+        f"({n_coefficients} coefficients); parabolas are drawn instead, and intervals allow "
+        "for arms of unequal steepness"
     )
     return "parabola", [FitWarning("parabola_instead_of_pair", message, grid.points.family)]
 
@@ -242,6 +262,24 @@ def _resampled(
     draws = MINIMA[method](grid, np.maximum(noise_RP, LEAST_SHARE * centre_P, out=noise_RP))
     # Three bad runs in a curve make a noise under which some curves dip below zero.
     positive_RK = np.maximum(draws.loss_RK, LEAST_SHARE * np.abs(minima.loss_RK))
+    return dataclasses.replace(draws, loss_RK=positive_RK)
+
+
+def _resampled_shapes(grid: BudgetGrid, parabolas: Minima, noise_RP: FloatArray) -> Minima:
+    """Minima of curves of either shape in turn, where parabolas only stand in for `pair`."""
+    # A parabola misses the minimum of an asymmetrical valley by what no residual shows, and four
+    # sizes do not tell its shape. Half of the draws have each of the extreme shapes, so that an
+    # interval of their percentiles holds what either one says. The shape of a draw is that of all
+    # series: what it does to both cancels in their multiplier.
+    loss_1P = grid.points.loss_P[None]
+    shape_R = np.arange(len(noise_RP)) % len(ASYMMETRIES)
+    centre_SP = np.stack([pair_minima(grid, loss_1P, one[None]).fitted_P for one in ASYMMETRIES])
+    centre_RP = centre_SP[shape_R]
+    noise_RP *= np.sqrt(grid.variance_P)
+    noise_RP += centre_RP
+    loss_RP = np.maximum(noise_RP, LEAST_SHARE * centre_RP, out=noise_RP)
+    draws = pair_minima(grid, loss_RP, ASYMMETRIES[shape_R])
+    positive_RK = np.maximum(draws.loss_RK, LEAST_SHARE * np.abs(parabolas.loss_RK))
     return dataclasses.replace(draws, loss_RK=positive_RK)
 
 
@@ -316,7 +354,9 @@ def with_laws(fit: IsoFlopFit, family: str, resampler: Resampler, *, weighted: b
 
     def law(value_K: FloatArray, draws_RK: FloatArray, purpose: int) -> PowerLaw:
         normal_RK = resampler.normals(purpose, n_bracketed)
-        return fit_power_law(flops_K, np.log(value_K), draws_RK, normal_RK, weighted=weighted)
+        return fit_power_law(
+            flops_K, np.log(value_K), draws_RK, normal_RK, weighted=weighted, n_shapes=fit.n_shapes
+        )
 
     loss_law, offset_law = law(loss_K, fit.log_loss_RK, 2), None
     if weighted:  # the parity methods report pure laws, as published

@@ -197,10 +197,16 @@ def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
 
 
 def _fit_chunk(design: PairDesign, grid: "_ExponentGrid", loss_RP: FloatArray) -> PairFit:
-    mean_RK, centred_RP = design.centred(loss_RP)
+    centred_RP = design.centred(loss_RP)[1]
     rounding_R = np.sum(design.weight_P * loss_RP**2, axis=1) * np.finfo(float).eps
     log_exponents_R2 = np.log(grid.best(centred_RP))
     exponents_R2 = np.exp(_gauss_newton(design, centred_RP, log_exponents_R2, rounding_R))
+    return fit_arms(design, loss_RP, exponents_R2)
+
+
+def fit_arms(design: PairDesign, loss_RP: FloatArray, exponents_R2: FloatArray) -> PairFit:
+    """Levels and arms at given exponents, three coefficients for every budget."""
+    mean_RK, centred_RP = design.centred(loss_RP)
     basis = _Basis(design, exponents_R2)
     found = basis.regress(centred_RP)
     level_RK = mean_RK - found.x_arm_RK * basis.x_mean_RK - found.z_arm_RK * basis.z_mean_RK

@@ -6,10 +6,10 @@ from functools import partial
 
 from analysis import notation
 from analysis.answers.compare import Comparison
+from analysis.answers.forms import FORM_NAMES
 from analysis.errors import FitWarning
 from analysis.fitting.batch_laws import SettingLaw
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.fitting.holdout import FormName
 from analysis.isoflop.isoflop import REASONS, Optimum
 from analysis.sensitivity.conclusions import SYMBOLS
 from analysis.stats.power_law import PowerLaw
@@ -64,12 +64,6 @@ def _answer(family: FamilyFit, fit: FitResult) -> str:
     )
 
 
-_FORMS: dict[FormName, str] = {
-    "power": "pure power law",
-    "offset": "power law with offset",
-    "surface": "surface",
-    "tied": "surface with α = β",
-}
 _with_interval = partial(notation.with_interval, without=notation.NO_INTERVAL)
 
 
@@ -190,7 +184,7 @@ def holdout_table(fit: FitResult) -> Table:
     rows = [
         (
             family.family,
-            _FORMS[form] + (" (best)" if form == holdout.best else ""),
+            FORM_NAMES[form] + (" (best)" if form == holdout.best else ""),
             f"{100 * score.mean_abs_error:.2g} %",
             f"{100 * score.worst_abs_error:.2g} %",
             f"{100 * score.coverage:.0f} %",
@@ -237,7 +231,7 @@ def multipliers_table(comparisons: Sequence[Comparison]) -> Table:
             notation.loss(point.loss),
             "not reached" if point.multiplier is None else notation.ratio(point.multiplier),
             notation.interval(point.ci, notation.ratio),
-            "extrapolated" if point.extrapolated else "both observed it",
+            f"extrapolated by the {FORM_NAMES[point.form]}" if point.form else "both observed it",
         )
         for comparison in comparisons
         for point in comparison.points

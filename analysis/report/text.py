@@ -2,6 +2,7 @@
 
 from analysis import notation
 from analysis.answers.compare import Comparison
+from analysis.answers.forms import FORM_NAMES
 from analysis.answers.predict import Prediction
 from analysis.answers.propose import Proposals
 from analysis.errors import FitWarning
@@ -37,7 +38,7 @@ def comparison_text(comparison: Comparison, sensitivity: Sensitivity | None = No
             value = "unreachable"
             if point.multiplier is not None:
                 value = with_interval(point.multiplier, point.ci, "{:.3g}×".format)
-            remark = "  extrapolated" if point.extrapolated else ""
+            remark = f"  extrapolated by the {FORM_NAMES[point.form]}" if point.form else ""
             lines.append(f"  {point.flops:9.3g}  {point.loss:7.4f}  {value}{remark}")
         lines += ["", _crossing_line(comparison.crossover)]
     lines.append("")

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.answers.compare import Comparison, multiplier_at
+from analysis.answers.forms import Outlook
 from analysis.fitting.fit import FitResult
 from analysis.isoflop.curves import IsoFlopMethod
-from analysis.isoflop.frontier import Frontier, frontier
+from analysis.isoflop.frontier import frontier
 from analysis.isoflop.isoflop import IsoFlopFit, fit_isoflop, with_laws
 from analysis.isoflop.noise_correlation import noise_correlation
 from analysis.notation import Interval
@@ -21,6 +22,8 @@ from analysis.sensitivity.conclusions import Conclusion, Quantity, Row, Sensitiv
 from analysis.sensitivity.variations import Case, Changed, Variation, cases
 from analysis.stats.bootstrap import Resampler
 from analysis.stats.power_law import LawName, PowerLaw, percentile_interval
+from analysis.surface.surface import SurfaceFit, fit_surface
+from analysis.tables.points import Points
 from analysis.tables.tidy import TidyTable
 
 N_DRAWS = 100
@@ -33,7 +36,7 @@ class _Refit:
     """What one series shows under one variation."""
 
     laws: Mapping[LawName, PowerLaw] = field(default_factory=dict)
-    frontier: Frontier | None = None
+    frontier: Outlook | None = None
     reason: str = ""
     """Why a law or the frontier is missing."""
     is_changed: bool = True
@@ -64,8 +67,11 @@ def sensitivities(
     # Fewer draws of what the fit drew: the first of them.
     correlation_FF = noise_correlation(series, settings.isoflop)
     resampler = Resampler.create(series, n_draws, settings.seed, correlation_FF)
-    refitter = _Refitter(resampler, with_offset)
-    as_fitted = {label: refitter.laws_of(fit) for label, fit in fits.items()}
+    refitter = _Refitter(resampler, with_offset, result)
+    as_fitted = {
+        label: refitter.laws_of(label, fit, result.families[label].points)
+        for label, fit in fits.items()
+    }
     fits = {
         label: dataclasses.replace(
             fit,
@@ -103,6 +109,7 @@ class _Refitter:
     resampler: Resampler
     with_offset: bool
     """Whether the loss laws of the fit have an offset: it changes what their exponents mean."""
+    result: FitResult
 
     def refit_all(self, case: Case, chosen: Mapping[str, object]) -> dict[str, _Refit]:
         """The chosen series that a variation changes."""
@@ -120,13 +127,37 @@ class _Refitter:
             if len(changed.bracketed) >= 2:
                 weighted = changed.method == "pair"
                 changed = with_laws(changed, label, self.resampler, weighted=weighted)
-            return self.laws_of(changed)
+            return self.laws_of(label, changed, self._kept(label, changed))
         fit = fit_isoflop(changed, method, self.resampler)
         if fit.method != method:
             return _Refit(reason=f"too few points for method {method}")
-        return self.laws_of(fit)
+        return self.laws_of(label, fit, changed)
 
-    def laws_of(self, fit: IsoFlopFit) -> _Refit:
+    def _kept(self, label: str, changed: IsoFlopFit) -> Points:
+        """The points of a series without those of the budgets that a variation takes away."""
+        family = self.result.families[label]
+        kept = {optimum.budget_flops for optimum in changed.bracketed}
+        bracketed = () if family.isoflop is None else family.isoflop.bracketed
+        dropped = [o.budget_flops for o in bracketed if o.budget_flops not in kept]
+        if not dropped:
+            return family.points
+        return family.points.take(~np.isin(family.points.budget_P, dropped))
+
+    def _outlook(self, label: str, fit: IsoFlopFit, points: Points) -> Outlook | None:
+        """A varied frontier goes on by the forms that the fit chooses among, fitted to its data."""
+        observed, family = frontier(fit), self.result.families[label]
+        if observed is None:
+            return None
+
+        def surface() -> SurfaceFit | None:
+            if points is family.points or family.surface is None:
+                return family.surface
+            found = fit_surface(points, self.result.settings.huber_delta, self.resampler)
+            return found if isinstance(found, SurfaceFit) else None
+
+        return Outlook(observed, fit, points, surface, family.holdout)
+
+    def laws_of(self, label: str, fit: IsoFlopFit, points: Points) -> _Refit:
         """The laws of a fit, the loss law in the form that the fitted one has."""
         if fit.params_law is None or fit.tokens_law is None or fit.loss_law is None:
             few = f"{len(fit.bracketed)} of {len(fit.optima)} budgets bracketed, a law needs two"
@@ -135,9 +166,10 @@ class _Refitter:
         loss_law = fit.offset_law if self.with_offset else fit.loss_law
         if loss_law is None:
             reason = "here the losses do not support the offset that the fitted loss law has"
-            return _Refit(laws, frontier(fit), reason)
+            return _Refit(laws, self._outlook(label, fit, points), reason)
         laws["loss"] = loss_law
-        return _Refit(laws, frontier(dataclasses.replace(fit, loss_law=loss_law)))
+        bent = dataclasses.replace(fit, loss_law=loss_law)
+        return _Refit(laws, self._outlook(label, bent, points))
 
 
 Varied = Sequence[tuple[Variation, Refits]]
@@ -180,7 +212,7 @@ def _multiplier(
     if own is None or other is None:
         missing = pair[0] if own is None else pair[1]
         return _Number(reason=f"{missing}: {refits[missing].reason}"), None
-    knots = np.exp(np.union1d(own.log_flops_K, other.log_flops_K))[::-1].tolist()
+    knots = np.exp(np.union1d(own.observed.log_flops_K, other.observed.log_flops_K))[::-1].tolist()
     # The largest knot first.
     for at in [*([] if flops is None else [flops]), *knots]:
         point = multiplier_at(own, other, at, at)

@@ -150,12 +150,15 @@ def fit_power_law(
     normal_RK: FloatArray,
     *,
     weighted: bool,
+    n_shapes: int = 1,
 ) -> PowerLaw:
     """Pure power law through K ≥ 2 points of bootstrap values `log_y_RK`, which are carried
-    through; plain least squares where not `weighted`, as the published studies do.
+    through; plain least squares where not `weighted`, as the published studies do. Draws of
+    `n_shapes` biases take turns.
     """
     x_K = np.log(flops_K)
-    variance_K = np.var(log_y_RK, axis=0)
+    # A bias moves all points alike: it is no noise that would explain their scatter.
+    variance_K = np.mean([log_y_RK[i::n_shapes].var(axis=0) for i in range(n_shapes)], axis=0)
     tau_squared = 0.0
     if len(x_K) > 2:
         tau_squared = variance_about_line(x_K, log_y_K, variance_K)

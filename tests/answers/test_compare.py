@@ -164,7 +164,7 @@ def test_unknown_and_repeated_labels_are_errors_with_a_hint() -> None:
 def test_json_has_the_agreed_keys() -> None:
     answer = comparison.to_json(compared(isoflop_rows("a"), isoflop_rows("b", handicap=2.0)))
     assert {"baseline", "against", "points", "exponents", "warnings"} <= set(answer)
-    assert set(answer["points"][0]) == {"flops", "multiplier", "ci", "extrapolated"}
+    assert set(answer["points"][0]) == {"flops", "multiplier", "ci", "extrapolated", "form"}
     json.dumps(answer, allow_nan=False)
 
 
@@ -213,3 +213,33 @@ def test_too_few_crossing_resamples_leave_no_interval() -> None:
     assert found is not None
     assert found.ci is None
     assert found.share == 0.5
+
+
+def test_beyond_the_overlap_the_form_that_predicts_better_is_read() -> None:
+    # Where E > 0 a pure law through the budgets is too steep: it says 2.2 for the planted 3.
+    noisy = {"noise": 0.002, "budgets": np.geomspace(1e17, 1e19, 5)}
+    result = compared(
+        isoflop_rows("a", seed=1, **noisy),  # type: ignore[arg-type]
+        isoflop_rows("b", seed=2, handicap=3.0, **noisy),  # type: ignore[arg-type]
+    )
+    last = result.points[-1]
+    assert last.extrapolated
+    assert last.form == "surface"
+    assert last.ci is not None
+    assert last.ci[0] < 3.0 < last.ci[1] < 1.4 * last.ci[0]
+    assert all((point.form is not None) == point.extrapolated for point in result.points)
+    assert "extrapolated by the surface" in comparison_text(result)
+
+
+def test_without_a_surface_intervals_span_both_kinds_of_law() -> None:
+    settings = FitSettings(n_bootstrap=100)
+    noisy = {"noise": 0.003, "budgets": np.geomspace(1e15, 1e18, 4)}
+    parts = [isoflop_rows("a", seed=1, **noisy), isoflop_rows("b", seed=2, handicap=3.0, **noisy)]  # type: ignore[arg-type]
+    fit = fit_table(table(*parts), settings)
+    families = {
+        label: dataclasses.replace(family, surface=None, holdout=None)
+        for label, family in fit.families.items()
+    }
+    last = compare(dataclasses.replace(fit, families=families), "a", "b").points[-1]
+    assert last.ci is not None
+    assert last.ci[0] < 3.0 < last.ci[1]
