@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from analysis.errors import SourceError
-from analysis.tables.load import read_parquet
+from analysis.tables.parquet_parts import read_parquet
 from sweeper.store.storage import StoragePath
 
 CONSTANT_COLUMNS = {

@@ -2,18 +2,20 @@
 
 import csv
 import io
-from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from analysis.errors import SettingsError, SourceError
+from analysis.tables.parquet_parts import (
+    PARQUET_SUFFIXES,
+    is_results_folder,
+    parts_below,
+    read_parquet,
+    unreadable,
+)
 from analysis.tables.store_table import from_observations, is_observations, with_batch_and_rate
 from analysis.tables.tidy import RawTable, TidyTable, tidy
 from sweeper.store.storage import StoragePath, place
-
-PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 def load(
@@ -25,20 +27,17 @@ def load(
     `SettingsError` for a convention that this source cannot be expressed in.
     """
     path = place(source)
-    if not path.exists():
-        raise SourceError(f"{path}: no such file or folder; expected a results folder or a table")
-    if path.is_dir():
-        path = _table_in(path)
-    if path.is_dir() or path.suffix.lower() in PARQUET_SUFFIXES:
-        frame = read_parquet(path)
-        if is_observations(frame):
-            trials = path.parent / "trials"
-            if trials.is_dir():
-                frame = with_batch_and_rate(frame, read_parquet(trials))
-            return from_observations(frame, path.name, params, flops)
-        raw = RawTable(frame, path.name, tuple(range(1, len(frame) + 1)))
-    else:
-        raw = _read_text(path)
+    try:
+        if not path.exists():
+            message = f"{path}: no such file or folder; expected a results folder or a table"
+            raise SourceError(message)
+        table = _table_in(path) if path.is_dir() else path
+        is_text = not table.is_dir() and table.suffix.lower() not in PARQUET_SUFFIXES
+        raw = _read_text(table) if is_text else _read_binary(table)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not is_text and is_observations(raw.frame):
+        return from_observations(raw.frame, raw.name, params, flops)
     for option, value in (("params", params), ("flops", flops)):
         if value is not None:
             raise SettingsError(
@@ -48,47 +47,32 @@ def load(
     return tidy(raw)
 
 
+def _read_binary(path: StoragePath) -> RawTable:
+    """Parquet; observations of ours with what their trials say."""
+    frame = read_parquet(path)
+    trials = path.parent / "trials"
+    if is_observations(frame) and trials.is_dir():
+        frame = with_batch_and_rate(frame, read_parquet(trials))
+    return RawTable(frame, path.name, tuple(range(1, len(frame) + 1)))
+
+
 def _table_in(folder: StoragePath) -> StoragePath:
     """The observations of a results folder, or the folder itself when it holds Parquet files."""
-    for name in ("observations.parquet", "observations"):
-        if (folder / name).exists():
+    children = sorted(child.name for child in folder.iterdir())
+    is_ours = is_results_folder(folder)
+    for name in ("observations",) if is_ours else ("observations.parquet", "observations"):
+        if name in children:
             return folder / name
-    if any(child.suffix.lower() in PARQUET_SUFFIXES for child in folder.iterdir()):
-        return folder
-    if (folder / "sweep.yaml").exists():
+    if is_ours or "sweep.yaml" in children:
         message = f"{folder}: a results folder without observations: no trial has finished yet"
         raise SourceError(f"{message}; `sweeper status {folder}` shows how far it is")
-    tables = sorted(child.name for child in folder.glob("*.csv"))
+    if parts_below(folder):
+        return folder
+    tables = [name for name in children if name.endswith(".csv")]
     hint = f"; did you mean {folder / tables[0]}?" if tables else ""
     raise SourceError(
         f"{folder}: neither a results folder (no observations) nor Parquet files in it{hint}"
     )
-
-
-def read_parquet(path: StoragePath) -> pd.DataFrame:
-    """One file or a folder of part files, in the order of their names."""
-    parts = [path]
-    if path.is_dir():
-        files = [p for p in path.rglob("*") if p.suffix.lower() in PARQUET_SUFFIXES]
-        parts = sorted(files, key=lambda file: str(file).split("/"))
-    if not parts:
-        raise SourceError(f"{path}: an empty folder, expected Parquet files")
-    tables = []
-    for part in parts:
-        try:
-            file = part if isinstance(part, Path) else pa.BufferReader(part.read_bytes())
-            tables.append(pq.ParquetFile(file).read())
-        except (pa.ArrowException, OSError) as error:
-            message = f"{part}: not a readable Parquet file ({_one_line(error)})"
-            raise SourceError(message) from error
-    try:
-        table = pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException as error:
-        message = f"{path}: part files of different columns ({_one_line(error)})"
-        raise SourceError(message) from error
-    # What pandas took for an index when it wrote the file is a column like any other.
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
-    return frame
 
 
 def _read_text(path: StoragePath) -> RawTable:
@@ -126,7 +110,3 @@ def _parse_rows(path: StoragePath, text: str, separator: str) -> RawTable:
             )
     frame = pd.DataFrame([cells for _, cells in numbered], columns=header, dtype=object)
     return RawTable(frame, path.name, tuple(number for number, _ in numbered))
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

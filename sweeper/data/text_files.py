@@ -1,18 +1,17 @@
 """Find and read the text files of a source."""
 
-import errno
 import gzip
 import io
 import logging
 import os
 import stat
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from sysconfig import get_path
 
 from sweeper.errors import DataError, UnavailableData
+from sweeper.store.files import walk
 
 logger = logging.getLogger(__name__)
 
@@ -154,33 +153,19 @@ def _listed_under(root: Path, rule: FileRule) -> list[ListedFile]:
         return [_listed(root, root.name, status)]
     if not stat.S_ISDIR(status.st_mode):
         return []
-    entered = {(status.st_dev, status.st_ino)}
-    return sorted(_walk(root, "", rule, entered), key=lambda file: file.name)
 
+    def enters(name: str) -> bool:
+        return not name.startswith(".") and name not in rule.excluded_folders
 
-def _walk(
-    folder: Path, prefix: str, rule: FileRule, entered: set[tuple[int, int]]
-) -> Iterator[ListedFile]:
-    # Links are followed, every folder is entered once, hidden names are left out.
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            try:
-                status = entry.stat()
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ELOOP):
-                    raise
-                logger.warning("left out the broken link %r", entry.path)
-                continue
-            name = f"{prefix}{entry.name}"
-            if stat.S_ISDIR(status.st_mode):
-                identity = (status.st_dev, status.st_ino)
-                if entry.name not in rule.excluded_folders and identity not in entered:
-                    entered.add(identity)
-                    yield from _walk(Path(entry.path), f"{name}/", rule, entered)
-            elif stat.S_ISREG(status.st_mode) and name.endswith(rule.suffix):
-                yield _listed(Path(entry.path), name, status)
+    def broken(error: OSError) -> None:
+        logger.warning("left out the broken link %r", error.filename)
+
+    found = (
+        _listed(path, path.relative_to(root).as_posix(), status)
+        for path, status in walk(root, enters, broken)
+        if path.name.endswith(rule.suffix)
+    )
+    return sorted(found, key=lambda file: file.name)
 
 
 def _listed(path: Path, name: str, status: os.stat_result) -> ListedFile:

@@ -55,6 +55,9 @@ def _check_files(store: Store) -> Iterator[Finding]:
     if not driver_at_work(store):  # which owns them
         for path in _sorted(store.folder.rglob(f"{TEMPORARY_PREFIX}*")):
             yield Finding("orphan-temporary", path, "left behind by a killed process; delete it")
+    for path in _sorted(store.folder.glob("*.parquet")):
+        message = "not written by the store, which keeps tables in folders; delete it"
+        yield Finding("foreign-file", path, message)
     try:
         files.read_json(store.manifest)
     except (OSError, ValueError) as error:
@@ -119,8 +122,13 @@ def _check_missing(store: Store, plan: Plan) -> Iterator[Finding]:
 def _check_table(folder: StoragePath, name: TableName, expected: pa.Table) -> Iterator[Finding]:
     path, remedy = folder / FILE_NAME, "run the sweep again to rebuild it"
     for other in _sorted(folder.glob("*")):
-        if other != path and not other.name.startswith(("_", ".")):
-            yield Finding("foreign-file", other, f"{name} is one file, {FILE_NAME}; delete this")
+        if other != path and not other.name.startswith(TEMPORARY_PREFIX):
+            yield Finding(
+                "foreign-file",
+                other,
+                f"{name} is one file, {FILE_NAME}, and `sweeper fit` reads no other, but tools "
+                "that open the folder may read this, too; delete it",
+            )
     try:
         with files.local_file(path) as file:
             table = pq.read_table(file)

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import shutil
+import stat as stat_module
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -164,6 +165,44 @@ def stamps(folder: StoragePath) -> dict[str, str]:
                 status = entry.stat()
                 found[entry.name] = f"{status.st_size}-{status.st_mtime_ns}"
     return found
+
+
+def walk(
+    folder: Path, enters: Callable[[str], bool], broken: Callable[[OSError], None]
+) -> Iterator[tuple[Path, os.stat_result]]:
+    """The files at any depth below `folder`, links followed and every folder entered once.
+
+    `enters` says by name what is looked at; `broken` is called for a link that leads nowhere.
+    Raises OSError, which names it, for whatever cannot be listed.
+    """
+    status = folder.stat()
+    yield from _walk(folder, enters, broken, {(status.st_dev, status.st_ino)})
+
+
+def _walk(
+    folder: Path,
+    enters: Callable[[str], bool],
+    broken: Callable[[OSError], None],
+    entered: set[tuple[int, int]],
+) -> Iterator[tuple[Path, os.stat_result]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not enters(entry.name):
+                continue
+            try:
+                status = entry.stat()
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP):
+                    raise
+                broken(error)
+                continue
+            if stat_module.S_ISREG(status.st_mode):
+                yield Path(entry.path), status
+            elif stat_module.S_ISDIR(status.st_mode):
+                identity = (status.st_dev, status.st_ino)
+                if identity not in entered:
+                    entered.add(identity)
+                    yield from _walk(Path(entry.path), enters, broken, entered)
 
 
 def to_json(value: Any) -> bytes:

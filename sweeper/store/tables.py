@@ -33,9 +33,9 @@ from sweeper.store.results import (
 )
 from sweeper.store.rows import Ending, trial_row
 from sweeper.trials.plan import Plan
-from sweeper.trials.records import ROW_TYPES, TableName, TrialRow, schema
+from sweeper.trials.records import ROW_TYPES, TABLE_FILE, TableName, TrialRow, schema
 
-FILE_NAME = "part-0.parquet"
+FILE_NAME = TABLE_FILE
 # Columns of `trials` by which all tables are sorted.
 ORDER = ("series", "params_trunk", "seed", "tokens", "trial_id")
 

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TableName = Literal["trials", "losses", "observations", "samples"]
+TABLE_FILE = "part-0.parquet"
+"""The one file of each table's folder; whatever else lies there is not ours."""
 
 
 def column(doc: str) -> Any:

@@ -1,13 +1,13 @@
 """What each source reads, and what it says when it cannot."""
 
 import logging
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from unprivileged import folder_of_anyone, unprivileged
 
 from sweeper.data import sources, text_files
 from sweeper.data.corpus import load_corpus, train_batch, validation_sequences
@@ -183,15 +183,14 @@ def test_more_text_than_fits_into_memory_is_refused(tmp_path: Path) -> None:
     assert_refused(f"path:{tmp_path}", "5.0 GiB", "at most 2 GiB", "name a part")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_files_and_folders_are_refused(tmp_path: Path) -> None:
-    write(tmp_path, "open.txt", "closed.txt")
-    (tmp_path / "closed.txt").chmod(0)
-    assert_refused(f"path:{tmp_path}", "cannot read", "closed.txt", "mend its permissions")
-    write(tmp_path, "shut/a.txt")
-    (tmp_path / "shut").chmod(0)
-    assert_refused(f"path:{tmp_path}", "cannot list", "shut", "check the path and its permissions")
-    (tmp_path / "shut").chmod(0o700)
+def test_unreadable_files_and_folders_are_refused() -> None:
+    with folder_of_anyone() as folder:
+        write(folder, "open.txt", "closed.txt")
+        with unprivileged(folder / "closed.txt"):
+            assert_refused(f"path:{folder}", "cannot read", "closed.txt", "mend its permissions")
+        write(folder, "shut/a.txt")
+        with unprivileged(folder / "shut"):
+            assert_refused(f"path:{folder}", "cannot list", "shut", "path and its permissions")
 
 
 def test_a_file_that_vanishes_before_it_is_read_is_refused(tmp_path: Path) -> None:

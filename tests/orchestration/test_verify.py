@@ -104,6 +104,33 @@ DAMAGES: dict[str, Callable[[Store], object]] = {
 }
 
 
+@pytest.mark.parametrize("table", ["trials", "losses", "observations", "samples"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "part-1.parquet",
+        "part-0 (copy).parquet",
+        "part-0.parquet.crc",
+        "part-0.parquet.tmp",
+        "._part-0.parquet",
+        "_part.parquet",
+        ".ipynb_checkpoints/part-0-checkpoint.parquet",
+        "old/part-0.parquet",
+    ],
+)
+def test_a_stranger_beside_a_table_is_named(sound: Store, table: str, name: str) -> None:
+    folder = sound.folder / table
+    files.replace(folder / name, (folder / FILE_NAME).read_bytes())
+    (finding,) = verify(sound.folder)
+    assert finding.code == "foreign-file"
+    assert finding.file == folder / name.split("/")[0]
+
+
+def test_a_table_of_no_folder_is_named(sound: Store) -> None:
+    files.replace(sound.folder / "observations.parquet", b"PAR1")
+    assert [finding.code for finding in verify(sound.folder)] == ["foreign-file"]
+
+
 def test_sound_store_has_no_findings(sound: Store) -> None:
     assert verify(sound.folder) == []
     assert json.loads(to_json([])) == []
