@@ -1,7 +1,5 @@
 """Reads a results folder of ours, or anyone's table (text, Parquet), into a checked tidy table."""
 
-import csv
-import io
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +8,7 @@ import pyarrow.parquet as pq
 
 from analysis.errors import SettingsError, SourceError
 from analysis.tables.store_table import from_observations, is_observations, with_batch_and_rate
+from analysis.tables.text_files import read_text_table
 from analysis.tables.tidy import RawTable, TidyTable, tidy
 from sweeper.store.storage import StoragePath, place
 
@@ -38,7 +37,7 @@ def load(
             return from_observations(frame, path.name, params, flops)
         raw = RawTable(frame, path.name, tuple(range(1, len(frame) + 1)))
     else:
-        raw = _read_text(path)
+        raw = read_text_table(path)
     for option, value in (("params", params), ("flops", flops)):
         if value is not None:
             raise SettingsError(
@@ -89,43 +88,6 @@ def read_parquet(path: StoragePath) -> pd.DataFrame:
     # What pandas took for an index when it wrote the file is a column like any other.
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     return frame
-
-
-def _read_text(path: StoragePath) -> RawTable:
-    """A delimited text file with every cell as text, so that messages can quote it."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = f"{path}: not text in UTF-8; expected a CSV or a .parquet file"
-        raise SourceError(message) from error
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
-    header, _, _ = text.partition("\n")
-    if not text.strip():
-        raise SourceError(f"{path}: empty file, expected a CSV with a header line")
-    if "\0" in text:
-        raise SourceError(f"{path}: binary content, expected a CSV or a .parquet file")
-    separator = max(",\t;", key=header.count)
-    if header.count(separator) == 0:
-        raise SourceError(f"{path}: the first line has no commas or tabs, expected a CSV header")
-    return _parse_rows(path, text, separator)
-
-
-def _parse_rows(path: StoragePath, text: str, separator: str) -> RawTable:
-    """Cells of a delimited text; blank lines separate nothing and are passed over."""
-    reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
-    try:
-        header = [name.strip() for name in next(reader)]
-        numbered = [(reader.line_num, cells) for cells in reader if any(cells)]
-    except csv.Error as error:
-        raise SourceError(f"{path}, row {reader.line_num}: not a readable CSV ({error})") from error
-    for number, cells in numbered:
-        if len(cells) != len(header):
-            raise SourceError(
-                f"{path}, row {number}: {len(cells)} cells, expected {len(header)} as in the header"
-            )
-    frame = pd.DataFrame([cells for _, cells in numbered], columns=header, dtype=object)
-    return RawTable(frame, path.name, tuple(number for number, _ in numbered))
 
 
 def _one_line(error: Exception) -> str:

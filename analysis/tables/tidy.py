@@ -13,13 +13,15 @@ import pandas as pd
 
 from analysis.errors import FitWarning, TableError
 from analysis.tables.conventions import ConventionCounts, counts_by_convention
-from analysis.tables.points import SAME_SIZE, BoolArray, FloatArray
+from analysis.tables.points import SAME_SIZE, BoolArray, FloatArray, levels
 from analysis.tables.units import check_units, unit_warnings, without_uneven_budgets
 
 REQUIRED = ("family", "params", "tokens", "flops", "loss")
 OPTIONAL = ("budget_flops", "loss_stderr", "seed", "run_id", "batch_tokens", "learning_rate")
 POSITIVE = ("params", "tokens", "flops", "loss", "budget_flops", "batch_tokens", "learning_rate")
 OUTLIER_COLUMN = "outlier"
+SAME_BUDGET = 0.005
+"""Budgets that differ by less, in log, are one that was rounded."""
 
 
 @dataclass(frozen=True)
@@ -198,11 +200,9 @@ def _budgets(raw: RawTable) -> tuple[FloatArray, list[FitWarning]]:
             budget[index] = _number(raw, index, "budget_flops", cell)
     # Those nearly equal, which were rounded or stored in another precision, carry the name of the
     # least of them.
-    names, index_P = np.unique(budget, return_inverse=True)
-    starts = np.diff(np.log(names), prepend=-np.inf) > 0.005
-    starts |= np.isnan(names)
-    first = np.maximum.accumulate(np.where(starts, np.arange(len(names)), 0))
-    budget = names[first][index_P]
+    level_P = levels(np.log(budget), SAME_BUDGET)
+    least = pd.Series(budget).groupby(level_P).transform("min").to_numpy()
+    budget = np.where(np.isnan(budget), np.nan, least)
     n_blank = int(np.isnan(budget).sum())
     if n_blank in (0, len(budget)):
         return budget, []
