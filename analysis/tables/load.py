@@ -7,16 +7,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.errors import SettingsError, SourceError
+from analysis.tables.columns import RawTable
 from analysis.tables.store_table import from_observations, is_observations, with_batch_and_rate
 from analysis.tables.text_files import read_text_table
-from analysis.tables.tidy import RawTable, TidyTable, tidy
+from analysis.tables.tidy import Reading, TidyTable, tidy
 from sweeper.store.storage import StoragePath, place
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 def load(
-    source: StoragePath | str, params: str | None = None, flops: str | None = None
+    source: StoragePath | str,
+    params: str | None = None,
+    flops: str | None = None,
+    reading: Reading | None = None,
 ) -> TidyTable:
     """Read and check a source; `params` and `flops` name conventions, None is the source's own.
 
@@ -34,7 +38,7 @@ def load(
             trials = path.parent / "trials"
             if trials.is_dir():
                 frame = with_batch_and_rate(frame, read_parquet(trials))
-            return from_observations(frame, path.name, params, flops)
+            return from_observations(frame, path.name, params, flops, reading)
         raw = RawTable(frame, path.name, tuple(range(1, len(frame) + 1)))
     else:
         raw = read_text_table(path)
@@ -44,7 +48,7 @@ def load(
                 f"--{option} {value}: {path.name} has no ingredients to recount {option} from; "
                 f"only results folders have them. Leave --{option} out to use the column as it is"
             )
-    return tidy(raw)
+    return tidy(raw, reading)
 
 
 def _table_in(folder: StoragePath) -> StoragePath:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import SourceError
-from analysis.tables.tidy import RawTable
+from analysis.tables.columns import RawTable
 from sweeper.store.storage import StoragePath
 
 _GZIP = b"\x1f\x8b"
