@@ -134,7 +134,7 @@ def guesses(missing: list[str], columns: list[str]) -> dict[str, tuple[str, floa
 
 def _ranks(name: str, column: str) -> Iterator[tuple[int, float, float]]:
     """How unlikely a column is to be the missing one (nothing where it is out of the question):
-    whole name, last word, any word, edit distance; how unlikely among these; factor of its unit.
+    whole name, last, first or any word, edit distance; how unlikely among these; factor of its unit.
     """
     letter = _LETTERS.get(name)
     if letter is not None and column.strip() in (letter, letter.lower()):
@@ -146,17 +146,17 @@ def _ranks(name: str, column: str) -> Iterator[tuple[int, float, float]]:
     factor = 1.0
     if name in _LETTERS:
         words, factor = _without_unit(words, others)
-    if "per" in words:  # a cost per token is no cost
+    if {"per", "batch"} & {*words}:  # a cost per token is no cost
         return
     joined = "_".join(words)
     if joined in others:
         yield 0, others.index(joined), factor
-    for rank, chosen in ((1, words[-1:]), (2, words)):
+    for rank, chosen in enumerate((words[-1:], words[:1], words), 1):
         if found := [others.index(word) for word in chosen if word in others]:
             yield rank, min(found), factor
     likeness = difflib.SequenceMatcher(None, name, column.lower()).ratio()
     if likeness >= 0.6:
-        yield 3, 1.0 - likeness, factor
+        yield 4, 1.0 - likeness, factor
 
 
 def _without_unit(words: list[str], others: list[str]) -> tuple[list[str], float]:
