@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.fitting.fit import FamilyFit
 from analysis.isoflop.isoflop import MIN_SIZES, Optimum
-from analysis.tables.cost import CostPerToken
+from analysis.stats.cost import CostPerToken
 from analysis.tables.points import FloatArray
 from sweeper.trials.ladder import ladder, trunk_params
 

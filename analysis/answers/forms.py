@@ -18,10 +18,10 @@ from analysis.fitting.holdout import MIN_WINDOW_FOR_OFFSET, FormName, HoldOut
 from analysis.isoflop.frontier import Frontier, frontier
 from analysis.isoflop.isoflop import IsoFlopFit
 from analysis.notation import Interval
+from analysis.stats.cost import CostPerToken
 from analysis.stats.power_law import PowerLaw, nested_law
 from analysis.surface.optimum import surface_optima
 from analysis.surface.surface import SurfaceFit
-from analysis.tables.cost import CostPerToken
 from analysis.tables.points import Points
 
 DECADES = 3.0

@@ -13,10 +13,10 @@ import numpy as np
 
 from analysis.fitting.fit import FamilyFit
 from analysis.isoflop.isoflop import IsoFlopFit, usable_budgets
+from analysis.stats.cost import CostPerToken
 from analysis.stats.power_law import EXPONENT_RANGE, LawName
 from analysis.surface.optimum import best_size
 from analysis.surface.surface import SurfaceFit
-from analysis.tables.cost import CostPerToken
 from analysis.tables.points import FloatArray, IntArray, Points
 
 

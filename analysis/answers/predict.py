@@ -23,10 +23,10 @@ from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.fitting.holdout import FormName
 from analysis.isoflop.frontier import frontier
+from analysis.stats.cost import CostPerToken
 from analysis.stats.power_law import PowerLaw, percentile_interval
 from analysis.surface.optimum import surface_optima
 from analysis.surface.surface import N_COEFFICIENTS, SurfaceFit
-from analysis.tables.cost import CostPerToken
 from analysis.tables.points import FloatArray
 from analysis.tables.published import recipe_law
 from analysis.tables.tidy import AS_GIVEN

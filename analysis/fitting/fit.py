@@ -103,6 +103,7 @@ def fit_table(table: TidyTable, settings: FitSettings | None = None) -> FitResul
     """Fit every series; all intervals come from one set of random numbers, so series are paired."""
     settings = settings or FitSettings()
     series = points_by_family(table.frame)
+    every_setting = points_by_family(table.every_setting)
     resampler = Resampler.create(
         series.values(),
         settings.n_bootstrap,
@@ -119,6 +120,9 @@ def fit_table(table: TidyTable, settings: FitSettings | None = None) -> FitResul
         warnings += [surface] if isinstance(surface, FitWarning) else surface.warnings
         fitted = None if isinstance(surface, FitWarning) else surface
         families[label], others = _series(points, isoflop, fitted, settings.huber_delta, resampler)
+        laws = fit_batch_laws(every_setting[label], resampler)
+        families[label] = dataclasses.replace(families[label], batch_laws=laws)
+        others += () if laws is None else laws.warnings
         other_warnings.append(others)
     families, form_warnings = _with_one_form_of_loss_law(families)
     warnings += [*form_warnings, *_shared(other_warnings)]
@@ -145,8 +149,6 @@ def _series(
         warnings += holdout.warnings(points.family)
     if surface is not None and (test := lack_of_fit(points)) is not None:
         warnings += test.warnings(points.family)
-    batch_laws = fit_batch_laws(points, resampler)
-    warnings += () if batch_laws is None else batch_laws.warnings
     fit = FamilyFit(
         family=points.family,
         points=points,
@@ -155,7 +157,7 @@ def _series(
         envelope=None if isinstance(envelope, FitWarning) else envelope,
         token_frontier=None if isinstance(tokens, FitWarning) else tokens,
         holdout=None if isinstance(holdout, FitWarning) else holdout,
-        batch_laws=batch_laws,
+        batch_laws=None,
     )
     return fit, warnings
 

@@ -21,6 +21,7 @@ from analysis.isoflop.curves import (
     pair_minima,
 )
 from analysis.stats.bootstrap import HUBER_SIGMAS, Noise, Resampler
+from analysis.stats.cost import cost_polynomial
 from analysis.stats.power_law import (
     PowerLaw,
     fit_power_law,
@@ -28,7 +29,6 @@ from analysis.stats.power_law import (
     law_with_offset,
     percentile_interval,
 )
-from analysis.tables.cost import cost_polynomial
 from analysis.tables.points import FloatArray, Points, n_levels
 
 MIN_SIZES = 4

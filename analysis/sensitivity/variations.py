@@ -22,8 +22,8 @@ from analysis import notation
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.curves import IsoFlopMethod
 from analysis.isoflop.isoflop import MIN_SIZES, IsoFlopFit
+from analysis.stats.cost import CostPerToken
 from analysis.surface.optimum import surface_optima
-from analysis.tables.cost import CostPerToken
 from analysis.tables.points import BoolArray, FloatArray, IntArray, Points, rungs
 from analysis.tables.tidy import TidyTable
 

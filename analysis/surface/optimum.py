@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.stats.cost import CostPerToken
 from analysis.surface.surface import SurfaceFit
-from analysis.tables.cost import CostPerToken
 from analysis.tables.points import FloatArray
 
 Numbers = FloatArray | float

@@ -1,11 +1,7 @@
 """Reads a results folder of ours, or anyone's table (text, Parquet), into a checked tidy table."""
 
-import csv
-import io
-
-import pandas as pd
-
 from analysis.errors import SettingsError, SourceError
+from analysis.tables.columns import RawTable
 from analysis.tables.parquet_parts import (
     PARQUET_SUFFIXES,
     is_results_folder,
@@ -14,12 +10,16 @@ from analysis.tables.parquet_parts import (
     unreadable,
 )
 from analysis.tables.store_table import from_observations, is_observations, with_batch_and_rate
-from analysis.tables.tidy import RawTable, TidyTable, tidy
+from analysis.tables.text_files import read_text_table
+from analysis.tables.tidy import Reading, TidyTable, tidy
 from sweeper.store.storage import StoragePath, place
 
 
 def load(
-    source: StoragePath | str, params: str | None = None, flops: str | None = None
+    source: StoragePath | str,
+    params: str | None = None,
+    flops: str | None = None,
+    reading: Reading | None = None,
 ) -> TidyTable:
     """Read and check a source; `params` and `flops` name conventions, None is the source's own.
 
@@ -33,18 +33,18 @@ def load(
             raise SourceError(message)
         table = _table_in(path) if path.is_dir() else path
         is_text = not table.is_dir() and table.suffix.lower() not in PARQUET_SUFFIXES
-        raw = _read_text(table) if is_text else _read_binary(table)
+        raw = read_text_table(table) if is_text else _read_binary(table)
     except OSError as error:
         raise unreadable(path, error) from error
     if not is_text and is_observations(raw.frame):
-        return from_observations(raw.frame, raw.name, params, flops)
+        return from_observations(raw.frame, raw.name, params, flops, reading)
     for option, value in (("params", params), ("flops", flops)):
         if value is not None:
             raise SettingsError(
                 f"--{option} {value}: {path.name} has no ingredients to recount {option} from; "
                 f"only results folders have them. Leave --{option} out to use the column as it is"
             )
-    return tidy(raw)
+    return tidy(raw, reading)
 
 
 def _read_binary(path: StoragePath) -> RawTable:
@@ -73,40 +73,3 @@ def _table_in(folder: StoragePath) -> StoragePath:
     raise SourceError(
         f"{folder}: neither a results folder (no observations) nor Parquet files in it{hint}"
     )
-
-
-def _read_text(path: StoragePath) -> RawTable:
-    """A delimited text file with every cell as text, so that messages can quote it."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = f"{path}: not text in UTF-8; expected a CSV or a .parquet file"
-        raise SourceError(message) from error
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
-    header, _, _ = text.partition("\n")
-    if not text.strip():
-        raise SourceError(f"{path}: empty file, expected a CSV with a header line")
-    if "\0" in text:
-        raise SourceError(f"{path}: binary content, expected a CSV or a .parquet file")
-    separator = max(",\t;", key=header.count)
-    if header.count(separator) == 0:
-        raise SourceError(f"{path}: the first line has no commas or tabs, expected a CSV header")
-    return _parse_rows(path, text, separator)
-
-
-def _parse_rows(path: StoragePath, text: str, separator: str) -> RawTable:
-    """Cells of a delimited text; blank lines separate nothing and are passed over."""
-    reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
-    try:
-        header = [name.strip() for name in next(reader)]
-        numbered = [(reader.line_num, cells) for cells in reader if any(cells)]
-    except csv.Error as error:
-        raise SourceError(f"{path}, row {reader.line_num}: not a readable CSV ({error})") from error
-    for number, cells in numbered:
-        if len(cells) != len(header):
-            raise SourceError(
-                f"{path}, row {number}: {len(cells)} cells, expected {len(header)} as in the header"
-            )
-    frame = pd.DataFrame([cells for _, cells in numbered], columns=header, dtype=object)
-    return RawTable(frame, path.name, tuple(number for number, _ in numbered))

@@ -62,16 +62,24 @@ class Points:
         return Points(family=self.family, **arrays)
 
 
-def rungs(values: FloatArray) -> IntArray:
-    """Number of each value's level, ascending: sorted neighbours less than `SAME_SIZE` apart in log
-    are on one level.
+def levels(log_values: FloatArray, width: float) -> IntArray:
+    """Number of each value's level, ascending; a level reaches from its least value to `width`
+    above it, in logs. NaN are on a level of their own, the last.
     """
-    log_values = np.log(values)
-    order = np.argsort(log_values, kind="stable")
-    rung = np.empty(len(log_values), dtype=np.int64)
-    steps = np.diff(log_values[order], prepend=log_values[order[:1]])
-    rung[order] = np.cumsum(steps > SAME_SIZE)
-    return rung
+    # Bounded: neighbours that only chain would put 200 sizes over a factor 20 on a single level.
+    distinct, index = np.unique(log_values, return_inverse=True)
+    level = np.zeros(len(distinct), dtype=np.int64)
+    first = 0
+    while first < len(distinct):
+        end = max(first + 1, int(np.searchsorted(distinct, distinct[first] + width, side="right")))
+        level[end:] += 1
+        first = end
+    return level[index]
+
+
+def rungs(values: FloatArray) -> IntArray:
+    """Number of each value's level, ascending: values of a level are within `SAME_SIZE`, in log."""
+    return levels(np.log(values), SAME_SIZE)
 
 
 def n_levels(values: FloatArray) -> int:

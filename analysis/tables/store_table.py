@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import FitWarning, SettingsError, TableError
+from analysis.tables.columns import RawTable
 from analysis.tables.conventions import ConventionCounts
-from analysis.tables.tidy import RawTable, TidyTable, tidy_counted
+from analysis.tables.tidy import Reading, TidyTable, rows_to_fit, tidy_counted
 from sweeper.errors import did_you_mean
 from sweeper.trials.flops import FLOPS_CONVENTIONS, FlopsPerToken, flops_by_convention
 from sweeper.trials.ladder import PARAMS_CONVENTIONS, ParameterGroups, params_by_convention
@@ -34,9 +35,15 @@ def is_observations(frame: pd.DataFrame) -> bool:
 
 
 def from_observations(
-    frame: pd.DataFrame, name: str, params: str | None, flops: str | None
+    frame: pd.DataFrame,
+    name: str,
+    params: str | None,
+    flops: str | None,
+    reading: Reading | None = None,
 ) -> TidyTable:
     """Tidy table of the finished trials; conventions default to `trunk` and `full`."""
+    if reading is not None and reading.columns:
+        raise SettingsError(f"--column: {name} is a table of ours, whose columns are known")
     params, flops = params or "trunk", flops or "full"
     _check_convention("params", params, PARAMS_CONVENTIONS)
     _check_convention("flops", flops, FLOPS_CONVENTIONS)
@@ -70,7 +77,8 @@ def from_observations(
         }
         | {name: done[name].to_numpy() for name in _OF_TRIALS if name in done.columns}
     )
-    result = tidy_counted(RawTable(table, name, tuple(int(i) + 1 for i in done.index)))
+    raw = RawTable(table, name, tuple(int(i) + 1 for i in done.index))
+    result = rows_to_fit(raw, tidy_counted(raw), reading or Reading())
     return dataclasses.replace(
         result,
         warnings=(*warnings, *result.warnings),

@@ -5,36 +5,49 @@ counted as in the file: in a CSV they are line numbers, in Parquet the first row
 """
 
 import dataclasses
-import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import FitWarning, TableError
+from analysis.tables.columns import OUTLIER_COLUMN, REQUIRED, RawTable, check_columns, with_names
 from analysis.tables.conventions import ConventionCounts, counts_by_convention
-from analysis.tables.points import SAME_SIZE, BoolArray, FloatArray
+from analysis.tables.points import BoolArray, FloatArray, levels
+from analysis.tables.runs import (
+    RunsOption,
+    check_runs,
+    check_runs_option,
+    thinned,
+    with_curves,
+    with_one_loss_per_step,
+)
+from analysis.tables.settings import one_row_per_cell
+from analysis.tables.stray import without_stray_losses
 from analysis.tables.units import check_units, unit_warnings, without_uneven_budgets
 
-REQUIRED = ("family", "params", "tokens", "flops", "loss")
-OPTIONAL = ("budget_flops", "loss_stderr", "seed", "run_id", "batch_tokens", "learning_rate")
 POSITIVE = ("params", "tokens", "flops", "loss", "budget_flops", "batch_tokens", "learning_rate")
-OUTLIER_COLUMN = "outlier"
+MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"}
+"""What stands in a cell without a value, in lower case."""
+SAME_BUDGET = 0.005
+"""Budgets that differ by less, in log, are one that was rounded."""
 
 
 @dataclass(frozen=True)
-class RawTable:
-    """Cells as read, before any check."""
+class Reading:
+    """How a user wants a table read."""
 
-    frame: pd.DataFrame
-    name: str
-    """File name for messages."""
-    row_numbers: tuple[int, ...]
-    """What the file calls each row."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Our names of columns that the table calls otherwise, with its names."""
+    runs: RunsOption = "auto"
+    """What rows without run_id are."""
+    all_settings: bool = False
+    """Whether each row counts where runs of one size and number of tokens differ in learning rate
+    or batch; else the best setting does."""
 
-    def where(self, index: int, column: str) -> str:
-        """Place of a cell for messages."""
-        return f"{self.name}, row {self.row_numbers[index]}, column {column!r}"
+    def __post_init__(self) -> None:
+        check_runs_option(self.runs)
 
 
 AS_GIVEN = "as given"
@@ -55,28 +68,58 @@ class TidyTable:
     flops_convention: str = AS_GIVEN
     counts: ConventionCounts = field(default_factory=ConventionCounts, repr=False)
     """Sizes and FLOPs of the rows, in their order, under other conventions."""
+    swept: pd.DataFrame | None = field(default=None, repr=False)
+    """The rows of every learning rate and batch, where `frame` has the best ones alone."""
+
+    @property
+    def every_setting(self) -> pd.DataFrame:
+        """The rows that laws of the best rate and batch rest on."""
+        return self.frame if self.swept is None else self.swept
 
 
-def tidy(raw: RawTable) -> TidyTable:
+def tidy(raw: RawTable, reading: Reading | None = None) -> TidyTable:
     """Check every cell and the units of a table; raises `TableError` naming the first bad one."""
+    reading = reading or Reading()
+    raw = with_names(raw, reading.columns)
+    check_columns(raw)
+    raw, of_outliers = _without_outliers(raw)
     table = tidy_counted(raw)
-    _check_runs(raw, table.frame)
-    check_units(table.frame, lambda index: f"{raw.name}, row {raw.row_numbers[index]}")
+    check_runs(raw, table.frame)
+    is_named = _is_named(raw)[table.frame.index.to_numpy()]
+    frame, of_curves = with_curves(table.frame, is_named, reading.runs)
+    frame, of_steps = with_one_loss_per_step(raw, frame)
+    frame, of_thinning = thinned(frame)
+    check_units(frame, raw.row)
+    frame, uneven = without_uneven_budgets(frame)
+    said = (*table.warnings, *of_outliers, *of_curves, *of_steps, *of_thinning)
+    table = rows_to_fit(raw, dataclasses.replace(table, frame=frame, warnings=said), reading)
     kept = raw.frame.iloc[table.frame.index.to_numpy()]
-    frame, uneven = without_uneven_budgets(table.frame)
     return dataclasses.replace(
         table,
-        frame=frame,
         warnings=(*table.warnings, *unit_warnings(table.frame), *uneven),
         counts=counts_by_convention(kept, table.frame["tokens"].to_numpy()),
     )
+
+
+def rows_to_fit(raw: RawTable, table: TidyTable, reading: Reading) -> TidyTable:
+    """The table with the best setting of each size and number of tokens, without stray losses."""
+    frame, warnings, swept = table.frame, list(table.warnings), None
+    if not reading.all_settings:
+        frame, of_settings = one_row_per_cell(frame)
+        swept = table.frame if of_settings else None
+        warnings += of_settings
+    # A user who marked outliers has looked at every row.
+    if OUTLIER_COLUMN not in raw.frame.columns:
+        frame, of_losses = without_stray_losses(raw, frame)
+        warnings += of_losses
+    return dataclasses.replace(table, frame=frame, warnings=tuple(warnings), swept=swept)
 
 
 def tidy_counted(raw: RawTable) -> TidyTable:
     """Check every cell of a table whose params and FLOPs were counted by us, in units we know."""
     # In a small model with a large vocabulary the head alone outweighs 6·params·tokens by hundreds,
     # which from elsewhere would look like mixed units.
-    _check_columns(raw)
+    check_columns(raw)
     if raw.frame.empty:
         message = f"{raw.name}: no rows, expected one per observation with {', '.join(REQUIRED)}"
         raise TableError(message)
@@ -90,38 +133,17 @@ def tidy_counted(raw: RawTable) -> TidyTable:
     frame["batch_tokens"], of_batches = _optional_numbers(raw, "batch_tokens")
     frame["learning_rate"], of_rates = _optional_numbers(raw, "learning_rate")
     warnings = [*of_batches, *of_rates, *of_budgets, *of_errors, *of_seeds, *of_runs]
-    kept, of_outliers = _without_outliers(raw)
-    frame, of_duplicates = _without_duplicates(raw, frame[kept])
+    frame, of_duplicates = _without_duplicates(raw, frame)
     frame, inferred = _with_budgets(frame)
-    return TidyTable(frame, (*warnings, *of_outliers, *of_duplicates, *inferred))
-
-
-def _check_columns(raw: RawTable) -> None:
-    columns = [str(name) for name in raw.frame.columns]
-    known = {*REQUIRED, *OPTIONAL, OUTLIER_COLUMN}
-    repeated = sorted(name for name in known if columns.count(name) > 1)
-    if repeated:
-        message = f"{raw.name}: column {repeated[0]!r} occurs twice; keep one of them"
-        raise TableError(message)
-    missing = [name for name in REQUIRED if name not in columns]
-    if not missing:
-        return
-    spare = [name for name in columns if name not in known]
-    hints = []
-    for name in missing:
-        close = difflib.get_close_matches(name, [each.lower() for each in spare], n=1)
-        found = next((each for each in spare if [each.lower()] == close), None)
-        hints.append(f"{name!r}" + (f" (is it {found!r}? rename it)" if found else ""))
-    raise TableError(
-        f"{raw.name}: missing column {', '.join(hints)}; found {', '.join(columns) or 'none'}; "
-        f"a tidy table has {', '.join(REQUIRED)} and may have {', '.join(OPTIONAL)}"
-    )
+    return TidyTable(frame, (*warnings, *of_duplicates, *inferred))
 
 
 def _labels(raw: RawTable) -> list[str]:
     labels = []
     for index, cell in enumerate(raw.frame["family"]):
-        label = "" if _is_blank(cell) else " ".join(str(cell).split())
+        # A series may be called none, or NA.
+        label = " ".join(cell.split() if isinstance(cell, str) else [])
+        label = label or ("" if _is_blank(cell) else str(cell))
         where = raw.where(index, "family")
         if not label:
             raise TableError(f"{where}: empty, expected the label of a series")
@@ -134,8 +156,13 @@ def _labels(raw: RawTable) -> list[str]:
 
 def _is_blank(cell: object) -> bool:
     if isinstance(cell, str):
-        return not cell.strip()
+        return cell.strip().lower() in MISSING
     return cell is None or bool(pd.isna(cell))  # type: ignore[call-overload]
+
+
+_DIVERGED = (
+    "a run that diverged has no place in a fit: delete the row, or mark it 1 in a column outlier"
+)
 
 
 def _number(raw: RawTable, index: int, column: str, cell: object) -> float:
@@ -144,9 +171,11 @@ def _number(raw: RawTable, index: int, column: str, cell: object) -> float:
     if column == "loss_stderr":
         expected = "a number ≥ 0"
     if _is_blank(cell):
-        found = "NaN" if isinstance(cell, float) else "an empty cell"
+        found = "NaN" if isinstance(cell, float) else str(cell or "").strip() or "an empty cell"
         message = f"{raw.where(index, column)}: found {found}, expected {expected}; "
-        raise TableError(message + "fill it in or delete the row")
+        if found.lower() == "nan":
+            raise TableError(f"{message}{_DIVERGED}")
+        raise TableError(f"{message}fill it in or delete the row")
     try:
         if isinstance(cell, bool | np.bool_):
             raise TypeError("a truth value")
@@ -158,8 +187,8 @@ def _number(raw: RawTable, index: int, column: str, cell: object) -> float:
         message = f"{raw.where(index, column)}: found {cell!r}, expected {expected}; {hint}"
         raise TableError(message) from error
     if not np.isfinite(value):
-        message = f"{raw.where(index, column)}: found {cell!s}, expected {expected}; a run that "
-        raise TableError(message + "diverged has no place in a fit: delete the row")
+        message = f"{raw.where(index, column)}: found {cell!s}, expected {expected}; {_DIVERGED}"
+        raise TableError(message)
     if (column in POSITIVE and value <= 0) or (column == "loss_stderr" and value < 0):
         raise TableError(f"{raw.where(index, column)}: found {cell!s}, expected {expected}")
     # Products and squares of what lies within these magnitudes are numbers too.
@@ -202,11 +231,9 @@ def _budgets(raw: RawTable) -> tuple[FloatArray, list[FitWarning]]:
             budget[index] = _number(raw, index, "budget_flops", cell)
     # Those nearly equal, which were rounded or stored in another precision, carry the name of the
     # least of them.
-    names, index_P = np.unique(budget, return_inverse=True)
-    starts = np.diff(np.log(names), prepend=-np.inf) > 0.005
-    starts |= np.isnan(names)
-    first = np.maximum.accumulate(np.where(starts, np.arange(len(names)), 0))
-    budget = names[first][index_P]
+    level_P = levels(np.log(budget), SAME_BUDGET)
+    least = pd.Series(budget).groupby(level_P).transform("min").to_numpy()
+    budget = np.where(np.isnan(budget), np.nan, least)
     n_blank = int(np.isnan(budget).sum())
     if n_blank in (0, len(budget)):
         return budget, []
@@ -214,41 +241,32 @@ def _budgets(raw: RawTable) -> tuple[FloatArray, list[FitWarning]]:
     return budget, [FitWarning("rows_without_budget", message)]
 
 
-def _check_runs(raw: RawTable, frame: pd.DataFrame) -> None:
-    """Refuse a run of several sizes: its points would count as if they shared their noise."""
-    params = frame.groupby(["family", "run_id"])["params"]
-    odd = (np.log(frame["params"]) - np.log(params.transform("first"))).abs() > SAME_SIZE
-    if not odd.any():
-        return
-    index = frame.index[odd][0]
-    raise TableError(
-        f"{raw.name}, row {raw.row_numbers[int(index)]}: run_id {frame.loc[index, 'run_id']!r} has "
-        "another size in an earlier row; a run trains one model, so name every run, or leave "
-        "run_id out"
-    )
-
-
 def _run_ids(raw: RawTable) -> tuple[list[str], list[FitWarning]]:
     """Run of each row; a row without one is a run of its own."""
     own = [f"row {number}" for number in raw.row_numbers]
-    if "run_id" not in raw.frame.columns:
+    named = _is_named(raw)
+    if not named.any():
         return own, []
-    cells = list(raw.frame["run_id"])
-    blank = [_is_blank(cell) for cell in cells]
-    ids = [
-        name if empty else str(cell) for name, cell, empty in zip(own, cells, blank, strict=True)
-    ]
-    if not any(blank) or all(blank):
+    cells = zip(own, raw.frame["run_id"], named, strict=True)
+    ids = [str(cell) if is_named else name for name, cell, is_named in cells]
+    if named.all():
         return ids, []
-    message = f"{sum(blank)} rows have no run_id: each counts as a run of its own"
+    message = f"{int(np.sum(~named))} rows have no run_id: each counts as a run of its own"
     return ids, [FitWarning("incomplete_run_id", message)]
 
 
-def _without_outliers(raw: RawTable) -> tuple[BoolArray, list[FitWarning]]:
-    """Rows to keep: all but those marked in a column `outlier`."""
-    keep = np.ones(len(raw.frame), dtype=bool)
+def _is_named(raw: RawTable) -> BoolArray:
+    """Which rows say what run they are of."""
+    if "run_id" not in raw.frame.columns:
+        return np.zeros(len(raw.frame), dtype=bool)
+    return np.array([not _is_blank(cell) for cell in raw.frame["run_id"]], dtype=bool)
+
+
+def _without_outliers(raw: RawTable) -> tuple[RawTable, list[FitWarning]]:
+    """The table without the rows that are marked in a column `outlier`, whatever else they hold."""
     if OUTLIER_COLUMN not in raw.frame.columns:
-        return keep, []
+        return raw, []
+    keep = np.ones(len(raw.frame), dtype=bool)
     for index, cell in enumerate(raw.frame[OUTLIER_COLUMN]):
         text = "" if _is_blank(cell) else str(cell).strip().lower()
         if text not in _TRUTH:
@@ -257,11 +275,11 @@ def _without_outliers(raw: RawTable) -> tuple[BoolArray, list[FitWarning]]:
         keep[index] = not _TRUTH[text]
     n_marked = int((~keep).sum())
     if not n_marked:
-        return keep, []
+        return raw, []
     if n_marked == len(keep):
         raise TableError(f"{raw.name}: every row is marked in column 'outlier'; unmark some")
     message = f"{n_marked} rows marked in column 'outlier' are left out"
-    return keep, [FitWarning("outliers_left_out", message)]
+    return raw.take(np.flatnonzero(keep).tolist()), [FitWarning("outliers_left_out", message)]
 
 
 _TRUTH = {"": False, "0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}

@@ -13,6 +13,8 @@ from analysis.tables.points import FloatArray
 
 ODD_COST_RATIO = (0.03, 300.0)
 """Range of the cost ratio of honest tables."""
+UNIFORM_GUESS = float(np.log(1e6))
+"""Nats per token of a uniform guess over a vocabulary that is larger than any in use."""
 
 
 def check_units(frame: pd.DataFrame, place: Callable[[int], str]) -> None:
@@ -84,10 +86,10 @@ def unit_warnings(frame: pd.DataFrame) -> list[FitWarning]:
             remarks["budgets_differ_from_flops"] = (
                 f"flops are {away:.3g}× budget_flops: laws are fitted to flops, budgets only group"
             )
-        # A uniform guess over the largest vocabularies is below 14 nats per token.
-        if not rows["loss"].max() <= 30.0:
+        if not rows["loss"].max() <= UNIFORM_GUESS:
             remarks["suspicious_loss"] = (
-                f"losses up to {rows['loss'].max():.3g}: expected nats per token, not perplexity"
+                f"losses up to {rows['loss'].max():.3g}, and a uniform guess over 10^6 tokens has "
+                f"{UNIFORM_GUESS:.3g} nats per token: are they perplexities? Write their logarithm"
             )
         warnings += [FitWarning(code, message, str(family)) for code, message in remarks.items()]
     return warnings

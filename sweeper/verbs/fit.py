@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 def fit(source: StoragePath, as_json: bool, **options: Any) -> None:
     """Fit isoFLOP optima, scaling laws and a loss surface to every series.
 
-    SOURCE is a results folder, or a CSV or Parquet table with the columns family, params, tokens,
-    flops, loss.
+    SOURCE is a results folder, or a CSV, JSON or Parquet table with the columns family, params,
+    tokens, flops, loss. It may have budget_flops, loss_stderr, seed, run_id, batch_tokens,
+    learning_rate, and outlier: rows marked 1 are left out.
 
     Example: sweeper fit results/quick --bootstrap 4000
     """
@@ -198,8 +199,10 @@ def fitted(source: StoragePath, options: dict[str, Any]) -> "tuple[TidyTable, Fi
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from analysis.fitting.fit import FitSettings, fit_table
     from analysis.tables.load import load
+    from analysis.tables.tidy import Reading
 
-    table = load(source, options["params"], options["flops_convention"])
+    reading = Reading(_names(options["columns"]), options["runs"], options["all_settings"])
+    table = load(source, options["params"], options["flops_convention"], reading)
     delta = options["huber_delta"]
     try:
         delta = delta if delta == "auto" else float(delta)
@@ -220,6 +223,21 @@ def fitted(source: StoragePath, options: dict[str, Any]) -> "tuple[TidyTable, Fi
 
         result = with_published(result, options["published"])
     return table, result
+
+
+def _names(columns: tuple[str, ...]) -> dict[str, str]:
+    """NAME=THEIRS, each name once."""
+    names: dict[str, str] = {}
+    for text in columns:
+        ours, _, theirs = (part.strip() for part in text.partition("="))
+        if not ours or not theirs:
+            message = f"expected NAME=THEIRS, for instance loss=val/nll, not {text!r}"
+            raise click.BadParameter(message, param_hint="--column")
+        if ours in names:
+            message = f"{ours} is given twice: {names[ours]!r} and {theirs!r}"
+            raise click.BadParameter(message, param_hint="--column")
+        names[ours] = theirs
+    return names
 
 
 def _number(text: str, option: str) -> float:

@@ -54,6 +54,24 @@ def fit_options(command: Command, *flops_option: str) -> Command:
             metavar="CONVENTION",
             help="full, 6N, 6N+attention or no-attention.",
         ),
+        click.option(
+            "--column",
+            "columns",
+            multiple=True,
+            metavar="NAME=THEIRS",
+            help="Read a column under our name, for instance loss=val/nll; repeatable.",
+        ),
+        click.option(
+            "--runs",
+            default="auto",
+            show_default=True,
+            help="What rows without run_id are: auto|rows|curves.",
+        ),
+        click.option(
+            "--all-settings",
+            is_flag=True,
+            help="Count runs of every learning rate and batch, not the best per size and tokens.",
+        ),
         click.option("--isoflop", default="pair", show_default=True, help="pair|parabola|akima."),
         click.option(
             "--huber-delta",

@@ -20,9 +20,10 @@ from analysis.stats.bootstrap import Resampler, many_runs
 from analysis.stats.power_law import weighted_line
 from analysis.surface.surface import SurfaceFit, fit_surface
 from analysis.surface.tied import TiedSurface, fit_tied_surface
+from analysis.tables.columns import RawTable
 from analysis.tables.load import load
 from analysis.tables.points import FloatArray, IntArray, Points, points_by_family
-from analysis.tables.tidy import RawTable, tidy_counted
+from analysis.tables.tidy import tidy_counted
 
 pytestmark = pytest.mark.skipif(
     not SHARED_DATA.is_dir(), reason=f"the reference tables are absent: no folder {SHARED_DATA}"

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.tables.tidy import RawTable, TidyTable, tidy
+from analysis.tables.columns import RawTable
+from analysis.tables.tidy import TidyTable, tidy
 
 SHARED_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 

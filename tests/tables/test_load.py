@@ -161,7 +161,7 @@ def test_rows_off_by_ten_and_budgets_that_are_not_flops_are_remarked() -> None:
     frame = isoflop_rows("a")
     few = frame.copy()
     few.loc[4:8, "params"] *= 10
-    assert codes(planted_table(few)) == ["uneven_cost"]
+    assert "uneven_cost" in codes(planted_table(few))
     other = frame.assign(budget_flops=1e3 * frame["budget_flops"])
     assert codes(planted_table(other)) == ["budgets_differ_from_flops"]
     assert codes(planted_table(frame)) == []
