@@ -207,8 +207,7 @@ def _method_for(grid: BudgetGrid, method: IsoFlopMethod) -> tuple[IsoFlopMethod,
         return method, []
     message = (
         f"{n_points} points at {grid.n_budgets} budgets are too few for method pair "
-        f"({n_coefficients} coefficients); parabolas are drawn instead, and intervals allow "
-        "for arms of unequal steepness"
+        f"({n_coefficients} coefficients): parabolas, whose bias is in the intervals"
     )
     return "parabola", [FitWarning("parabola_instead_of_pair", message, grid.points.family)]
 
