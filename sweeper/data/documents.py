@@ -29,11 +29,12 @@ KIND_BY_NAME: dict[str, Kind] = {
 }
 ALWAYS_ROWS = (".jsonl", ".ndjson", ".parquet")
 """Names that stand for rows even as the smaller part of a folder."""
+ARRAY_OF_OBJECTS = re.compile(rb'\s*\[\s*\{\s*"')
 COLUMN_NAME = re.compile(r"[\w.-]+")
 """What parts a header from prose with commas."""
 CSV_BLOCK_BYTES = 64 << 20
 """No row of CSV may be longer."""
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
+DELIMITERS = (",", "\t", ";")
 
 
 def kind_of(file: ListedFile, text_column: str) -> Kind:
@@ -73,8 +74,8 @@ def _sniffed(start: bytes, text_column: str) -> Kind:
         # One row may be longer than what is read of it here.
         if len(lines) == 1 and len(start) == SNIFFED_BYTES:
             return "lines" if f'"{text_column}"'.encode() in first else "text"
-    elif first.startswith(b"[") and start.lstrip()[1:].lstrip().startswith(b"{"):
-        return "array" if f'"{text_column}"'.encode() in start else "text"
+    elif ARRAY_OF_OBJECTS.match(start.removeprefix(UTF8_BOM)):
+        return "array"
     elif _delimiter(lines[0], text_column):
         return "csv"
     return "text"
@@ -91,7 +92,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
 def _delimiter(header: bytes, text_column: str) -> str | None:
     """What parts the columns of a header that names the column; None where it does not."""
     text = header.decode(errors="replace")
-    for delimiter in DELIMITERS.values():
+    for delimiter in DELIMITERS:
         names = next(csv.reader([text], delimiter=delimiter), [])
         if len(names) > 1 and text_column in names and all(map(COLUMN_NAME.fullmatch, names)):
             return delimiter
@@ -234,7 +235,10 @@ def _csv(source: str, file: ListedFile, column: str) -> Iterator[str | None]:
     where = f"corpus {source!r}: {file.name!r}"
     with opened(file.path) as stream:
         header = stream.readline().removeprefix(UTF8_BOM)
-    delimiter = _delimiter(header, column) or DELIMITERS.get(Path(plain_name(file)).suffix, ",")
+    # Of a header without the column, whatever parts it most often.
+    delimiter = _delimiter(header, column) or max(
+        DELIMITERS, key=header.decode(errors="replace").count
+    )
     try:
         with (
             opened(file.path) as stream,

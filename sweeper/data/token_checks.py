@@ -100,6 +100,8 @@ def overlap_problem(train: np.ndarray, validation: np.ndarray) -> str:
     n = len(shorter)
     if all(block.min() == block.max() for _, block in spread_blocks(shorter)):
         return ""  # no content that could tell
+    names = ("train.bin", "validation.bin")
+    inner, outer = names if shorter is train else names[::-1]
     places = {0: "the first", len(longer) - n: "the last"}
     for offset, where in places.items():
         same = (
@@ -109,23 +111,23 @@ def overlap_problem(train: np.ndarray, validation: np.ndarray) -> str:
         if all(same):
             if len(longer) == n:
                 return f"both hold the same {n:,} ids"
-            names = ("train.bin", "validation.bin")
-            inner, outer = names if shorter is train else names[::-1]
             return f"the {n:,} ids of {inner} are {where} of the {len(longer):,} of {outer}"
-    return _shared_passages(train, validation)
+    return _shared_passages(shorter, longer, (inner, outer))
 
 
-def _shared_passages(train: np.ndarray, validation: np.ndarray) -> str:
-    if len(train) > N_BLOCKS * BLOCK_TOKENS or len(validation) < WINDOW:
+def _shared_passages(shorter: np.ndarray, longer: np.ndarray, names: tuple[str, str]) -> str:
+    """Whether passages spread over the shorter part stand anywhere in the longer one."""
+    window = min(WINDOW, len(shorter))
+    if len(longer) > N_BLOCKS * BLOCK_TOKENS or window < MIN_TOKENS:
         return ""
-    text = np.ascontiguousarray(train).tobytes()
-    starts = np.unique(np.linspace(0, len(validation) - WINDOW, N_PASSAGES, dtype=np.int64))
-    passages = [validation[start : start + WINDOW] for start in starts]
+    text = np.ascontiguousarray(longer).tobytes()
+    starts = np.unique(np.linspace(0, len(shorter) - window, N_PASSAGES, dtype=np.int64))
+    passages = [shorter[start : start + window] for start in starts]
     telling = [passage for passage in passages if passage.min() < passage.max()]
     n_found = sum(np.ascontiguousarray(passage).tobytes() in text for passage in telling)
     if 2 * n_found < len(passages):
         return ""
     return (
-        f"{n_found} of {len(passages)} passages of {WINDOW} ids, spread over validation.bin, are "
-        "in train.bin, too"
+        f"{n_found} of {len(passages)} passages of {window} ids, spread over {names[0]}, are in "
+        f"{names[1]}, too"
     )

@@ -157,6 +157,7 @@ def table_of(rows: list[dict[str, Any]], delimiter: str = ",") -> str:
         ("a.tsv", table_of(rows_of(), "\t")),
         ("a.txt", table_of(rows_of())),
         ("a.csv", "\ufeff" + table_of(rows_of(), "\t")),
+        ("a.csv", table_of(rows_of(), ";")),
     ],
 )
 @pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
@@ -210,6 +211,8 @@ def test_a_folder_of_code_is_text_with_its_settings(
         ("a.json", lines_of(rows_of("body")), "found the keys id, body; expected 'text'"),
         ("a.txt", lines_of(rows_of("body")), "found the keys id, body; expected 'text'"),
         ("a.json", json.dumps(rows_of("body")), "found the keys id, body; expected 'text'"),
+        ("a.txt", json.dumps(rows_of("body")), "found the keys id, body; expected 'text'"),
+        ("a.csv", table_of(rows_of("body"), ";"), "found the columns id, body; expected 'text'"),
         ("a.csv", table_of(rows_of("body")), "found the columns id, body; expected 'text'"),
         ("a.json", json.dumps({"data": rows_of()}), "is one JSON object; expected rows"),
         ("a.json", json.dumps(rows_of()) + "]", "not JSON"),

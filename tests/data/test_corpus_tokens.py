@@ -239,6 +239,11 @@ def put_validation(cut: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], 
             "train.bin are the first of the",
         ),
         (put_validation(lambda train: train[5001:25001]), "64 of 64 passages of 256 ids"),
+        (put_validation(lambda train: train[5001:5201]), "1 of 1 passages of 200 ids"),
+        (
+            put_validation(lambda train: np.concatenate([train[:99], train, train[:9]])),
+            "spread over train.bin, are in validation.bin",
+        ),
     ],
 )
 def test_validation_on_what_is_trained_on_is_refused(
