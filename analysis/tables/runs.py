@@ -154,8 +154,8 @@ def thinned(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[FitWarning]]:
     warnings = []
     for family, rows in frame[frame["budget_flops"].isna()].groupby("family"):
         level = rungs(rows["tokens"].to_numpy())
-        later = rows.assign(level=level).sort_values("tokens", kind="stable")
-        keep[later.index] = ~later.duplicated(["run_id", "level"], keep="last")
+        last = rows["tokens"].groupby([rows["run_id"], level]).transform("max")
+        keep[rows.index] = rows["tokens"] == last
         n_left = int(keep[rows.index].sum())
         if n_left < len(rows):
             message = (
