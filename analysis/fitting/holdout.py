@@ -195,7 +195,8 @@ def held_out_scores(predictions: list[HoldOutPrediction]) -> dict[FormName, Scor
         made.setdefault(each.form, {})[each.n_train, each.target] = each
     while made:
         shared = set.intersection(*(set(own) for own in made.values()))
-        if len(made) == 1 or len(shared) >= MIN_SHARED:
+        # Where all made the same predictions no form is the one to drop, however few they are.
+        if len({frozenset(own) for own in made.values()}) == 1 or len(shared) >= MIN_SHARED:
             return {
                 form: _score([each for key, each in own.items() if key in shared])
                 for form, own in made.items()

@@ -125,6 +125,16 @@ def test_the_form_that_is_left_alone_is_not_the_best() -> None:
     assert HoldOut("points", tuple(lone), scores).best is None
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.001])
+def test_four_budgets_show_every_form_and_name_none_the_best(noise: float) -> None:
+    """There is one target, the last budget's: too few to choose by, and the same for all forms."""
+    rows = isoflop_rows(budgets=np.geomspace(1e15, 1e18, 4), noise=noise)
+    holdout = fit_table(table(rows), SETTINGS).family("a").holdout
+    assert holdout is not None
+    assert set(holdout.scores) == {"power", "surface", "tied"}
+    assert holdout.best is None
+
+
 def test_forms_are_scored_on_the_targets_that_they_share() -> None:
     # The second form was refused where the first misses most.
     easy = [prediction("tied", 3.01, 0.1, target) for target in (20, 21, 22)]
