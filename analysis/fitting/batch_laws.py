@@ -297,7 +297,7 @@ def rate_curves(points: Points) -> tuple[VaryingCurves, FloatArray, FloatArray]:
     rows: list[tuple[float, float, int, int, float]] = []
     of_curve: list[tuple[float, float]] = []
     n_groups = 0
-    when_P = np.round(np.log(points.tokens_P) / SAME_SIZE)
+    when_P = rungs(points.tokens_P)
     batch_P = np.nan_to_num(points.batch_tokens_P)
     for _, mine in _by_size(points):
         size = float(points.params_P[mine].mean())
@@ -318,7 +318,7 @@ def rate_curves(points: Points) -> tuple[VaryingCurves, FloatArray, FloatArray]:
 
 def at_best_batch(points: Points) -> Points:
     """The lowest loss of any batch at every size, rate and number of tokens; no batch is stated."""
-    when_P = np.round(np.log(points.tokens_P) / SAME_SIZE)
+    when_P = rungs(points.tokens_P)
     keys_P3 = np.column_stack([rungs(points.params_P), when_P, points.learning_rate_P])
     by_loss_P = np.argsort(points.loss_P, kind="stable")
     _, first = np.unique(keys_P3[by_loss_P], axis=0, return_index=True)

@@ -36,7 +36,7 @@ class _Refit:
     """What one series shows under one variation."""
 
     laws: Mapping[LawName, PowerLaw] = field(default_factory=dict)
-    frontier: Outlook | None = None
+    outlook: Outlook | None = None
     reason: str = ""
     """Why a law or the frontier is missing."""
     is_changed: bool = True
@@ -208,7 +208,7 @@ def _multiplier(
     refits: Refits, pair: Pair, flops: float | None, may_extrapolate: bool
 ) -> tuple[_Number, float | None]:
     """A multiplier at these FLOPs or the largest knot where there is one, and those FLOPs."""
-    own, other = (refits[label].frontier for label in pair)
+    own, other = (refits[label].outlook for label in pair)
     if own is None or other is None:
         missing = pair[0] if own is None else pair[1]
         return _Number(reason=f"{missing}: {refits[missing].reason}"), None

@@ -15,7 +15,6 @@ from sweeper.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-
 Kind = Literal["text", "object", "lines", "array", "csv", "parquet"]
 """What a file holds: text, one JSON object, or rows of which one column is the documents."""
 
@@ -31,7 +30,7 @@ ALWAYS_ROWS = (".jsonl", ".ndjson", ".parquet")
 """Names that stand for rows even as the smaller part of a folder."""
 ARRAY_OF_OBJECTS = re.compile(rb'\s*\[\s*\{\s*"')
 COLUMN_NAME = re.compile(r"[\w.-]+")
-"""What parts a header from prose with commas."""
+"""Prose with commas has words beside each other, a header has one name in each field."""
 CSV_BLOCK_BYTES = 64 << 20
 """No row of CSV may be longer."""
 DELIMITERS = (",", "\t", ";")
@@ -53,8 +52,8 @@ def kind_of(file: ListedFile, text_column: str) -> Kind:
     except (OSError, EOFError, zlib.error):
         return "text"  # whoever reads it says what is wrong
     kind = _sniffed(start, text_column)
-    if suffix == ".json" and kind == "text":
-        return {b"{": "object", b"[": "array"}.get(start.lstrip()[:1], "text")  # type: ignore[return-value]
+    if suffix == ".json" and kind == "text" and start.lstrip().startswith(b"{"):
+        return "object"
     return kind
 
 

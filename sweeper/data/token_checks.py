@@ -27,15 +27,12 @@ def storage_problem(path: Path, tokens: np.ndarray, vocab_size: int) -> str:
     for start, block in spread_blocks(tokens):
         if block.max() >= vocab_size:
             at = int((block >= vocab_size).argmax())
-            other = _fitting_type(tokens, vocab_size)
+            cause = "meta.json belongs to other files, or names another dtype"
+            if other := _fitting_type(tokens, vocab_size):
+                cause = f"read as {other} all ids are less, so its dtype is wrong"
             return (
                 f"holds the id {block[at]} at token {start + at}; expected less than vocab_size "
-                f"{vocab_size}: "
-                + (
-                    f"read as {other} all ids are less, so its dtype is wrong"
-                    if other
-                    else "meta.json belongs to other files, or names another dtype"
-                )
+                f"{vocab_size}: {cause}"
             )
     return _padding_problem(tokens)
 

@@ -17,9 +17,9 @@ from sweeper.store.pending import pending_trials
 from sweeper.store.results import flaws, head_of, published, read_index, record_paths, record_stamps
 from sweeper.store.storage import TEMPORARY_PREFIX, StoragePath
 from sweeper.store.submission import read_plan
-from sweeper.store.tables import FILE_NAME, build_tables
+from sweeper.store.tables import build_tables
 from sweeper.trials.plan import Plan
-from sweeper.trials.records import ROW_TYPES, TableName, schema
+from sweeper.trials.records import ROW_TYPES, TABLE_FILE, TableName, schema
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,13 @@ def _check_missing(store: Store, plan: Plan) -> Iterator[Finding]:
 
 
 def _check_table(folder: StoragePath, name: TableName, expected: pa.Table) -> Iterator[Finding]:
-    path, remedy = folder / FILE_NAME, "run the sweep again to rebuild it"
+    path, remedy = folder / TABLE_FILE, "run the sweep again to rebuild it"
     for other in _sorted(folder.glob("*")):
         if other != path and not other.name.startswith(TEMPORARY_PREFIX):
             yield Finding(
                 "foreign-file",
                 other,
-                f"{name} is one file, {FILE_NAME}, and `sweeper fit` reads no other, but tools "
+                f"{name} is one file, {TABLE_FILE}, and `sweeper fit` reads no other, but tools "
                 "that open the folder may read this, too; delete it",
             )
     try:

@@ -35,7 +35,6 @@ from sweeper.store.rows import Ending, trial_row
 from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TABLE_FILE, TableName, TrialRow, schema
 
-FILE_NAME = TABLE_FILE
 # Columns of `trials` by which all tables are sorted.
 ORDER = ("series", "params_trunk", "seed", "tokens", "trial_id")
 
@@ -95,7 +94,7 @@ def refresh_tables(store: Store, plan: Plan) -> None:
         records += read_records([store.record(each) for each in known])
     for name, table in _tables_of(records, labels, failed, kept).items():
         write = functools.partial(pq.write_table, table, compression="zstd")
-        files.replace_with(store.table(name) / FILE_NAME, write)
+        files.replace_with(store.table(name) / TABLE_FILE, write)
     write_index(store, RecordIndex(stamps, heads, _basis(store, labels, failed)))
 
 
@@ -108,7 +107,7 @@ def build_tables(store: Store, plan: Plan) -> Tables:
 
 def read_table(store: Store, name: TableName) -> pa.Table:
     """One table as it is on disk."""
-    with files.local_file(store.table(name) / FILE_NAME) as file:
+    with files.local_file(store.table(name) / TABLE_FILE) as file:
         columns = pq.read_table(file).columns
     # A schema that was read carries notes of the reader, which would show in the bytes.
     return pa.Table.from_arrays(columns, schema=schema(name))
@@ -132,7 +131,7 @@ def tidy(store: Store, plan: Plan, published: Iterable[Published], *, before_s: 
 
 def _basis(store: Store, labels: Labels, failed: Sequence[TrialRow]) -> str:
     """Digest of what the tables show besides the records, of their columns and their files."""
-    stamps = [files.stamp(store.table(name) / FILE_NAME) for name in ROW_TYPES]
+    stamps = [files.stamp(store.table(name) / TABLE_FILE) for name in ROW_TYPES]
     columns = [str(schema(name)) for name in ROW_TYPES]
     return hashlib.sha256(repr((labels, failed, stamps, columns)).encode()).hexdigest()
 

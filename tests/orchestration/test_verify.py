@@ -20,7 +20,7 @@ from sweeper.store import files
 from sweeper.store.layout import Store
 from sweeper.store.results import publish, record_paths
 from sweeper.store.storage import StoragePath
-from sweeper.store.tables import FILE_NAME
+from sweeper.trials.records import TABLE_FILE
 
 
 @pytest.fixture(params=KINDS)
@@ -90,7 +90,7 @@ DAMAGES: dict[str, Callable[[Store], object]] = {
     "not-finite": _add_nan,
     "missing-column": _drop_column,
     "duplicate-observation": _duplicate,
-    "torn-table": lambda store: _truncate(store.table("losses") / FILE_NAME),
+    "torn-table": lambda store: _truncate(store.table("losses") / TABLE_FILE),
     "stale-table": _relabel,
     "foreign-file": lambda store: (store.table("trials") / "part-1.parquet").write_bytes(b"x"),
     "orphan-temporary": lambda store: (store.published / ".tmp-x.json-1").write_bytes(b"{"),
@@ -120,7 +120,7 @@ DAMAGES: dict[str, Callable[[Store], object]] = {
 )
 def test_a_stranger_beside_a_table_is_named(sound: Store, table: str, name: str) -> None:
     folder = sound.folder / table
-    files.replace(folder / name, (folder / FILE_NAME).read_bytes())
+    files.replace(folder / name, (folder / TABLE_FILE).read_bytes())
     (finding,) = verify(sound.folder)
     assert finding.code == "foreign-file"
     assert finding.file == folder / name.split("/")[0]
@@ -154,7 +154,7 @@ def test_edited_identity_is_found(sound: Store) -> None:
 
 def test_deleted_tables_are_found_each(sound: Store) -> None:
     for name in ("trials", "losses", "observations", "samples"):
-        (sound.folder / name / FILE_NAME).unlink()
+        (sound.folder / name / TABLE_FILE).unlink()
     assert [finding.code for finding in verify(sound.folder)] == ["torn-table"] * 4
 
 

@@ -32,9 +32,9 @@ from sweeper.store.results import (
 )
 from sweeper.store.storage import ObjectPath, StoragePath
 from sweeper.store.submission import read_plan, submit
-from sweeper.store.tables import FILE_NAME, build_tables, read_table
+from sweeper.store.tables import build_tables, read_table
 from sweeper.trials.plan import Plan, PlannedTrial
-from sweeper.trials.records import ROW_TYPES
+from sweeper.trials.records import ROW_TYPES, TABLE_FILE
 
 LONG_AGO_NS = 10**18
 
@@ -74,12 +74,12 @@ def _assert_heads_are_those_of_the_records(store: Store) -> None:
 
 
 def _assert_tables_are_as_if_built_anew(store: Store) -> None:
-    refreshed = {name: (store.table(name) / FILE_NAME).read_bytes() for name in ROW_TYPES}
+    refreshed = {name: (store.table(name) / TABLE_FILE).read_bytes() for name in ROW_TYPES}
     for name, table in build_tables(store, read_plan(store)).items():
         assert read_table(store, name).equals(table)
     store.record_index.unlink()
     refresh(store)
-    anew = {name: (store.table(name) / FILE_NAME).read_bytes() for name in ROW_TYPES}
+    anew = {name: (store.table(name) / TABLE_FILE).read_bytes() for name in ROW_TYPES}
     assert refreshed == anew
 
 
@@ -258,7 +258,7 @@ class TestRefreshing:
 
     @pytest.mark.parametrize("name", ROW_TYPES)
     def test_table_that_was_changed_by_hand_is_rebuilt(self, indexed: Store, name: str) -> None:
-        path = _file(indexed.folder / name / FILE_NAME)
+        path = _file(indexed.folder / name / TABLE_FILE)
         before = path.read_bytes()
         path.unlink()
         refresh(indexed)
@@ -268,7 +268,7 @@ class TestRefreshing:
         assert path.read_bytes() == before
 
     def test_nothing_new_writes_nothing(self, indexed: Store) -> None:
-        paths = [indexed.record_index, *(indexed.table(name) / FILE_NAME for name in ROW_TYPES)]
+        paths = [indexed.record_index, *(indexed.table(name) / TABLE_FILE for name in ROW_TYPES)]
         before = [_file(path).stat().st_mtime_ns for path in paths]
         refresh(indexed)
         assert [_file(path).stat().st_mtime_ns for path in paths] == before

@@ -19,9 +19,9 @@ from sweeper.store.attempts import begin_attempt, end_attempt
 from sweeper.store.layout import Store
 from sweeper.store.results import publish
 from sweeper.store.submission import submit
-from sweeper.store.tables import FILE_NAME, read_table
+from sweeper.store.tables import read_table
 from sweeper.trials.plan import Plan
-from sweeper.trials.records import ROW_TYPES, TableName, schema
+from sweeper.trials.records import ROW_TYPES, TABLE_FILE, TableName, schema
 
 N_ROWS: dict[TableName, int] = {"trials": 6, "losses": 24, "observations": 12, "samples": 0}
 """Of the planned sweep, all of it published."""
@@ -38,7 +38,7 @@ def _frame(store: Store, name: TableName) -> pd.DataFrame:
 
 
 def _bytes(store: Store) -> dict[str, bytes]:
-    return {name: (store.table(name) / FILE_NAME).read_bytes() for name in N_ROWS}
+    return {name: (store.table(name) / TABLE_FILE).read_bytes() for name in N_ROWS}
 
 
 @pytest.fixture(params=KINDS)
