@@ -72,6 +72,8 @@ class Run:
     cells: tuple[Observation, ...]
     skipped: tuple[SkippedCell, ...]
     problems: tuple[Problem, ...]
+    why: str = ""
+    """What it is for, where nobody listed it."""
 
 
 def plan_runs(
