@@ -16,6 +16,7 @@ from sweeper.planning.checks import CorpusFacts, PlanWarning
 from sweeper.planning.design import targets_by_variant
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.series import misfit_batches, resolve_series
+from sweeper.planning.tuned import TunedRun, law_for
 from sweeper.sweepfile.document import InvalidSweep, Problem, SweepDocument
 from sweeper.sweepfile.schema import LoadedSweep, Sweep
 from sweeper.trials.flops import BACKWARD_FACTOR
@@ -49,6 +50,8 @@ class PlannedSweep:
     skipped: tuple[SkippedCell, ...]
     corpus: CorpusFacts
     warnings: tuple[PlanWarning, ...]
+    tuned: tuple[TunedRun, ...] = ()
+    """Runs whose rate or batch a law says, without their seeds."""
 
     @property
     def trials(self) -> tuple[PlannedTrial, ...]:
@@ -141,10 +144,17 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
     setting = Setting(facts.seq_len, vocab_size, window, sweep.backbone)
     shared_targets = targets_by_variant(design)
     runs: list[Run] = []
+    problems: list[Problem] = []
     for series in resolve_series(sweep, vocab_size):
         for variant, targets in targets_by_variant(design, series.label).items():
-            own = series.varied(variant)
-            runs += plan_runs(own, variant.rung, targets, shared_targets[variant], setting)
+            own, shared = series.varied(variant), shared_targets[variant]
+            try:
+                law = law_for(sweep, own)
+            except InvalidSweep as error:
+                problems += error.problems
+                continue
+            runs += plan_runs(own, variant.rung, targets, shared, setting, law)
+    _refuse(problems)
     _refuse(misfit_batches(sweep, [run.series for run in runs]))
     _refuse(checks.run_problems(sweep, runs))
     _refuse(checks.limit_problems(sweep, runs))
@@ -157,6 +167,7 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
         skipped=tuple(cell for run in runs for cell in run.skipped),
         corpus=facts,
         warnings=tuple(checks.warnings(sweep, facts, runs)),
+        tuned=tuple(run.tuned for run in runs if run.tuned),
     )
 
 
@@ -186,6 +197,7 @@ def plan_to_json(sweep: PlannedSweep) -> dict[str, Any]:
             }
             for cell in sweep.skipped
         ],
+        "tuned": [dataclasses.asdict(run) for run in sweep.tuned],
         "warnings": [dataclasses.asdict(warning) for warning in sweep.warnings],
     }
 
