@@ -9,7 +9,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from sweeper.planning import recipe
 from sweeper.planning.design import TargetPoint
@@ -93,15 +92,30 @@ def plan_runs(
     `law` says what is tuned.
     """
     if series.train.schedule in ENDLESS_SCHEDULES:
-        # One passes them all, with `auto` resolved by the targets of every series.
-        run_of = partial(_run, series, rung, setting=setting, law=law)
-        parts = _parts(targets, lambda part: run_of(part, shared_targets))
-        return [run_of(part, shared_targets) for part in parts]
+
+        def run_of(part: Sequence[TargetPoint], own: Sequence[TargetPoint]) -> Run:
+            # `auto` is resolved by the targets of every series, `tuned` by those of the part.
+            point = _tuned_point(series, rung, part, setting, law)
+            optimizer = optimizer_for(series.train, rung, shared_targets, setting, point)
+            return _run(series, rung, own, optimizer, setting, point)
+
+        if targets[0].is_added:  # trains as the runs that it stands beside
+            parts = _parts(shared_targets, lambda part: run_of(part, part))
+            beside = [_nearest(target, parts, series, rung, setting) for target in targets]
+            return [
+                run_of(part, [t for t, i in zip(targets, beside, strict=True) if i == n])
+                for n, part in enumerate(parts)
+                if n in beside
+            ]
+        parts = _parts(targets, lambda part: run_of(part, part))
+        return [run_of(part, part) for part in parts]
     # The points that a run passes are not the ends of shorter ones: one run for each target, with
-    # `auto` resolved by that one.
+    # `auto` and `tuned` resolved by that one.
     runs: list[Run] = []
     for target in targets:
-        run = _run(series, rung, [target], [target], setting, law)
+        point = _tuned_point(series, rung, [target], setting, law)
+        optimizer = optimizer_for(series.train, rung, [target], setting, point)
+        run = _run(series, rung, [target], optimizer, setting, point)
         if run.cells and any(run.optimizer == other.optimizer for other in runs if other.cells):
             problem = Problem(target.path, _repeated(run.cells[0].step, rung))
             run = dataclasses.replace(run, problems=(*run.problems, problem))
@@ -109,44 +123,52 @@ def plan_runs(
     return runs
 
 
+def _tuned_point(
+    series: ResolvedSeries,
+    rung: Rung,
+    targets: Sequence[TargetPoint],
+    setting: Setting,
+    law: FoundLaw | None,
+) -> TunedPoint | None:
+    """Where a law is asked for a run through all targets."""
+    if law is None:
+        return None
+    per_token = setting.flops_per_token(rung, series.needs.doubled_share).total
+    tokens = _middle(_kept_tokens(series.train, rung, targets, setting, per_token))
+    return TunedPoint(law, parameter_groups(rung, 0, 0, setting.backbone).trunk, tokens)
+
+
 def _run(
     series: ResolvedSeries,
     rung: Rung,
     targets: Sequence[TargetPoint],
-    shared_targets: Sequence[TargetPoint],
+    optimizer: Optimizer,
     setting: Setting,
-    law: FoundLaw | None,
+    point: TunedPoint | None,
 ) -> Run:
-    """One run through all targets, at settings for them."""
-    if law is None:
-        optimizer = optimizer_for(series.train, rung, shared_targets, setting)
-        return plan_run(series, rung, targets, optimizer, setting)
-    per_token = setting.flops_per_token(rung, series.needs.doubled_share).total
-    tokens = _middle(_kept_tokens(series.train, rung, targets, setting, per_token))
-    params = parameter_groups(rung, 0, 0, setting.backbone).trunk
-    point = TunedPoint(law.law, params, tokens)
-    optimizer = optimizer_for(series.train, rung, shared_targets, setting, point)
+    """The run through all targets, with what a law expects of it."""
     run = plan_run(series, rung, targets, optimizer, setting)
-    if not run.cells:
+    if point is None or not run.cells:
         return run
+    law, params = point.found.law, point.params
     rate, batch = optimizer.learning_rate, optimizer.batch_sequences * setting.seq_len
     first, last = (
-        law.law.excess(params, cell.tokens, rate, batch) for cell in (run.cells[0], run.cells[-1])
+        law.excess(params, cell.tokens, rate, batch) for cell in (run.cells[0], run.cells[-1])
     )
     tuned = TunedRun(
         series=series.label,
         params=params,
-        tokens=tokens,
+        tokens=point.tokens,
         keys=tuned_keys(series.train),
         learning_rate=rate,
         batch_tokens=batch,
-        law=law.label,
-        file=law.file,
-        extrapolation=law.law.extrapolation(params, tokens),
+        law=point.found.label,
+        file=point.found.file,
+        extrapolation=law.extrapolation(params, point.tokens),
         first_excess=first,
         last_excess=last,
     )
-    return dataclasses.replace(run, law=law, tuned=tuned)
+    return dataclasses.replace(run, law=point.found, tuned=tuned)
 
 
 def _parts(
@@ -169,6 +191,24 @@ def _is_within_bias(run: Run) -> bool:
     return run.tuned is None or run.tuned.bias <= run.series.train.max_horizon_bias
 
 
+def _nearest(
+    target: TargetPoint,
+    parts: Sequence[Sequence[TargetPoint]],
+    series: ResolvedSeries,
+    rung: Rung,
+    setting: Setting,
+) -> int:
+    """Index of the part whose tokens are nearest to those of a target, in log."""
+    per_token = setting.flops_per_token(rung, series.needs.doubled_share).total
+    least = recipe.MIN_BATCH_SEQUENCES * setting.seq_len
+
+    def distance(part: Sequence[TargetPoint]) -> float:
+        own = target.tokens(per_token, least)
+        return min(abs(math.log(each.tokens(per_token, least) / own)) for each in part)
+
+    return min(range(len(parts)), key=lambda i: distance(parts[i]))
+
+
 def plan_run(
     series: ResolvedSeries,
     rung: Rung,
@@ -185,7 +225,8 @@ def plan_run(
     for target in targets:
         tokens = target.tokens(flops.total, tokens_per_step)
         budget = target.budget_flops
-        if reason := setting.why_outside(rung, tokens):
+        reason = "" if target.is_added else setting.why_outside(rung, tokens)
+        if reason:
             skipped.append(SkippedCell(series.label, rung, budget, tokens, reason))
             continue
         step = max(1, round(tokens / tokens_per_step))  # MIN_STEPS bounds what rounding moves
@@ -195,6 +236,9 @@ def plan_run(
             expected = _objection(target, rung, tokens, tokens_per_step)
         if not expected and step in cells:
             expected = _repeated(step, rung)
+        if expected and target.is_optional:
+            skipped.append(SkippedCell(series.label, rung, budget, tokens, expected))
+            continue
         if expected:
             problems.append(Problem(target.path, expected))
         n_tokens = step * tokens_per_step

@@ -39,19 +39,20 @@ class FoundLaw:
 class TunedPoint:
     """A law at the size and the tokens of a run."""
 
-    law: TunedLaw
+    found: FoundLaw
     params: int
     tokens: float
     """Geometric middle of its first and last observation."""
 
     def batch_sequences(self, seq_len: int) -> int:
         """The best batch in whole sequences, but never fewer than any batch has."""
-        best = self.law.best_batch(self.params, self.tokens)
+        best = self.found.law.best_batch(self.params, self.tokens)
         return max(recipe.MIN_BATCH_SEQUENCES, round(best / seq_len))
 
     def learning_rate(self, batch_tokens: int) -> float:
         """The best rate at a batch, of three digits."""
-        return float(f"{self.law.best_rate(self.params, self.tokens, batch_tokens):.3g}")
+        rate = self.found.law.best_rate(self.params, self.tokens, batch_tokens)
+        return float(f"{rate:.3g}")
 
 
 @dataclass(frozen=True)

@@ -120,12 +120,14 @@ class InvalidSweep(ConfigError):
 
 @dataclass(frozen=True)
 class SweepDocument:
-    """A sweep file with its overrides applied."""
+    """A sweep file with its overrides and revisions applied."""
 
     root: Value
     text: str
     """The file as read."""
     overrides: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """Why it was revised since: one sentence for each revision."""
     added_key: str = ""
     """A key of `root` that the file does not have: what was read from files that it names."""
 
@@ -141,7 +143,7 @@ class SweepDocument:
 
     def as_submitted(self) -> str:
         """The YAML text that describes this sweep: overrides, and files that it names, included."""
-        if not self.overrides:
+        if not self.overrides and not self.remarks:
             if not self.added_key:
                 return self.text
             added = dump({self.added_key: self.value[self.added_key]})
@@ -149,7 +151,8 @@ class SweepDocument:
             with contextlib.suppress(ConfigError):  # a file that is one {…} cannot be appended to
                 if _Composer("", text).compose().plain() == self.value:
                     return text
-        comments = "".join(f"# --set {line}\n" for o in self.overrides for line in o.splitlines())
+        notes = [f"--set {line}" for override in self.overrides for line in override.splitlines()]
+        comments = "".join(f"# {note}\n" for note in (*notes, *self.remarks))
         return comments + dump(self.value)
 
     def describe(self, problems: Iterable[Problem]) -> str:
@@ -219,6 +222,13 @@ def apply_overrides(document: SweepDocument, overrides: Sequence[str]) -> SweepD
         value = _Composer("--set", override, first_column=len(key) + 1).compose()
         root = _with_value(root, parts, value, at)
     return replace(document, root=root, overrides=document.overrides + tuple(overrides))
+
+
+def revised(document: SweepDocument, key: str, value: Any, remark: str) -> SweepDocument:
+    """The document with the value at a dotted key replaced, and one sentence on why."""
+    composed = _Composer(key, dump(value)).compose()
+    root = _with_value(document.root, key.split("."), composed, Position(key, remark, 0, 0))
+    return replace(document, root=root, remarks=(*document.remarks, remark))
 
 
 def expected_one_of(found: str, known: Iterable[str]) -> str:

@@ -230,3 +230,17 @@ def test_a_series_may_have_laws_of_its_own_and_list_entries_too(tmp_path: Path) 
     path.write_text(text.replace(isoflop, listed).replace("  auto: {family: ar}\n", ""))
     plan = plan_sweep(load_sweep(path), bfloat16_from_width=math.inf)
     assert len(plan.tuned) == 2  # of which the second takes the series' own
+
+
+def test_a_run_added_to_a_design_trains_as_the_one_that_it_stands_beside(tmp_path: Path) -> None:
+    for train in (TUNED, f"{TUNED}, max_horizon_bias: 0.6%"):
+        whole = plan_of(tmp_path, LAW, train=train)
+        text = (tmp_path / "x.yaml").read_text()
+        added = "  added: [{series: masked, size: 10K, budgets: [16e10], seeds: [3]}]\ntrain:"
+        path = tmp_path / "x.yaml"
+        path.write_text(text.replace("train:", added, 1))
+        plan = plan_sweep(load_sweep(path), bfloat16_from_width=math.inf)
+        assert {p.trial_id for p in whole.trials} < {p.trial_id for p in plan.trials}
+        (new,) = [p for p in plan.trials if p.trial.seed == 3]
+        (old,) = [p for p in plan.trials if p.trial.optimizer == new.trial.optimizer][:1]
+        assert old.cells[-1] == new.cells[-1]
