@@ -53,6 +53,10 @@ class Setting:
         """Training FLOPs per token of data of a rung."""
         return flops_per_token(rung, self.seq_len, self.vocab_size, doubled_share, self.backbone)
 
+    def params(self, rung: Rung) -> int:
+        """Trunk parameters of a rung in the sweep's network, by which laws are measured."""
+        return parameter_groups(rung, 0, 0, self.backbone).trunk
+
     def why_outside(self, rung: Rung, tokens: float) -> str:
         """Why a cell is not kept; empty if it is."""
         low, high = self.tokens_per_param
@@ -135,7 +139,7 @@ def _tuned_point(
         return None
     per_token = setting.flops_per_token(rung, series.needs.doubled_share).total
     tokens = _middle(_kept_tokens(series.train, rung, targets, setting, per_token))
-    return TunedPoint(law, parameter_groups(rung, 0, 0, setting.backbone).trunk, tokens)
+    return TunedPoint(law, setting.params(rung), tokens)
 
 
 def _run(

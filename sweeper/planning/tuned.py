@@ -108,7 +108,7 @@ def law_for(sweep: Sweep, series: ResolvedSeries) -> FoundLaw | None:
     if train.laws not in sweep.law_files:
         expected = expected_one_of(train.laws, sweep.law_files)
         raise InvalidSweep([Problem(series.train_path(sweep, "laws"), expected)])
-    key, entries = _key(sweep, series), sweep.law_files[train.laws].laws
+    key, entries = law_key(sweep, series), sweep.law_files[train.laws].laws
     fitting = [entry for entry in entries if not _in_identity(entry.key.key.differences(key))]
     if not fitting:
         expected = f"no law of {train.laws} is for {_described(key)}: {_what_differs(key, entries)}"
@@ -117,7 +117,8 @@ def law_for(sweep: Sweep, series: ResolvedSeries) -> FoundLaw | None:
     return FoundLaw(best.law, best.series, train.laws, best.key.key.differences(key))
 
 
-def _key(sweep: Sweep, series: ResolvedSeries) -> LawKey:
+def law_key(sweep: Sweep, series: ResolvedSeries) -> LawKey:
+    """What a law for a series must have been measured for."""
     train = series.train
     return LawKey(
         family=series.family,

@@ -201,8 +201,12 @@ def read_document(
     path: Path, kind: str = "sweep file", example: str = "name: my-sweep"
 ) -> SweepDocument:
     """The sweep file, or other `kind`, at `path`; ConfigError where it cannot be read as one."""
-    text = _read_text(path, kind)
-    root = _Composer(str(path), text).compose()
+    return document_of(_read_text(path, kind), str(path), example)
+
+
+def document_of(text: str, source: str, example: str = "name: my-sweep") -> SweepDocument:
+    """The document with this text; `source` is its name in messages."""
+    root = _Composer(source, text).compose()
     if not isinstance(root.content, dict):
         found = "an empty file" if root.content is None else root.as_written()
         expected = f"expected a mapping that begins with, say, {example}"

@@ -57,6 +57,7 @@ from sweeper.sweepfile.named_laws import with_law_files
 from sweeper.sweepfile.quantities import parse_count
 from sweeper.sweepfile.question import AddedRuns, AskChoice, AutoDesign
 from sweeper.sweepfile.resources import ResourceChoice, RetryChoice, checked
+from sweeper.sweepfile.tune_choice import TuneChoice
 from sweeper.trials.ladder import BackboneName, Rung
 from sweeper.trials.resources import Limits
 from sweeper.trials.text_options import AS_BYTES, KEYS, TEXT_OPTION_KEYS, TextOptions
@@ -322,6 +323,8 @@ class Sweep(Part):
     resources: ResourceChoice = ResourceChoice()
     limits: LimitsChoice = LimitsChoice()
     retry: RetryChoice = RetryChoice()
+    tune: TuneChoice = TuneChoice()
+    """How `sweeper tune` measures laws for it."""
     law_files: dict[str, LawFile] = Field(default_factory=dict)
     """Contents of the files that `laws` names; read from there where they are not written here."""
 
