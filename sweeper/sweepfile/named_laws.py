@@ -45,6 +45,12 @@ def without_laws(document: SweepDocument) -> SweepDocument:
     return replace(document, root=_with_trains(document.root, _untuned))
 
 
+def named_law_files(document: SweepDocument) -> tuple[str, ...]:
+    """Law files that a document names, each once."""
+    names = (value.content for value in _named_laws(document.root))
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str) and name))
+
+
 def _untuned(train: dict[str, Value]) -> dict[str, Value]:
     kept = {key: value for key, value in train.items() if key not in ("laws", "max_horizon_bias")}
     for key in ("learning_rate", "batch_tokens"):

@@ -101,6 +101,7 @@ def _towards(
 
 def checks(
     all_series: Sequence[ResolvedSeries],
+    sizes: Sequence[TuningSize],
     setting: Setting,
     laws: Mapping[str, FittedLaw],
     tuned: Sequence[PlannedTrial],
@@ -111,11 +112,12 @@ def checks(
     `tuned` are the tuning runs, `base` those of the sweep that is tuned.
     """
     entries = []
-    largest_tuned = max(trunk_params(one.trial.rung) for one in tuned)
+    largest_tuned = max(trunk_params(size.rung) for size in sizes)
+    lengths = {tokens for size in sizes for tokens in size.tokens}
     for series in all_series:
         law = laws[series.label].law
         affordable = math.fsum(one.train_flops for one in tuned if one.series == series.label)
-        for one, tokens in _largest_first(series.label, base):
+        for one, tokens in _largest_first(series.label, base, lengths):
             if trunk_params(one.trial.rung) <= largest_tuned:
                 break
             if len(CHECKED) * tokens * one.flops_per_token.total > affordable:
@@ -135,9 +137,11 @@ def checks(
     return entries
 
 
-def _largest_first(label: str, base: Sequence[PlannedTrial]) -> Iterator[tuple[PlannedTrial, int]]:
-    """Runs of a series and where they are observed: larger sizes first, then longer runs."""
+def _largest_first(
+    label: str, base: Sequence[PlannedTrial], lengths: set[int]
+) -> Iterator[tuple[PlannedTrial, int]]:
+    """Runs of a series and where they may end: larger sizes first, then longer runs."""
     own = [one for one in base if one.series == label]
     for one in sorted(own, key=lambda each: -trunk_params(each.trial.rung)):
-        for cell in sorted(one.cells, key=lambda each: -each.tokens):
-            yield one, cell.tokens
+        for tokens in sorted({cell.tokens for cell in one.cells} | lengths, reverse=True):
+            yield one, tokens

@@ -1,4 +1,4 @@
-"""What tuning gains: over the rate and batch of the sweep as it was, and beside what was checked."""
+"""What tuning gains over the rate and batch of the sweep as it was, and what was checked."""
 
 import math
 from collections.abc import Sequence
@@ -45,7 +45,9 @@ class CheckedRate:
 def gains(tuning: Tuning, revision: Revision, label: str, law: TunedLaw) -> tuple[Gain, ...]:
     """At the smallest and the largest size that the sweep trains for a series."""
     runs = [one for one in tuning.base.trials if one.series == label]
-    tried = all_tried(tuning, revision)[label]
+    tried = [
+        each for each in all_tried(tuning, revision)[label] if is_tuning_size(tuning, each.rung)
+    ]
     ends = {
         one.trial.rung: one
         for one in (
@@ -95,7 +97,7 @@ def _measured(rung: Rung, law: TunedLaw, tried: Sequence[Tried]) -> float | None
     for each in tried:
         if each.rung == rung:
             last[each.run] = each
-    if len(last) < 2 or math.isnan((centre := next(iter(last.values()))).bound):
+    if not last or math.isnan((centre := next(iter(last.values()))).bound):
         return None
     finite = [each for each in last.values() if not math.isnan(each.bound)]
     nearest = min(finite, key=lambda each: _excess(law, each))

@@ -20,10 +20,10 @@ from sweeper.sweepfile.document import InvalidSweep, Problem
 from sweeper.sweepfile.fields import WarmupShare
 from sweeper.sweepfile.schema import Train
 from sweeper.sweepfile.tune_choice import TuneChoice
-from sweeper.trials.ladder import Rung, trunk_params
+from sweeper.trials.ladder import LARGEST_SIZE_MISMATCH, Rung, trunk_params
 
 COST_SHARE = 0.15  # of the planned FLOPs that tuning may take, where sizes allow it
-SIZE_STEP = 4.0  # least ratio of two sizes
+SIZE_STEP = 4.0  # least ratio of two sizes, as asked for
 TOKENS_STEP = 3  # ratio of one observation's tokens to those of the one before
 N_OBSERVATIONS = 3
 # Half the fewest of a planned batch, so that points lie on both sides of any that may be the best.
@@ -163,9 +163,10 @@ def tuning_sizes(
 
 
 def _pairs(options: Iterable[Sequence[TuningSize]]) -> Iterator[tuple[TuningSize, ...]]:
+    least_step = SIZE_STEP * (1 - LARGEST_SIZE_MISMATCH)  # rungs are near the sizes asked for
     every = sorted(itertools.chain(*options), key=lambda size: trunk_params(size.rung))
     for small, large in itertools.combinations(every, 2):
-        if trunk_params(large.rung) >= SIZE_STEP * trunk_params(small.rung):
+        if trunk_params(large.rung) >= least_step * trunk_params(small.rung):
             yield small, large
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeper.errors import ConfigError
 from sweeper.planning.planner import PlannedSweep
 from sweeper.planning.runs import Setting
 from sweeper.planning.series import ResolvedSeries, resolve_series
@@ -17,7 +18,7 @@ from sweeper.planning.tuned import law_key
 from sweeper.store.layout import Store
 from sweeper.store.pending import pending_trials
 from sweeper.store.results import published, read_records, record_paths
-from sweeper.sweepfile.document import SweepDocument, document_of, dump, revised
+from sweeper.sweepfile.document import InvalidSweep, SweepDocument, document_of, dump, revised
 from sweeper.sweepfile.schema import LoadedSweep, validated
 from sweeper.trials.ladder import Rung
 from sweeper.trials.plan import PlannedTrial
@@ -86,15 +87,18 @@ def tuning_name(name: str) -> str:
 
 def tuning_of(
     loaded: LoadedSweep,
+    base: PlannedSweep,
     store: Store,
     plan: Callable[[LoadedSweep], PlannedSweep],
     fit: FitLaw,
 ) -> Tuning:
     """How a sweep without laws is tuned; raises ConfigError where its sizes do not allow it."""
-    base = plan(loaded)
     setting = Setting(base.corpus.seq_len, base.corpus.vocab_size, backbone=loaded.sweep.backbone)
     series = resolve_series(loaded.sweep, base.corpus.vocab_size)
-    sizes = tuning_sizes(base, series, setting, loaded.sweep.tune)
+    try:
+        sizes = tuning_sizes(base, series, setting, loaded.sweep.tune)
+    except InvalidSweep as error:
+        raise ConfigError(loaded.document.describe(error.problems)) from error
     return Tuning(loaded, base, series, setting, sizes, store, plan, fit)
 
 
@@ -119,7 +123,7 @@ def rounds(tuning: Tuning) -> Iterator[Revision]:
         yield (revision := _revision(tuning, document))
         laws = fitted_laws(tuning, revision)
     tuned, base = revision.planned.trials, tuning.base.trials
-    if checked := checks(tuning.series, tuning.setting, laws, tuned, base):
+    if checked := checks(tuning.series, tuning.sizes, tuning.setting, laws, tuned, base):
         remark = "three rates at the law's batch, at the largest size that costs no more"
         document = revised(document, "design.list", [*first, *further, *checked], remark)
         yield _revision(tuning, document)
