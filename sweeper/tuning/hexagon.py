@@ -91,8 +91,8 @@ def entry(
     warmup, first = series.train.warmup, tokens[0] // point.batch_tokens
     if isinstance(warmup, WarmupShare):
         warmup = warmup.steps(tokens[-1] // point.batch_tokens)
-    if warmup != "auto" and 2 * warmup > first:  # one that is meant for longer runs
-        train["warmup"] = recipe.warmup_steps(first)
+    if warmup != "auto":  # meant for longer runs
+        train["warmup"] = min(warmup, recipe.warmup_steps(first))
     return {
         "series": series.label,
         "size": {"layers": rung.n_layers, "width": rung.width, "heads": rung.n_heads},
@@ -127,15 +127,20 @@ def tuning_sizes(
     Of what costs at most COST_SHARE of the plan, that which costs the most, as it lies nearest to
     what the laws are for; else the cheapest. Raises InvalidSweep where no size will do.
     """
+
+    def has_steps(size: TuningSize) -> bool:
+        largest_batch = _largest_batch(size, all_series, setting, choice.radius)
+        return size.tokens[0] >= MIN_STEPS * largest_batch
+
     options = {
         rung: [
             size
             for tokens in _lengths(planned, rung, choice)
-            if (size := _observable(rung, tokens, all_series, setting, choice))
+            if has_steps(size := TuningSize(rung, tokens))
         ]
         for rung in choice.sizes or _rungs(planned)
     }
-    _refuse_short(options, choice)
+    _refuse_short(options, all_series, setting, choice)
     affordable = COST_SHARE * planned.totals.train_flops
 
     def cost(sizes: Sequence[TuningSize]) -> float:
@@ -170,18 +175,29 @@ def _pairs(options: Iterable[Sequence[TuningSize]]) -> Iterator[tuple[TuningSize
             yield small, large
 
 
-def _refuse_short(options: dict[Rung, list[TuningSize]], choice: TuneChoice) -> None:
-    """Refuse sizes named by the owner whose runs would have too few steps."""
+def _refuse_short(
+    options: dict[Rung, list[TuningSize]],
+    all_series: Sequence[ResolvedSeries],
+    setting: Setting,
+    choice: TuneChoice,
+) -> None:
+    """Refuse sizes or tokens named by the owner that leave too few steps."""
     problems = []
     for i, rung in enumerate(choice.sizes):
-        if not options[rung]:
-            key, at = ("tokens", 0) if choice.tokens else ("sizes", i)
-            least = "" if choice.tokens else ", or tokens: […] beside it"
-            expected = (
-                f"expected runs of {name_of(rung)} that take at least {MIN_STEPS} steps of the "
-                f"largest batch tried before their first observation{least}"
-            )
-            problems.append(Problem(("tune", key, at), expected))
+        if options[rung]:
+            continue
+        found = (
+            f"{name_of(rung)} is observed after fewer than {MIN_STEPS} steps of the largest batch"
+        )
+        if not choice.tokens:
+            expected = f"{found} wherever the design ends its runs: expected tokens: […] beside it"
+            problems.append(Problem(("tune", "sizes", i), expected))
+            continue
+        size = TuningSize(rung, tuple(sorted(choice.tokens)))
+        least = MIN_STEPS * _largest_batch(size, all_series, setting, choice.radius)
+        at = choice.tokens.index(size.tokens[0])
+        expected = f"{found} tried: expected at least {least:,}, or a smaller radius"
+        problems.append(Problem(("tune", "tokens", at), expected))
     if problems:
         raise InvalidSweep(problems)
 
@@ -205,18 +221,12 @@ def _lengths(planned: PlannedSweep, rung: Rung, choice: TuneChoice) -> list[tupl
     ]
 
 
-def _observable(
-    rung: Rung,
-    tokens: tuple[int, ...],
-    all_series: Sequence[ResolvedSeries],
-    setting: Setting,
-    choice: TuneChoice,
-) -> TuningSize | None:
-    """The size with these observations, if its largest batch takes steps enough to the first."""
-    size = TuningSize(rung, tokens)
-    for series in all_series:
-        middle = centre(series.train, size, setting, choice.radius)
-        points = hexagon(middle, choice.radius, setting.seq_len)
-        if tokens[0] < MIN_STEPS * max(point.batch_tokens for point in points):
-            return None
-    return size
+def _largest_batch(
+    size: TuningSize, all_series: Sequence[ResolvedSeries], setting: Setting, radius: float
+) -> int:
+    """Tokens of the largest batch that is tried at a size."""
+    return max(
+        point.batch_tokens
+        for series in all_series
+        for point in hexagon(centre(series.train, size, setting, radius), radius, setting.seq_len)
+    )

@@ -69,12 +69,12 @@ def tune(
     path = out or sweep_file.parent / (named or f"{tuning.loaded.sweep.name}-laws.yaml")
     overrides = [word for each in options["overrides"] for word in ("--set", each)]
     command = shlex.join(["sweeper", "tune", str(sweep_file), *overrides])
-    answers = _answers(tuning)
-    _write(path, tuning, answers, command)
+    answers = answers_of(tuning)
+    write_answers(path, tuning, answers, command)
     if as_json:
         print_json({"laws": str(path), "series": [_to_json(answer) for answer in answers]})
     else:
-        show(_view(answers))
+        show(tuning_view(answers))
         for answer in answers:
             for warning in answer.fit.warnings:
                 say(f"warning: {warning.message} [{warning.code}]", err=True)
@@ -104,7 +104,7 @@ def _tuning(
         return plan_revision(revision, base.corpus, bfloat16_from_width=width)
 
     store = store_at(results, tuning_name(loaded.sweep.name))
-    return tuning_of(loaded, base, store, plan, _fitted), named[0] if len(named) == 1 else ""
+    return tuning_of(loaded, base, store, plan, fitted_law), named[0] if len(named) == 1 else ""
 
 
 def _train(tuning: "Tuning", results: StoragePath, machines: Machines) -> ExitCode:
@@ -149,7 +149,8 @@ def _fit(label: str, key: "LawKey", tried: "tuple[Tried, ...]") -> "TunedFit":
     return fit_tuned_law(runs, key, label)
 
 
-def _fitted(label: str, key: "LawKey", tried: "Sequence[Tried]") -> "FittedLaw":
+def fitted_law(label: str, key: "LawKey", tried: "Sequence[Tried]") -> "FittedLaw":
+    """The law of one series, and which cells bracket their best."""
     from sweeper.tuning.further import Cell, FittedLaw
 
     fit = _fit(label, key, tuple(tried))
@@ -169,7 +170,8 @@ class Answer:
     checked: "tuple[CheckedRate, ...]"
 
 
-def _answers(tuning: "Tuning") -> list[Answer]:
+def answers_of(tuning: "Tuning") -> list[Answer]:
+    """What was found for each series, once every round is published."""
     from sweeper.planning.tuned import law_key
     from sweeper.tuning.gains import checked_rates, gains
     from sweeper.tuning.tuning_sweep import all_tried, is_tuning_size, rounds
@@ -193,7 +195,8 @@ def _answers(tuning: "Tuning") -> list[Answer]:
     return answers
 
 
-def _write(path: Path, tuning: "Tuning", answers: Sequence[Answer], command: str) -> None:
+def write_answers(path: Path, tuning: "Tuning", answers: Sequence[Answer], command: str) -> None:
+    """Write the law file."""
     from sweeper.sweepfile.law_file import Measurement, Provenance, write_laws
 
     corpus = tuning.loaded.sweep.corpus
@@ -211,7 +214,7 @@ def _write(path: Path, tuning: "Tuning", answers: Sequence[Answer], command: str
     write_laws(path, laws, Provenance(command, measurements))
 
 
-def _view(answers: Sequence[Answer]) -> Iterator[str | TextTable]:
+def tuning_view(answers: Sequence[Answer]) -> Iterator[str | TextTable]:
     """For each series: the best at three cells, exponents, gains and what was checked."""
     from rich.markup import escape
 

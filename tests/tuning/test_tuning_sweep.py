@@ -106,8 +106,7 @@ def test_a_warmup_meant_for_longer_runs_is_shortened(tmp_path: Path) -> None:
     assert revision is not None
     for planned in revision.planned.trials:
         warmup, first = planned.trial.optimizer.warmup_steps, planned.cells[0].step
-        assert warmup <= first / 2
-        assert warmup == 90 or first < 180
+        assert warmup == pytest.approx(min(90, first / 10), abs=1)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +116,7 @@ def test_a_warmup_meant_for_longer_runs_is_shortened(tmp_path: Path) -> None:
         (
             "tune: {}",
             "tune: {sizes: [5K], tokens: [1K]}",
-            "tune.tokens.0: found 1K — expected runs",
+            "tune.tokens.0: found 1K — the 5,026-parameter model is observed after fewer",
         ),
         ("[2.6K, 10K, 40K]", "[2.6K, 4K]", "no two sizes a factor 4 apart"),
         ("tune: {}", "tune: {radius: 1}", "tune.radius: found 1 — expected more than 1"),
