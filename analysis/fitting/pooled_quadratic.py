@@ -33,7 +33,9 @@ from analysis.stats.tempering import posterior_draws
 from analysis.tables.points import BoolArray, FloatArray, IntArray
 from sweeper.trials.tuned_laws import LawKey, SizeTokensLaw, TunedLaw
 
-N_DRAWS = 4000
+N_DRAWS = 3000
+N_FIRST_DRAWS = 500
+"""Of a first posterior, which tells how far points lie from the best of their cell."""
 PUBLISHED_PRIORS = LawPriors()
 
 
@@ -145,6 +147,8 @@ def fit_tuned_law(
     run_P = np.unique(kept.run_P, return_inverse=True)[1]
     model = QuadraticModel(places_P4, np.log(kept.loss_P), cell_P, run_P, priors)
     rng = np.random.default_rng(seed)
+    first_RH = posterior_draws(model.log_likelihood, model.n_coordinates, N_FIRST_DRAWS, rng)
+    model.expect_lack_of_fit(first_RH)
     x_RH = posterior_draws(model.log_likelihood, model.n_coordinates, N_DRAWS, rng)
     found = model.complete(x_RH, rng)
     draws = _by_name(found, model.middle_2)

@@ -7,9 +7,9 @@ of its cell, which the level of the cell takes in, and what is left is
                  − (k_rate u + c v) u* − (c u + k_batch v) v*
 
 with u, v the log rate and log batch, and u*, v* linear in ln N and ln D. So the coefficients of
-both laws are normal given three numbers of curvature and two of noise, but for the tails of runs
-and for the lack of fit, which weights and variances at their best values stand for: a nested
-Laplace approximation (Rue, Martino and Chopin, 2009).
+both laws are normal given three numbers of curvature and two of noise, but for the tails of runs,
+which weights at their best values stand for: a nested Laplace approximation (Rue, Martino and
+Chopin, 2009).
 
 Suffixes: P points, G runs, C cells, R draws, H numbers of curvature and noise, K coefficients of
 laws and levels, L those of laws.
@@ -83,6 +83,12 @@ class _Numbers:
     variance_R1: FloatArray
     correlation_R1: FloatArray
 
+    @property
+    def determinant_R(self) -> FloatArray:
+        """Of the matrix of curvatures."""
+        determinant_R1: FloatArray = self.rate_R1 * self.batch_R1 - self.cross_R1**2
+        return determinant_R1[:, 0]
+
 
 @dataclass(frozen=True)
 class Solved:
@@ -91,7 +97,7 @@ class Solved:
     log_likelihood_R: FloatArray
     """With the coefficients integrated out, up to a constant."""
     coefficient_RK: FloatArray
-    precision_RKK: FloatArray
+    covariance_RKK: FloatArray
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,8 @@ class QuadraticModel:
         self.prior_precision_K = np.concatenate([sd_L**-2, np.zeros(n_levels)])
         shape = (priors.log_rate_curvature, priors.log_batch_curvature, priors.atanh_ridge)
         self.mean_H, self.sd_H = np.array((*shape, NOISE_PRIOR, CORRELATION_PRIOR)).T
+        self.lack_of_fit_P = np.zeros(len(log_loss_P))
+        self.expect_lack_of_fit(np.zeros((1, self.n_coordinates)))
 
     def log_likelihood(self, x_RH: FloatArray) -> FloatArray:
         """Of coordinates, with laws and levels integrated out."""
@@ -153,25 +161,25 @@ class QuadraticModel:
     def solve(self, x_RH: FloatArray) -> Solved:
         """Laws and levels that go with coordinates."""
         numbers = self._numbers(x_RH)
-        table_RPc = self._table(numbers)
-        coefficient_RK = np.tile(self.prior_mean_K, (len(x_RH), 1))
-        weight_RG = np.ones((len(x_RH), len(self.n_G)))
+        sd_RP = np.sqrt(numbers.variance_R1 + self.lack_of_fit_P**2)
+        white_RPc = self._whiten(self._table(numbers) / sd_RP[:, :, None], numbers.correlation_R1)
+        y_RP1, columns_RPK = white_RPc[:, :, :1], white_RPc[:, :, 1:]
+        prior_KK = np.diag(self.prior_precision_K)
         right_K1 = (self.prior_precision_K * self.prior_mean_K)[:, None]
+        weight_RG = np.ones((len(x_RH), len(self.n_G)))
         for _ in range(N_STEPS):
-            sd_RP = self._sd(numbers, coefficient_RK)
-            white_RPc = self._whiten(table_RPc / sd_RP[:, :, None], numbers.correlation_R1)
-            y_RP1, columns_RPK = white_RPc[:, :, :1], white_RPc[:, :, 1:]
             weighted_RKP = self._weigh(columns_RPK, weight_RG)
-            precision_RKK = weighted_RKP @ columns_RPK + np.diag(self.prior_precision_K)
-            coefficient_RK1 = np.linalg.solve(precision_RKK, weighted_RKP @ y_RP1 + right_K1)
-            coefficient_RK = coefficient_RK1[:, :, 0]
+            coefficient_RK1 = np.linalg.solve(
+                weighted_RKP @ columns_RPK + prior_KK, weighted_RKP @ y_RP1 + right_K1
+            )
             residual_RP = (y_RP1 - columns_RPK @ coefficient_RK1)[:, :, 0]
             distance_RG = residual_RP**2 @ self.run_PG
             weight_RG = (RUN_TAIL_DOF + self.n_G) / (RUN_TAIL_DOF + distance_RG)
+        coefficient_RK = coefficient_RK1[:, :, 0]
         # A Student t of n dimensions has this share of the information of its weighted normal.
         share_G = (RUN_TAIL_DOF + self.n_G) / (RUN_TAIL_DOF + self.n_G + 2.0)
-        precision_RKK = self._weigh(columns_RPK, share_G * weight_RG) @ columns_RPK
-        precision_RKK += np.diag(self.prior_precision_K)
+        precision_RKK = self._weigh(columns_RPK, share_G * weight_RG) @ columns_RPK + prior_KK
+        covariance_RKK = np.linalg.inv(precision_RKK).astype(np.float64)
         within_R1, common_RG = self._run_variances(numbers.correlation_R1)
         log_likelihood_R = -0.5 * np.log1p(distance_RG / RUN_TAIL_DOF) @ (RUN_TAIL_DOF + self.n_G)
         log_likelihood_R -= np.log(sd_RP).sum(axis=1)
@@ -179,12 +187,23 @@ class QuadraticModel:
         log_likelihood_R -= 0.5 * np.log(within_R1[:, 0]) * np.sum(self.n_G - 1.0)
         log_likelihood_R -= 0.5 * (coefficient_RK - self.prior_mean_K) ** 2 @ self.prior_precision_K
         log_likelihood_R -= 0.5 * np.linalg.slogdet(precision_RKK)[1]
-        return Solved(log_likelihood_R, coefficient_RK, precision_RKK)
+        log_likelihood_R += self._volume(numbers, covariance_RKK)
+        return Solved(log_likelihood_R, coefficient_RK, covariance_RKK)
+
+    def expect_lack_of_fit(self, x_RH: FloatArray) -> None:
+        """Let points scatter by a share of their excess loss under the laws of these draws."""
+        # Not under those of each draw: a law could then win by passing through noisy points.
+        numbers, coefficient_RK = self._numbers(x_RH), self.solve(x_RH).coefficient_RK
+        x_RP = self.u_P - coefficient_RK[:, 0:3] @ self.place_P3.T
+        y_RP = self.v_P - coefficient_RK[:, 3:6] @ self.place_P3.T
+        squares_RP = 0.5 * (numbers.rate_R1 * x_RP**2 + numbers.batch_R1 * y_RP**2)
+        excess_RP = squares_RP + numbers.cross_R1 * x_RP * y_RP
+        self.lack_of_fit_P = LACK_OF_FIT * excess_RP.mean(axis=0)
 
     def complete(self, x_RH: FloatArray, rng: np.random.Generator) -> QuadraticDraws:
         """Draws of all numbers, the laws' given the coordinates."""
         numbers, solved = self._numbers(x_RH), self.solve(x_RH)
-        covariance_RLL = np.linalg.inv(solved.precision_RKK)[:, :N_LAW, :N_LAW]
+        covariance_RLL = solved.covariance_RKK[:, :N_LAW, :N_LAW]
         normal_RL1 = rng.standard_normal((len(x_RH), N_LAW, 1))
         law_RL = solved.coefficient_RK[:, :N_LAW].copy()
         law_RL += (np.linalg.cholesky(covariance_RLL) @ normal_RL1)[:, :, 0]
@@ -227,13 +246,16 @@ class QuadraticModel:
             axis=2,
         )
 
-    def _sd(self, numbers: _Numbers, coefficient_RK: FloatArray) -> FloatArray:
-        x_RP = self.u_P - coefficient_RK[:, 0:3] @ self.place_P3.T
-        y_RP = self.v_P - coefficient_RK[:, 3:6] @ self.place_P3.T
-        squares_RP = 0.5 * (numbers.rate_R1 * x_RP**2 + numbers.batch_R1 * y_RP**2)
-        excess_RP = squares_RP + numbers.cross_R1 * x_RP * y_RP
-        sd_RP: FloatArray = np.sqrt(numbers.variance_R1 + (LACK_OF_FIT * excess_RP) ** 2)
-        return sd_RP
+    def _volume(self, numbers: _Numbers, covariance_RKK: FloatArray) -> FloatArray:
+        """Log of what integrals over laws owe to the curvature's units, to be added back."""
+        # A flatter valley leaves each pair of coefficients that the runs tell more room, by one
+        # over the determinant, and would be favoured for that: curvatures were 15 % too low.
+        prior_L = self.prior_precision_K[:N_LAW]
+        kept_R = np.diagonal(covariance_RKK, axis1=1, axis2=2)[:, :N_LAW] @ prior_L
+        expected = self._numbers(np.zeros((1, self.n_coordinates)))
+        ratio_R = numbers.determinant_R / expected.determinant_R
+        volume_R: FloatArray = 0.5 * (N_LAW - kept_R) * np.log(ratio_R)
+        return volume_R
 
     def _run_variances(self, correlation_R1: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Of differences within a run, (R, 1), and along its mean, (R, G); a point has 1."""

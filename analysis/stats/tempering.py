@@ -14,7 +14,7 @@ from scipy.stats import multivariate_t
 from analysis.errors import FitError
 from analysis.tables.points import FloatArray
 
-PER_STAGE = 1000
+PER_STAGE = 600
 """Draws that each proposal is fitted to."""
 MIN_EFFECTIVE = 0.3
 """Share of a stage's draws that must count: decides how much of the likelihood is let in next."""
@@ -77,6 +77,6 @@ def _next_share(share: float, log_ratio_R: FloatArray, log_likelihood_R: FloatAr
         1.0 / np.sum(_weights(log_ratio_R + each * log_likelihood_R) ** 2) / len(log_ratio_R)
         for each in shares_S
     ]
-    # A proposal may miss its own target, too: then the same share is proposed to again.
-    enough = np.flatnonzero(np.array(effective_S) >= MIN_EFFECTIVE)
-    return float(shares_S[enough.max(initial=0)])
+    # No t may be close to the posterior, so that fewer count of the share they were made for.
+    enough = np.array(effective_S) >= min(MIN_EFFECTIVE, 0.9 * effective_S[0])
+    return float(shares_S[np.flatnonzero(enough).max()])

@@ -25,15 +25,13 @@ def fit(tuning_runs: TuningRuns) -> TunedFit:
 
 
 def test_laws_of_runs_without_noise_are_found() -> None:
-    # The share by which the model lets a valley differ from a quadratic leaves standard deviations
-    # of 2 % of B* and of 4 % of the curvatures.
     law = fit(runs(0.0)).law
     for place in itertools.product(SIZES, TOKENS):
         expected = VALLEY.learning_rate.log(*place), VALLEY.batch_tokens.log(*place)
         assert law.learning_rate.log(*place) == pytest.approx(expected[0], abs=0.01)
-        assert law.batch_tokens.log(*place) == pytest.approx(expected[1], abs=0.015)
-    assert law.curvature.rate == pytest.approx(VALLEY.curvature.rate, rel=0.03)
-    assert law.curvature.batch == pytest.approx(VALLEY.curvature.batch, rel=0.03)
+        assert law.batch_tokens.log(*place) == pytest.approx(expected[1], abs=0.01)
+    assert law.curvature.rate == pytest.approx(VALLEY.curvature.rate, rel=0.01)
+    assert law.curvature.batch == pytest.approx(VALLEY.curvature.batch, rel=0.01)
 
 
 @pytest.mark.slow
