@@ -17,7 +17,7 @@ FLOORS = {
         families store
         sweepfile networks data executors
         planning launch evaluation orchestration
-        training
+        training tuning
         verbs
         cli
         __main__""",

@@ -17,6 +17,7 @@ from sweeper.planning.checks import CorpusFacts, PlanWarning
 from sweeper.planning.design import added_runs, resolving_targets, targets_by_variant
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.series import misfit_batches, resolve_series
+from sweeper.planning.tuned import TunedRun, law_for
 from sweeper.sweepfile.document import InvalidSweep, Problem, SweepDocument
 from sweeper.sweepfile.schema import LoadedSweep, Sweep
 from sweeper.trials.flops import BACKWARD_FACTOR
@@ -52,6 +53,8 @@ class PlannedSweep:
     warnings: tuple[PlanWarning, ...]
     reasons: Mapping[str, str] = field(default_factory=dict)
     """What trials are for, by id, where nobody listed them."""
+    tuned: tuple[TunedRun, ...] = ()
+    """Runs whose rate or batch a law says, without their seeds."""
 
     @property
     def trials(self) -> tuple[PlannedTrial, ...]:
@@ -160,16 +163,23 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
     shared_targets = targets_by_variant(design)
     deciding = resolving_targets(design, shared_targets)
     runs: list[Run] = []
+    problems: list[Problem] = []
     for series in all_series:
-        for variant, targets in targets_by_variant(design, series.label).items():
-            own = series.varied(variant)
-            found = plan_runs(own, variant.rung, targets, shared_targets[variant], setting)
-            why = "" if automatic is None else automatic.why_of(variant.rung)
-            runs += [dataclasses.replace(run, why=why) for run in found]
+        of_design = targets_by_variant(design, series.label).items()
+        asked = [(variant, targets, shared_targets[variant]) for variant, targets in of_design]
         for variant, targets in added_runs(design, series.label):
+            asked.append((variant, targets, deciding[variant.rung]))
+        for variant, targets, shared in asked:
             own = series.varied(variant)
-            found = plan_runs(own, variant.rung, targets, deciding[variant.rung], setting)
-            runs += [dataclasses.replace(run, why=variant.why) for run in found]
+            try:
+                law = law_for(sweep, own)
+            except InvalidSweep as error:
+                problems += error.problems
+                continue
+            found = plan_runs(own, variant.rung, targets, shared, setting, law)
+            why = variant.why or ("" if automatic is None else automatic.why_of(variant.rung))
+            runs += [dataclasses.replace(run, why=why) for run in found]
+    _refuse(problems)
     _refuse(misfit_batches(sweep, [run.series for run in runs]))
     _refuse(checks.run_problems(sweep, runs))
     _refuse(checks.limit_problems(sweep, runs))
@@ -182,6 +192,7 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
         corpus=facts,
         warnings=tuple(checks.warnings(sweep, facts, runs)),
         reasons={each.trial_id: run.why for run, of_run in made if run.why for each in of_run},
+        tuned=tuple(run.tuned for run in runs if run.tuned),
     )
 
 
@@ -212,6 +223,7 @@ def plan_to_json(sweep: PlannedSweep) -> dict[str, Any]:
             }
             for cell in sweep.skipped
         ],
+        "tuned": [dataclasses.asdict(run) for run in sweep.tuned],
         "warnings": [dataclasses.asdict(warning) for warning in sweep.warnings],
     }
 
