@@ -153,7 +153,7 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
     )
     _refuse(_twin_problems(trials))
     return PlannedSweep(
-        plan=Plan(sweep.name, trials),
+        plan=Plan(sweep.name, trials, sweep.resources.price_per_hour),
         skipped=tuple(cell for run in runs for cell in run.skipped),
         corpus=facts,
         warnings=tuple(checks.warnings(sweep, facts, runs)),

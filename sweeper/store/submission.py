@@ -42,6 +42,8 @@ def record_plan(store: Store, plan: Plan, text: str) -> None:
 def write_plan(store: Store, plan: Plan) -> None:
     """Replace `plan.json`."""
     head = f'"version": {PLAN_VERSION},\n"name": {json.dumps(plan.name)}'
+    if plan.price_per_hour is not None:
+        head += f',\n"price_per_hour": {json.dumps(plan.price_per_hour)}'
     # One trial per line: indented, ten thousand of them take two seconds to write.
     lines = ",\n".join(json.dumps(planned.to_json(), allow_nan=False) for planned in plan.trials)
     files.replace(store.plan, f'{{\n{head},\n"trials": [\n{lines}\n]\n}}\n'.encode())
@@ -54,7 +56,8 @@ def read_plan(store: Store) -> Plan:
         fields: dict[str, Any] = files.read_json(store.plan)
         version = fields["version"]
         if version == PLAN_VERSION:
-            return Plan(fields["name"], tuple(map(PlannedTrial.from_json, fields["trials"])))
+            trials = tuple(map(PlannedTrial.from_json, fields["trials"]))
+            return Plan(fields["name"], trials, fields.get("price_per_hour"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{store.plan} cannot be read ({type(error).__name__}: {error}); run the sweep again "

@@ -26,6 +26,12 @@ class Resources:
     checkpoint_every_s: float | None = None
     """Training time between two checkpoints; None: 30 s, or more where saving takes long."""
 
+    def n_devices(self, device: str) -> float:
+        """GPUs that it occupies on `cuda`, or else cores."""
+        if device == "cuda":
+            return float(self.n_ranks) if self.gpus == "auto" else self.gpus
+        return self.n_ranks * (1.0 if self.cpus == "auto" else self.cpus)
+
 
 BY_DEFAULT = Resources()  # one rank, on a GPU where there is any
 

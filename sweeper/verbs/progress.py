@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sweeper.orchestration import events
 from sweeper.orchestration.events import EndReason, Event
-from sweeper.orchestration.scheduler import expected_time_left, expected_work
+from sweeper.orchestration.scheduler import expected_work
 from sweeper.store.assignment import Assignment, FailureKind
 from sweeper.store.attempts import Progress, read_progress
 from sweeper.store.layout import Store
@@ -215,7 +215,9 @@ class Panel:
         if not work or self._start is None:
             return "time left unknown"
         waiting = max(0.0, self._work_waiting)
-        seconds = expected_time_left(left, waiting, self._start.n_slots, time_s / work)
+        # Longest first keeps all slots busy, but no trial ends before its own work is done.
+        shared = (sum(left) + waiting) / max(1, self._start.n_slots)
+        seconds = time_s / work * max(shared, *left, 0.0)
         return f"about {duration(seconds)} left"
 
 

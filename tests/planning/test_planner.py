@@ -681,6 +681,9 @@ def test_what_is_left_of_runs_that_end_is_each_run_by_itself() -> None:
         train_flops=first.cells[-1].flops,
         last_bound_nats_per_token=3.0,
         work_time_s=1.0,
+        eval_time_s=0.5,
+        startup_s=None,
+        device="cpu",
     )
     left = pending_trials(plan.trials, [record])
     assert [each.trial for each in left] == [planned.trial for planned in plan.trials[1:]]
