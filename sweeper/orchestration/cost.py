@@ -4,16 +4,19 @@ Pure: no clock, no files. Work is `expected_work` of a trial, in FLOPs of a work
 """
 
 import bisect
+import dataclasses
 import heapq
 import math
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.orchestration.scheduler import ASSUMED_SPEED, work_per_token
-from sweeper.trials.plan import PlannedTrial
+from sweeper.store.probes import probe_key
+from sweeper.store.results import Published
+from sweeper.trials.plan import Plan, PlannedTrial
 
 FORWARD_SHARE = 1 / 3
 """Of a training step, where no evaluation has been timed: a backward pass costs twice as much."""
@@ -21,11 +24,11 @@ STARTUP_S, STARTUP_WEIGHT = 0.3, 2.0
 """Of a trial on a worker that has loaded its libraries, until so many trials have shown more."""
 SPREAD, SPREAD_WEIGHT = 0.1, 4.0
 """Standard deviation of log speed between trials alike, until so many have shown another."""
-DOUBT_PER_E_FOLD, LARGEST_DOUBT = 0.1, 0.7
-"""Standard deviation of log speed of a size that nobody timed, by its distance in log parameters to
-the nearest that somebody did: a factor of two where nothing was timed at all."""
-DOUBT_OF_PROBES = 0.15
-"""The same for what only probes have timed: alone on the machine, for a moment."""
+DOUBT_OF_ASSUMED, DOUBT_OF_PROBES = 0.7, 0.15
+"""Standard deviation of log speed, common to all trials: a factor of two where nothing was timed;
+less where probes were, alone on the machine and for a moment."""
+DOUBT_PER_E_FOLD = 0.1
+"""That of a size that nobody timed, by its distance in log parameters to the nearest that was."""
 MAX_DRAWS, MAX_DRAWN_TRIALS = 200, 100_000
 
 _P90 = 0.9
@@ -67,12 +70,59 @@ class Timing:
         return math.log(self.train_time_s / self.work)
 
 
+def record_timings(
+    trials: Iterable[PlannedTrial], records: Iterable[Published], device: str
+) -> Iterator[Timing]:
+    """Of the planned trials that were finished on a device, whoever trained them."""
+    planned_by_id = {planned.trial_id: planned for planned in trials}
+    for record in records:
+        planned = planned_by_id.get(record.trial_id)
+        if planned and record.device == device:
+            train_s = record.work_time_s - record.eval_time_s
+            n_observed = len(record.observed_steps)
+            timing = Timing.of(planned, record.steps, n_observed, train_s, record.eval_time_s)
+            yield dataclasses.replace(timing, startup_s=record.startup_s)
+
+
+def probe_timings(
+    trials: Iterable[PlannedTrial], seconds_per_token: Mapping[str, float], device: str
+) -> list[Timing]:
+    """Of the probed ones among the planned trials, one for each series and size."""
+    found: dict[tuple[str, int], Timing] = {}
+    for planned in trials:
+        kind = planned.series, planned.params.trunk
+        if not seconds_per_token:
+            break
+        if kind not in found:
+            seconds = seconds_per_token.get(probe_key(planned, device))
+            if seconds is not None:
+                # A rank alone on a device, where the work of a trial is shared by its ranks.
+                step_s = seconds * planned.trial.tokens_per_step / planned.resources.n_ranks
+                found[kind] = Timing.of(planned, 1, 0, step_s, 0.0)
+    return [*found.values()]
+
+
 @dataclass(frozen=True)
 class TimeLeft:
     """Quantiles of the time until all is done."""
 
     p50_s: float
     p90_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedCost:
+    """What a whole plan is expected to cost on one machine."""
+
+    device: str
+    n_slots: int
+    """Trials at a time."""
+    wall: TimeLeft
+    device_hours: float
+    """Of GPUs, or of cores where there are none."""
+    money: float | None
+    is_measured: bool
+    """Whether something of it was timed; else speeds are assumed."""
 
 
 class CostModel:
@@ -103,6 +153,9 @@ class CostModel:
             (SPREAD_WEIGHT * SPREAD**2 + math.fsum(miss**2 for miss in misses))
             / (SPREAD_WEIGHT + len(misses))
         )
+        self.common_doubt = DOUBT_OF_PROBES if self._probes.sizes else DOUBT_OF_ASSUMED
+        if timed:
+            self.common_doubt = min(self.common_doubt, self.spread / math.sqrt(len(timed)))
         self._log_costs: dict[tuple[str, int], float] = {}
 
     @property
@@ -126,12 +179,9 @@ class CostModel:
 
     def doubt(self, params_trunk: int) -> float:
         """Standard deviation of the log of what a size costs, common to all its trials."""
-        log_params = math.log(params_trunk)
-        return min(
-            LARGEST_DOUBT,
-            DOUBT_PER_E_FOLD * self._trials.distance(log_params),
-            DOUBT_OF_PROBES + DOUBT_PER_E_FOLD * self._probes.distance(log_params),
-        )
+        timed = (*self._trials.sizes, *self._probes.sizes)
+        distances = (abs(math.log(params_trunk) - size) for size in timed)
+        return min(DOUBT_OF_ASSUMED, DOUBT_PER_E_FOLD * min(distances, default=0.0))
 
     def _before_trials(self, series: str, params_trunk: int) -> float:
         """Log of seconds per work by the probes, or as assumed."""
@@ -148,7 +198,8 @@ def time_left(
 ) -> TimeLeft:
     """Until the last trial ends, on so many equal slots, longest first; trials with share done.
 
-    A slot holds one trial, whatever that occupies. Speeds of sizes and of trials scatter.
+    A slot holds one trial, whatever that occupies. Speeds are log-normal: of all, of sizes, of
+    trials.
     """
     queue = [(model.seconds(planned, share), planned) for planned, share in waiting]
     queue.sort(key=lambda pair: (-pair[0], pair[1].trial_id))
@@ -160,7 +211,8 @@ def time_left(
     n_draws = max(20, min(MAX_DRAWS, MAX_DRAWN_TRIALS // max(1, len(jobs))))
     ends = []
     for _ in range(n_draws):
-        of_size = {size: rng.gauss(0.0, doubt) for size, doubt in doubts.items()}
+        common = rng.gauss(0.0, model.common_doubt)
+        of_size = {size: rng.gauss(common, doubt) for size, doubt in doubts.items()}
         free_s = [0.0] * n_slots
         for seconds, planned in jobs:
             log_factor = of_size[planned.params.trunk] + rng.gauss(0.0, model.spread)
@@ -168,6 +220,23 @@ def time_left(
         ends.append(max(free_s))
     ends.sort()
     return TimeLeft(statistics.median(ends), ends[math.ceil(_P90 * n_draws) - 1])
+
+
+def expected_cost(plan: Plan, model: CostModel, device: str, n_slots: int) -> ExpectedCost:
+    """The cost of all trials of a plan, each trained once, at so many at a time."""
+    trials = {planned.trial_id: planned for planned in plan.trials}.values()
+    n_slots = min(n_slots, len(trials))
+    hours = math.fsum(
+        model.seconds(planned) * planned.resources.n_devices(device) / 3600 for planned in trials
+    )
+    return ExpectedCost(
+        device=device,
+        n_slots=n_slots,
+        wall=time_left(model, [], [(planned, 0.0) for planned in trials], n_slots),
+        device_hours=hours,
+        money=None if plan.price_per_hour is None else hours * plan.price_per_hour,
+        is_measured=model.is_measured,
+    )
 
 
 @dataclass(frozen=True)
@@ -221,10 +290,6 @@ class _Curve:
             share = (size - self.sizes[i - 1]) / (self.sizes[i] - self.sizes[i - 1])
             level = (1 - share) * self.levels[i - 1] + share * self.levels[i]
         return level + self.offsets.get(series, 0.0)
-
-    def distance(self, size: float) -> float:
-        """In log parameters, to the nearest size that was timed."""
-        return min((abs(size - one) for one in self.sizes), default=math.inf)
 
 
 def _usable(timings: Iterable[Timing]) -> list[Timing]:

@@ -1,21 +1,30 @@
 """How a sweep stands, read from its store alone: without a driver, torch or ray."""
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sweeper.orchestration.cost import CostModel, TimeLeft, Timing, time_left
+from sweeper.orchestration.cost import (
+    CostModel,
+    TimeLeft,
+    Timing,
+    probe_timings,
+    record_timings,
+    time_left,
+)
+from sweeper.orchestration.device_time import recorded_device_s
 from sweeper.orchestration.lease import DriverAtWork, driver_at_work
 from sweeper.store.assignment import Attempt
 from sweeper.store.attempts import ReportedProgress, attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
 from sweeper.store.pending import DonePoints, pending_trials
+from sweeper.store.probes import probes_of
 from sweeper.store.results import Published, published
 from sweeper.store.submission import read_plan
 from sweeper.trials.plan import Plan, PlannedTrial
-from sweeper.trials.resources import BY_DEFAULT
 
 State = Literal["done", "diverged", "failed", "running", "interrupted", "pending"]
 """`interrupted`: begun and not running now; the next run resumes it from its checkpoint."""
@@ -98,7 +107,10 @@ def status(store: Store) -> SweepStatus:
     )
     once = {trial.trial_id: trial for trial in trials}.values()
     device = _device(records, unfinished.values())
-    model = CostModel(_timings(plan, records, unfinished.values(), device))
+    model = CostModel(
+        _timings(plan, records, unfinished.values(), device),
+        probe_timings(plan.trials, probes_of(store), device),
+    )
     return SweepStatus(
         name=plan.name,
         driver=driver,
@@ -189,18 +201,7 @@ def _timings(
     plan: Plan, records: Sequence[Published], unfinished: Iterable[_Unfinished], device: str
 ) -> Iterator[Timing]:
     """Of finished and of unfinished trials on a device."""
-    planned_by_id = {planned.trial_id: planned for planned in plan.trials}
-    for record in records:
-        planned = planned_by_id.get(record.trial_id)
-        if planned and record.device == device:
-            timing = Timing.of(
-                planned,
-                record.steps,
-                len(record.observed_steps),
-                record.work_time_s - record.eval_time_s,
-                record.eval_time_s,
-            )
-            yield dataclasses.replace(timing, startup_s=record.startup_s)
+    yield from record_timings(plan.trials, records, device)
     for each in unfinished:
         if each.reported and each.history and each.history[-1].device == device:
             progress = each.reported.progress
@@ -231,12 +232,7 @@ def _cost(
     model: CostModel,
     device: str,
 ) -> SweepCost:
-    resources = {planned.trial_id: planned.resources for planned in plan.trials}
-    spent_s = sum(
-        record.work_time_s * resources.get(record.trial_id, BY_DEFAULT).n_devices(record.device)
-        for record in records
-        if record.sweep == plan.name
-    )
+    spent_s = math.fsum(recorded_device_s(plan, records).values())
     left_s = 0.0
     for each in unfinished:
         n_devices = each.planned.resources.n_devices(device)

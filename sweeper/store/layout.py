@@ -14,6 +14,9 @@
       drivers/<epoch>.json …         who is, or was, at work here           (lease.py)
       trials/ losses/ observations/ samples/   Parquet, derived            (tables.py)
 
+Beside the sweeps' folders lie caches, which any run may make anew: `.corpora` (data/corpus.py) and
+`.probes.json` (probes.py).
+
 The published records are the only source of truth: everything derived can be deleted and is
 rebuilt by the next run. A trial never depends on this folder's place, so folders can be moved.
 """

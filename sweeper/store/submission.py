@@ -77,11 +77,18 @@ def manifest() -> dict[str, Any]:
     here = str(Path(__file__).parent)
     commit = _command("git", "-C", here, "rev-parse", "HEAD")
     changes = commit and _command("git", "-C", here, "status", "--porcelain", "-uno")
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "git": {"commit": commit[0], "has_uncommitted_changes": bool(changes)} if commit else None,
+        **machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Hardware and system of this machine, as plain JSON values."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpu_info("model name") or platform.processor(),
         "cpu_cores": os.cpu_count(),

@@ -302,6 +302,8 @@ class LimitsChoice(Limits):
         BeforeValidator(lambda value: math.inf if value is None else parse_count(value)),
         Field(ge=1),
     ] = Field(default=Limits.n_trials, alias="trials")
+    device_hours: Annotated[Number, Field(gt=0)] = Limits.device_hours
+    cost: Annotated[Number, Field(gt=0)] = Limits.cost
 
 
 class Sweep(Part):
@@ -324,6 +326,8 @@ class Sweep(Part):
     def _consistent(self) -> "Sweep":
         if not self.series:
             raise wrong("expected at least one label: {family: …}", "series")
+        if self.limits.cost < math.inf and self.resources.price_per_hour is None:
+            raise wrong("expected resources.price_per_hour beside it", "limits", "cost")
         for i, entry in enumerate(self.design.listed or ()):
             for j, label in enumerate(entry.series):
                 if label not in self.series:

@@ -1,5 +1,6 @@
 """The verb that trains: `run`."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeper.store.storage import StoragePath, is_of_one_process
+from sweeper.verbs.cost import cost_here, limit_warnings
 from sweeper.verbs.options import results_option, sweep_arguments, takeover_option
 from sweeper.verbs.output import say
 from sweeper.verbs.plan import has_gpu, planned_sweep
 
 if TYPE_CHECKING:
     from sweeper.executors.base import Executor
+    from sweeper.planning.planner import PlannedSweep
     from sweeper.sweepfile.schema import LoadedSweep
 
 
@@ -55,8 +58,7 @@ def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **opt
     loaded, planned = planned_sweep(
         sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=is_on_gpus
     )
-    for warning in planned.warnings:
-        say(f"warning: {warning.message} [{warning.code}]", err=True)
+    _say_warnings(loaded, planned, None if options["address"] else results)
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
     plan, text = planned.plan, loaded.document.as_submitted()
     if not options["takeover"] and (replanned := replan(store, plan, text)):
@@ -97,6 +99,19 @@ def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **opt
     else:
         say(f"results in {folder}; next: sweeper fit {folder}")
     context.exit(outcome.exit_code)
+
+
+def _say_warnings(
+    loaded: "LoadedSweep", planned: "PlannedSweep", results: StoragePath | None
+) -> None:
+    """What the plan warns of and, where it runs here, limits that it is likely to meet."""
+    for warning in planned.warnings:
+        say(f"warning: {warning.message} [{warning.code}]", err=True)
+    limits = loaded.sweep.limits
+    if results and math.isfinite(min(limits.wall_s, limits.device_hours, limits.cost)):
+        cost = cost_here(planned.plan, results, is_on_gpus=has_gpu(loaded))
+        for text in limit_warnings(cost, limits) if cost else ():
+            say(f"warning: {text}", err=True)
 
 
 def _executor(

@@ -81,7 +81,7 @@ def test_without_any_timing_the_assumed_speed_counts_and_is_doubted() -> None:
     planned, model = planned_trial(), CostModel()
     expected = expected_work(planned) / ASSUMED_SPEED * _scored(planned, 1 / 3)
     assert model.seconds(planned, 1e-12) == pytest.approx(expected)
-    assert model.doubt(planned.params.trunk) == 0.7
+    assert model.common_doubt == 0.7
     assert not model.is_measured
 
 

@@ -9,6 +9,7 @@ from planted import planned_sweep, planned_trial, submitted_store
 
 from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.stop import StopSignal
+from sweeper.orchestration.device_time import DeviceTime
 from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.events import (
     Event,
@@ -24,13 +25,14 @@ from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequeste
 from sweeper.store.attempts import attempts
 from sweeper.store.layout import Store
 from sweeper.trials.plan import Plan
-from sweeper.trials.resources import Resources
+from sweeper.trials.resources import Limits, Resources
 
 
 def _run(
     store: Store,
     plan: Plan,
     run_trial: RunTrial = planted.run_planted,
+    limits: Limits | None = None,
 ) -> tuple[SweepOutcome, list[Event]]:
     stop, events = StopSignal(), list[Event]()
     run = SweepRun(
@@ -39,12 +41,47 @@ def _run(
         executor=InlineExecutor(run_trial, stop.is_requested),
         stop=stop,
         on_event=events.append,
+        limits=limits or Limits(),
     )
     return run_sweep(run), events
 
 
 def _started(events: list[Event]) -> list[Assignment]:
     return [event.assignment for event in events if isinstance(event, TrialStarted)]
+
+
+class TestDeviceTime:
+    """Planted trials record 1.5 s each, whatever they take."""
+
+    PLAN = Plan(
+        "planted", tuple(planned_trial(seed=seed) for seed in range(4)), price_per_hour=3600.0
+    )
+
+    def _n_done(self, store: Store, limits: Limits) -> tuple[int, int]:
+        outcome, _ = _run(store, self.PLAN, limits=limits)
+        return outcome.n_done, outcome.exit_code
+
+    def test_no_trial_starts_that_would_pass_the_limit(self, tmp_path: Path) -> None:
+        store = submitted_store(tmp_path / "planted", self.PLAN)
+        assert self._n_done(store, Limits(device_hours=4 / 3600)) == (2, 4)
+        assert self._n_done(store, Limits(device_hours=4 / 3600)) == (2, 4)
+        assert self._n_done(store, Limits(device_hours=5 / 3600)) == (3, 4)
+        assert self._n_done(store, Limits()) == (4, 0)
+
+    def test_money_is_device_time_at_its_price(self, tmp_path: Path) -> None:
+        store = submitted_store(tmp_path / "planted", self.PLAN)
+        assert self._n_done(store, Limits(cost=4.0)) == (2, 4)
+
+    def test_time_of_running_trials_counts_until_it_is_recorded(self) -> None:
+        planned = planned_trial()
+        time = DeviceTime({"before": 10.0, planned.trial_id: 5.0})
+        time.begin(planned.trial_id, 2.0, now_s=100.0)
+        assert time.spent_s(103.0) == 10 + 5 + 2 * 3
+        time.end(planned.trial_id, 104.0)
+        assert time.spent_s(200.0) == 10 + 5 + 2 * 4
+        time.begin(planned.trial_id, 2.0, now_s=300.0)
+        time.end(planned.trial_id, 304.0, recorded_s=12.0)
+        assert time.spent_s(400.0) == 10 + 12
 
 
 class OutOfMemoryError(RuntimeError):
