@@ -5,6 +5,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sweeper.errors import ConfigError, DataError, MissingPackage, UnavailableDa
 from sweeper.planning import checks
 from sweeper.planning.checks import CorpusFacts, PlanWarning
 from sweeper.planning.design import targets_by_variant
+from sweeper.planning.limits import limit_problems
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.series import misfit_batches, resolve_series
 from sweeper.sweepfile.document import InvalidSweep, Problem, SweepDocument
@@ -136,18 +138,10 @@ def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> Pl
 def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> PlannedSweep:
     _refuse(checks.size_problems(sweep))
     _refuse(checks.corpus_problems(sweep, facts))
-    design, vocab_size = sweep.design, facts.vocab_size
-    window = design.isoflop.tokens_per_param if design.isoflop else (0.0, math.inf)
-    setting = Setting(facts.seq_len, vocab_size, window, sweep.backbone)
-    shared_targets = targets_by_variant(design)
-    runs: list[Run] = []
-    for series in resolve_series(sweep, vocab_size):
-        for variant, targets in targets_by_variant(design, series.label).items():
-            own = series.varied(variant)
-            runs += plan_runs(own, variant.rung, targets, shared_targets[variant], setting)
+    runs = _runs(sweep, facts)
     _refuse(misfit_batches(sweep, [run.series for run in runs]))
     _refuse(checks.run_problems(sweep, runs))
-    _refuse(checks.limit_problems(sweep, runs))
+    _refuse(limit_problems(sweep, runs, partial(_runs, facts=facts)))
     trials = tuple(
         trial for run in runs for trial in _trials(sweep, facts, run, bfloat16_from_width)
     )
@@ -158,6 +152,22 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
         corpus=facts,
         warnings=tuple(checks.warnings(sweep, facts, runs)),
     )
+
+
+def _runs(sweep: Sweep, facts: CorpusFacts) -> list[Run]:
+    """The runs of all series."""
+    design, vocab_size = sweep.design, facts.vocab_size
+    window = design.isoflop.tokens_per_param if design.isoflop else (0.0, math.inf)
+    setting = Setting(facts.seq_len, vocab_size, window, sweep.backbone)
+    shared_targets = targets_by_variant(design)
+    return [
+        run
+        for series in resolve_series(sweep, vocab_size)
+        for variant, targets in targets_by_variant(design, series.label).items()
+        for run in plan_runs(
+            series.varied(variant), variant.rung, targets, shared_targets[variant], setting
+        )
+    ]
 
 
 def plan_to_json(sweep: PlannedSweep) -> dict[str, Any]:
