@@ -184,7 +184,7 @@ def _set(key: str, values: Sequence[object]) -> str:
 
 def _written(value: object) -> str:
     if not isinstance(value, Rung):
-        return f"{value:.17g}" if isinstance(value, float) else str(value)
+        return _number(value) if isinstance(value, float) else str(value)
     params = trunk_params(value)
     try:
         if nearest_rung(params) == value:
@@ -192,3 +192,8 @@ def _written(value: object) -> str:
     except ValueError:  # a size of its own, off the ladder
         pass
     return f"{{layers: {value.n_layers}, width: {value.width}, heads: {value.n_heads}}}"
+
+
+def _number(value: float) -> str:
+    """As short as it says the same."""
+    return f"{value:g}" if float(f"{value:g}") == value else f"{value:.17g}"
