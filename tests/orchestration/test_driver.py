@@ -3,11 +3,16 @@
 import dataclasses
 import errno
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import planted
+import pytest
 from planted import planned_sweep, planned_trial, submitted_store
 
+from sweeper.executors.base import Executor, Finished
 from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.placement import Demand, Node, Placement
 from sweeper.executors.stop import StopSignal
 from sweeper.orchestration.device_time import DeviceTime
 from sweeper.orchestration.driver import SweepRun, run_sweep
@@ -50,6 +55,49 @@ def _started(events: list[Event]) -> list[Assignment]:
     return [event.assignment for event in events if isinstance(event, TrialStarted)]
 
 
+class Endless(Executor):
+    """Two cores on which no trial ever ends by itself; a poll takes a second."""
+
+    name = "endless"
+
+    def __init__(self) -> None:
+        self._now_s = self.stopped_at_s = 0.0
+        self._running: list[Assignment] = []
+
+    def clock(self) -> float:
+        return self._now_s
+
+    def nodes(self) -> tuple[Node, ...]:
+        return (Node("here", cpus=2),)
+
+    def start(self, assignment: Assignment, demand: Demand, placement: Placement) -> None:
+        self._running.append(assignment)
+
+    def poll(self, timeout_s: float) -> list[Finished]:
+        self._now_s += 1.0
+        if not self.stopped_at_s:
+            return []
+        stopped, self._running = self._running, []
+        return [Finished(assignment, "interrupted") for assignment in stopped]
+
+    def stop(self) -> None:
+        self.stopped_at_s = self._now_s
+
+    def kill(self, trial_id: str) -> str:
+        raise AssertionError("nothing stalls")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert error or not self._running
+
+
 class TestDeviceTime:
     """Planted trials record 1.5 s each, whatever they take."""
 
@@ -71,6 +119,22 @@ class TestDeviceTime:
     def test_money_is_device_time_at_its_price(self, tmp_path: Path) -> None:
         store = submitted_store(tmp_path / "planted", self.PLAN)
         assert self._n_done(store, Limits(cost=4.0)) == (2, 4)
+
+    def test_running_trials_stop_when_the_time_is_up(self, tmp_path: Path) -> None:
+        store, executor = submitted_store(tmp_path / "planted", self.PLAN), Endless()
+        run = SweepRun(
+            store=store,
+            plan=self.PLAN,
+            executor=executor,
+            stop=StopSignal(),
+            on_event=lambda _: None,
+            limits=Limits(device_hours=10 / 3600),
+            clock=executor.clock,
+        )
+        outcome = run_sweep(run)
+        assert (outcome.exit_code, outcome.n_left) == (4, 4)
+        # Two cores are used up in 5 s, which is noticed a poll later.
+        assert executor.stopped_at_s == pytest.approx(5.0, abs=1.0)
 
     def test_time_of_running_trials_counts_until_it_is_recorded(self) -> None:
         planned = planned_trial()
