@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.orchestration.scheduler import ASSUMED_SPEED, work_per_token
+from sweeper.store.attempts import Progress
 from sweeper.store.probes import probe_key
 from sweeper.store.results import Published
 from sweeper.trials.plan import Plan, PlannedTrial
@@ -82,6 +83,13 @@ def record_timings(
             n_observed = len(record.observed_steps)
             timing = Timing.of(planned, record.steps, n_observed, train_s, record.eval_time_s)
             yield dataclasses.replace(timing, startup_s=record.startup_s)
+
+
+def progress_timing(planned: PlannedTrial, progress: Progress) -> Timing:
+    """Of a trial that runs, or was interrupted, as it last reported."""
+    n_observed = sum(cell.step <= progress.step for cell in planned.cells)
+    times_s = progress.train_time_s, progress.eval_time_s
+    return Timing.of(planned, progress.step, n_observed, *times_s)
 
 
 def probe_timings(

@@ -168,7 +168,7 @@ class _Driver:
                 flops_planned=plan.train_flops,
                 flops_done=sum(planned.train_flops for planned in done),
                 flops_waiting=sum(job.planned.train_flops for job in unfinished),
-                work_waiting=sum(job.work for job in pending),
+                waiting=tuple(job.planned for job in pending),
                 executor=self.executor.name,
                 n_slots=min(n_slots, self.executor.max_running or n_slots, len(pending)),
                 device="cuda" if any(demand.gpus for demand in demands) else "cpu",
@@ -206,7 +206,7 @@ class _Driver:
             planned_ids = self.queue.planned_ids[job.planned.trajectory_id]
             if head := adopt_one(self.store, job.planned, planned_ids):
                 self.queue.pending.remove(job)
-                self.run.on_event(events.ResultsTaken((head,), job.work))
+                self.run.on_event(events.ResultsTaken((head,), (job.trial_id,)))
             else:
                 self.start(chosen)
         self.say_when_nothing_fits()

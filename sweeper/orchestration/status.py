@@ -12,6 +12,7 @@ from sweeper.orchestration.cost import (
     TimeLeft,
     Timing,
     probe_timings,
+    progress_timing,
     record_timings,
     time_left,
 )
@@ -204,15 +205,7 @@ def _timings(
     yield from record_timings(plan.trials, records, device)
     for each in unfinished:
         if each.reported and each.history and each.history[-1].device == device:
-            progress = each.reported.progress
-            n_observed = sum(cell.step <= progress.step for cell in each.planned.cells)
-            yield Timing.of(
-                each.planned,
-                progress.step,
-                n_observed,
-                progress.train_time_s,
-                progress.eval_time_s,
-            )
+            yield progress_timing(each.planned, each.reported.progress)
 
 
 def _time_left(model: CostModel, unfinished: Sequence[_Unfinished]) -> TimeLeft | None:
