@@ -1,4 +1,4 @@
-"""Speeds of training steps that were probed on a machine, kept beside the sweeps: `.probes.json`.
+"""Speeds of training steps that were probed on a machine, kept in `.probes.json` (`layout.py`).
 
 A cache: what is lost or torn is probed again. Speeds of one machine are never read on another.
 """
@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeper.store import files
-from sweeper.store.layout import Store
+from sweeper.store.layout import Store, local_caches
 from sweeper.store.storage import StoragePath
 from sweeper.store.submission import machine, version
 from sweeper.trials.plan import PlannedTrial
 
+PROBES_FILE = ".probes.json"
 _FACTS = ("cpu", "cpu_cores", "gpus")
 
 
@@ -50,12 +51,14 @@ def keep_probes(results: StoragePath, seconds_per_token: Mapping[str, float]) ->
     shown = {**{fact: facts[fact] for fact in _FACTS}, "torch": torch}
     speeds = {**_of_machine(known, name), **seconds_per_token}
     known[name] = {"machine": shown, "seconds_per_token": speeds}
-    files.replace(results / ".probes.json", files.to_json(known))
+    folder = local_caches(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.replace(folder / PROBES_FILE, files.to_json(known))
 
 
 def _read(results: StoragePath) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return dict(files.read_json(results / ".probes.json"))
+        return dict(files.read_json(local_caches(results) / PROBES_FILE))
     return {}
 
 

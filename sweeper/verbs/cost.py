@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.store.storage import StoragePath
@@ -38,8 +39,10 @@ def cost_here(plan: "Plan", results: StoragePath, *, is_on_gpus: bool) -> "Expec
     n_slots = max(n_places(node, [demand]) // demand.n_ranks for demand in demands)
     if is_on_gpus and not n_gpus:
         return None
+    # Planning needs no object store to answer.
+    records = published(Store(results / plan.name)) if isinstance(results, Path) else ()
     model = CostModel(
-        record_timings(plan.trials, published(Store(results / plan.name)), device),
+        record_timings(plan.trials, records, device),
         probe_timings(plan.trials, probes_here(results), device),
     )
     return expected_cost(plan, model, device, max(1, n_slots))

@@ -11,13 +11,18 @@ from sweeper.store.probes import keep_probes, probe_key, probes_here, probes_of
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_probes_are_kept_beside_the_sweeps_of_this_machine(kind: str, tmp_path: Path) -> None:
+def test_probes_of_this_machine_are_kept_beside_the_sweeps_or_in_the_users_cache(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     results = kind_of_store(kind, tmp_path / "results")
     store = submitted_store(results / "planted", planned_sweep(("masked",)))
     assert probes_here(results) == {}
     keep_probes(results, {"a": 1e-6})
     keep_probes(results, {"b": 2e-6})
     assert probes_here(results) == probes_of(store) == {"a": 1e-6, "b": 2e-6}
+    folder = "results" if kind == "folder" else "cache/sweeper"
+    assert [*tmp_path.rglob(".probes.json")] == [tmp_path / folder / ".probes.json"]
 
 
 def test_another_machine_has_other_probes(tmp_path: Path) -> None:
