@@ -162,8 +162,8 @@ class CostModel:
             / (SPREAD_WEIGHT + len(misses))
         )
         self.common_doubt = DOUBT_OF_PROBES if self._probes.sizes else DOUBT_OF_ASSUMED
-        if timed:
-            self.common_doubt = min(self.common_doubt, self.spread / math.sqrt(len(timed)))
+        if timed:  # what slows one trial, say others on the machine, slows those beside it
+            self.common_doubt = min(self.common_doubt, self.spread)
         self._log_costs: dict[tuple[str, int], float] = {}
 
     @property
