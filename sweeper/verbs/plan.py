@@ -74,9 +74,9 @@ def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) 
         return
     show(plan_view(planned))
     if cost is not None:
-        say(cost_text(cost))
+        say(cost_text(cost, len(planned.trials)))
         for warning in limit_warnings(cost, loaded.sweep.limits):
-            say(f"warning {warning}")
+            say(f"warning: {warning}")
 
 
 def planned_sweep(
