@@ -10,11 +10,13 @@ import math
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sweeper.orchestration.device_time import recorded_device_s
 from sweeper.orchestration.scheduler import ASSUMED_SPEED, work_per_token
 from sweeper.store.attempts import Progress
+from sweeper.store.pending import pending_trials
 from sweeper.store.probes import probe_key
 from sweeper.store.results import Published
 from sweeper.trials.plan import Plan, PlannedTrial
@@ -120,15 +122,19 @@ class TimeLeft:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedCost:
-    """What a whole plan is expected to cost on one machine."""
+    """What the missing trials of a plan are expected to cost on one machine."""
 
+    n_trials: int
+    """Those that are missing."""
     device: str
     n_slots: int
     """Trials at a time."""
     wall: TimeLeft
     device_hours: float
     """Of GPUs, or of cores where there are none."""
-    money: float | None
+    device_hours_spent: float
+    """By trials of this sweep, as recorded."""
+    price_per_hour: float | None
     is_measured: bool
     """Whether something of it was timed; else speeds are assumed."""
 
@@ -162,8 +168,8 @@ class CostModel:
             / (SPREAD_WEIGHT + len(misses))
         )
         self.common_doubt = DOUBT_OF_PROBES if self._probes.sizes else DOUBT_OF_ASSUMED
-        if timed:
-            self.common_doubt = min(self.common_doubt, self.spread / math.sqrt(len(timed)))
+        if timed:  # what slows one trial, say others on the machine, slows those beside it
+            self.common_doubt = min(self.common_doubt, self.spread)
         self._log_costs: dict[tuple[str, int], float] = {}
 
     @property
@@ -230,19 +236,22 @@ def time_left(
     return TimeLeft(statistics.median(ends), ends[math.ceil(_P90 * n_draws) - 1])
 
 
-def expected_cost(plan: Plan, model: CostModel, device: str, n_slots: int) -> ExpectedCost:
-    """The cost of all trials of a plan, each trained once, at so many at a time."""
-    trials = {planned.trial_id: planned for planned in plan.trials}.values()
-    n_slots = min(n_slots, len(trials))
+def expected_cost(
+    plan: Plan, records: Collection[Published], model: CostModel, device: str, n_slots: int
+) -> ExpectedCost:
+    """The cost of what is missing of a plan, at most so many trials at a time."""
+    missing = pending_trials(plan.trials, records)
     hours = math.fsum(
-        model.seconds(planned) * planned.resources.n_devices(device) / 3600 for planned in trials
+        model.seconds(planned) * planned.resources.n_devices(device) / 3600 for planned in missing
     )
     return ExpectedCost(
+        n_trials=len(missing),
         device=device,
-        n_slots=n_slots,
-        wall=time_left(model, [], [(planned, 0.0) for planned in trials], n_slots),
+        n_slots=min(n_slots, len(missing)),
+        wall=time_left(model, [], [(planned, 0.0) for planned in missing], n_slots),
         device_hours=hours,
-        money=None if plan.price_per_hour is None else hours * plan.price_per_hour,
+        device_hours_spent=math.fsum(recorded_device_s(plan, records).values()) / 3600,
+        price_per_hour=plan.price_per_hour,
         is_measured=model.is_measured,
     )
 

@@ -1,6 +1,5 @@
 """What verbs say before a sweep runs about the time and money it takes."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +13,10 @@ if TYPE_CHECKING:
 
 
 def cost_here(plan: "Plan", results: StoragePath, *, is_on_gpus: bool) -> "ExpectedCost | None":
-    """Of a whole plan on this machine, by what `results` knows of its speed; None where it is for
-    GPUs and there are none."""
+    """Of what is missing of a plan on this machine, by what `results` knows of its speed.
+
+    None where it is for GPUs and there are none.
+    """
     from sweeper.executors.machine import available_cores
     from sweeper.executors.placement import Node, demand_of, n_places
     from sweeper.orchestration.cost import (
@@ -45,7 +46,7 @@ def cost_here(plan: "Plan", results: StoragePath, *, is_on_gpus: bool) -> "Expec
         record_timings(plan.trials, records, device),
         probe_timings(plan.trials, probes_here(results), device),
     )
-    return expected_cost(plan, model, device, max(1, n_slots))
+    return expected_cost(plan, records, model, device, max(1, n_slots))
 
 
 def probe_here(plan: "Plan", results: StoragePath, *, is_on_gpus: bool) -> Iterator[str]:
@@ -73,15 +74,21 @@ def probe_here(plan: "Plan", results: StoragePath, *, is_on_gpus: bool) -> Itera
         keep_probes(results, found)
 
 
-def cost_text(cost: "ExpectedCost") -> str:
+def cost_text(cost: "ExpectedCost", n_planned: int) -> str:
     """One line on time, device-hours and money."""
     from sweeper.verbs.progress import duration
 
-    money = "" if cost.money is None else f", {cost.money:.2f} at the price given"
+    if not cost.n_trials:
+        return "all of these trials are published"
+    what = "" if cost.n_trials == n_planned else f", for the {cost.n_trials} that are missing"
+    money = ""
+    if cost.price_per_hour is not None:
+        money = f", {cost.device_hours * cost.price_per_hour:.2f} at {cost.price_per_hour:g} each"
     basis = "" if cost.is_measured else "; at an assumed speed, which --probe measures"
     return (
-        f"on this machine, {cost.n_slots} × {cost.device}: about {duration(cost.wall.p50_s)} "
-        f"(p90 {duration(cost.wall.p90_s)}), {cost.device_hours:.3g} device-hours{money}{basis}"
+        f"on this machine, {cost.n_slots} × {cost.device}{what}: about "
+        f"{duration(cost.wall.p50_s)} (p90 {duration(cost.wall.p90_s)}), "
+        f"{cost.device_hours:.3g} device-hours{money}{basis}"
     )
 
 
@@ -91,16 +98,18 @@ def limit_warnings(cost: "ExpectedCost", limits: "Limits") -> Iterator[str]:
 
     if not cost.is_measured:
         return
-    stops = "the driver stops there, and running it again goes on"
     if cost.wall.p50_s > limits.wall_s:
-        wall = duration(cost.wall.p50_s)
-        yield f"[wall_limit] it is expected to take {wall}, longer than limits.wall: {stops}"
+        yield (
+            f"it is expected to take {duration(cost.wall.p50_s)}, longer than limits.wall: the "
+            "driver stops there, and running it again goes on [wall_limit]"
+        )
+    hours = cost.device_hours_spent + cost.device_hours
     for key, limit, expected in (
-        ("device_hours", limits.device_hours, cost.device_hours),
-        ("cost", limits.cost, cost.money or 0.0),
+        ("device_hours", limits.device_hours, hours),
+        ("cost", limits.cost, hours * (cost.price_per_hour or 0.0)),
     ):
-        if math.isfinite(limit) and expected > limit:
+        if expected > limit:
             yield (
-                f"[{key}_limit] it is expected to come to {expected:.3g}, more than limits.{key}: "
-                "the driver stops there; raise it, or plan less"
+                f"it is expected to come to {expected:.3g} in all, more than limits.{key}: the "
+                f"driver stops there; raise it, or plan less [{key}_limit]"
             )

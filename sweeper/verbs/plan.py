@@ -83,9 +83,9 @@ def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) 
             + (f", and up to {ask.rounds} rounds follow" if ask.rounds else "")
         )
     if cost is not None:
-        say(cost_text(cost))
+        say(cost_text(cost, len(planned.trials)))
         for warning in limit_warnings(cost, loaded.sweep.limits):
-            say(f"warning {warning}")
+            say(f"warning: {warning}")
 
 
 def planned_sweep(

@@ -3,14 +3,17 @@
 import dataclasses
 import math
 import random
+from pathlib import Path
 
 import pytest
-from planted import planned_trial
+from planted import assignment_of, planned_trial, planted_result, submitted_store
 
-from sweeper.orchestration.cost import CostModel, Timing, time_left
+from sweeper.orchestration.cost import CostModel, Timing, expected_cost, time_left
 from sweeper.orchestration.scheduler import ASSUMED_SPEED, expected_work
-from sweeper.trials.plan import PlannedTrial
-from sweeper.trials.resources import Resources
+from sweeper.store.results import publish, published
+from sweeper.trials.plan import Plan, PlannedTrial
+from sweeper.trials.resources import Limits, Resources
+from sweeper.verbs.cost import cost_text, limit_warnings
 
 WIDTHS = (8, 16, 32, 64, 128)
 
@@ -168,3 +171,30 @@ def _scored(planned: PlannedTrial, share: float) -> float:
 def _certain(planned: PlannedTrial) -> CostModel:
     """Many equal timings of a size."""
     return CostModel([_timed(planned, 1e-8)] * 50)
+
+
+def test_a_plan_costs_what_is_missing_of_it(tmp_path: Path) -> None:
+    plan = Plan("planted", tuple(planned_trial(seed=seed) for seed in range(5)), price_per_hour=2.0)
+    store = submitted_store(tmp_path / "planted", plan)
+    assignment = assignment_of(store, plan.trials[0])
+    publish(assignment, planted_result(assignment))  # which records 1.5 s
+    model = _certain(plan.trials[0])
+    cost = expected_cost(plan, published(store), model, "cpu", n_slots=8)
+    assert (cost.n_trials, cost.n_slots, cost.price_per_hour) == (4, 4, 2.0)
+    assert cost.device_hours_spent == 1.5 / 3600
+    one_s = model.seconds(plan.trials[0])
+    assert cost.device_hours == pytest.approx(4 * one_s / 3600)
+    assert one_s < cost.wall.p50_s < 1.5 * one_s  # all four at once, until the slowest ends
+    (warning,) = limit_warnings(cost, Limits(wall_s=one_s / 2))
+    assert "[wall_limit]" in warning
+    spent = cost.device_hours_spent + cost.device_hours
+    assert [*limit_warnings(cost, Limits(device_hours=1.01 * spent, cost=2.02 * spent))] == []
+    below = Limits(device_hours=0.99 * spent, cost=1.98 * spent)
+    assert len([*limit_warnings(cost, below)]) == 2
+    assert "for the 4 that are missing: about" in cost_text(cost, 5)
+    assert "at 2 each" in cost_text(cost, 5)
+    nothing = expected_cost(Plan("planted", ()), (), model, "cpu", n_slots=8)
+    assert (nothing.wall.p90_s, cost_text(nothing, 5)) == (0, "all of these trials are published")
+    assumed = expected_cost(plan, published(store), CostModel(), "cpu", n_slots=8)
+    assert "at an assumed speed" in cost_text(assumed, 5)
+    assert [*limit_warnings(assumed, below)] == []
