@@ -117,6 +117,14 @@ def _train(tuning: "Tuning", results: StoragePath, machines: Machines) -> ExitCo
 
     if (revision := open_revision(tuning)) is None:
         return ExitCode.DONE
+    planned, base = revision.planned, tuning.base
+    for warning in planned.warnings:
+        say(f"warning: {warning.message} [{warning.code}]", err=True)
+    flops = planned.totals.train_flops
+    say(
+        f"tuning takes {planned.totals.n_trials} runs and {flops:.2g} FLOPs, "
+        f"{flops / base.totals.train_flops:.0%} of what the sweep itself takes; a few may follow"
+    )
     outcome = drive(revision.loaded, revision.planned, results, machines, next_round)
     if outcome is None:
         return ExitCode.INTERRUPTED
