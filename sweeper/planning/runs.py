@@ -81,6 +81,8 @@ class Run:
     law: FoundLaw | None = None
     tuned: TunedRun | None = None
     """What `law` gave, and expects of it."""
+    why: str = ""
+    """What it is for, where nobody listed it."""
 
 
 def plan_runs(
