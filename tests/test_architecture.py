@@ -17,7 +17,7 @@ FLOORS = {
         families store
         sweepfile networks data executors
         planning launch evaluation orchestration
-        training
+        training tuning
         verbs
         cli
         __main__""",
@@ -94,6 +94,7 @@ ALONE = {
         "verbs",
     },
     "ray": {"executors", "launch"},
+    "optuna": {"tuning"},
     "click": {"cli", "verbs"},
 }
 """The packages of `sweeper` that import something heavy or, click, print; none of `analysis`."""

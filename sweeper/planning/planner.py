@@ -15,6 +15,7 @@ from sweeper.planning import checks
 from sweeper.planning.checks import CorpusFacts, PlanWarning
 from sweeper.planning.design import targets_by_variant
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
+from sweeper.planning.search_space import search_space
 from sweeper.planning.series import misfit_batches, resolve_series
 from sweeper.sweepfile.document import InvalidSweep, Problem, SweepDocument
 from sweeper.sweepfile.schema import LoadedSweep, Sweep
@@ -139,6 +140,8 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
     design, vocab_size = sweep.design, facts.vocab_size
     window = design.isoflop.tokens_per_param if design.isoflop else (0.0, math.inf)
     setting = Setting(facts.seq_len, vocab_size, window, sweep.backbone)
+    if sweep.tune:
+        search_space(sweep, sweep.tune, vocab_size)  # raises what would refuse the search
     shared_targets = targets_by_variant(design)
     runs: list[Run] = []
     for series in resolve_series(sweep, vocab_size):

@@ -53,6 +53,7 @@ from sweeper.sweepfile.fields import (
 from sweeper.sweepfile.messages import problems
 from sweeper.sweepfile.quantities import parse_count
 from sweeper.sweepfile.resources import ResourceChoice, RetryChoice, checked
+from sweeper.sweepfile.search_choice import SearchChoice
 from sweeper.trials.ladder import BackboneName, Rung
 from sweeper.trials.resources import Limits
 from sweeper.trials.text_options import AS_BYTES, KEYS, TEXT_OPTION_KEYS, TextOptions
@@ -319,6 +320,8 @@ class Sweep(Part):
     resources: ResourceChoice = ResourceChoice()
     limits: LimitsChoice = LimitsChoice()
     retry: RetryChoice = RetryChoice()
+    tune: SearchChoice | None = None
+    """What `sweeper tune` does."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Sweep":
@@ -330,6 +333,11 @@ class Sweep(Part):
                     below = (j,) if len(entry.series) > 1 else ()
                     hint = expected_one_of(label, self.series)
                     raise wrong(hint, "design", "list", i, "series", *below)
+        tuned = self.tune.series if self.tune else ()
+        for j, label in enumerate(tuned):
+            if label not in self.series:
+                below = (j,) if len(tuned) > 1 else ()
+                raise wrong(expected_one_of(label, self.series), "tune", "series", *below)
         return self
 
 

@@ -1,0 +1,1 @@
+"""How a sweep is tuned: searches, from settings tried to the next to try."""
