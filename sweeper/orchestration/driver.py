@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sweeper.executors.base import Executor, Failure, Finished
 from sweeper.executors.placement import Node, n_places
@@ -60,6 +61,8 @@ class SweepRun:
     """Asks for a stop request from outside, and whether another driver has taken over."""
     new_plan: Callable[[], Plan | None] = lambda: None
     """Asks whether the sweep was planned again since the last call (`replan.py`)."""
+    next_round: Callable[[], Plan | None] = lambda: None
+    """Asked when all of the plan is published: a plan to continue with, the next round."""
     clock: Callable[[], float] = time.monotonic
 
 
@@ -107,7 +110,7 @@ class _Driver:
             elif math.isinf(give_up_s):
                 give_up_s = self.run.clock() + STOP_GRACE_S
                 self.stop_running()
-            if self.is_over(give_up_s) and not self.has_new_plan():
+            if self.is_over(give_up_s) and not self.has_new_plan() and not self.has_next_round():
                 return
             with self.stopping_when_the_disk_is_full():
                 for finished in self.executor.poll(POLL_S):
@@ -176,8 +179,18 @@ class _Driver:
         """Whether another plan was submitted; if so, continue with that one."""
         plan = None if self.run.stop.is_requested() else self.run.new_plan()
         self.next_plan_look_s = self.run.clock() + PLAN_LOOK_INTERVAL_S
-        if plan is None:
+        return plan is not None and self.go_on_with(plan)
+
+    def has_next_round(self) -> bool:
+        """Whether a plan follows the one that is complete; if so, continue with that one."""
+        if self.run.stop.is_requested() or self.queue.failed or self.queue.pending:
             return False
+        refresh_tables(self.store, self.queue.plan)  # what the next round is decided by
+        plan = self.run.next_round()
+        return plan is not None and self.go_on_with(plan)
+
+    def go_on_with(self, plan: Plan) -> Literal[True]:
+        """Change to another plan."""
         before, after = ({each.trial_id for each in p.trials} for p in (self.queue.plan, plan))
         self.queue.use(plan)
         n_new, n_gone = len(after - before), len(before - after)

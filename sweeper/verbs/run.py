@@ -1,27 +1,21 @@
 """The verb that trains: `run`."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from sweeper.store.storage import StoragePath, is_of_one_process
-from sweeper.verbs.options import results_option, sweep_arguments, takeover_option
+from sweeper.store.storage import StoragePath
+from sweeper.verbs.driving import Machines, drive, machine_options, say_outcome
+from sweeper.verbs.options import results_option, sweep_arguments
 from sweeper.verbs.output import say
-from sweeper.verbs.plan import has_gpu, planned_sweep
-
-if TYPE_CHECKING:
-    from sweeper.executors.base import Executor
-    from sweeper.sweepfile.schema import LoadedSweep
+from sweeper.verbs.plan import planned_sweep
 
 
 @click.command()
 @sweep_arguments
 @results_option
-@click.option("--executor", default="ray", show_default=True, type=click.Choice(["ray", "inline"]))
-@click.option("--address", metavar="A", help="Ray cluster to use; without it, Ray is embedded.")
-@takeover_option
+@machine_options
 @click.pass_context
 def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **options: Any) -> None:
     """Train what is missing of a sweep. Run it again to resume or to extend.
@@ -33,83 +27,16 @@ def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **opt
 
     Example: sweeper run sweeps/quick.yaml --set train.seeds=[0,1]
     """
-    from rich.console import Console
-
-    from sweeper.executors.stop import StopSignal
-    from sweeper.orchestration.driver import SweepRun, run_sweep
-    from sweeper.orchestration.lease import held
-    from sweeper.orchestration.replan import new_plan, replan
     from sweeper.planning.planner import plan_sweep
     from sweeper.store.layout import store_at
-    from sweeper.store.submission import submit
-    from sweeper.verbs.progress import shown
 
-    if is_of_one_process(results) and options["executor"] != "inline":
-        raise click.UsageError(f"{results} is seen by one process alone; add --executor inline")
-    is_on_gpus = None
-    if options["address"]:
-        from sweeper.executors.ray_executor import nodes_at
-
-        # Nodes that a cluster may start count, too.
-        is_on_gpus = any(node.gpus for node in nodes_at(options["address"]))
+    machines = Machines.of(options)
+    machines.check(results)
     loaded, planned = planned_sweep(
-        sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=is_on_gpus
+        sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=machines.is_on_gpus()
     )
     for warning in planned.warnings:
         say(f"warning: {warning.message} [{warning.code}]", err=True)
-    store, stop = store_at(results, loaded.sweep.name), StopSignal()
-    plan, text = planned.plan, loaded.document.as_submitted()
-    if not options["takeover"] and (replanned := replan(store, plan, text)):
-        driver = replanned.driver
-        when = "goes on" if replanned.is_taken else "has not looked yet, and will go on"
-        say(
-            f"the driver at work, process {driver.pid} on {driver.host}, {when} with the new plan, "
-            f"within the limits it was started with; next: sweeper status {store.folder}"
-        )
-        return
-    with held(store, takeover=options["takeover"]) as lease, shown(Console(), store) as on_event:
-
-        def is_stopped() -> bool:
-            if request := lease.stop_request():
-                stop.request(request)
-            return stop.is_requested()
-
-        executor = _executor(options["executor"], options["address"], is_stopped, loaded)
-        submit(store, plan, text)
-        outcome = run_sweep(
-            SweepRun(
-                store=store,
-                plan=plan,
-                executor=executor,
-                stop=stop,
-                on_event=on_event,
-                limits=loaded.sweep.limits,
-                retries=loaded.sweep.retry,
-                stop_request=lease.stop_request,
-                new_plan=lambda: new_plan(store, lease.epoch),
-            )
-        )
-    folder = results / loaded.sweep.name
-    if outcome.n_left:
-        say("run the same command again to finish what is missing")
-    elif outcome.n_failed:
-        say(f"{outcome.n_failed} trials failed, see above; next: sweeper status {folder}")
-    else:
-        say(f"results in {folder}; next: sweeper fit {folder}")
-    context.exit(outcome.exit_code)
-
-
-def _executor(
-    name: str, address: str | None, is_stopped: Callable[[], bool], loaded: "LoadedSweep"
-) -> "Executor":
-    from sweeper.verbs.worker_entry import run_trial
-
-    if name == "inline":
-        from sweeper.executors.inline import InlineExecutor
-
-        if address is not None:
-            raise click.UsageError("--address is for --executor ray; inline runs in this process")
-        return InlineExecutor(run_trial, is_stopped, "cuda" if has_gpu(loaded) else "cpu")
-    from sweeper.executors.ray_executor import RayExecutor
-
-    return RayExecutor(run_trial, address=address)
+    if (outcome := drive(loaded, planned, results, machines)) is not None:
+        say_outcome(outcome, store_at(results, loaded.sweep.name))
+        context.exit(outcome.exit_code)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import planted
@@ -23,6 +24,7 @@ from sweeper.orchestration.verify import verify
 from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
 from sweeper.store.attempts import attempts
 from sweeper.store.layout import Store
+from sweeper.store.results import published
 from sweeper.trials.plan import Plan
 from sweeper.trials.resources import Resources
 
@@ -31,6 +33,7 @@ def _run(
     store: Store,
     plan: Plan,
     run_trial: RunTrial = planted.run_planted,
+    next_round: Callable[[], Plan | None] = lambda: None,
 ) -> tuple[SweepOutcome, list[Event]]:
     stop, events = StopSignal(), list[Event]()
     run = SweepRun(
@@ -39,6 +42,7 @@ def _run(
         executor=InlineExecutor(run_trial, stop.is_requested),
         stop=stop,
         on_event=events.append,
+        next_round=next_round,
     )
     return run_sweep(run), events
 
@@ -148,3 +152,31 @@ def test_a_sweep_whose_trials_are_all_refused_says_that_none_is_done(tmp_path: P
     (start,) = [event for event in events if isinstance(event, SweepStarted)]
     assert (start.n_planned, start.n_done, start.n_waiting) == (1, 0, 0)
     assert (outcome.exit_code, outcome.n_failed, outcome.n_left) == (1, 1, 0)
+
+
+def test_when_all_is_published_the_next_round_follows_until_there_is_none(tmp_path: Path) -> None:
+    first, longer = planned_sweep(), planned_sweep(widths=(8, 16, 32, 48))
+    store = submitted_store(tmp_path / "results" / "planted", first)
+    rounds, n_published = iter([longer, None]), []
+
+    def next_round() -> Plan | None:
+        n_published.append(len(published(store)))
+        return next(rounds)
+
+    outcome, _ = _run(store, first, next_round=next_round)
+    assert n_published == [6, 8]
+    assert (outcome.reason, outcome.n_done) == ("complete", 8)
+
+
+def test_no_round_is_decided_on_results_of_which_some_are_missing(tmp_path: Path) -> None:
+    def fails(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+        raise RuntimeError("as planted")
+
+    def next_round() -> Plan | None:
+        raise AssertionError("asked although trials have failed")
+
+    plan = planned_sweep(series=("masked",), widths=(8,))
+    outcome, _ = _run(
+        submitted_store(tmp_path / "results" / "planted", plan), plan, fails, next_round=next_round
+    )
+    assert outcome.n_failed == 1
