@@ -17,7 +17,7 @@ import click
 
 from sweeper.errors import ExitCode, SweeperError
 from sweeper.store.files import is_disk_full
-from sweeper.verbs import cancel, fit, plan, run, status, submit
+from sweeper.verbs import cancel, fit, plan, run, status, submit, tune
 from sweeper.verbs.output import say
 
 
@@ -91,7 +91,8 @@ def cli() -> None:
 
 
 for verb in (  # those that make results, and those that read a fit
-    *(plan.init, plan.plan, run.run, submit.submit, cancel.cancel, status.status, status.verify),
+    *(plan.init, plan.plan, tune.tune, run.run, submit.submit, cancel.cancel),
+    *(status.status, status.verify),
     *(fit.fit, fit.compare, fit.predict, fit.propose, fit.plot, fit.report),
 ):
     cli.add_command(verb)

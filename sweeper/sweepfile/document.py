@@ -170,8 +170,12 @@ class SweepDocument:
 
 def read_document(path: Path) -> SweepDocument:
     """The sweep file at `path`; raises ConfigError where it cannot be read as one."""
-    text = _read_text(path)
-    root = _Composer(str(path), text).compose()
+    return document_of(_read_text(path), str(path))
+
+
+def document_of(text: str, source: str) -> SweepDocument:
+    """The sweep file with this text; `source` is its name in messages."""
+    root = _Composer(source, text).compose()
     if not isinstance(root.content, dict):
         found = "an empty file" if root.content is None else root.as_written()
         expected = "expected a mapping that begins with, say, name: my-sweep"

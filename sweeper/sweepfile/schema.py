@@ -351,7 +351,11 @@ class LoadedSweep:
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
     """The sweep file at `path` with `--set` overrides applied; raises ConfigError."""
-    document = apply_overrides(read_document(path), overrides)
+    return checked_sweep(apply_overrides(read_document(path), overrides))
+
+
+def checked_sweep(document: SweepDocument) -> LoadedSweep:
+    """The sweep that a document describes; raises ConfigError with every problem of the schema."""
     try:
         return LoadedSweep(Sweep.model_validate(document.value), document)
     except pydantic.ValidationError as error:

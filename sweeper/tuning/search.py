@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,21 +94,20 @@ def study_of(search: Search, history: Sequence[Tried]) -> optuna.Study:
     if SAMPLERS[search.sampler].keeps_notes:
         _replay(study, search, history)
     else:
-        study.add_trials(frozen_trials(search, history))
+        told = zip(history, told_values(history), strict=True)
+        study.add_trials([frozen_trial(search, tried, values) for tried, values in told])
     return study
 
 
-def frozen_trials(search: Search, history: Sequence[Tried]) -> Iterator[optuna.trial.FrozenTrial]:
-    """The trials of a history as Optuna has them."""
-    space = distributions(search)
-    for tried, values in zip(history, told_values(history), strict=True):
-        is_told = values is not None
-        yield optuna.trial.create_trial(
-            state=optuna.trial.TrialState.COMPLETE if is_told else optuna.trial.TrialState.FAIL,
-            values=values,
-            params=params_of(search, tried.settings),
-            distributions=space,
-        )
+def frozen_trial(
+    search: Search, tried: Tried, values: tuple[float, ...] | None
+) -> optuna.trial.FrozenTrial:
+    """A trial as Optuna has it, with the values it is to be told; None: a failure."""
+    state = optuna.trial.TrialState.FAIL if values is None else optuna.trial.TrialState.COMPLETE
+    params = params_of(search, tried.settings)
+    return optuna.trial.create_trial(
+        state=state, values=values, params=params, distributions=distributions(search)
+    )
 
 
 def told_values(history: Sequence[Tried]) -> list[tuple[float, ...] | None]:
@@ -196,7 +195,8 @@ def _replay(study: optuna.Study, search: Search, history: Sequence[Tried]) -> No
             study.enqueue_trial(params_of(search, history[number].settings))
             _ask(study, search, number)
         for number in numbers:
-            study.tell(number, values[number], state=_state(values[number]))
+            told = values[number]
+            study.tell(number, told, state=None if told else optuna.trial.TrialState.FAIL)
 
 
 def _ask(study: optuna.Study, search: Search, number: int) -> dict[str, Any]:
@@ -214,10 +214,6 @@ def _ask(study: optuna.Study, search: Search, number: int) -> dict[str, Any]:
 
 def _seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-
-
-def _state(values: tuple[float, ...] | None) -> optuna.trial.TrialState | None:
-    return optuna.trial.TrialState.FAIL if values is None else None
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

@@ -1,0 +1,185 @@
+"""How `tune` searches with Optuna: it drives the search's own sweep, and shows what did best."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import ConfigError, ExitCode
+from sweeper.store.storage import StoragePath
+from sweeper.verbs.driving import Machines, drive
+from sweeper.verbs.output import TextTable, plain, print_json, say, show
+from sweeper.verbs.plan import has_gpu
+
+if TYPE_CHECKING:
+    from sweeper.planning.planner import PlannedSweep
+    from sweeper.sweepfile.schema import LoadedSweep
+    from sweeper.sweepfile.search_choice import SearchChoice
+    from sweeper.tuning.search import Tried
+    from sweeper.tuning.search_sweep import SearchSweep
+
+SHOWN_TRIALS = 10
+
+
+def search_sweep(
+    loaded: "LoadedSweep", choice: "SearchChoice", results: StoragePath, machines: Machines
+) -> "SearchSweep":
+    """The search that a sweep file asks for; raises ConfigError for what cannot be searched."""
+    from sweeper.data.corpus import cache_beside
+    from sweeper.planning.planner import plan_sweep
+    from sweeper.planning.recipe import bfloat16_from_width
+    from sweeper.store.layout import store_at
+    from sweeper.tuning.search_sweep import SearchSweep, search_name, search_of
+
+    width = bfloat16_from_width(has_gpu=has_gpu(loaded, machines.is_on_gpus()))
+    cache = cache_beside(results) if loaded.sweep.corpus.is_costly_to_read else None
+
+    def plan(revision: "LoadedSweep") -> "PlannedSweep":
+        return plan_sweep(revision, bfloat16_from_width=width, cache_folder=cache)
+
+    # Planning the sweep itself refuses what cannot be searched, with its place in the file.
+    vocab_size = plan(loaded).corpus.vocab_size
+    return SearchSweep(
+        document=loaded.document,
+        choice=choice,
+        search=search_of(loaded, choice, vocab_size),
+        store=store_at(results, search_name(loaded.sweep.name)),
+        plan=plan,
+    )
+
+
+@contextlib.contextmanager
+def progress_on_stderr(is_so: bool) -> Iterator[None]:
+    """Leave standard output to an answer for scripts."""
+    with contextlib.redirect_stdout(sys.stderr) if is_so else contextlib.nullcontext():
+        yield
+
+
+def run_search(sweep: "SearchSweep", results: StoragePath, machines: Machines) -> ExitCode:
+    """Train what is missing of a search, generation by generation."""
+    from sweeper.tuning.search_sweep import next_revision, open_revision
+
+    def next_round() -> "tuple[LoadedSweep, PlannedSweep] | None":
+        following = next_revision(sweep)
+        return (following.loaded, following.planned) if following else None
+
+    if (now := open_revision(sweep)) is None:
+        return ExitCode.DONE
+    outcome = drive(now.loaded, now.planned, results, machines, next_round)
+    return ExitCode(outcome.exit_code) if outcome else ExitCode.DONE
+
+
+def export_search(sweep: "SearchSweep", name: str, path: Path) -> None:
+    """Write the results of a search so far as a journal of Optuna."""
+    from sweeper.tuning.export import export_study
+    from sweeper.tuning.search_sweep import results, submitted_revision
+
+    revision = submitted_revision(sweep)
+    if revision is None:
+        message = f"{sweep.store.folder} has no trial of this search; run `sweeper tune` first"
+        raise ConfigError(message)
+    finished = [tried for tried in results(sweep, revision) if tried]
+    export_study(sweep.search, finished, name, path)
+    say(f"wrote {len(finished)} trials to {path}; next: optuna-dashboard {path}")
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search has found so far."""
+
+    name: str
+    labels: tuple[str, ...]
+    n_trials: int
+    """Trials that were asked for."""
+    tried: "dict[int, Tried]"
+    """Finished trials by number."""
+    best: tuple[int, ...]
+    """Trials that none beats in every series: with one series, the lowest bound."""
+
+
+def result_of(sweep: "SearchSweep") -> SearchResult:
+    """The published results of a search."""
+    from sweeper.tuning.search import best
+    from sweeper.tuning.search_sweep import results, submitted_revision
+
+    revision = submitted_revision(sweep)
+    found = results(sweep, revision) if revision else []
+    tried = {number: one for number, one in enumerate(found) if one}
+    numbers = [*tried]
+    return SearchResult(
+        name=sweep.store.folder.name,
+        labels=sweep.search.labels,
+        n_trials=sweep.search.n_trials,
+        tried=tried,
+        best=tuple(numbers[i] for i in best([*tried.values()])),
+    )
+
+
+def result_to_json(result: SearchResult) -> dict[str, Any]:
+    """What `sweeper tune --json` prints of a search."""
+    return {
+        "name": result.name,
+        "series": result.labels,
+        "n_trials": result.n_trials,
+        "n_finished": len(result.tried),
+        "best": result.best,
+        "trials": [
+            {
+                "trial": number,
+                "settings": dict(one.settings),
+                "status": "done" if one.bounds else "diverged",
+                "bound_nats_per_token": dict(zip(result.labels, one.bounds, strict=False)),
+                "bound_stderr_nats_per_token": dict(zip(result.labels, one.stderrs, strict=False)),
+            }
+            for number, one in result.tried.items()
+        ],
+    }
+
+
+def result_view(result: SearchResult) -> "Iterator[str | TextTable]":
+    """The best trials and what to think of them."""
+    done = {number: one for number, one in result.tried.items() if one.bounds}
+    n_diverged = len(result.tried) - len(done)
+    yield (
+        f"[bold]{plain(result.name)}[/bold]: {len(result.tried)} of {result.n_trials} trials "
+        f"finished{f', {n_diverged} of them diverged' if n_diverged else ''}"
+    )
+    if not done:
+        return
+    names = [*next(iter(done.values())).settings]
+    bounds = [f"bound of {label}" for label in result.labels]
+    table = TextTable("trial", *bounds, *names, numbers=(*bounds, *names))
+    by_bound = sorted(done, key=lambda number: done[number].bounds)
+    shown = (
+        by_bound[:SHOWN_TRIALS]
+        if len(result.labels) == 1
+        else sorted(result.best, key=lambda number: done[number].bounds)
+    )
+    for number in shown:
+        one = done[number]
+        table.add(
+            f"t{number:04d}",
+            *(f"{b:.4f} ± {e:.4f}" for b, e in zip(one.bounds, one.stderrs, strict=True)),
+            *(plain(str(value)) for value in one.settings.values()),
+        )
+    yield table
+    if len(result.labels) > 1:
+        yield f"the Pareto front: {len(shown)} trials that no other beats in every series"
+        return
+    lowest = done[by_bound[0]]
+    limit = lowest.bounds[0] + 2 * lowest.stderrs[0]
+    n_near = sum(one.bounds[0] <= limit for one in done.values())
+    yield (
+        f"lowest of {len(done)} bounds, each with the luck of its run: {n_near} lie within two "
+        "standard errors of it; train the best few with other seeds before relying on one"
+    )
+
+
+def show_result(result: SearchResult, *, as_json: bool) -> None:
+    """Print a search's result."""
+    if as_json:
+        print_json(result_to_json(result))
+    else:
+        show(result_view(result))
