@@ -1,11 +1,12 @@
 """What a design asks for: runs, and the points at which each is observed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
 from sweeper.sweepfile.document import KeyPath
+from sweeper.sweepfile.question import AddedRuns
 from sweeper.sweepfile.schema import Design, ListedRuns
 from sweeper.trials.ladder import Rung
 
@@ -19,6 +20,10 @@ class TargetPoint:
     amount: float
     unit: Literal["flops", "tokens", "steps"]
     budget_flops: float | None = None
+    is_added: bool = False
+    """Whether it was added to a design, whose window it need not keep to."""
+    is_optional: bool = False
+    """Whether it is left out, rather than refused, where it cannot be trained."""
 
     def tokens(self, flops_per_token: float, tokens_per_step: int) -> float:
         """Training tokens, not yet a whole number of steps."""
@@ -68,7 +73,9 @@ def _targets(design: Design, label: str | None) -> Iterator[tuple[Variant, Targe
     if design.isoflop:
         for rung, (i, budget) in product(design.isoflop.sizes, enumerate(design.isoflop.budgets)):
             path = ("design", "isoflop", "budgets", i)
-            yield Variant(rung), TargetPoint(path, budget, "flops", budget)
+            is_optional = design.auto is not None
+            target = TargetPoint(path, budget, "flops", budget, is_optional=is_optional)
+            yield Variant(rung), target
     elif design.grid:
         for rung, (i, tokens) in product(design.grid.sizes, enumerate(design.grid.tokens)):
             yield Variant(rung), TargetPoint(("design", "grid", "tokens", i), tokens, "tokens")
@@ -79,6 +86,42 @@ def _targets(design: Design, label: str | None) -> Iterator[tuple[Variant, Targe
     for i, entry in enumerate(design.listed or ()):
         if label is None or not entry.series or label in entry.series:
             yield from _listed(entry, ("design", "list", i))
+
+
+def added_runs(design: Design, label: str) -> Iterator[tuple[Variant, list[TargetPoint]]]:
+    """What was added to a design for a series, entry by entry, targets smallest first."""
+    for i, entry in enumerate(design.added):
+        if label in entry.series:
+            path = ("design", "added", i)
+            variant = Variant(entry.size, (("seeds", entry.seeds),), path)
+            yield variant, _added(entry, path)
+
+
+def resolving_targets(
+    design: Design, shared_targets: Mapping[Variant, list[TargetPoint]]
+) -> dict[Rung, list[TargetPoint]]:
+    """The targets by which `auto` is resolved for the added runs of each size."""
+    # Those of the design, else of the first entry that names the size: what later entries say then
+    # does not change the trials of earlier ones.
+    of_design = {
+        variant.rung: asked for variant, asked in shared_targets.items() if not variant.train
+    }
+    first: dict[Rung, list[TargetPoint]] = {}
+    for i, entry in enumerate(design.added):
+        first.setdefault(entry.size, _added(entry, ("design", "added", i)))
+    return first | of_design
+
+
+def _added(entry: AddedRuns, path: KeyPath) -> list[TargetPoint]:
+    budgets = [
+        TargetPoint((*path, "budgets", i), budget, "flops", budget, is_added=True)
+        for i, budget in enumerate(entry.budgets)
+    ]
+    tokens = [
+        TargetPoint((*path, "tokens", i), amount, "tokens", is_added=True)
+        for i, amount in enumerate(entry.tokens)
+    ]
+    return sorted([*budgets, *tokens], key=lambda target: target.amount)
 
 
 def _listed(entry: ListedRuns, path: KeyPath) -> Iterator[tuple[Variant, TargetPoint]]:

@@ -12,8 +12,9 @@ from sweeper.data.corpus import Corpus, load_corpus
 from sweeper.data.sources import NO_COLUMNS, reads_rows
 from sweeper.errors import ConfigError, DataError, MissingPackage, UnavailableData
 from sweeper.planning import checks
+from sweeper.planning.auto_design import resolved_design, with_seeds
 from sweeper.planning.checks import CorpusFacts, PlanWarning
-from sweeper.planning.design import targets_by_variant
+from sweeper.planning.design import added_runs, resolving_targets, targets_by_variant
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.search_space import search_space
 from sweeper.planning.series import misfit_batches, resolve_series
@@ -119,6 +120,14 @@ def preview_sweep(
     return dataclasses.replace(planned, warnings=(warning, *planned.warnings))
 
 
+def plan_revision(
+    loaded: LoadedSweep, facts: CorpusFacts, *, bfloat16_from_width: float
+) -> PlannedSweep:
+    """Plan a revised sweep on a corpus that is known from its first plan."""
+    with _positions(loaded.document):
+        return _plan_on(loaded.sweep, facts, bfloat16_from_width)
+
+
 def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> PlannedSweep:
     """The plan of a sweep on a corpus; raises InvalidSweep with every problem found."""
     facts = CorpusFacts(
@@ -137,17 +146,27 @@ def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> Pl
 def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> PlannedSweep:
     _refuse(checks.size_problems(sweep))
     _refuse(checks.corpus_problems(sweep, facts))
-    design, vocab_size = sweep.design, facts.vocab_size
-    window = design.isoflop.tokens_per_param if design.isoflop else (0.0, math.inf)
-    setting = Setting(facts.seq_len, vocab_size, window, sweep.backbone)
+    all_series = resolve_series(sweep, facts.vocab_size)
     if sweep.tune:
-        search_space(sweep, sweep.tune, vocab_size)  # raises what would refuse the search
+        search_space(sweep, sweep.tune, facts.vocab_size)  # raises what would refuse the search
+    setting = Setting(facts.seq_len, facts.vocab_size, backbone=sweep.backbone)
+    if automatic := resolved_design(sweep, all_series, setting):
+        sweep = sweep.model_copy(update={"design": automatic.design})
+        all_series = tuple(with_seeds(one, automatic.n_seeds) for one in all_series)
+    design = sweep.design
+    if design.isoflop:
+        window = design.isoflop.tokens_per_param
+        setting = dataclasses.replace(setting, tokens_per_param=window)
     shared_targets = targets_by_variant(design)
+    deciding = resolving_targets(design, shared_targets)
     runs: list[Run] = []
-    for series in resolve_series(sweep, vocab_size):
+    for series in all_series:
         for variant, targets in targets_by_variant(design, series.label).items():
             own = series.varied(variant)
             runs += plan_runs(own, variant.rung, targets, shared_targets[variant], setting)
+        for variant, targets in added_runs(design, series.label):
+            own = series.varied(variant)
+            runs += plan_runs(own, variant.rung, targets, deciding[variant.rung], setting)
     _refuse(misfit_batches(sweep, [run.series for run in runs]))
     _refuse(checks.run_problems(sweep, runs))
     _refuse(checks.limit_problems(sweep, runs))

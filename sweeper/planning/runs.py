@@ -115,7 +115,8 @@ def plan_run(
     for target in targets:
         tokens = target.tokens(flops.total, tokens_per_step)
         budget = target.budget_flops
-        if reason := setting.why_outside(rung, tokens):
+        reason = "" if target.is_added else setting.why_outside(rung, tokens)
+        if reason:
             skipped.append(SkippedCell(series.label, rung, budget, tokens, reason))
             continue
         step = max(1, round(tokens / tokens_per_step))  # MIN_STEPS bounds what rounding moves
@@ -125,6 +126,9 @@ def plan_run(
             expected = _objection(target, rung, tokens, tokens_per_step)
         if not expected and step in cells:
             expected = _repeated(step, rung)
+        if expected and target.is_optional:
+            skipped.append(SkippedCell(series.label, rung, budget, tokens, expected))
+            continue
         if expected:
             problems.append(Problem(target.path, expected))
         n_tokens = step * tokens_per_step

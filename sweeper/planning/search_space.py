@@ -38,6 +38,12 @@ def search_space(sweep: Sweep, search: SearchChoice, vocab_size: int) -> dict[st
     labels = search.series or tuple(sweep.series)
     space: dict[str, Dimension] = {}
     found: list[Problem] = []
+    for i, label in enumerate(labels):
+        if label not in sweep.series:
+            path = ("tune", "series", i) if len(labels) > 1 else ("tune", "series")
+            found.append(Problem(path, expected_one_of(label, sweep.series)))
+    if found:
+        raise InvalidSweep(found)
     if search.sampler == "cmaes" and len(labels) > 1:
         expected = f"for {len(labels)} series — expected gp, nsga2, qmc, random or tpe"
         found.append(Problem(("tune", "sampler"), expected))

@@ -119,12 +119,14 @@ class InvalidSweep(ConfigError):
 
 @dataclass(frozen=True)
 class SweepDocument:
-    """A sweep file with its overrides applied."""
+    """A sweep file with its overrides and revisions applied."""
 
     root: Value
     text: str
     """The file as read."""
     overrides: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """Why it was revised since: one sentence for each revision."""
 
     @property
     def value(self) -> Any:
@@ -133,9 +135,10 @@ class SweepDocument:
 
     def as_submitted(self) -> str:
         """The YAML text that describes this sweep, overrides included."""
-        if not self.overrides:
+        if not self.overrides and not self.remarks:
             return self.text
-        comments = "".join(f"# --set {line}\n" for o in self.overrides for line in o.splitlines())
+        notes = [f"--set {line}" for override in self.overrides for line in override.splitlines()]
+        comments = "".join(f"# {note}\n" for note in (*notes, *self.remarks))
         return comments + yaml.safe_dump(self.value, sort_keys=False, allow_unicode=True)
 
     def describe(self, problems: Iterable[Problem]) -> str:
@@ -195,6 +198,13 @@ def apply_overrides(document: SweepDocument, overrides: Sequence[str]) -> SweepD
         value = _Composer("--set", override, first_column=len(key) + 1).compose()
         root = _with_value(root, parts, value, at)
     return replace(document, root=root, overrides=document.overrides + tuple(overrides))
+
+
+def revised(document: SweepDocument, key: str, value: Any, remark: str) -> SweepDocument:
+    """The document with the value at a dotted key replaced, and one sentence on why."""
+    composed = _Composer(key, yaml.safe_dump(value, sort_keys=False)).compose()
+    root = _with_value(document.root, key.split("."), composed, Position(key, remark, 0, 0))
+    return replace(document, root=root, remarks=(*document.remarks, remark))
 
 
 def expected_one_of(found: str, known: Iterable[str]) -> str:

@@ -52,6 +52,7 @@ from sweeper.sweepfile.fields import (
 )
 from sweeper.sweepfile.messages import problems
 from sweeper.sweepfile.quantities import parse_count
+from sweeper.sweepfile.question import AddedRuns, AskChoice, AutoDesign
 from sweeper.sweepfile.resources import ResourceChoice, RetryChoice, checked
 from sweeper.sweepfile.search_choice import SearchChoice
 from sweeper.trials.ladder import BackboneName, Rung
@@ -181,16 +182,9 @@ class IsoFlopDesign(Part):
     tokens_per_param: Annotated[tuple[Number, Number], Pair] = (0.0, math.inf)
     """Window for tokens per trunk parameter, ends included."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_unavailable(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and "on_unbracketed" in value:
-            expected = (
-                "not available yet: leave it out; after the sweep, `sweeper propose` names the "
-                "runs to add where a minimum lies outside the sizes"
-            )
-            raise wrong(expected, "on_unbracketed", at_key=True)
-        return value
+    on_unbracketed: Literal["warn", "propose", "extend"] = "warn"
+    """Where a minimum lies outside the sizes: say so in fits, name the runs that would bracket it
+    when `sweeper run` ends, or train these, too, within the limits."""
 
     @model_validator(mode="after")
     def _window(self) -> "IsoFlopDesign":
@@ -256,27 +250,26 @@ class ListedRuns(Part):
 
 
 class Design(Part):
-    """Exactly one way of choosing sizes and tokens."""
+    """Exactly one way of choosing sizes and tokens, and runs added to it."""
 
     isoflop: IsoFlopDesign | None = None
     grid: GridDesign | None = None
     zipped: ZipDesign | None = Field(default=None, alias="zip")
     listed: Annotated[tuple[ListedRuns, ...], Several] | None = Field(default=None, alias="list")
+    auto: AutoDesign | None = None
+    added: tuple[AddedRuns, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _exactly_one(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        kinds = ("isoflop", "grid", "zip", "list")
+        kinds = ("isoflop", "grid", "zip", "list", "auto")
         given = [key for key in value if key in kinds]
-        if "auto" in value:
-            expected = f"not supported yet; expected one of {', '.join(kinds)}"
-            raise wrong(expected, "auto", at_key=True)
         if len(given) > 1:
             expected = f"a second design beside {given[0]}; expected exactly one"
             raise wrong(expected, given[1], at_key=True)
-        if not value:
+        if not given and set(value) <= {"added"}:
             raise wrong(f"expected exactly one of {', '.join(kinds)}")
         if given and value[given[0]] is None:
             raise wrong("expected the sizes and budgets or tokens of the design", given[0])
@@ -315,6 +308,8 @@ class Sweep(Part):
     backbone: BackboneName = "gidd"
     series: dict[Slug, Series]
     design: Design
+    ask: AskChoice | None = None
+    """With it, `sweeper run` adds runs in rounds until the answer is narrow enough."""
     train: Train = Train()
     evaluation: EvaluationChoice = EvaluationChoice()
     resources: ResourceChoice = ResourceChoice()
@@ -327,17 +322,20 @@ class Sweep(Part):
     def _consistent(self) -> "Sweep":
         if not self.series:
             raise wrong("expected at least one label: {family: …}", "series")
-        for i, entry in enumerate(self.design.listed or ()):
-            for j, label in enumerate(entry.series):
-                if label not in self.series:
-                    below = (j,) if len(entry.series) > 1 else ()
-                    hint = expected_one_of(label, self.series)
-                    raise wrong(hint, "design", "list", i, "series", *below)
-        tuned = self.tune.series if self.tune else ()
-        for j, label in enumerate(tuned):
+        entries: tuple[tuple[str, Sequence[ListedRuns | AddedRuns]], ...] = (
+            ("list", self.design.listed or ()),
+            ("added", self.design.added),
+        )
+        for key, of_key in entries:
+            for i, entry in enumerate(of_key):
+                for j, label in enumerate(entry.series):
+                    if label not in self.series:
+                        below = (j,) if len(entry.series) > 1 else ()
+                        hint = expected_one_of(label, self.series)
+                        raise wrong(hint, "design", key, i, "series", *below)
+        for key, label in self.ask.named_labels() if self.ask else ():
             if label not in self.series:
-                below = (j,) if len(tuned) > 1 else ()
-                raise wrong(expected_one_of(label, self.series), "tune", "series", *below)
+                raise wrong(expected_one_of(label, self.series), "ask", key)
         return self
 
 
@@ -351,10 +349,10 @@ class LoadedSweep:
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
     """The sweep file at `path` with `--set` overrides applied; raises ConfigError."""
-    return checked_sweep(apply_overrides(read_document(path), overrides))
+    return validated(apply_overrides(read_document(path), overrides))
 
 
-def checked_sweep(document: SweepDocument) -> LoadedSweep:
+def validated(document: SweepDocument) -> LoadedSweep:
     """The sweep that a document describes; raises ConfigError with every problem of the schema."""
     try:
         return LoadedSweep(Sweep.model_validate(document.value), document)

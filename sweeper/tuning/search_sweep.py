@@ -18,7 +18,7 @@ from sweeper.planning.search_space import SEARCHED_KEYS, search_space
 from sweeper.store.layout import Store
 from sweeper.store.results import read_records, record_paths
 from sweeper.sweepfile.document import SweepDocument, document_of
-from sweeper.sweepfile.schema import LoadedSweep, checked_sweep
+from sweeper.sweepfile.schema import LoadedSweep, validated
 from sweeper.sweepfile.search_choice import SearchChoice
 from sweeper.trials.plan import PlannedTrial
 from sweeper.tuning.search import Search, Settings, Tried, propose_generation, text_of
@@ -145,7 +145,7 @@ def _observed(store: Store) -> tuple[dict[tuple[str, int], tuple[float, float]],
 
 def _revision(sweep: SearchSweep, settings: tuple[Settings, ...]) -> Revision:
     source = f"{sweep.document.root.at.source} (search)"
-    loaded = checked_sweep(document_of(_text(sweep, settings), source))
+    loaded = validated(document_of(_text(sweep, settings), source))
     return Revision(loaded, sweep.plan(loaded), settings)
 
 
@@ -153,7 +153,7 @@ def _text(sweep: SearchSweep, settings: Sequence[Settings]) -> str:
     """The sweep file of a search with these trials."""
     asked: dict[str, Any] = sweep.document.value
     at = asked["tune"]["at"]
-    fields = {key: value for key, value in asked.items() if key != "tune"} | {
+    fields = {key: value for key, value in asked.items() if key not in ("tune", "ask")} | {
         "name": search_name(asked["name"]),
         "description": _description(sweep),
         "series": dict(_series(sweep, settings)),

@@ -28,7 +28,7 @@ def search_sweep(
 ) -> "SearchSweep":
     """The search that a sweep file asks for; raises ConfigError for what cannot be searched."""
     from sweeper.data.corpus import cache_beside
-    from sweeper.planning.planner import plan_sweep
+    from sweeper.planning.planner import plan_revision, plan_sweep
     from sweeper.planning.recipe import bfloat16_from_width
     from sweeper.store.layout import store_at
     from sweeper.tuning.search_sweep import SearchSweep, search_name, search_of
@@ -36,15 +36,16 @@ def search_sweep(
     width = bfloat16_from_width(has_gpu=has_gpu(loaded, machines.is_on_gpus()))
     cache = cache_beside(results) if loaded.sweep.corpus.is_costly_to_read else None
 
-    def plan(revision: "LoadedSweep") -> "PlannedSweep":
-        return plan_sweep(revision, bfloat16_from_width=width, cache_folder=cache)
-
     # Planning the sweep itself refuses what cannot be searched, with its place in the file.
-    vocab_size = plan(loaded).corpus.vocab_size
+    base = plan_sweep(loaded, bfloat16_from_width=width, cache_folder=cache)
+
+    def plan(revision: "LoadedSweep") -> "PlannedSweep":
+        return plan_revision(revision, base.corpus, bfloat16_from_width=width)
+
     return SearchSweep(
         document=loaded.document,
         choice=choice,
-        search=search_of(loaded, choice, vocab_size),
+        search=search_of(loaded, choice, base.corpus.vocab_size),
         store=store_at(results, search_name(loaded.sweep.name)),
         plan=plan,
     )

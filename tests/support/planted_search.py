@@ -19,7 +19,7 @@ from sweeper.executors.inline import InlineExecutor
 from sweeper.executors.stop import StopSignal
 from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.lease import held
-from sweeper.planning.planner import PlannedSweep, plan_sweep
+from sweeper.planning.planner import PlannedSweep, plan_revision, plan_sweep
 from sweeper.store.assignment import Assignment, Outcome, StopRequested
 from sweeper.store.layout import store_at
 from sweeper.store.results import Result, publish
@@ -42,18 +42,19 @@ def search_sweep(
 ) -> SearchSweep:
     """The search that a sweep file asks for."""
 
+    loaded = load_sweep(path)
+    base, choice = plan_sweep(loaded, bfloat16_from_width=math.inf), loaded.sweep.tune
+
     def plan(loaded: LoadedSweep) -> PlannedSweep:
-        planned = plan_sweep(loaded, bfloat16_from_width=math.inf)
+        planned = plan_revision(loaded, base.corpus, bfloat16_from_width=math.inf)
         on_plan()
         return planned
 
-    loaded = load_sweep(path)
-    choice = loaded.sweep.tune
     assert choice is not None
     return SearchSweep(
         document=loaded.document,
         choice=choice,
-        search=search_of(loaded, choice, vocab_size=16),
+        search=search_of(loaded, choice, base.corpus.vocab_size),
         store=store_at(results, search_name(loaded.sweep.name)),
         plan=plan,
     )
