@@ -1,5 +1,6 @@
-"""Runs that could be trained next, and which of them would bracket a budget that is open."""
+"""Runs that could be trained next: new sizes, further seeds, longer runs, new budgets."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,40 +8,76 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.fitting.fit import FamilyFit
-from analysis.isoflop.isoflop import MIN_SIZES, Optimum
-from analysis.stats.cost import CostPerToken
-from analysis.tables.points import FloatArray
+from analysis.answers.territory import (
+    SAME_SIZE_GAP,
+    Place,
+    Territory,
+    TrainedRun,
+    spacing,
+)
 from sweeper.trials.ladder import ladder, trunk_params
 
-SAME_SIZE_GAP = 0.08
-"""Log distance within which a size counts as observed at a budget; some rungs are closer."""
+SAME_END = 0.01
+"""A run that ends this much short of a budget reaches it but for rounding."""
+BUNDLE_STEPS = (-2, -1, 0, 1, 2)
+"""Sizes of a new budget about its expected optimum, in spacings: fewer draw no curve."""
 
 Nearest = Callable[[float], float]
 """Gives the size that can be trained nearest to a log size."""
+Kind = Literal["size", "seed", "longer", "budget"]
 
 
 @dataclass(frozen=True)
 class CandidateRun:
-    """One run that could be added."""
+    """One run that could be added, or lengthened."""
 
     family: str
     params: float
-    tokens: float
-    flops: float
-    budget_flops: float | None
-    """Nominal budget it belongs to; None where the source has none."""
+    seed: int
+    points: tuple[Place, ...]
+    """What it yields beyond what was observed, ascending; the last ends it."""
+    flops_added: float
+    """FLOPs to be spent: of its last point, less those of the run that it lengthens."""
+    kind: Kind
+    lengthens: TrainedRun | None = None
+
+    @property
+    def name(self) -> tuple[str, float, int]:
+        """Series, size and seed."""
+        return self.family, self.params, self.seed
+
+    @property
+    def tokens(self) -> float:
+        """At its end."""
+        return self.points[-1].tokens
+
+    @property
+    def flops(self) -> float:
+        """Of the whole run."""
+        return self.points[-1].flops
+
+    @property
+    def budget_flops(self) -> float | None:
+        """Nominal budget that it ends at; None where the source has none."""
+        return self.points[-1].budget_flops
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        """At which it is observed, in FLOPs: nominal ones where the source has them."""
+        return tuple(point.budget_flops or point.flops for point in self.points)
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """One run to add."""
+class Option:
+    """Runs that are taken together or not at all: one, or those that draw a new budget's curve."""
 
-    run: CandidateRun
-    purpose: Literal["bracket", "precision"]
-    why: str
-    width: float | None
-    """Of the interval, with this run and those ranked above it, over its present width."""
+    runs: tuple[CandidateRun, ...]
+    new_level: int | None = None
+
+    @property
+    def flops(self) -> float:
+        """FLOPs to be spent on all."""
+        return sum(run.flops_added for run in self.runs)
 
 
 def nearest_rung(log_params: float) -> float:
@@ -54,105 +91,89 @@ def three_digits(log_params: float) -> float:
     return float(f"{math.exp(log_params):.3g}")
 
 
-def candidates(fit: FamilyFit, nearest: Nearest) -> list[CandidateRun]:
-    """Every run within one spacing of the sizes of its budget that was not observed."""
-    # Tokens per parameter stay within what the series has seen, give or take a spacing (of sizes,
-    # squared): the curves were not tested beyond, and a run of a few steps is no run.
-    points = fit.points
-    ratio_P = points.tokens_P / points.params_P
-    low, high = ratio_P.min() / 4.0, ratio_P.max() * 4.0
-    budgets = [(o.budget_flops, o.flops) for o in fit.isoflop.optima] if fit.isoflop else []
-    if not budgets:
-        levels = np.geomspace(points.flops_P.min(), points.flops_P.max(), 5)
-        budgets = [(math.nan, float(flops)) for flops in levels]
-    runs = []
-    for nominal, flops in budgets:
-        mine = points.budget_P == nominal
-        seen = np.log(np.unique(points.params_P[mine] if mine.any() else points.params_P))
-        step = _spacing(seen)
-        # Two candidates for each spacing of the source's sizes.
-        n = 2 * (round(float(np.ptp(seen)) / step) + 2) + 1
-        wanted = np.linspace(seen[0] - step, seen[-1] + step, n)
-        observed = seen if mine.any() else seen[:0]
-        runs += _trainable(fit, (nominal, flops), wanted, observed, nearest)
-    return [run for run in runs if low <= run.tokens / run.params <= high]
+def options(known: Territory, nearest: Nearest) -> list[Option]:
+    """Every run worth a thought, and a bundle for each budget that could be new."""
+    found = [
+        Option((run,))
+        for params in _sizes(known, nearest)
+        for level in known.open_levels
+        if known.is_near(math.log(params), level)
+        for run in runs_to(known, params, level)
+    ]
+    bundles = [_bundle(known, level, nearest) for level in known.new_levels]
+    return found + [bundle for bundle in bundles if bundle is not None]
 
 
-def bracketing(fit: FamilyFit, nearest: Nearest) -> list[Proposal]:
-    """Runs that show on which side the open minima lie, cheapest budget first."""
-    if fit.isoflop is None:
+def runs_to(known: Territory, params: float, level: int) -> list[CandidateRun]:
+    """The runs of a size that could end at a budget: a new one, and those that get longer."""
+    log_params = math.log(params)
+    places = known.places(log_params, level)
+    if not places:
         return []
-    found, law = [], fit.isoflop.params_law
-    open_budgets = [optimum for optimum in fit.isoflop.optima if not optimum.bracketed]
-    for optimum in sorted(open_budgets, key=lambda o: o.budget_flops):
-        mine = fit.points.budget_P == optimum.budget_flops
-        seen = np.unique(np.log(fit.points.params_P[mine]))
-        lowest = float(np.log(fit.points.params_P[mine][np.argmin(fit.points.loss_P[mine])]))
-        expected = None if law is None else math.log(law(optimum.flops))
-        wanted, why = _wanted(optimum, seen, lowest, expected)
-        budget = (optimum.budget_flops, optimum.flops)
-        found += [
-            Proposal(run, "bracket", f"not bracketed: {why}", None)
-            for run in _trainable(fit, budget, wanted, seen, nearest)
-        ]
+    taken = known.seeds(log_params, level)
+    seed = next(number for number in range(len(taken) + 1) if number not in taken)
+    kind: Kind = "seed" if taken else "size"
+    flops = places[-1].flops
+    runs = [CandidateRun(known.family, params, seed, places, flops, kind)]
+    for old in known.of_size(log_params) if known.passes_budgets else []:
+        further = tuple(place for place in places if place.flops > old.flops * (1 + SAME_END))
+        if further:
+            added = flops - (old.flops if known.resumes or old.is_planned else 0.0)
+            run = CandidateRun(known.family, params, old.seed, further, added, "longer", old)
+            runs.append(run)
+    return runs
+
+
+def after(known: Territory, run: CandidateRun) -> Territory:
+    """With the run trained."""
+    before = () if run.lengthens is None else run.lengthens.places
+    grown = TrainedRun(run.params, run.seed, (*before, *run.points), is_planned=True)
+    return known.after(grown, run.lengthens)
+
+
+def merged(runs: Iterable[CandidateRun]) -> list[CandidateRun]:
+    """Each run once: one that lengthens an earlier one is that one, trained for longer."""
+    found: list[CandidateRun] = []
+    for run in runs:
+        for index, earlier in enumerate(found):
+            if run.lengthens is not None and run.name == earlier.name:
+                found[index] = dataclasses.replace(
+                    earlier,
+                    points=(*earlier.points, *run.points),
+                    flops_added=earlier.flops_added + run.flops - earlier.flops,
+                )
+                break
+        else:
+            found.append(run)
     return found
 
 
-def _wanted(
-    optimum: Optimum, seen: FloatArray, lowest: float, expected: float | None
-) -> tuple[list[float], str]:
-    """Log sizes that would close a budget, and what is open about it."""
-    # `expected` is the log of the optimal size by the law of the other budgets.
-    step = _spacing(seen)
-    if optimum.reason == "minimum_at_smallest":
-        return _beyond(seen[0], -step, expected), "the minimum lies below its smallest size"
-    if optimum.reason == "minimum_at_largest":
-        return _beyond(seen[-1], step, expected), "the minimum lies above its largest size"
-    if optimum.reason == "flat":
-        return [seen[0] - step, seen[-1] + step], "an arm does not rise above the noise"
-    if optimum.reason == "no_minimum":
-        return [lowest - 0.5 * step, lowest + 0.5 * step], "the curve has no minimum"
-    centre = lowest if expected is None else expected
-    wanted = [centre + step * offset for offset in (0, -1, 1, -2, 2)]
-    new = [size for size in wanted if np.abs(seen - size).min() > 0.5 * step]
-    return new[: max(1, MIN_SIZES + 1 - len(seen))], "it has too few sizes"
+def _sizes(known: Territory, nearest: Nearest) -> list[float]:
+    """Those trained, and two for each spacing between them and a spacing around them."""
+    found = sorted({run.params for run in known.runs})
+    step = spacing(np.log(found))
+    low, high = math.log(found[0]) - step, math.log(found[-1]) + step
+    for wanted in np.linspace(low, high, 2 * round((high - low) / step) + 1).tolist():
+        params = nearest(wanted)
+        is_near = abs(math.log(params) - wanted) <= SAME_SIZE_GAP
+        if is_near and np.abs(np.log(found) - math.log(params)).min() >= SAME_SIZE_GAP:
+            found.append(params)
+    return found
 
 
-def _beyond(end: float, step: float, expected: float | None) -> list[float]:
-    """Sizes beyond an end, until one spacing past the minimum that the law expects there."""
-    n = 2  # one to find the minimum, one to see the loss rise again
-    if expected is not None:
-        n = min(max(n, math.ceil((expected - end) / step) + 1), 5)
-    return [end + step * (i + 1) for i in range(n)]
-
-
-def _spacing(log_sizes: FloatArray) -> float:
-    """Usual log ratio between neighbouring sizes."""
-    low, high = np.log((1.25, 3.0))
-    gaps = np.diff(np.sort(log_sizes))
-    gaps = gaps[gaps > SAME_SIZE_GAP]
-    return float(np.clip(np.median(gaps) if len(gaps) else high, low, high))
-
-
-def _trainable(
-    fit: FamilyFit,
-    budget: tuple[float, float],
-    wanted: Iterable[float],
-    observed: FloatArray,
-    nearest: Nearest,
-) -> list[CandidateRun]:
-    """The trainable sizes nearest to those wanted, each once, without the observed ones."""
-    nominal, flops = budget
-    cost = CostPerToken.of(fit.points)
+def _bundle(known: Territory, level: int, nearest: Nearest) -> Option | None:
+    """Runs that draw the curve of a new budget; None where too few sizes can be trained."""
+    sizes = np.array(sorted({run.params for run in known.runs}))
+    step = spacing(np.log(sizes))
     runs: dict[float, CandidateRun] = {}
-    for size in wanted:
-        params = nearest(size)
-        known = np.append(observed, np.log(list(runs)))
-        if abs(math.log(params) - size) > SAME_SIZE_GAP or (
-            len(known) and np.abs(known - math.log(params)).min() < SAME_SIZE_GAP
-        ):
-            continue
-        tokens = float(np.exp(cost.log_tokens(np.log(params), math.log(flops))))
-        named = None if math.isnan(nominal) else nominal
-        runs[params] = CandidateRun(fit.family, params, tokens, flops, named)
-    return list(runs.values())
+    for offset in BUNDLE_STEPS:
+        wanted = known.levels.best_sizes[level] + offset * step
+        apart = np.abs(np.log(sizes) - wanted)
+        is_trained = apart.min() < 0.3 * step
+        params = float(sizes[np.argmin(apart)]) if is_trained else nearest(wanted)
+        ways = runs_to(known, params, level)
+        if ways:
+            cheapest = min(ways, key=lambda run: run.flops_added)
+            is_new = cheapest.kind != "longer"
+            runs[params] = dataclasses.replace(cheapest, kind="budget") if is_new else cheapest
+    return Option(tuple(runs.values()), level) if len(runs) == len(BUNDLE_STEPS) else None

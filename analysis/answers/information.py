@@ -1,16 +1,18 @@
-"""What a run that is not trained yet would tell about an optimum: the delta method.
+"""The curves of a series, linearised in their coefficients: how losses and optima move with them.
 
-A quantity with gradient g in the coefficients theta has variance gᵀVg; one more observation with
-row x = d log L / d theta lowers it by (gᵀVx)² / (sigma² + xᵀVx), whatever its loss turns out to be.
+Slopes d log L / d theta say what an observation tells, gradients of an optimum what is asked;
+`expected.py` puts both together.
 
 Suffixes: P points, K sets of coefficients, c coefficients: K levels, K size arms, K data arms,
 alpha, beta.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.answers.run_noise import RunNoise, run_noise
 from analysis.fitting.fit import FamilyFit
 from analysis.isoflop.isoflop import IsoFlopFit, usable_budgets
 from analysis.stats.cost import CostPerToken
@@ -18,6 +20,9 @@ from analysis.stats.power_law import EXPONENT_RANGE, LawName
 from analysis.surface.optimum import best_size
 from analysis.surface.surface import SurfaceFit
 from analysis.tables.points import FloatArray, IntArray, Points
+
+NOISELESS = RunNoise(0.0, 0.0, is_assumed=True)
+"""Of curves whose residuals are yet to be seen."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,12 @@ class LinearisedCurves:
     log_tokens_origin_K: FloatArray
     log_flops_K: FloatArray
     """Budgets of the sets; NaN where one set serves all."""
-    sigma: float
-    """Relative standard deviation of a loss."""
+    noise: RunNoise
+
+    @property
+    def n_coefficients(self) -> int:
+        """c."""
+        return 3 * len(self.log_flops_K) + 2
 
     def slopes(
         self, set_P: IntArray, log_params_P: FloatArray, log_tokens_P: FloatArray
@@ -60,20 +69,22 @@ class LinearisedCurves:
         """An exponent at the edge of its range was held there."""
         return EXPONENT_RANGE[0] < exponent < EXPONENT_RANGE[1]
 
-    def covariance(self) -> FloatArray:
-        """Of theta, given what has been observed: V = sigma² (XᵀX)⁻¹, shape (c, c)."""
-        points = self.points
-        # Points of one run count as independent: shares of a variance are better known than it.
-        slope_Pc = self.slopes(self.set_P, np.log(points.params_P), np.log(points.tokens_P))
-        information_cc = slope_Pc.T @ slope_Pc / self.sigma**2
-        curvature_c = np.diag(information_cc)
-        # The floor is for a coefficient that no observation depends on.
-        scale_c = np.sqrt(np.maximum(curvature_c, 1e-24 * curvature_c.max()))
-        correlation_cc = information_cc / np.outer(scale_c, scale_c)
-        # A ridge that makes the matrix invertible, too small to be seen.
-        stable_cc = correlation_cc + 1e-10 * np.eye(len(scale_c))
-        inverse_cc: FloatArray = np.linalg.inv(stable_cc) / np.outer(scale_c, scale_c)
-        return inverse_cc
+    def extended(self, log_flops: float, log_params: float, log_loss: float) -> "LinearisedCurves":
+        """With the set of a further budget, which nothing was observed of yet: its lowest point is
+        the given one, and its size arm is as long as those of the others.
+        """
+        arm = np.exp(np.mean(np.log(np.maximum(self.coefficient_3K[1], 1e-12))))
+        log_tokens = float(self.cost.log_tokens(np.array(log_params), log_flops))
+        size = arm * np.exp(-self.alpha * (log_params - self.log_params_origin))
+        # dL/dlog N = 0: alpha · size = beta · m · data. The data arm is 1 at its own origin.
+        data = self.alpha * size / (self.beta * float(self.cost.slope(np.array(log_params))))
+        new_31 = np.array([[np.exp(log_loss) - size - data], [arm], [data]])
+        return dataclasses.replace(
+            self,
+            coefficient_3K=np.hstack([self.coefficient_3K, new_31]),
+            log_tokens_origin_K=np.append(self.log_tokens_origin_K, log_tokens),
+            log_flops_K=np.append(self.log_flops_K, log_flops),
+        )
 
     def optimum(self, index: int, log_flops: float) -> tuple[float, float]:
         """Log of the size and tokens at which a set's curve is lowest along a budget."""
@@ -114,17 +125,17 @@ class LinearisedCurves:
 
 def linearised(fit: FamilyFit) -> LinearisedCurves | None:
     """The curves of a series: its isoFLOP curves, else its surface; None without either."""
-    if fit.isoflop is not None and fit.isoflop.loss_law is not None and fit.isoflop.noise:
-        return _of_budgets(fit.points, fit.isoflop, fit.isoflop.noise)
+    if fit.isoflop is not None and fit.isoflop.loss_law is not None and fit.isoflop.effective_noise:
+        return _of_budgets(fit.points, fit.isoflop)
     if fit.surface is not None and fit.surface.sigma > 0:
         return _of_surface(fit.points, fit.surface)
     return None
 
 
-def _of_budgets(points: Points, fit: IsoFlopFit, sigma: float) -> LinearisedCurves | None:
+def _of_budgets(points: Points, fit: IsoFlopFit) -> LinearisedCurves | None:
     """Curves with the fit's exponents; parabolas are curves whose exponents go to 0."""
     grid, _ = usable_budgets(points)
-    if grid is None:
+    if grid is None or fit.noise is None or fit.effective_noise is None:
         return None
     chosen, set_P = grid.points, grid.budget_P
     alpha, beta = fit.exponents or (EXPONENT_RANGE[0], EXPONENT_RANGE[0])
@@ -139,7 +150,7 @@ def _of_budgets(points: Points, fit: IsoFlopFit, sigma: float) -> LinearisedCurv
         mine = set_P == k
         relative_P3 = columns_P3[mine] / chosen.loss_P[mine, None]
         coefficient_3K[:, k] = np.linalg.lstsq(relative_P3, np.ones(mine.sum()), rcond=None)[0]
-    return LinearisedCurves(
+    curves = LinearisedCurves(
         points=chosen,
         set_P=set_P,
         cost=CostPerToken.of(points),
@@ -149,14 +160,31 @@ def _of_budgets(points: Points, fit: IsoFlopFit, sigma: float) -> LinearisedCurv
         log_params_origin=origin,
         log_tokens_origin_K=tokens_origin_K,
         log_flops_K=np.log(grid.flops_K),
-        sigma=sigma,
+        noise=NOISELESS,
     )
+    # Outliers count here as far as they count in the fit.
+    return _with_noise(curves, fit.effective_noise, fit.effective_noise / fit.noise)
+
+
+def _with_noise(curves: LinearisedCurves, sigma: float, factor: float) -> LinearisedCurves:
+    """With the noise of runs and points that the residuals, times a factor, show."""
+    points, set_P = curves.points, curves.set_P
+    u_P = np.log(points.params_P) - curves.log_params_origin
+    v_P = np.log(points.tokens_P) - curves.log_tokens_origin_K[set_P]
+    level, size_arm, data_arm = curves.coefficient_3K[:, set_P]
+    fitted_P = (
+        level + size_arm * np.exp(-curves.alpha * u_P) + data_arm * np.exp(-curves.beta * v_P)
+    )
+    slope_Pc = curves.slopes(set_P, np.log(points.params_P), np.log(points.tokens_P))
+    residual_P = factor * (points.loss_P / fitted_P - 1.0)
+    noise = run_noise(residual_P, slope_Pc, points.run_P, sigma)
+    return dataclasses.replace(curves, noise=noise)
 
 
 def _of_surface(points: Points, fit: SurfaceFit) -> LinearisedCurves:
     origin, tokens_origin = np.log(points.params_P).mean(), np.log(points.tokens_P).mean()
     arms = [fit.A * np.exp(-fit.alpha * origin), fit.B * np.exp(-fit.beta * tokens_origin)]
-    return LinearisedCurves(
+    curves = LinearisedCurves(
         points=points,
         set_P=np.zeros(len(points.loss_P), dtype=np.int64),
         cost=CostPerToken.of(points),
@@ -166,5 +194,6 @@ def _of_surface(points: Points, fit: SurfaceFit) -> LinearisedCurves:
         log_params_origin=float(origin),
         log_tokens_origin_K=np.array([tokens_origin]),
         log_flops_K=np.array([np.nan]),
-        sigma=fit.sigma,
+        noise=NOISELESS,
     )
+    return _with_noise(curves, fit.sigma, 1.0)

@@ -1,38 +1,45 @@
 """Which runs to add: those that bracket open budgets, then those that tell most of an interval.
 
-Suffixes: K budgets, c coefficients.
+Suffixes: n options.
 """
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from analysis.answers.asked import Asked, Interval, asked_of
+from analysis.answers.bracketing import bracketing
 from analysis.answers.candidates import (
     CandidateRun,
-    Proposal,
-    bracketing,
-    candidates,
+    Nearest,
+    Option,
+    after,
+    merged,
     nearest_rung,
+    options,
     three_digits,
 )
-from analysis.answers.information import LinearisedCurves, linearised
+from analysis.answers.expected import Information, half_width, nothing, of_run
 from analysis.answers.predict import BUDGETS
+from analysis.answers.run_noise import ASSUMED_RUN_SHARE
+from analysis.answers.territory import Levels, Territory, TrainedRun, territory
 from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.isoflop.frontier import frontier
-from analysis.isoflop.isoflop import IsoFlopFit
-from analysis.stats.power_law import LawName, PowerLaw, weighted_line
-from analysis.tables.points import FloatArray
+from analysis.tables.points import BoolArray, FloatArray
 from sweeper.errors import did_you_mean
 
-Interval = Literal["params", "tokens", "loss", "multiplier"]
 Json = dict[str, Any]
 
-TINY = 1e-12
-"""Relative variance that stands for none."""
+LEAST_OF_BEST = 0.1
+"""Of the best option's effect, the least that one per FLOP is taken for: the cheapest budget would
+get ever more runs that tell next to nothing."""
+LEAST_OF_LEFT = 1e-3
+"""Of the squared widths that are left, the least effect of an option that is worth its name."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,14 @@ class Request:
     """Of N*, D* or L* at a budget, or of the multiplier between two series there."""
     flops: float | None
     """Budget at which the interval should shrink; None is the largest bracketed one."""
-    n_runs: int
+    n_runs: int = 8
+    """How many `propose` names; `next_runs` goes by FLOPs."""
+    within: float | None = None
+    """Upper end over lower end of the 95 % interval that is narrow enough; None: as narrow as the
+    runs make it."""
+    resumes: bool = True
+    """Whether a longer run goes on where a trained one ended, for the difference in FLOPs; else it
+    is trained again from its start."""
 
     def __post_init__(self) -> None:
         if self.interval not in (known := get_args(Interval)):
@@ -57,10 +71,24 @@ class Request:
             raise SettingsError(f"{message} FLOPs, say 1e21")
         if self.n_runs < 1:
             raise SettingsError(f"--number {self.n_runs}: expected 1 or more")
+        if self.within is not None and not self.within > 1.0:
+            message = f"within {self.within:g}: expected the upper end over the lower one, say 1.5"
+            raise SettingsError(message)
         if self.interval == "multiplier" and len(set(self.families)) != 2:
             raise SettingsError(
                 "--interval multiplier: expected two series, one as --baseline and one as --family"
             )
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One run to add."""
+
+    run: CandidateRun
+    purpose: Literal["bracket", "precision"]
+    why: str
+    width: float | None
+    """Of the interval, with this run and those ranked above it, over its present width."""
 
 
 @dataclass(frozen=True)
@@ -72,81 +100,337 @@ class Proposals:
     """Budget of the interval; None where there is no interval to shrink."""
     proposals: tuple[Proposal, ...]
     n_more: int
-    """Bracketing runs beyond the number asked for."""
+    """Bracketing runs beyond those asked for."""
+    ratio_now: float | None
+    """Upper over lower end of the 95 % interval to be expected from what was observed, of several
+    series the widest; None where there is no interval."""
+    ratio_after: float | None
+    """With all proposed runs."""
     warnings: tuple[FitWarning, ...]
 
+    @property
+    def flops(self) -> float:
+        """FLOPs to be spent on all."""
+        return sum(proposal.run.flops_added for proposal in self.proposals)
 
-class _Share:
-    """One series' share of the variance: a gradient, and the covariance as runs are added."""
 
-    def __init__(
-        self, curves: LinearisedCurves, gradient_c: FloatArray, fixed: float, scale: float
-    ) -> None:
-        self.curves, self.gradient_c = curves, gradient_c
-        self.fixed, self.scale = fixed, scale
-        self.covariance_cc = curves.covariance()
+@dataclass(frozen=True)
+class _Series:
+    """A series, and what would be known of it."""
+
+    fit: FamilyFit
+    asked: Asked | None
+    known: Territory
+    information: Information | None
+    observed_K: BoolArray
+
+    @classmethod
+    def of(cls, fit: FamilyFit, asked: Asked | None, *, resumes: bool) -> "_Series":
+        """As it was observed."""
+        known = territory(fit.points, _levels(fit, asked), resumes=resumes)
+        if asked is None:
+            return cls(fit, None, known, None, np.zeros(0, dtype=bool))
+        told = nothing(asked.curves)
+        for run in known.runs:
+            told = told.plus(_told(asked, run))
+        observed_K = np.arange(len(asked.curves.log_flops_K)) < asked.n_observed
+        return cls(fit, asked, known, told, observed_K)
+
+    def after(self, option: Option) -> "_Series":
+        """With the runs trained."""
+        known, told, observed_K = self.known, self.information, self.observed_K.copy()
+        for run in option.runs:
+            if self.asked is not None and told is not None:
+                told = told.plus(_added(self.asked, run))
+            known = after(known, run)
+        if option.new_level is not None:
+            observed_K[known.levels.set_K[option.new_level]] = True
+        return dataclasses.replace(self, known=known, information=told, observed_K=observed_K)
+
+    def variance(self) -> float:
+        """Of its share of what is asked."""
+        assert self.asked is not None
+        assert self.information is not None
+        return float(self.asked.share.variance([self.information], self.observed_K)[0])
+
+    def variances(self, found: Sequence[Option]) -> tuple[FloatArray, list[int]]:
+        """Of its share with each option (n,), and the degrees of freedom."""
+        assert self.asked is not None
+        assert self.information is not None
+        share, now = self.asked.share, self.information
+        added = [[_added(self.asked, run) for run in each.runs] for each in found]
+        told = [reduce(Information.plus, each, now) for each in added]
+        variance_n = np.empty(len(found))
+        dofs = [0] * len(found)
+        for level in {each.new_level for each in found}:
+            mine = [i for i, each in enumerate(found) if each.new_level == level]
+            observed_K = self.observed_K.copy()
+            if level is not None:
+                observed_K[self.known.levels.set_K[level]] = True
+            variance_n[mine] = share.variance([told[i] for i in mine], observed_K)
+            for i in mine:
+                dofs[i] = share.dof(told[i], observed_K)
+        return variance_n, dofs
 
     @property
-    def variance(self) -> float:
-        """What is left."""
-        # gᵀVg falls as runs are added; the scatter of whole budgets about their law stays.
-        spread = float(self.gradient_c @ self.covariance_cc @ self.gradient_c)
-        return self.scale * (spread + self.fixed)
+    def dof(self) -> int:
+        """Degrees of freedom of its noise."""
+        assert self.asked is not None
+        assert self.information is not None
+        return self.asked.share.dof(self.information, self.observed_K)
 
-    def fall(self, run: CandidateRun) -> float:
-        """By how much a run would lower it."""
-        # (gᵀVx)² / (sigma² + xᵀVx)
-        shift_c, noise = self._shift(run)
-        return self.scale * float(self.gradient_c @ shift_c) ** 2 / noise
 
-    def add(self, run: CandidateRun) -> None:
-        """Count a run as observed."""
-        shift_c, noise = self._shift(run)
-        self.covariance_cc = self.covariance_cc - np.outer(shift_c, shift_c) / noise
+def _told(asked: Asked, run: TrainedRun) -> Information:
+    """What a run tells of the coefficients."""
+    places = [place for place in run.places if place.set >= 0]
+    log_params_P = np.full(len(places), run.log_params)
+    set_P = np.array([place.set for place in places], dtype=np.int64)
+    log_tokens_P = np.log([place.tokens for place in places])
+    return of_run(asked.curves, set_P, log_params_P, log_tokens_P)
 
-    def _shift(self, run: CandidateRun) -> tuple[FloatArray, float]:
-        # V x and sigma² + xᵀVx.
-        # One set of coefficients that serves all budgets has NaN for its budget: index 0.
-        index = int(np.argmin(np.abs(self.curves.log_flops_K - math.log(run.flops))))
-        row_c = self.curves.slopes(np.array([index]), np.log([run.params]), np.log([run.tokens]))[0]
-        shift_c = self.covariance_cc @ row_c
-        return shift_c, self.curves.sigma**2 + float(row_c @ shift_c)
 
-    def observes(self, run: CandidateRun) -> bool:
-        """Whether the linearised curves include the run's budget."""
-        distance_K = np.abs(self.curves.log_flops_K - math.log(run.flops))
-        return bool(np.isnan(distance_K).any() or distance_K.min() < TINY)
+def _added(asked: Asked, run: CandidateRun) -> Information:
+    """What a new run tells, or a run that gets longer tells more."""
+    if run.lengthens is None:
+        return _told(asked, TrainedRun(run.params, run.seed, run.points))
+    longer = TrainedRun(run.params, run.seed, (*run.lengthens.places, *run.points))
+    return _told(asked, longer).plus(_told(asked, run.lengthens), -1)
+
+
+def _levels(fit: FamilyFit, asked: Asked | None) -> Levels:
+    """The budgets of a series, and those that could be new."""
+    points = fit.points
+    if fit.isoflop is None:
+        n_levels = 0 if asked is None else 5
+        log_flops_P = np.log(points.flops_P)
+        nothing_K, zero_K = np.full(n_levels, np.nan), np.zeros(n_levels, dtype=np.int64)
+        between_K = np.linspace(log_flops_P.min(), log_flops_P.max(), n_levels)
+        return Levels(between_K, nothing_K, zero_K, {})
+    log_flops_K = np.log([optimum.flops for optimum in fit.isoflop.optima])
+    nominal_K = np.array([optimum.budget_flops for optimum in fit.isoflop.optima])
+    set_K = np.full(len(log_flops_K), -1)
+    if asked is None or np.isnan(asked.curves.log_flops_K).all():
+        return Levels(log_flops_K, nominal_K, set_K if asked is None else set_K + 1, {})
+    curves, n_levels = asked.curves, len(log_flops_K)
+    for number, log_flops in enumerate(curves.log_flops_K[: asked.n_observed]):
+        set_K[np.argmin(np.abs(log_flops_K - log_flops))] = number
+    new = np.arange(asked.n_observed, len(curves.log_flops_K))
+    per_flop = float(np.median(nominal_K / np.exp(log_flops_K)))
+    names = [float(f"{math.exp(at) * per_flop:.3g}") for at in curves.log_flops_K[new]]
+    best = {
+        n_levels + i: curves.optimum(number, float(curves.log_flops_K[number]))[0]
+        for i, number in enumerate(new.tolist())
+    }
+    return Levels(
+        np.append(log_flops_K, curves.log_flops_K[new]),
+        np.append(nominal_K, names),
+        np.append(set_K, new),
+        best,
+    )
+
+
+@dataclass(frozen=True)
+class _State:
+    """All series, and the quantities asked of them."""
+
+    series: Mapping[str, _Series]
+    quantities: tuple[tuple[str, ...], ...]
+    """Labels of the series that each depends on."""
+    goal: float
+    """Half width in logs below which a quantity is narrow enough."""
+
+    def half_widths(self) -> list[float]:
+        """Of the logs of the quantities."""
+        variance = {
+            label: self.series[label].variance() for each in self.quantities for label in each
+        }
+        return [
+            half_width(
+                [variance[label] for label in each], [self.series[label].dof for label in each]
+            )
+            for each in self.quantities
+        ]
+
+    @property
+    def ratio(self) -> float:
+        """Upper over lower end of the widest interval."""
+        return math.exp(min(2.0 * max(self.half_widths()), 700.0))
+
+    @property
+    def excess(self) -> float:
+        """Squared half widths beyond the goal, together."""
+        return sum(self._beyond(half) for half in self.half_widths())
+
+    def _beyond(self, half: float) -> float:
+        return max(half**2 - self.goal**2, 0.0)
+
+    def after(self, option: Option) -> "_State":
+        """With the runs trained."""
+        label = option.runs[0].family
+        changed = {label: self.series[label].after(option)}
+        return dataclasses.replace(self, series={**self.series, **changed})
+
+    def excesses(self, label: str, found: Sequence[Option]) -> list[float]:
+        """The excess with each option of one series."""
+        variance_n, dofs = self.series[label].variances(found)
+        total = [0.0] * len(found)
+        for each in self.quantities:
+            others = [other for other in each if other != label]
+            variances = [self.series[other].variance() for other in others]
+            own_dofs = [self.series[other].dof for other in others]
+            if label not in each:
+                now = self._beyond(half_width(variances, own_dofs))
+                total = [excess + now for excess in total]
+                continue
+            for i, (variance, dof) in enumerate(zip(variance_n.tolist(), dofs, strict=True)):
+                total[i] += self._beyond(half_width([*variances, variance], [*own_dofs, dof]))
+        return total
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """How much may be added."""
+
+    n_runs: float
+    flops: float
+
+    def left(self, runs: Sequence[CandidateRun]) -> "_Limit":
+        """What remains after runs."""
+        return _Limit(self.n_runs - len(runs), self.flops - sum(run.flops_added for run in runs))
+
+    def allows(self, option: Option) -> bool:
+        """Whether the runs fit in."""
+        return len(option.runs) <= self.n_runs and option.flops <= self.flops * (1 + 1e-9)
+
+    @property
+    def half(self) -> "_Limit":
+        """Half of it, of runs rounded up."""
+        n_runs = math.ceil(0.5 * self.n_runs) if math.isfinite(self.n_runs) else math.inf
+        return _Limit(n_runs, 0.5 * self.flops)
 
 
 def propose(result: FitResult, request: Request) -> Proposals:
-    """Rank the runs to add; raises `SettingsError` for an unknown series."""
+    """The `n_runs` runs to add; raises `SettingsError` for an unknown series."""
+    return _planned(result, request, _Limit(request.n_runs, math.inf))
+
+
+def next_runs(result: FitResult, request: Request, spend: float) -> Proposals:
+    """The runs to add for `spend` FLOPs, fewer where the interval is then expected to be narrow
+    enough; raises `SettingsError` for an unknown series.
+    """
+    if not spend > 0.0:
+        raise SettingsError(f"{spend:g} FLOPs to spend: expected more than 0")
+    return _planned(result, request, _Limit(math.inf, spend))
+
+
+def _planned(result: FitResult, request: Request, limit: _Limit) -> Proposals:
     fits = [result.family(label) for label in request.families]
     nearest = nearest_rung if result.params_convention == "trunk" else three_digits
-    first = [proposal for fit in fits for proposal in bracketing(fit, nearest)]
-    first = sorted(first, key=lambda proposal: proposal.run.flops)
     # The largest bracketed budget, else the most compute that a surface was fitted to.
     bracketed = [o.flops for fit in fits if fit.isoflop for o in fit.isoflop.bracketed]
     with_surface = [float(fit.points.flops_P.max()) for fit in fits if fit.surface is not None]
     target_flops = request.flops or max(bracketed or with_surface, default=None)
-    shares = [] if target_flops is None else _shares(fits, request, target_flops)
-    # While there is an interval to shrink, open budgets get at most half of the runs.
-    shown = first[: math.ceil((0.5 if shares else 1.0) * request.n_runs)]
-    ranked = list(shown)
-    if shares:
-        # At budgets that exist: a new one is a decision about range rather than about precision.
-        taken = [proposal.run for proposal in shown]
-        for run in taken:
-            for part in _about(shares, run):
-                part.add(run)
-        runs = [r for fit in fits for r in candidates(fit, nearest) if r not in taken]
-        ranked += _greedy(shares, runs, request.n_runs - len(ranked))
+    quantities = [] if target_flops is None else asked_of(fits, request.interval, target_flops)
+    asked = {part.fit.family: part for each in quantities for part in each}
+    start = _State(
+        {f.family: _Series.of(f, asked.get(f.family), resumes=request.resumes) for f in fits},
+        tuple(tuple(part.fit.family for part in each) for each in quantities),
+        0.0 if request.within is None else 0.5 * math.log(request.within),
+    )
+    first = [
+        pair for fit in fits for pair in bracketing(fit, start.series[fit.family].known, nearest)
+    ]
+    first.sort(key=lambda pair: pair[0].flops)
+    # While there is an interval to shrink, open budgets get at most half.
+    shown, room = [], limit.half if quantities else limit
+    for run, why in first:
+        if room.allows(Option((run,))):
+            shown.append((run, why))
+            room = room.left([run])
+    state, chosen = start, []
+    for run, _ in shown:
+        state = state.after(Option((run,)))
+    if quantities:
+        left = limit.left([run for run, _ in shown])
+        chosen = _greedy(state, left, nearest)
+    ranked, end = _told_one_by_one(start, shown, chosen)
     return Proposals(
         request=request,
-        target_flops=target_flops if shares else None,
+        target_flops=target_flops if quantities else None,
         proposals=tuple(ranked),
         n_more=len(first) - len(shown),
-        warnings=tuple(_warnings(result, fits, has_interval=bool(shares))),
+        ratio_now=start.ratio if quantities else None,
+        ratio_after=end.ratio if quantities else None,
+        warnings=tuple(_warnings(result, fits, start)),
     )
+
+
+def _greedy(state: _State, limit: _Limit, nearest: Nearest) -> list[Option]:
+    """Options by what they remove of the widths per FLOP, each given those before it."""
+    chosen = list[Option]()
+    asked = {label for each in state.quantities for label in each}
+    while (now := state.excess) > 0.0:
+        found: list[tuple[Option, float]] = []
+        for label in sorted(asked):
+            known = state.series[label].known
+            mine = [each for each in options(known, nearest) if limit.allows(each)]
+            falls = [now - then for then in state.excesses(label, mine)] if mine else []
+            found += zip(mine, falls, strict=True)
+        least = max((LEAST_OF_BEST * fall for _, fall in found), default=0.0)
+        worthwhile = [pair for pair in found if pair[1] >= max(least, LEAST_OF_LEFT * now)]
+        if not worthwhile:
+            break
+        best, _ = max(worthwhile, key=lambda pair: pair[1] / pair[0].flops)
+        chosen.append(best)
+        state, limit = state.after(best), limit.left(best.runs)
+    return chosen
+
+
+def _told_one_by_one(
+    start: _State, shown: Sequence[tuple[CandidateRun, str]], chosen: Sequence[Option]
+) -> tuple[list[Proposal], _State]:
+    """Every run once, with what it removes given those above it, and what is left in the end."""
+    open_whys = {run.name: why for run, why in shown}
+    runs = merged([*(run for run, _ in shown), *(run for each in chosen for run in each.runs)])
+    last_of = {
+        (run.family, place.level): index for index, run in enumerate(runs) for place in run.points
+    }
+    state, proposals = start, list[Proposal]()
+    first = before = _sum_of_squares(start)
+    for index, run in enumerate(runs):
+        new_levels = state.series[run.family].known.new_levels
+        drawn = [
+            place.level
+            for place in run.points
+            if place.level in new_levels and last_of[run.family, place.level] == index
+        ]
+        state = state.after(Option((run,), next(iter(drawn), None)))
+        left = _sum_of_squares(state)
+        width = math.sqrt(left / first) if first > 0.0 else None
+        if (why := open_whys.get(run.name)) is not None:
+            proposals.append(Proposal(run, "bracket", why, width if chosen else None))
+        else:
+            why = (
+                f"{_described(run, new_levels)}: removes {1.0 - left / before:.0%} of what is left"
+            )
+            proposals.append(Proposal(run, "precision", why, width))
+        before = left
+    return proposals, state
+
+
+def _sum_of_squares(state: _State) -> float:
+    """Of the half widths: in units of variances."""
+    return sum(half**2 for half in state.half_widths())
+
+
+def _described(run: CandidateRun, new_levels: Sequence[int]) -> str:
+    """What a run adds to its series."""
+    new = [place.flops for place in run.points if place.level in new_levels]
+    if new:
+        return f"one of the sizes that draw a curve at {new[-1]:.3g} FLOPs"
+    if run.lengthens is not None:
+        return f"goes on from {run.lengthens.flops:.3g} FLOPs"
+    return "a new size" if run.kind == "size" else "another seed of a size"
 
 
 def to_json(found: Proposals) -> Json:
@@ -158,7 +442,14 @@ def to_json(found: Proposals) -> Json:
         "proposals": [
             {
                 "rank": rank,
-                **vars(proposal.run),
+                "family": proposal.run.family,
+                "params": proposal.run.params,
+                "seed": proposal.run.seed,
+                "tokens": proposal.run.tokens,
+                "flops": proposal.run.flops,
+                "flops_added": proposal.run.flops_added,
+                "budget_flops": proposal.run.budget_flops,
+                "budgets": list(proposal.run.budgets),
                 "purpose": proposal.purpose,
                 "why": proposal.why,
                 "interval_width": proposal.width,
@@ -166,97 +457,15 @@ def to_json(found: Proposals) -> Json:
             for rank, proposal in enumerate(found.proposals, start=1)
         ],
         "n_more": found.n_more,
+        "ratio_now": found.ratio_now,
+        "ratio_after": found.ratio_after,
         "warnings": [warning.to_json() for warning in found.warnings],
     }
 
 
-def _greedy(shares: Sequence[_Share], runs: Sequence[CandidateRun], n_runs: int) -> list[Proposal]:
-    """Runs by variance removed per FLOP, each given those before it."""
-    chosen = list[Proposal]()
-    left = now = sum(part.variance for part in shares)
-    while len(chosen) < n_runs:
-        # Without a least share the cheapest budget would get ever more runs that tell next to
-        # nothing.
-        least = 0.02 * left
-        falls = {run: sum(part.fall(run) for part in _about(shares, run)) for run in runs}
-        worthwhile = [run for run in runs if falls[run] > least]
-        if not worthwhile:
-            break
-        best = max(worthwhile, key=lambda run: falls[run] / run.flops)
-        why = f"removes {falls[best] / left:.0%} of the variance that is left"
-        for part in _about(shares, best):
-            part.add(best)
-        left = sum(part.variance for part in shares)
-        runs = [run for run in runs if run != best]
-        chosen.append(Proposal(best, "precision", why, math.sqrt(left / now)))
-    return chosen
-
-
-def _about(shares: Sequence[_Share], run: CandidateRun) -> list[_Share]:
-    return [p for p in shares if p.curves.points.family == run.family and p.observes(run)]
-
-
-def _shares(fits: Sequence[FamilyFit], request: Request, flops: float) -> list[_Share]:
-    """The variance asked for, a part for each series; empty where a series has no curves."""
-    if request.interval == "multiplier":
-        return _multiplier_shares(fits[0], fits[1], flops)
-    shares = [_share_of(fit, request.interval, flops, 1.0) for fit in fits]
-    return [part for part in shares if part is not None]
-
-
-def _multiplier_shares(baseline: FamilyFit, against: FamilyFit, flops: float) -> list[_Share]:
-    own, other = frontier(baseline.isoflop), frontier(against.isoflop)
-    if own is None or other is None:
-        return []
-    log_loss_R = own.log_loss(math.log(flops))
-    reached = float(other.log_flops_reaching(log_loss_R)[0])
-    if not math.isfinite(reached):
-        return []
-    # log multiplier = log C' − log C where L*'(C') = L*(C): both losses over the slope at C'.
-    step = 0.05
-    slope = float((other.log_loss(reached + step) - other.log_loss(reached - step))[0]) / (2 * step)
-    scale = 1.0 / max(slope**2, TINY)
-    ours = _share_of(baseline, "loss", flops, scale)
-    theirs = _share_of(against, "loss", math.exp(reached), scale)
-    return [] if ours is None or theirs is None else [ours, theirs]
-
-
-def _share_of(fit: FamilyFit, quantity: LawName, flops: float, scale: float) -> _Share | None:
-    linear = linearised(fit)
-    if linear is None:
-        return None
-    if np.isnan(linear.log_flops_K).all() or fit.isoflop is None:
-        return _Share(linear, linear.gradient(quantity, 0, math.log(flops)), 0.0, scale)
-    weight_K, scatter = _weights(fit.isoflop, quantity, math.log(flops))
-    gradient_c = np.zeros(linear.coefficient_3K.size + 2)
-    for weight, at in zip(weight_K, np.log(fit.isoflop.values("flops")).tolist(), strict=True):
-        index = int(np.argmin(np.abs(linear.log_flops_K - at)))
-        gradient_c += weight * linear.gradient(quantity, index, at)
-    return _Share(linear, gradient_c, scatter**2 * float(weight_K @ weight_K), scale)
-
-
-def _weights(fit: IsoFlopFit, quantity: LawName, log_flops: float) -> tuple[FloatArray, float]:
-    """Weight of every bracketed budget in a prediction (K,), and their scatter about the law."""
-    law: PowerLaw | None = getattr(fit, f"{quantity}_law")
-    draws_RK: FloatArray = getattr(fit, f"log_{quantity}_RK")
-    assert law is not None, "curves without laws are refused before"
-    log_flops_K = np.log(fit.values("flops"))
-    identity_KK = np.eye(len(log_flops_K))
-    # Size and tokens are read off their laws, and the loss beyond the budgets; among them the
-    # frontier passes through its optima.
-    if quantity == "loss" and log_flops_K[0] <= log_flops <= log_flops_K[-1]:
-        between = [np.interp(log_flops, log_flops_K, row_K) for row_K in identity_KK]
-        return np.array(between), 0.0
-    variance_K = np.maximum(draws_RK.var(axis=0) + law.scatter**2, TINY)
-    slope_K, intercept_K = weighted_line(log_flops_K, identity_KK, 1.0 / variance_K)
-    return intercept_K + slope_K * log_flops, law.scatter
-
-
-def _warnings(
-    result: FitResult, fits: Sequence[FamilyFit], *, has_interval: bool
-) -> list[FitWarning]:
+def _warnings(result: FitResult, fits: Sequence[FamilyFit], state: _State) -> list[FitWarning]:
     warnings = []
-    if not has_interval:
+    if not state.quantities:
         message = (
             "there is no interval to shrink yet: no law or surface is identified, so only what "
             "brackets a budget can be proposed; a law needs two bracketed budgets"
@@ -269,10 +478,11 @@ def _warnings(
         )
         warnings.append(FitWarning("sizes_are_not_rungs", message))
     for fit in fits:
-        if fit.points.has_shared_runs:
+        asked = state.series[fit.family].asked
+        if asked is not None and fit.points.has_shared_runs and asked.curves.noise.is_assumed:
             message = (
-                "points of one run count as independent here, so a new run may shrink the "
-                "interval more than stated"
+                f"too few runs tell how much luck their points share: {ASSUMED_RUN_SHARE:.0%} of "
+                "the variance is assumed to be the run's"
             )
-            warnings.append(FitWarning("points_taken_as_independent", message, fit.family))
+            warnings.append(FitWarning("run_share_assumed", message, fit.family))
     return warnings

@@ -88,6 +88,8 @@ class IsoFlopFit:
     optima: tuple[Optimum, ...]
     noise: float | None
     """Relative standard deviation of the losses about the curves."""
+    effective_noise: float | None
+    """The one that scatters the fit as its points do: less where outliers count less."""
     exponents: tuple[float, float] | None
     """alpha and beta shared by the curves, of method `pair`."""
     log_params_RK: FloatArray = field(repr=False, compare=False)
@@ -122,7 +124,7 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
     if grid is None:  # no budget can be drawn
         draws_RK, said = np.empty((0, 0)), tuple(warnings)
         nothing = IsoFlopFit(
-            method, tuple(left_out), None, None, draws_RK, draws_RK, draws_RK, np.empty(0),
+            method, tuple(left_out), None, None, None, draws_RK, draws_RK, draws_RK, np.empty(0),
             warnings=said,
         )  # fmt: skip
         return with_laws(nothing, points.family, resampler, weighted=False)
@@ -147,6 +149,7 @@ def fit_isoflop(points: Points, method: IsoFlopMethod, resampler: Resampler) -> 
         method=used,
         optima=tuple(optima),
         noise=noise.sigma,
+        effective_noise=noise.pooled * _noise_factor(grid, minima),
         exponents=minima.exponents,
         log_params_RK=draws.log_params_RK[:, bracketed_K],
         log_tokens_RK=draws.log_tokens_RK[:, bracketed_K],
@@ -248,6 +251,17 @@ def _resampled(
     grid: BudgetGrid, method: IsoFlopMethod, minima: Minima, noise_RP: FloatArray
 ) -> Minima:
     """Minima of the fitted curves plus relative noise, which is overwritten."""
+    centre_P = grid.points.loss_P if method == "akima" else minima.fitted_P
+    noise_RP *= np.sqrt(grid.variance_P) * _noise_factor(grid, minima)
+    noise_RP += centre_P
+    draws = MINIMA[method](grid, np.maximum(noise_RP, LEAST_SHARE * centre_P, out=noise_RP))
+    # Three bad runs in a curve make a noise under which some curves dip below zero.
+    positive_RK = np.maximum(draws.loss_RK, LEAST_SHARE * np.abs(minima.loss_RK))
+    return dataclasses.replace(draws, loss_RK=positive_RK)
+
+
+def _noise_factor(grid: BudgetGrid, minima: Minima) -> float:
+    """By how much more noise moves an estimate whose weights follow the noise."""
     # Noise moves an estimate with new weights more than one with kept weights, as these have. To
     # first order an M-estimate moves by the mean of psi over that of its slope, and with kept
     # weights by the mean of psi over that of the weights.
@@ -255,13 +269,8 @@ def _resampled(
     within = float(np.mean(temper_P > 1.0 - 1e-9))
     # Huber (1981, §7.6): few points per coefficient.
     correction = 1.0 + minima.basis_Pc.shape[1] / len(temper_P) * (1.0 - within) / within
-    centre_P = grid.points.loss_P if method == "akima" else minima.fitted_P
-    noise_RP *= np.sqrt(grid.variance_P) * (float(temper_P.mean()) / within * correction)
-    noise_RP += centre_P
-    draws = MINIMA[method](grid, np.maximum(noise_RP, LEAST_SHARE * centre_P, out=noise_RP))
-    # Three bad runs in a curve make a noise under which some curves dip below zero.
-    positive_RK = np.maximum(draws.loss_RK, LEAST_SHARE * np.abs(minima.loss_RK))
-    return dataclasses.replace(draws, loss_RK=positive_RK)
+    factor: float = float(temper_P.mean()) / within * correction
+    return factor
 
 
 def _resampled_shapes(grid: BudgetGrid, parabolas: Minima, noise_RP: FloatArray) -> Minima:

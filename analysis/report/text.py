@@ -211,31 +211,39 @@ def proposals_text(found: Proposals) -> str:
     lines = [_proposals_headline(found)]
     if found.proposals:
         lines.append(
-            f"  {'':>2}  {'series':12} {'size':>7} {'tokens':>7} {'FLOPs':>9}  {'interval':8}  why"
+            f"  {'':>2}  {'series':12} {'size':>7} {'seed':>4} {'tokens':>7} {'FLOPs':>9}  "
+            f"{'interval':8}  why"
         )
     for rank, each in enumerate(found.proposals, start=1):
         run, width = each.run, "" if each.width is None else f"×{each.width:.2f}"
         lines.append(
-            f"  {rank:>2}  {run.family:12} {count(run.params):>7} {count(run.tokens):>7} "
-            f"{run.flops:9.3g}  {width:8}  {each.why}"
+            f"  {rank:>2}  {run.family:12} {count(run.params):>7} {run.seed:>4} "
+            f"{count(run.tokens):>7} {run.flops_added:9.3g}  {width:8}  {each.why}"
         )
     if found.n_more:
         lines.append(f"  and {found.n_more} more that would bracket a budget (--number)")
     if found.proposals:
-        cost = sum(proposal.run.flops for proposal in found.proposals)
-        lines += [f"  together {cost:.3g} FLOPs as separate runs", "", fragment(found).rstrip(), ""]
+        cost = f"  together {found.flops:.3g} FLOPs"
+        if found.ratio_now is not None and found.ratio_after is not None:
+            cost += (
+                f"; upper over lower end of the 95 % interval, expected: {found.ratio_now:.3g} "
+                f"now, {found.ratio_after:.3g} then"
+            )
+        lines += [cost, "", fragment(found).rstrip(), ""]
     return "\n".join([*lines, *(_warning_line(warning) for warning in found.warnings)])
 
 
 def fragment(found: Proposals) -> str:
     """A `design` with the proposed runs: what was trained before stays in the results."""
     runs = []
-    for run in (proposal.run for proposal in found.proposals):
-        budget = "" if run.budget_flops is None else f", budget: {run.budget_flops:g}"
-        tokens = count(run.tokens)
+    for proposal in found.proposals:
+        run = proposal.run
         # In full, as some rungs differ by 0.2 %.
-        size = f"{run.params:.0f}"
-        runs.append(f"    - {{series: {run.family}, size: {size}, tokens: {tokens}{budget}}}")
+        what = f"series: {run.family}, size: {run.params:.0f}"
+        seed = f", train: {{seeds: [{run.seed}]}}" if run.seed else ""
+        for place in run.points:
+            budget = "" if place.budget_flops is None else f", budget: {place.budget_flops:g}"
+            runs.append(f"    - {{{what}, tokens: {count(place.tokens)}{budget}{seed}}}")
     return "\n".join(["design:", "  list:", *runs]) + "\n"
 
 

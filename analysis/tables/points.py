@@ -40,6 +40,8 @@ class Points:
     """Tokens per optimiser step; NaN where the source does not state it."""
     learning_rate_P: FloatArray
     """NaN where the source does not state it."""
+    seed_P: FloatArray
+    """NaN where the source does not state it."""
 
     @property
     def n_runs(self) -> int:
@@ -91,7 +93,7 @@ def points_by_family(frame: pd.DataFrame) -> dict[str, Points]:
     """Split a validated tidy table into its series, in the order of their labels."""
     run = frame.groupby(["family", "run_id"], sort=False).ngroup().to_numpy().astype(np.int64)
     slot = _design_slots(frame, run)
-    names = ("params", "tokens", "flops", "loss", "batch_tokens", "learning_rate")
+    names = ("params", "tokens", "flops", "loss", "batch_tokens", "learning_rate", "seed")
     result = {}
     for family in sorted(frame["family"].unique()):
         mine = (frame["family"] == family).to_numpy()

@@ -8,6 +8,7 @@ from functools import partial
 
 from sweeper.planning.design import n_targets
 from sweeper.planning.runs import Run, name_of
+from sweeper.planning.tuned import FAR, TunedRun, difference_text
 from sweeper.sweepfile.document import Problem
 from sweeper.sweepfile.fields import AUTO
 from sweeper.sweepfile.schema import Sweep
@@ -177,6 +178,8 @@ def warnings(sweep: Sweep, facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[
             )
     yield from _idle_sizes(runs)
     yield from _repeated_data(facts, runs)
+    yield from _foreign_laws(runs)
+    yield from _far_laws(runs)
 
 
 def _prefix(sweep: Sweep, runs: Sequence[Run]) -> str:
@@ -232,4 +235,38 @@ def _repeated_data(facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[PlanWarn
             f"{len(many)} of {len(epochs)} sizes read the {facts.train_tokens:,} training tokens "
             f"more than {MAX_EPOCHS} times, the {trunk_params(rung):,}-parameter model {most:.1f} "
             "times: repeated data are worth less than fresh ones",
+        )
+
+
+def _foreign_laws(runs: Sequence[Run]) -> Iterator[PlanWarning]:
+    """Laws that were measured with other betas, weight decay or averaging; each once."""
+    told = set()
+    for run in runs:
+        if run.law is None or not run.law.differences:
+            continue
+        message = (
+            f"series {run.series.label!r} is tuned by the law {run.law.label!r} of {run.law.file}, "
+            f"which was measured at {difference_text(run.law, run.series.train)}: the best "
+            "rate and batch may be others; `sweeper tune` measures them"
+        )
+        if message not in told:
+            told.add(message)
+            yield PlanWarning("foreign_law", message)
+
+
+def _far_laws(runs: Sequence[Run]) -> Iterator[PlanWarning]:
+    """For each series the run for which its law reaches the farthest, if that is far."""
+    farthest: dict[str, TunedRun] = {}
+    for run in runs:
+        tuned = run.tuned
+        if tuned and tuned.extrapolation > FAR:
+            known = farthest.setdefault(tuned.series, tuned)
+            if tuned.extrapolation > known.extrapolation:
+                farthest[tuned.series] = tuned
+    for tuned in farthest.values():
+        yield PlanWarning(
+            "far_law",
+            f"the law {tuned.law!r} of {tuned.file} tunes the {tuned.params:,}-parameter model of "
+            f"{tuned.series!r} for {tuned.tokens:.3g} tokens, a factor {tuned.extrapolation:.3g} "
+            "outside the sizes and tokens it was measured at",
         )

@@ -18,6 +18,7 @@ from sweeper.planning.design import added_runs, resolving_targets, targets_by_va
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.search_space import search_space
 from sweeper.planning.series import misfit_batches, resolve_series
+from sweeper.planning.tuned import TunedRun, law_for
 from sweeper.sweepfile.document import InvalidSweep, Problem, SweepDocument
 from sweeper.sweepfile.schema import LoadedSweep, Sweep
 from sweeper.trials.flops import BACKWARD_FACTOR
@@ -51,6 +52,8 @@ class PlannedSweep:
     skipped: tuple[SkippedCell, ...]
     corpus: CorpusFacts
     warnings: tuple[PlanWarning, ...]
+    tuned: tuple[TunedRun, ...] = ()
+    """Runs whose rate or batch a law says, without their seeds."""
 
     @property
     def trials(self) -> tuple[PlannedTrial, ...]:
@@ -147,7 +150,7 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
     _refuse(checks.size_problems(sweep))
     _refuse(checks.corpus_problems(sweep, facts))
     all_series = resolve_series(sweep, facts.vocab_size)
-    if sweep.tune:
+    if sweep.tune.search:
         search_space(sweep, sweep.tune, facts.vocab_size)  # raises what would refuse the search
     setting = Setting(facts.seq_len, facts.vocab_size, backbone=sweep.backbone)
     if automatic := resolved_design(sweep, all_series, setting):
@@ -160,13 +163,21 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
     shared_targets = targets_by_variant(design)
     deciding = resolving_targets(design, shared_targets)
     runs: list[Run] = []
+    problems: list[Problem] = []
     for series in all_series:
-        for variant, targets in targets_by_variant(design, series.label).items():
-            own = series.varied(variant)
-            runs += plan_runs(own, variant.rung, targets, shared_targets[variant], setting)
+        of_design = targets_by_variant(design, series.label).items()
+        asked = [(variant, targets, shared_targets[variant]) for variant, targets in of_design]
         for variant, targets in added_runs(design, series.label):
+            asked.append((variant, targets, deciding[variant.rung]))
+        for variant, targets, shared in asked:
             own = series.varied(variant)
-            runs += plan_runs(own, variant.rung, targets, deciding[variant.rung], setting)
+            try:
+                law = law_for(sweep, own)
+            except InvalidSweep as error:
+                problems += error.problems
+                continue
+            runs += plan_runs(own, variant.rung, targets, shared, setting, law)
+    _refuse(problems)
     _refuse(misfit_batches(sweep, [run.series for run in runs]))
     _refuse(checks.run_problems(sweep, runs))
     _refuse(checks.limit_problems(sweep, runs))
@@ -179,6 +190,7 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
         skipped=tuple(cell for run in runs for cell in run.skipped),
         corpus=facts,
         warnings=tuple(checks.warnings(sweep, facts, runs)),
+        tuned=tuple(run.tuned for run in runs if run.tuned),
     )
 
 
@@ -208,6 +220,7 @@ def plan_to_json(sweep: PlannedSweep) -> dict[str, Any]:
             }
             for cell in sweep.skipped
         ],
+        "tuned": [dataclasses.asdict(run) for run in sweep.tuned],
         "warnings": [dataclasses.asdict(warning) for warning in sweep.warnings],
     }
 

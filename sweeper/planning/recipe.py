@@ -10,6 +10,8 @@ import math
 from sweeper.store.submission import cpu_info
 from sweeper.trials.ladder import BackboneName
 
+BATCH_EXPONENT = 0.8225  # B* = 10^-2.4 · D^0.8225
+RATE_EXPONENT = 0.3412  # eta* = 10^-2.06 · B^0.3412
 MIN_BATCH_SEQUENCES = 8  # fewer leave stratified noise levels too coarse and the hardware idle
 DIT_LEARNING_RATE = 2e-4  # peak of all tensors and sizes of arXiv 2602.15014 at 524,288 tokens
 WARMUP_STEPS = 2000  # of both studies' large runs
@@ -31,8 +33,8 @@ BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # instructions of x86 and 
 
 def batch_sequences(tokens: float, seq_len: int) -> int:
     """Sequences per step for a run of `tokens` tokens."""
-    # Pooled law: B* = 10^-2.4 · D^0.8225, both in tokens.
-    batch_tokens: float = 10**-2.4 * tokens**0.8225
+    # Pooled law, both in tokens.
+    batch_tokens: float = 10**-2.4 * tokens**BATCH_EXPONENT
     return max(MIN_BATCH_SEQUENCES, round(batch_tokens / seq_len))
 
 
@@ -40,8 +42,8 @@ def learning_rate(batch_tokens: float, backbone: BackboneName = "gidd") -> float
     """Base learning rate for a batch, rounded to three digits."""
     if backbone == "dit":  # has no such law: its study trains every size at one rate
         return DIT_LEARNING_RATE
-    # Pooled law: eta* = 10^-2.06 · B^0.3412, B in tokens.
-    return float(f"{10**-2.06 * batch_tokens**0.3412:.3g}")
+    # Pooled law, B in tokens.
+    return float(f"{10**-2.06 * batch_tokens**RATE_EXPONENT:.3g}")
 
 
 def warmup_steps(first_observation_step: int) -> int:

@@ -1,22 +1,24 @@
 """One rung of one series as runs: batch, learning rates and schedule, and where each is observed.
 
 What is `auto` is resolved from the rung and the design alone, never from the series: the runs of
-two series on one rung see the same batches in the same order at the same learning rate.
+two series on one rung see the same batches in the same order at the same learning rate. What is
+`tuned` follows the series' own law and observations.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sweeper.planning import recipe
 from sweeper.planning.design import TargetPoint
 from sweeper.planning.series import ResolvedSeries
+from sweeper.planning.tuned import FoundLaw, TunedPoint, TunedRun, tuned_keys
 from sweeper.sweepfile.document import Problem
 from sweeper.sweepfile.fields import WarmupShare
 from sweeper.sweepfile.schema import Train
 from sweeper.trials.flops import FlopsPerToken, flops_per_token
-from sweeper.trials.ladder import BackboneName, Rung, trunk_params
+from sweeper.trials.ladder import BackboneName, Rung, parameter_groups, trunk_params
 from sweeper.trials.plan import Observation
 from sweeper.trials.trial import ENDLESS_SCHEDULES, Optimizer
 
@@ -51,6 +53,10 @@ class Setting:
         """Training FLOPs per token of data of a rung."""
         return flops_per_token(rung, self.seq_len, self.vocab_size, doubled_share, self.backbone)
 
+    def params(self, rung: Rung) -> int:
+        """Trunk parameters of a rung in the sweep's network, by which laws are measured."""
+        return parameter_groups(rung, 0, 0, self.backbone).trunk
+
     def why_outside(self, rung: Rung, tokens: float) -> str:
         """Why a cell is not kept; empty if it is."""
         low, high = self.tokens_per_param
@@ -72,6 +78,9 @@ class Run:
     cells: tuple[Observation, ...]
     skipped: tuple[SkippedCell, ...]
     problems: tuple[Problem, ...]
+    law: FoundLaw | None = None
+    tuned: TunedRun | None = None
+    """What `law` gave, and expects of it."""
 
 
 def plan_runs(
@@ -80,23 +89,128 @@ def plan_runs(
     targets: Sequence[TargetPoint],
     shared_targets: Sequence[TargetPoint],
     setting: Setting,
+    law: FoundLaw | None = None,
 ) -> list[Run]:
-    """The runs of a series that reach its targets of a rung; `shared_targets`: of all series."""
+    """The runs of a series that reach its targets of a rung; `shared_targets`: of all series.
+
+    `law` says what is tuned.
+    """
     if series.train.schedule in ENDLESS_SCHEDULES:
-        # One passes them all, with `auto` resolved by the targets of every series.
-        optimizer = optimizer_for(series.train, rung, shared_targets, setting)
-        return [plan_run(series, rung, targets, optimizer, setting)]
+
+        def run_of(part: Sequence[TargetPoint], own: Sequence[TargetPoint]) -> Run:
+            # `auto` is resolved by the targets of every series, `tuned` by those of the part.
+            point = _tuned_point(series, rung, part, setting, law)
+            optimizer = optimizer_for(series.train, rung, shared_targets, setting, point)
+            return _run(series, rung, own, optimizer, setting, point)
+
+        if targets[0].is_added:  # trains as the runs that it stands beside
+            parts = _parts(shared_targets, lambda part: run_of(part, part))
+            beside = [_nearest(target, parts, series, rung, setting) for target in targets]
+            return [
+                run_of(part, [t for t, i in zip(targets, beside, strict=True) if i == n])
+                for n, part in enumerate(parts)
+                if n in beside
+            ]
+        parts = _parts(targets, lambda part: run_of(part, part))
+        return [run_of(part, part) for part in parts]
     # The points that a run passes are not the ends of shorter ones: one run for each target, with
-    # `auto` resolved by that one.
+    # `auto` and `tuned` resolved by that one.
     runs: list[Run] = []
     for target in targets:
-        optimizer = optimizer_for(series.train, rung, [target], setting)
-        run = plan_run(series, rung, [target], optimizer, setting)
+        point = _tuned_point(series, rung, [target], setting, law)
+        optimizer = optimizer_for(series.train, rung, [target], setting, point)
+        run = _run(series, rung, [target], optimizer, setting, point)
         if run.cells and any(run.optimizer == other.optimizer for other in runs if other.cells):
             problem = Problem(target.path, _repeated(run.cells[0].step, rung))
             run = dataclasses.replace(run, problems=(*run.problems, problem))
         runs.append(run)
     return runs
+
+
+def _tuned_point(
+    series: ResolvedSeries,
+    rung: Rung,
+    targets: Sequence[TargetPoint],
+    setting: Setting,
+    law: FoundLaw | None,
+) -> TunedPoint | None:
+    """Where a law is asked for a run through all targets."""
+    if law is None:
+        return None
+    per_token = setting.flops_per_token(rung, series.needs.doubled_share).total
+    tokens = _middle(_kept_tokens(series.train, rung, targets, setting, per_token))
+    return TunedPoint(law, setting.params(rung), tokens)
+
+
+def _run(
+    series: ResolvedSeries,
+    rung: Rung,
+    targets: Sequence[TargetPoint],
+    optimizer: Optimizer,
+    setting: Setting,
+    point: TunedPoint | None,
+) -> Run:
+    """The run through all targets, with what a law expects of it."""
+    run = plan_run(series, rung, targets, optimizer, setting)
+    if point is None or not run.cells:
+        return run
+    law, params = point.found.law, point.params
+    rate, batch = optimizer.learning_rate, optimizer.batch_sequences * setting.seq_len
+    first, last = (
+        law.excess(params, cell.tokens, rate, batch) for cell in (run.cells[0], run.cells[-1])
+    )
+    tuned = TunedRun(
+        series=series.label,
+        params=params,
+        tokens=point.tokens,
+        keys=tuned_keys(series.train),
+        learning_rate=rate,
+        batch_tokens=batch,
+        law=point.found.label,
+        file=point.found.file,
+        extrapolation=law.extrapolation(params, point.tokens),
+        first_excess=first,
+        last_excess=last,
+    )
+    return dataclasses.replace(run, law=point.found, tuned=tuned)
+
+
+def _parts(
+    targets: Sequence[TargetPoint], run_of: Callable[[Sequence[TargetPoint]], Run]
+) -> list[Sequence[TargetPoint]]:
+    """Targets in as few parts as keep the bias of each part's run within what its owner allows."""
+    parts: list[Sequence[TargetPoint]] = []
+    end = len(targets)
+    while end:
+        # From the largest down: what the longest run can serve costs nothing more.
+        start = end - 1
+        while start and _is_within_bias(run_of(targets[start - 1 : end])):
+            start -= 1
+        parts.insert(0, targets[start:end])
+        end = start
+    return parts
+
+
+def _is_within_bias(run: Run) -> bool:
+    return run.tuned is None or run.tuned.bias <= run.series.train.max_horizon_bias
+
+
+def _nearest(
+    target: TargetPoint,
+    parts: Sequence[Sequence[TargetPoint]],
+    series: ResolvedSeries,
+    rung: Rung,
+    setting: Setting,
+) -> int:
+    """Index of the part whose tokens are nearest to those of a target, in log."""
+    per_token = setting.flops_per_token(rung, series.needs.doubled_share).total
+    least = recipe.MIN_BATCH_SEQUENCES * setting.seq_len
+
+    def distance(part: Sequence[TargetPoint]) -> float:
+        own = target.tokens(per_token, least)
+        return min(abs(math.log(each.tokens(per_token, least) / own)) for each in part)
+
+    return min(range(len(parts)), key=lambda i: distance(parts[i]))
 
 
 def plan_run(
@@ -120,7 +234,7 @@ def plan_run(
             skipped.append(SkippedCell(series.label, rung, budget, tokens, reason))
             continue
         step = max(1, round(tokens / tokens_per_step))  # MIN_STEPS bounds what rounding moves
-        if target.unit == "steps" and series.train.batch_tokens == "auto":
+        if target.unit == "steps" and isinstance(series.train.batch_tokens, str):
             expected = "expected train.batch_tokens as a number: it says how many tokens a step has"
         else:
             expected = _objection(target, rung, tokens, tokens_per_step)
@@ -138,25 +252,34 @@ def plan_run(
 
 
 def optimizer_for(
-    train: Train, rung: Rung, targets: Sequence[TargetPoint], setting: Setting
+    train: Train,
+    rung: Rung,
+    targets: Sequence[TargetPoint],
+    setting: Setting,
+    tuned: TunedPoint | None = None,
 ) -> Optimizer:
-    """Optimiser settings of a run, `auto` resolved, except what its length in steps decides."""
+    """Optimiser settings of a run, `auto` and `tuned` resolved, except what its length decides.
+
+    `targets` resolve `auto`; `tuned` is needed where something is.
+    """
     # Of a network that reads each token once, so that all series share the batch.
     per_token = setting.flops_per_token(rung).total
-    least = recipe.MIN_BATCH_SEQUENCES * setting.seq_len
-    given = least if train.batch_tokens == "auto" else train.batch_tokens
-    asked = sorted(target.tokens(per_token, given) for target in targets)
-    kept = [tokens for tokens in asked if not setting.why_outside(rung, tokens)] or asked
+    kept = _kept_tokens(train, rung, targets, setting, per_token)
     if train.batch_tokens == "auto":
         # The batch suits the geometric middle of the first and last observation.
-        middle = math.sqrt(kept[0]) * math.sqrt(kept[-1])  # not of the product, which may overflow
-        batch = recipe.batch_sequences(middle, setting.seq_len)
+        batch = recipe.batch_sequences(_middle(kept), setting.seq_len)
+    elif train.batch_tokens == "tuned":
+        assert tuned is not None
+        batch = tuned.batch_sequences(setting.seq_len)
     else:
         batch = max(1, round(train.batch_tokens / setting.seq_len))
     tokens_per_step = batch * setting.seq_len
     rate, auxiliary_rate, warmup = train.learning_rate, train.auxiliary_learning_rate, train.warmup
     if rate == "auto":
         rate = recipe.learning_rate(tokens_per_step, setting.backbone)
+    elif rate == "tuned":
+        assert tuned is not None
+        rate = tuned.learning_rate(tokens_per_step)
     if auxiliary_rate == "auto":
         auxiliary_rate = recipe.AUXILIARY_LEARNING_RATE
     if warmup == "auto":
@@ -176,6 +299,22 @@ def optimizer_for(
         clip_norm=train.clip_norm,
         ema_decay=train.ema,
     )
+
+
+def _kept_tokens(
+    train: Train, rung: Rung, targets: Sequence[TargetPoint], setting: Setting, per_token: float
+) -> list[float]:
+    """Tokens of the targets in the window, or of all if none is, increasing."""
+    given = train.batch_tokens
+    if isinstance(given, str):
+        given = recipe.MIN_BATCH_SEQUENCES * setting.seq_len
+    asked = sorted(target.tokens(per_token, given) for target in targets)
+    return [tokens for tokens in asked if not setting.why_outside(rung, tokens)] or asked
+
+
+def _middle(tokens: Sequence[float]) -> float:
+    """Geometric middle of the first and the last."""
+    return math.sqrt(tokens[0]) * math.sqrt(tokens[-1])  # not of the product, which may overflow
 
 
 def _over_its_length(optimizer: Optimizer, train: Train, n_steps: int) -> Optimizer:

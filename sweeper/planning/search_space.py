@@ -13,7 +13,10 @@ from sweeper.sweepfile.messages import problems
 from sweeper.sweepfile.schema import Series, Sweep, Train
 from sweeper.sweepfile.search_choice import DimensionChoice, SearchChoice
 
-SEARCHED_KEYS = tuple(key for key in Train.model_fields if key != "seeds")  # `tune.seeds` has those
+SEARCHED_KEYS = tuple(
+    key for key in Train.model_fields if key not in ("laws", "max_horizon_bias", "seeds")
+)
+"""Keys of `train` that can be searched: `tune.seeds` has the seeds, and laws are no settings."""
 INSIDE = 0.381966  # share of a range at which one of whole numbers is told from one of reals
 
 Refusal = Callable[[Any], str]

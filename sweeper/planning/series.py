@@ -102,7 +102,7 @@ def misfit_batches(sweep: Sweep, series: Iterable[ResolvedSeries]) -> Iterator[P
     seq_len = sweep.corpus.seq_len
     for one in series:
         path, tokens = one.train_path(sweep, "batch_tokens"), one.train.batch_tokens
-        if tokens == "auto":
+        if isinstance(tokens, str):  # auto or tuned
             continue
         below = tokens // seq_len * seq_len
         nearest = round(tokens / seq_len) * seq_len

@@ -4,6 +4,7 @@ Whatever is found wrong later is reported through `SweepDocument.describe`, whic
 `file:line:column` with the line. What the keys mean is left to `schema.py`.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -127,6 +128,13 @@ class SweepDocument:
     overrides: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     """Why it was revised since: one sentence for each revision."""
+    added_key: str = ""
+    """A key of `root` that the file does not have: what was read from files that it names."""
+
+    @property
+    def source(self) -> str:
+        """Name of the file."""
+        return self.root.at.source
 
     @property
     def value(self) -> Any:
@@ -134,12 +142,18 @@ class SweepDocument:
         return self.root.plain()
 
     def as_submitted(self) -> str:
-        """The YAML text that describes this sweep, overrides included."""
+        """The YAML text that describes this sweep: overrides, and files that it names, included."""
         if not self.overrides and not self.remarks:
-            return self.text
+            if not self.added_key:
+                return self.text
+            added = dump({self.added_key: self.value[self.added_key]})
+            text = f"{self.text.rstrip()}\n\n{added}"
+            with contextlib.suppress(ConfigError):  # a file that is one {…} cannot be appended to
+                if _Composer("", text).compose().plain() == self.value:
+                    return text
         notes = [f"--set {line}" for override in self.overrides for line in override.splitlines()]
         comments = "".join(f"# {note}\n" for note in (*notes, *self.remarks))
-        return comments + yaml.safe_dump(self.value, sort_keys=False, allow_unicode=True)
+        return comments + dump(self.value)
 
     def describe(self, problems: Iterable[Problem]) -> str:
         """One message: each problem with its position, in the order of the file."""
@@ -171,17 +185,31 @@ class SweepDocument:
         return value, True
 
 
-def read_document(path: Path) -> SweepDocument:
-    """The sweep file at `path`; raises ConfigError where it cannot be read as one."""
-    return document_of(_read_text(path), str(path))
+def dump(value: Any) -> str:
+    """YAML text of plain dictionaries, lists and scalars, which reads as the same values."""
+    return yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,  # innermost lists and mappings in a line
+        width=MAX_SNIPPET_WIDTH,
+    )
 
 
-def document_of(text: str, source: str) -> SweepDocument:
-    """The sweep file with this text; `source` is its name in messages."""
+def read_document(
+    path: Path, kind: str = "sweep file", example: str = "name: my-sweep"
+) -> SweepDocument:
+    """The sweep file, or other `kind`, at `path`; ConfigError where it cannot be read as one."""
+    return document_of(_read_text(path, kind), str(path), example)
+
+
+def document_of(text: str, source: str, example: str = "name: my-sweep") -> SweepDocument:
+    """The document with this text; `source` is its name in messages."""
     root = _Composer(source, text).compose()
     if not isinstance(root.content, dict):
         found = "an empty file" if root.content is None else root.as_written()
-        expected = "expected a mapping that begins with, say, name: my-sweep"
+        expected = f"expected a mapping that begins with, say, {example}"
         raise root.at.error(f"found {found} — {expected}")
     return SweepDocument(root, text)
 
@@ -202,7 +230,7 @@ def apply_overrides(document: SweepDocument, overrides: Sequence[str]) -> SweepD
 
 def revised(document: SweepDocument, key: str, value: Any, remark: str) -> SweepDocument:
     """The document with the value at a dotted key replaced, and one sentence on why."""
-    composed = _Composer(key, yaml.safe_dump(value, sort_keys=False)).compose()
+    composed = _Composer(key, dump(value)).compose()
     root = _with_value(document.root, key.split("."), composed, Position(key, remark, 0, 0))
     return replace(document, root=root, remarks=(*document.remarks, remark))
 
@@ -360,10 +388,26 @@ def _scalar(text: str) -> bool | int | float | str | None:
     return text
 
 
-def _read_text(path: Path) -> str:
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_scalar` would take for something else in quotes, and no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 -- the name is PyYAML's
+        return True
+
+
+def _represented(dumper: _Dumper, text: str) -> Any:
+    is_plain = _scalar(text) == text  # YAML 1.1 takes 12e3456 for text
+    style = None if is_plain else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represented)
+
+
+def _read_text(path: Path, kind: str) -> str:
     try:
         if path.is_dir():
-            raise ConfigError(f"{path}: found a folder — expected a sweep file, such as x.yaml")
+            raise ConfigError(f"{path}: found a folder — expected a {kind}, such as x.yaml")
         if path.exists() and not path.is_file():
             raise ConfigError(f"{path}: expected a regular file")
         with path.open("rb") as file:
@@ -373,11 +417,11 @@ def _read_text(path: Path) -> str:
         if path.parent.is_dir():
             names = sorted(p.name for p in path.parent.glob("*.y*ml"))
             hint = f"; {expected_one_of(path.name, names)}" if names else ""
-        raise ConfigError(f"{path}: no such sweep file{hint}") from error
+        raise ConfigError(f"{path}: no such {kind}{hint}") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if len(data) > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes — expected a sweep file")
+        raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes — expected a {kind}")
     return _decoded(path, data)
 
 

@@ -17,6 +17,7 @@ from sweeper.trials.ladder import Rung
 from sweeper.trials.published_ladders import PUBLISHED_RUNGS
 
 AUTO = "auto"  # chosen by the planner (`recipe.py`) or the machine
+TUNED = "tuned"  # by a law of the file that `train.laws` names
 
 MAX_SEQ_LEN = 1_000_000
 MAX_EXPLICIT_PARAMS = 1e13
@@ -264,6 +265,13 @@ AutoShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_whole_or
 AutoPositiveShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_positive_share))]
 AutoMinimumShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_share_below_one))]
 AutoLengthShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_length_share))]
+
+TunedCount = Annotated[
+    int | Literal["auto", "tuned"], BeforeValidator(or_word(or_word(_positive_count), TUNED, TUNED))
+]
+TunedRate = Annotated[
+    float | Literal["auto", "tuned"], BeforeValidator(or_word(or_word(_rate), TUNED, TUNED))
+]
 
 Pair = BeforeValidator(_pair)
 Several = BeforeValidator(_several)

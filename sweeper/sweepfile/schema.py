@@ -23,7 +23,6 @@ from sweeper.sweepfile.document import (
 )
 from sweeper.sweepfile.fields import (
     MAX_SEQ_LEN,
-    AutoCount,
     AutoLengthShare,
     AutoMinimumShare,
     AutoRate,
@@ -46,15 +45,19 @@ from sweeper.sweepfile.fields import (
     Slug,
     StepsBySize,
     Tokens,
+    TunedCount,
+    TunedRate,
     Warmup,
     distinct,
     wrong,
 )
+from sweeper.sweepfile.law_file import LawFile
 from sweeper.sweepfile.messages import problems
+from sweeper.sweepfile.named_laws import with_law_files
 from sweeper.sweepfile.quantities import parse_count
 from sweeper.sweepfile.question import AddedRuns, AskChoice, AutoDesign
 from sweeper.sweepfile.resources import ResourceChoice, RetryChoice, checked
-from sweeper.sweepfile.search_choice import SearchChoice
+from sweeper.sweepfile.tune_choice import TuneChoice
 from sweeper.trials.ladder import BackboneName, Rung
 from sweeper.trials.resources import Limits
 from sweeper.trials.text_options import AS_BYTES, KEYS, TEXT_OPTION_KEYS, TextOptions
@@ -109,10 +112,15 @@ class CorpusChoice(Part):
 class Train(Part):
     """How to train. Written for the whole sweep or, key by key, for one series."""
 
-    batch_tokens: AutoCount = "auto"
+    batch_tokens: TunedCount = "auto"
     """Tokens per optimiser step; taken to the nearest whole number of sequences."""
-    learning_rate: AutoRate = "auto"
+    learning_rate: TunedRate = "auto"
     """Base learning rate; matrices train at it divided by width. With dit: that of all tensors."""
+    laws: str = ""
+    """Law file that says what is `tuned`, relative to the sweep file."""
+    max_horizon_bias: Annotated[Number, Field(gt=0)] = math.inf
+    """Largest relative excess loss, by the law, at the first or last observation of a run that is
+    tuned for their middle; a run that would exceed it becomes several."""
     auxiliary_learning_rate: AutoRate = "auto"
     """Learning rate of embeddings, head, norms, biases and sinks."""
     embedding_learning_rate_ratio: Annotated[Number, Field(gt=0, le=100)] = (
@@ -315,8 +323,10 @@ class Sweep(Part):
     resources: ResourceChoice = ResourceChoice()
     limits: LimitsChoice = LimitsChoice()
     retry: RetryChoice = RetryChoice()
-    tune: SearchChoice | None = None
-    """What `sweeper tune` does."""
+    tune: TuneChoice = TuneChoice()
+    """How `sweeper tune` measures laws for it."""
+    law_files: dict[str, LawFile] = Field(default_factory=dict)
+    """Contents of the files that `laws` names; read from there where they are not written here."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Sweep":
@@ -349,7 +359,7 @@ class LoadedSweep:
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
     """The sweep file at `path` with `--set` overrides applied; raises ConfigError."""
-    return validated(apply_overrides(read_document(path), overrides))
+    return validated(with_law_files(apply_overrides(read_document(path), overrides)))
 
 
 def validated(document: SweepDocument) -> LoadedSweep:

@@ -1,4 +1,4 @@
-"""`tune` in a sweep file: what is searched with Optuna, and where."""
+"""A search in a sweep file: what is searched with Optuna, where and how."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -75,9 +75,9 @@ class ReferenceCell(Part):
 class SearchChoice(Part):
     """A search by Optuna over settings of some series, at one size and number of tokens."""
 
-    search: dict[str, DimensionChoice]
+    search: dict[str, DimensionChoice] = Field(default_factory=dict)
     """By the name of a key of `train` or of an option of the family."""
-    at: ReferenceCell
+    at: ReferenceCell | None = None
     series: Annotated[tuple[str, ...], OneOrSeveral, Distinct] = ()
     """Labels; several are tuned together, each with an objective of its own. Absent: all."""
     trials: Annotated[Count, Field(ge=1, le=10_000)] = 24
@@ -85,15 +85,17 @@ class SearchChoice(Part):
     parallel: Annotated[Count, Field(ge=1, le=1_000)] = 4
     """Settings that are chosen, and trained, at a time."""
     sampler: SamplerName = "tpe"
-    seed: Seed = 0
-    """Of the sampler."""
-    seeds: Annotated[tuple[Seed, ...], Several, Distinct] = (0,)
-    """One run of every setting for each; the mean of their bounds counts."""
+    seeds: Annotated[tuple[Seed, ...], Several, Distinct] = ()
+    """One run of every setting for each, of whose bounds the mean counts; absent: `seed`."""
 
     @model_validator(mode="after")
     def _sensible(self) -> "SearchChoice":
+        if "search" not in self.model_fields_set:
+            return self
         if not self.search:
             raise wrong("expected at least one setting: {weight_decay: {log: [1e-3, 1]}}", "search")
+        if self.at is None:
+            raise wrong("expected the key 'at': {size: 20K, tokens: 1.5M}")
         if self.sampler == "cmaes":
             n_ranges = sum(one.choices is None for one in self.search.values())
             if n_ranges < 2:

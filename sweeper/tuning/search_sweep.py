@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from sweeper.errors import ConfigError
 from sweeper.planning.planner import PlannedSweep
 from sweeper.planning.search_space import SEARCHED_KEYS, search_space
 from sweeper.store.layout import Store
 from sweeper.store.results import read_records, record_paths
-from sweeper.sweepfile.document import SweepDocument, document_of
+from sweeper.sweepfile.document import SweepDocument, document_of, dump
 from sweeper.sweepfile.schema import LoadedSweep, validated
-from sweeper.sweepfile.search_choice import SearchChoice
+from sweeper.sweepfile.tune_choice import TuneChoice
 from sweeper.trials.plan import PlannedTrial
 from sweeper.tuning.search import Search, Settings, Tried, propose_generation, text_of
 
@@ -30,7 +28,7 @@ class SearchSweep:
 
     document: SweepDocument
     """The sweep file that asks for the search."""
-    choice: SearchChoice
+    choice: TuneChoice
     search: Search
     store: Store
     plan: Callable[[LoadedSweep], PlannedSweep]
@@ -46,8 +44,9 @@ class Revision:
     """Of all trials, by number."""
 
 
-def search_of(loaded: LoadedSweep, choice: SearchChoice, vocab_size: int) -> Search:
+def search_of(loaded: LoadedSweep, vocab_size: int) -> Search:
     """The search of a sweep; raises InvalidSweep for what it cannot vary."""
+    choice = loaded.sweep.tune
     return Search(
         space=search_space(loaded.sweep, choice, vocab_size),
         labels=choice.series or tuple(loaded.sweep.series),
@@ -144,7 +143,7 @@ def _observed(store: Store) -> tuple[dict[tuple[str, int], tuple[float, float]],
 
 
 def _revision(sweep: SearchSweep, settings: tuple[Settings, ...]) -> Revision:
-    source = f"{sweep.document.root.at.source} (search)"
+    source = f"{sweep.document.source} (search)"
     loaded = validated(document_of(_text(sweep, settings), source))
     return Revision(loaded, sweep.plan(loaded), settings)
 
@@ -159,16 +158,7 @@ def _text(sweep: SearchSweep, settings: Sequence[Settings]) -> str:
         "series": dict(_series(sweep, settings)),
         "design": {"list": [{"size": at["size"], "tokens": at["tokens"]}]},
     }
-    return yaml.dump(
-        fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None
-    )
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes out what occurs twice, as settings do, instead of referring to it."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 -- the name is PyYAML's
-        return True
+    return dump(fields)
 
 
 def _description(sweep: SearchSweep) -> str:
@@ -190,7 +180,7 @@ def _series(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each trial as a series, or as one for each of the series tuned together."""
     written = sweep.document.value["series"]
-    seeds = sweep.choice.seeds
+    seeds = sweep.choice.seeds or (sweep.choice.seed,)
     n_before: Counter[str] = Counter()
     for number, chosen in enumerate(settings):
         # A sampler that chooses the same again wants to know it better: with seeds of its own.

@@ -97,7 +97,8 @@ def _squares(position_NX: np.ndarray, groups_X: list[int]) -> np.ndarray:
     """Squared distances between trials along each dimension G: (N, N, G)."""
     square_NNX = (position_NX[:, None] - position_NX[None]) ** 2
     in_group_XG = np.equal.outer(groups_X, range(max(groups_X) + 1)).astype(float)
-    return square_NNX @ in_group_XG
+    square_NNG: np.ndarray = square_NNX @ in_group_XG
+    return square_NNG
 
 
 def _kernel(log_K: np.ndarray, square_NNG: np.ndarray) -> np.ndarray:

@@ -129,6 +129,7 @@ def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
             span,
         )
     yield table
+    yield from _tuned_view(sweep)
     if sweep.skipped:
         # The part before the comma is a number that differs from cell to cell.
         sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in sweep.skipped)
@@ -136,6 +137,33 @@ def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
         yield f"left out: {len(sweep.skipped)} cells ({_escaped(reasons)}); --json lists them"
     for warning in sweep.warnings:
         yield f"[yellow]warning[/yellow] {_escaped(f'[{warning.code}] {warning.message}')}"
+
+
+def _tuned_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
+    """Which law gave which number, how far it reaches, and what the length of a run costs."""
+    from sweeper.verbs.progress import count
+
+    if not sweep.tuned:
+        return
+    yield (
+        "[bold]tuned[/bold] for the geometric middle of each run; expected excess loss at its "
+        "first and last observation over the best rate and batch there"
+    )
+    numbers = ("params", "tokens", "rate", "batch", "outside", "first", "last")
+    table = TextTable("series", *numbers, "law", numbers=numbers)
+    for run in sweep.tuned:
+        table.add(
+            plain(run.series),
+            count(run.params),
+            count(run.tokens),
+            f"{run.learning_rate:g}" + ("" if "learning_rate" in run.keys else " (as given)"),
+            count(run.batch_tokens) + ("" if "batch_tokens" in run.keys else " (as given)"),
+            "no" if run.extrapolation <= 1 else f"{run.extrapolation:.2g}×",
+            f"{run.first_excess:.2%}",
+            f"{run.last_excess:.2%}",
+            plain(f"{run.law} of {run.file}"),
+        )
+    yield table
 
 
 def _escaped(text: str) -> str:

@@ -16,16 +16,47 @@ from sweeper.verbs.plan import has_gpu
 if TYPE_CHECKING:
     from sweeper.planning.planner import PlannedSweep
     from sweeper.sweepfile.schema import LoadedSweep
-    from sweeper.sweepfile.search_choice import SearchChoice
     from sweeper.tuning.search import Tried
     from sweeper.tuning.search_sweep import SearchSweep
 
 SHOWN_TRIALS = 10
 
 
-def search_sweep(
-    loaded: "LoadedSweep", choice: "SearchChoice", results: StoragePath, machines: Machines
-) -> "SearchSweep":
+def loaded_search(sweep_file: Path, overrides: tuple[str, ...]) -> "LoadedSweep | None":
+    """The sweep file, if it asks for a search."""
+    from sweeper.sweepfile.document import apply_overrides, read_document
+    from sweeper.sweepfile.named_laws import without_laws
+    from sweeper.sweepfile.schema import load_sweep, validated
+
+    # Where laws are to be measured first, their files need not exist yet.
+    document = without_laws(apply_overrides(read_document(sweep_file), overrides))
+    return load_sweep(sweep_file, overrides) if validated(document).sweep.tune.search else None
+
+
+def search(
+    loaded: "LoadedSweep",
+    results: StoragePath,
+    machines: Machines,
+    journal: Path | None,
+    *,
+    as_json: bool,
+) -> ExitCode:
+    """Train what is missing of a search and show it, or only write it to a journal."""
+    sweep = search_sweep(loaded, results, machines)
+    if journal is not None:
+        export_search(sweep, loaded.sweep.name, journal)
+        return ExitCode.DONE
+    with progress_on_stderr(as_json):
+        code = run_search(sweep, results, machines)
+    result = result_of(sweep)
+    if as_json:
+        print_json(result_to_json(result))
+    else:
+        show(result_view(result))
+    return code
+
+
+def search_sweep(loaded: "LoadedSweep", results: StoragePath, machines: Machines) -> "SearchSweep":
     """The search that a sweep file asks for; raises ConfigError for what cannot be searched."""
     from sweeper.data.corpus import cache_beside
     from sweeper.planning.planner import plan_revision, plan_sweep
@@ -44,8 +75,8 @@ def search_sweep(
 
     return SearchSweep(
         document=loaded.document,
-        choice=choice,
-        search=search_of(loaded, choice, base.corpus.vocab_size),
+        choice=loaded.sweep.tune,
+        search=search_of(loaded, base.corpus.vocab_size),
         store=store_at(results, search_name(loaded.sweep.name)),
         plan=plan,
     )
@@ -69,7 +100,7 @@ def run_search(sweep: "SearchSweep", results: StoragePath, machines: Machines) -
     if (now := open_revision(sweep)) is None:
         return ExitCode.DONE
     outcome = drive(now.loaded, now.planned, results, machines, next_round)
-    return ExitCode(outcome.exit_code) if outcome else ExitCode.DONE
+    return ExitCode(outcome.exit_code) if outcome else ExitCode.INTERRUPTED
 
 
 def export_search(sweep: "SearchSweep", name: str, path: Path) -> None:
@@ -176,11 +207,3 @@ def result_view(result: SearchResult) -> "Iterator[str | TextTable]":
         f"lowest of {len(done)} bounds, each with the luck of its run: {n_near} lie within two "
         "standard errors of it; train the best few with other seeds before relying on one"
     )
-
-
-def show_result(result: SearchResult, *, as_json: bool) -> None:
-    """Print a search's result."""
-    if as_json:
-        print_json(result_to_json(result))
-    else:
-        show(result_view(result))

@@ -523,7 +523,15 @@ def test_an_option_pair_that_only_fails_together_is_blamed_on_its_series() -> No
 def test_json_of_a_plan_says_everything_and_has_no_nan() -> None:
     plan = plan_of()
     told = json.loads(json.dumps(plan_to_json(plan), allow_nan=False))
-    assert [*told] == ["name", "corpus", "totals", "trials", "skipped", "warnings"]
+    assert [*told] == [
+        "name",
+        "corpus",
+        "totals",
+        "trials",
+        "skipped",
+        "tuned",
+        "warnings",
+    ]
     assert [row["trial_id"] for row in told["trials"]] == ids(plan)
     row = told["trials"][0]
     assert row["steps"] == row["cells"][-1]["step"]

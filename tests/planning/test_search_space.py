@@ -22,7 +22,6 @@ def space_of(search: dict[str, Any], **tune: Any) -> dict[str, Dimension]:
             "tune": {"search": search, "at": {"size": "10K", "tokens": "1M"}, **tune},
         }
     )
-    assert sweep.tune is not None
     return search_space(sweep, sweep.tune, vocab_size=256)
 
 

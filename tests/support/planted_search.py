@@ -43,18 +43,17 @@ def search_sweep(
     """The search that a sweep file asks for."""
 
     loaded = load_sweep(path)
-    base, choice = plan_sweep(loaded, bfloat16_from_width=math.inf), loaded.sweep.tune
+    base = plan_sweep(loaded, bfloat16_from_width=math.inf)
 
     def plan(loaded: LoadedSweep) -> PlannedSweep:
         planned = plan_revision(loaded, base.corpus, bfloat16_from_width=math.inf)
         on_plan()
         return planned
 
-    assert choice is not None
     return SearchSweep(
         document=loaded.document,
-        choice=choice,
-        search=search_of(loaded, choice, base.corpus.vocab_size),
+        choice=loaded.sweep.tune,
+        search=search_of(loaded, base.corpus.vocab_size),
         store=store_at(results, search_name(loaded.sweep.name)),
         plan=plan,
     )

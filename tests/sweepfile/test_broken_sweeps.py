@@ -246,7 +246,7 @@ CASES = [
     Broken("search of an option of one series", "limits:", tune("search: {§objective: {choices: [nelbo]}}"), "'objective'", "an option of all of the series"),
     Broken("search of a misspelt option", "limits:", tune("search: {§objectiv: {choices: [nelbo]}}, series: masked"), "'objectiv'", "did you mean 'objective'?"),
     Broken("search of seeds", "limits:", tune("search: {§seeds: {choices: [[0]]}}"), "'seeds'", "expected one of batch_tokens"),
-    Broken("search without a cell", "limits:", "tune: §{search: {ema: {range: [0, 0.9]}}}\nlimits:", "no 'at'", "expected the key 'at'"),
+    Broken("search without a cell", "limits:", "tune: §{search: {ema: {range: [0, 0.9]}}}\nlimits:", "a mapping", "expected the key 'at'"),
     Broken("search of an unknown size", "limits:", tune("search: {ema: {range: [0, 0.9]}}").replace("10K", "§100"), "100", "a neighbour"),
     Broken("search of an unknown series", "limits:", tune("search: {ema: {range: [0, 0.9]}}, series: [ar, §maskd]"), "maskd", "did you mean 'masked'?"),
     Broken("search of a refused end", "limits:", tune("search: {ema: {range: [0, §1]}}"), "1", "less than 1"),
@@ -261,6 +261,8 @@ CASES = [
     Broken("unknown sampler", "limits:", tune("search: {ema: {range: [0, 0.9]}}, sampler: §tpa"), "tpa", "'tpe'"),
     Broken("one range for CMA-ES", "limits:", tune("search: {ema: {range: [0, 0.9]}}, sampler: §cmaes"), "cmaes", "at least 2"),
     Broken("two series for CMA-ES", "limits:", tune("search: {ema: {range: [0, 0.9]}, weight_decay: {range: [0, 1]}}, sampler: §cmaes"), "cmaes", "expected gp"),
+    Broken("search of a hexagon", "limits:", tune("search: {ema: {range: [0, 0.9]}}, §radius: 2"), "the key 'radius'", "beside search"),
+    Broken("trials without a search", "limits:", "tune: {§trials: 7}\nlimits:", "the key 'trials'", "expected search beside it"),
     Broken("no trials", "limits:", tune("search: {ema: {range: [0, 0.9]}}, trials: §0"), "0", "at least 1"),
     # the rest
     Broken("no evaluation", "sequences: 64", "sequences: §0", "0", "at least 4"),

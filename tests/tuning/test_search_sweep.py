@@ -33,6 +33,7 @@ tune:
   series: [masked]
   trials: 11
   parallel: 4
+  seed: 0
 """
 
 
@@ -157,7 +158,7 @@ def test_another_search_decides_anew(path: Path) -> None:
 def test_settings_chosen_again_get_seeds_of_their_own(path: Path) -> None:
     path.write_text(
         SWEEP.replace("weight_decay: {log: [1e-3, 1]}", "weight_decay: {choices: [0.1]}").replace(
-            "parallel: 4", "parallel: 4\n  seeds: [0, 2]"
+            "seed: 0", "seeds: [0, 2]"
         )
     )
     revision = open_revision(search_sweep(path, path.parent / "results"))

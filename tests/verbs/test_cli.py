@@ -15,8 +15,8 @@ from sweeper.trials.records import ROW_TYPES, schema
 pytestmark = pytest.mark.slow  # one process after another
 
 VERBS = [
-    "init", "plan", "run", "submit", "cancel", "status", "fit", "compare", "predict", "propose",
-    "plot", "report", "verify",
+    "init", "plan", "tune", "run", "submit", "cancel", "status", "fit", "compare", "predict",
+    "propose", "plot", "report", "verify",
 ]  # fmt: skip
 
 SWEEP = """\

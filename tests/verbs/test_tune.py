@@ -1,71 +1,87 @@
-"""Searching from the command line: trials, the table, JSON and the exported study."""
+"""`sweeper tune`: what it finds, shows and writes."""
 
+import io
 import json
+import math
 from pathlib import Path
 
+import planted_rates
 import pytest
 from command_line import sweeper
+from planted_rates import LAW, tuning_in, write_sweep
+from rich.console import Console
+
+from sweeper.planning.planner import plan_sweep
+from sweeper.sweepfile.law_file import read_laws
+from sweeper.sweepfile.schema import load_sweep
+from sweeper.verbs.tune import answers_of, fitted_law, tuning_view, write_answers
+
+
+def test_a_planted_law_is_found_shown_written_and_planned_by(tmp_path: Path) -> None:
+    write_sweep(tmp_path, rate="0.1", batch="512")
+    tuning = tuning_in(tmp_path, fitted_law)
+    planted_rates.tune(tuning)
+    answers = answers_of(tuning)
+    (answer,) = answers
+    law = answer.fit.law
+    for cell in answer.fit.cells:
+        low, high = answer.fit.rate_interval(cell.params, cell.tokens)
+        best_batch = LAW.best_batch(cell.params, cell.tokens)
+        assert 0.8 * low < LAW.best_rate(cell.params, cell.tokens, best_batch) < 1.25 * high
+        assert law.best_batch(cell.params, cell.tokens) == pytest.approx(best_batch, rel=0.5)
+    shown = io.StringIO()
+    console = Console(file=shown, width=200, soft_wrap=True)
+    for part in tuning_view(answers):
+        console.print(part)
+    text = shown.getvalue()
+    assert "published: D^0.82" in text
+    assert f"lose {answer.gains[0].expected:.2%} by the law" in text
+    assert text.count("checked at") == 3
+    write_answers(tmp_path / "laws.yaml", tuning, answers, "sweeper tune tiny.yaml")
+    (written,) = read_laws(tmp_path / "laws.yaml")
+    assert written.key == planted_rates.KEY
+    path = write_sweep(tmp_path, rate="tuned, laws: laws.yaml", batch="tuned")
+    plan = plan_sweep(load_sweep(path), bfloat16_from_width=math.inf)
+    assert {run.law for run in plan.tuned} == {"masked"}
+    # What is lost by the planted law, horizon of one run included, is little.
+    for run in plan.tuned:
+        excess = LAW.excess(run.params, run.tokens, run.learning_rate, run.batch_tokens)
+        assert excess < 0.004
+
 
 SWEEP = """\
 name: pilot
-corpus: {source: "synthetic:iid?tokens=40000", seq_len: 16}
+corpus: {source: "synthetic:markov?vocab=16&tokens=100000", seq_len: 16}
 series:
-  masked: {family: masked}
-design: {grid: {sizes: [2.6K], tokens: [20K]}}
-train: {batch_tokens: 256}
+  ar: {family: ar}
+design: {grid: {sizes: [1.7K, 5K], tokens: [24K, 48K]}}
+train: {learning_rate: tuned, batch_tokens: tuned, laws: pilot-laws.yaml}
 evaluation: {sequences: 64}
-tune:
-  search:
-    learning_rate: {log: [0.01, 0.5]}
-    betas: {choices: [[0.9, 0.95], [0.9, 0.99]]}
-  at: {size: 2.6K, tokens: 20K}
-  trials: 3
-  parallel: 2
+tune: {sizes: [1.7K], tokens: [10K, 24K], radius: 1.5}
 """
 
 
 @pytest.mark.slow
-def test_a_search_runs_resumes_and_is_exported(tmp_path: Path) -> None:
+def test_from_a_sweep_file_to_a_law_file_and_again_to_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "pilot.yaml").write_text(SWEEP)
-    arguments = ["tune", "pilot.yaml", "--executor", "inline"]
-    first = sweeper(*arguments, "--set", "tune.trials=2", cwd=tmp_path)
+    without = sweeper("plan", "pilot.yaml", cwd=tmp_path)
+    assert without.returncode == 2
+    assert "no such law file" in without.stderr
+    first = sweeper("tune", "pilot.yaml", "--executor", "inline", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert "pilot-search: 2 of 2 trials finished" in first.stdout
-    assert "bound of masked" in first.stdout
-
-    second = sweeper(*arguments, "--json", cwd=tmp_path)
-    assert second.returncode == 0, second.stderr
-    answer = json.loads(second.stdout)
-    assert (answer["name"], answer["series"]) == ("pilot-search", ["masked"])
-    assert (answer["n_trials"], answer["n_finished"], len(answer["trials"])) == (3, 3, 3)
-    bounds = {t["trial"]: t["bound_nats_per_token"]["masked"] for t in answer["trials"]}
-    assert answer["best"] == [min(bounds, key=lambda number: bounds[number])]
-    assert len([*(tmp_path / "results/pilot-search/published").iterdir()]) == 3
-
-    export = ["tune", "pilot.yaml", "--export-study", "study.log"]
-    exported = sweeper(*export, cwd=tmp_path)
-    assert exported.returncode == 0, exported.stderr
-    assert "wrote 3 trials to study.log" in exported.stdout
-    again = sweeper(*export, cwd=tmp_path)
-    assert again.returncode == 2
-    assert "study.log exists already" in again.stderr
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "arguments", "expected"),
-    [
-        ("betas:", "bettas:", [], "pilot.yaml:11:5  tune.search.bettas"),
-        ("tokens: 20K}\n  trials", "tokens: 1K}\n  trials", ["--executor", "inline"], "4 steps"),
-        ("", "", ["--export-study", "study.log"], "has no trial of this search"),
-        (SWEEP[SWEEP.index("tune:") :], "", [], "no 'tune'"),
-    ],
-)
-def test_mistakes_end_in_code_2_and_leave_no_file(
-    tmp_path: Path, old: str, new: str, arguments: list[str], expected: str
-) -> None:
-    (tmp_path / "pilot.yaml").write_text(SWEEP.replace(old, new))
-    result = sweeper("tune", "pilot.yaml", *arguments, cwd=tmp_path)
-    assert result.returncode == 2, result.stdout
-    assert expected in result.stderr
-    assert "Traceback" not in result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["pilot.yaml"]
+    assert "ar: " in first.stdout
+    laws = (tmp_path / "pilot-laws.yaml").read_bytes()
+    records = sorted(p.name for p in (tmp_path / "results/pilot-tune/published").iterdir())
+    again = sweeper("tune", "pilot.yaml", "--executor", "inline", "--json", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    (found,) = json.loads(again.stdout)["series"]
+    assert found["n_runs"] >= 7
+    assert len(found["cells"]) == 2
+    assert (tmp_path / "pilot-laws.yaml").read_bytes() == laws
+    assert records == sorted(p.name for p in (tmp_path / "results/pilot-tune/published").iterdir())
+    ran = sweeper("run", "pilot.yaml", "--executor", "inline", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    # What is stored with the results can be planned alone, from anywhere.
+    stored = sweeper("plan", "results/pilot/sweep.yaml", cwd=tmp_path)
+    assert stored.returncode == 0, stored.stderr
+    assert "ar of pilot-laws.yaml" in stored.stdout
