@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,23 +129,35 @@ class SearchResult:
     """Finished trials by number."""
     best: tuple[int, ...]
     """Trials that none beats in every series: with one series, the lowest bound."""
+    expected: "dict[int, float]"
+    """Bound that a Gaussian process over all trials expects; empty for several series, or few."""
+    run_sd: float
+    """Standard deviation of single runs about it; 0 where there is none."""
 
 
 def result_of(sweep: "SearchSweep") -> SearchResult:
     """The published results of a search."""
     from sweeper.tuning.search import best
     from sweeper.tuning.search_sweep import results, submitted_revision
+    from sweeper.tuning.surrogate import expected_bounds
 
     revision = submitted_revision(sweep)
     found = results(sweep, revision) if revision else []
     tried = {number: one for number, one in enumerate(found) if one}
-    numbers = [*tried]
+    done = {number: one for number, one in tried.items() if one.bounds}
+    process = None
+    if len(sweep.search.labels) == 1:
+        settings = [one.settings for one in done.values()]
+        bounds = [one.bounds[0] for one in done.values()]
+        process = expected_bounds(sweep.search.space, settings, bounds)
     return SearchResult(
         name=sweep.store.folder.name,
         labels=sweep.search.labels,
         n_trials=sweep.search.n_trials,
         tried=tried,
-        best=tuple(numbers[i] for i in best([*tried.values()])),
+        best=tuple([*done][i] for i in best([*done.values()])),
+        expected=dict(zip(done, process.bound, strict=True)) if process else {},
+        run_sd=process.run_sd if process else 0.0,
     )
 
 
@@ -157,6 +169,8 @@ def result_to_json(result: SearchResult) -> dict[str, Any]:
         "n_trials": result.n_trials,
         "n_finished": len(result.tried),
         "best": result.best,
+        "best_expected": _best_expected(result),
+        "run_sd_nats_per_token": result.run_sd if result.expected else None,
         "trials": [
             {
                 "trial": number,
@@ -164,13 +178,19 @@ def result_to_json(result: SearchResult) -> dict[str, Any]:
                 "status": "done" if one.bounds else "diverged",
                 "bound_nats_per_token": dict(zip(result.labels, one.bounds, strict=False)),
                 "bound_stderr_nats_per_token": dict(zip(result.labels, one.stderrs, strict=False)),
+                "expected_bound_nats_per_token": result.expected.get(number),
             }
             for number, one in result.tried.items()
         ],
     }
 
 
-def result_view(result: SearchResult) -> "Iterator[str | TextTable]":
+def _best_expected(result: SearchResult) -> int | None:
+    expected = result.expected
+    return min(expected, key=lambda number: expected[number]) if expected else None
+
+
+def result_view(result: SearchResult) -> Iterator[str | TextTable]:
     """The best trials and what to think of them."""
     done = {number: one for number, one in result.tried.items() if one.bounds}
     n_diverged = len(result.tried) - len(done)
@@ -180,30 +200,40 @@ def result_view(result: SearchResult) -> "Iterator[str | TextTable]":
     )
     if not done:
         return
-    names = [*next(iter(done.values())).settings]
-    bounds = [f"bound of {label}" for label in result.labels]
-    table = TextTable("trial", *bounds, *names, numbers=(*bounds, *names))
-    by_bound = sorted(done, key=lambda number: done[number].bounds)
-    shown = (
-        by_bound[:SHOWN_TRIALS]
-        if len(result.labels) == 1
-        else sorted(result.best, key=lambda number: done[number].bounds)
+    if len(result.labels) > 1:
+        front = sorted(result.best, key=lambda number: done[number].bounds)
+        yield _table(result, front)
+        yield f"the Pareto front: {len(front)} trials that no other beats in every series"
+        return
+    value = result.expected or {number: one.bounds[0] for number, one in done.items()}
+    yield _table(result, sorted(done, key=lambda number: value[number])[:SHOWN_TRIALS])
+    (lowest, *_), likely = result.best, _best_expected(result)
+    if likely is None:
+        yield (
+            f"t{lowest:04d} has the lowest of {len(done)} bounds, each with the luck of its run: "
+            "too few trials to say how much that is"
+        )
+        return
+    also = " and" if likely == lowest else f", t{likely:04d}"
+    yield (
+        f"t{lowest:04d} has the lowest of {len(done)} bounds{also} the lowest that is expected "
+        "without the luck of one run; by a Gaussian process over all trials that is "
+        f"{result.run_sd:.2g} nats per token"
     )
-    for number in shown:
-        one = done[number]
+
+
+def _table(result: SearchResult, numbers: Sequence[int]) -> TextTable:
+    names = [*result.tried[numbers[0]].settings]
+    bounds = [f"bound of {label}" for label in result.labels]
+    expected = ["expected"] if result.expected else []
+    columns = [*bounds, *expected, *names]
+    table = TextTable("trial", *columns, numbers=columns)
+    for number in numbers:
+        one = result.tried[number]
         table.add(
             f"t{number:04d}",
             *(f"{b:.4f} ± {e:.4f}" for b, e in zip(one.bounds, one.stderrs, strict=True)),
+            *([f"{result.expected[number]:.4f}"] if result.expected else []),
             *(plain(str(value)) for value in one.settings.values()),
         )
-    yield table
-    if len(result.labels) > 1:
-        yield f"the Pareto front: {len(shown)} trials that no other beats in every series"
-        return
-    lowest = done[by_bound[0]]
-    limit = lowest.bounds[0] + 2 * lowest.stderrs[0]
-    n_near = sum(one.bounds[0] <= limit for one in done.values())
-    yield (
-        f"lowest of {len(done)} bounds, each with the luck of its run: {n_near} lie within two "
-        "standard errors of it; train the best few with other seeds before relying on one"
-    )
+    return table

@@ -1,10 +1,15 @@
 """Searching from the command line: trials, the table, JSON and the exported study."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from command_line import sweeper
+from rich.console import Console
+
+from sweeper.tuning.search import Tried
+from sweeper.verbs.search import SearchResult, result_to_json, result_view
 
 SWEEP = """\
 name: pilot
@@ -70,3 +75,58 @@ def test_mistakes_end_in_code_2_and_leave_no_file(
     assert expected in result.stderr
     assert "Traceback" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["pilot.yaml"]
+
+
+def shown(result: SearchResult) -> str:
+    text = io.StringIO()
+    console = Console(file=text, width=140, soft_wrap=True)
+    for part in result_view(result):
+        console.print(part)
+    return text.getvalue()
+
+
+def tried(*bounds: float, ema: float = 0.5) -> Tried:
+    return Tried({"ema": ema, "betas": [0.9, 0.99]}, bounds, tuple(0.01 for _ in bounds))
+
+
+def test_the_lowest_bound_and_the_lowest_expected_are_told_apart() -> None:
+    result = SearchResult(
+        name="pilot-search",
+        labels=("masked",),
+        n_trials=4,
+        tried={0: tried(2.5), 1: tried(), 2: tried(2.4, ema=0.1), 3: tried(2.6)},
+        best=(2,),
+        expected={0: 2.45, 2: 2.48, 3: 2.58},
+        run_sd=0.05,
+    )
+    text = shown(result)
+    assert "4 of 4 trials finished, 1 of them diverged" in text
+    rows = [line.split()[0] for line in text.splitlines() if line.startswith("t0")]
+    assert rows == ["t0000", "t0002", "t0003", "t0002"]  # by what is expected; then the sentence
+    assert "t0002 has the lowest of 3 bounds, t0000 the lowest that is expected" in text
+    fields = result_to_json(result)
+    assert (fields["best"], fields["best_expected"]) == ((2,), 0)
+    assert [trial["status"] for trial in fields["trials"]] == ["done", "diverged", "done", "done"]
+
+
+def test_of_several_series_the_front_is_shown() -> None:
+    result = SearchResult(
+        name="pilot-search",
+        labels=("masked", "uniform"),
+        n_trials=3,
+        tried={0: tried(2.5, 2.9), 1: tried(2.7, 2.7), 2: tried(2.8, 2.8)},
+        best=(0, 1),
+        expected={},
+        run_sd=0.0,
+    )
+    text = shown(result)
+    assert "bound of masked" in text
+    assert "bound of uniform" in text
+    assert "t0002" not in text
+    assert "Pareto front: 2 trials" in text
+
+
+def test_a_search_of_which_all_diverged_has_no_best() -> None:
+    result = SearchResult("pilot-search", ("masked",), 1, {0: tried()}, (), {}, 0.0)
+    assert shown(result).strip() == "pilot-search: 1 of 1 trials finished, 1 of them diverged"
+    assert result_to_json(result)["best_expected"] is None
