@@ -109,6 +109,14 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
     return Comparison(baseline, against, points, curve, exponents, verdict, tuple(warnings), met)
 
 
+def multiplier_between(
+    result: FitResult, baseline: str, against: str, flops: float
+) -> MultiplierPoint | None:
+    """The comparison at one budget, observed or not; None where a series has no frontier."""
+    own, other = Outlook.of(result.family(baseline)), Outlook.of(result.family(against))
+    return None if own is None or other is None else multiplier_at(own, other, flops, flops)
+
+
 def compare_all(result: FitResult) -> tuple[Comparison, ...]:
     """Every pair of series, the one with the lower loss at the largest budget as baseline."""
     budgets = [flops for fit in result.families.values() for flops in fit.points.budgets_K]

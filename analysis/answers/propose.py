@@ -323,14 +323,26 @@ def next_runs(result: FitResult, request: Request, spend: float) -> Proposals:
     return _planned(result, request, _Limit(math.inf, spend))
 
 
-def _planned(result: FitResult, request: Request, limit: _Limit) -> Proposals:
+def bracketing_runs(
+    result: FitResult, spend: float, *, resumes: bool = True
+) -> tuple[Proposal, ...]:
+    """What would bracket the open budgets of all series, for at most `spend` FLOPs."""
+    request = Request(tuple(result.families), "params", None, resumes=resumes)
+    return _planned(result, request, _Limit(math.inf, spend), narrows=False).proposals
+
+
+def _planned(
+    result: FitResult, request: Request, limit: _Limit, *, narrows: bool = True
+) -> Proposals:
     fits = [result.family(label) for label in request.families]
     nearest = nearest_rung if result.params_convention == "trunk" else three_digits
     # The largest bracketed budget, else the most compute that a surface was fitted to.
     bracketed = [o.flops for fit in fits if fit.isoflop for o in fit.isoflop.bracketed]
     with_surface = [float(fit.points.flops_P.max()) for fit in fits if fit.surface is not None]
     target_flops = request.flops or max(bracketed or with_surface, default=None)
-    quantities = [] if target_flops is None else asked_of(fits, request.interval, target_flops)
+    quantities = []
+    if narrows and target_flops is not None:
+        quantities = asked_of(fits, request.interval, target_flops)
     asked = {part.fit.family: part for each in quantities for part in each}
     start = _State(
         {f.family: _Series.of(f, asked.get(f.family), resumes=request.resumes) for f in fits},

@@ -39,7 +39,14 @@ class AutoPlan:
     design: Design
     n_seeds: int
     """Runs of every size; what they cost more is within the total."""
-    why: str
+    top_budget: float
+    best_size: int
+    """Parameters that published laws expect to be optimal there."""
+
+    def why_of(self, rung: Rung) -> str:
+        """Why a size is in the design."""
+        ratio = trunk_params(rung) / self.best_size
+        return f"{ratio:.2g}× the size expected to be optimal at {self.top_budget:.2g} FLOPs"
 
 
 def resolved_design(
@@ -61,11 +68,8 @@ def resolved_design(
     top = largest if asked is None else min(largest, BUDGET_STEP * asked)
     isoflop = _isoflop(top, setting)
     n_seeds = int(min(MAX_SEEDS, affordable // max(_cost(isoflop, series, setting), 1.0)))
-    why = (
-        f"budgets up to {top:.2g} FLOPs and sizes within a factor {_arm(top):.2g} of the optimum "
-        f"that published laws expect, {trunk_params(_best_rung(top, setting)):,} parameters there"
-    )
-    return AutoPlan(sweep.design.model_copy(update={"isoflop": isoflop}), n_seeds, why)
+    best = trunk_params(_best_rung(top, setting))
+    return AutoPlan(sweep.design.model_copy(update={"isoflop": isoflop}), n_seeds, top, best)
 
 
 def with_seeds(series: ResolvedSeries, n_seeds: int) -> ResolvedSeries:
@@ -124,9 +128,7 @@ def _isoflop(top: float, setting: Setting) -> IsoFlopDesign:
         for f in (1 / arm, arm)
     ]
     window = (float(f"{0.9 * min(ratios):.2g}"), float(f"{1.1 * max(ratios):.2g}"))
-    return IsoFlopDesign.model_construct(
-        budgets=budgets, sizes=(*sizes,), tokens_per_param=window, on_unbracketed="warn"
-    )
+    return IsoFlopDesign.model_construct(budgets=budgets, sizes=(*sizes,), tokens_per_param=window)
 
 
 def _largest_budget(

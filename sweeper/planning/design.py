@@ -42,6 +42,8 @@ class Variant:
     train: tuple[tuple[str, Any], ...] = ()
     """Sorted (key, value) pairs that override those of the series."""
     train_path: KeyPath = field(default=(), compare=False)
+    why: str = field(default="", compare=False)
+    """What it is for, where it was added to a design."""
 
 
 def targets_by_variant(
@@ -93,7 +95,8 @@ def added_runs(design: Design, label: str) -> Iterator[tuple[Variant, list[Targe
     for i, entry in enumerate(design.added):
         if label in entry.series:
             path = ("design", "added", i)
-            variant = Variant(entry.size, (("seeds", entry.seeds),), path)
+            why = f"round {entry.round}: {entry.why or 'added'}"
+            variant = Variant(entry.size, (("seeds", entry.seeds),), path, why)
             yield variant, _added(entry, path)
 
 

@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class PlannedSweep:
     skipped: tuple[SkippedCell, ...]
     corpus: CorpusFacts
     warnings: tuple[PlanWarning, ...]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """What trials are for, by id, where nobody listed them."""
     tuned: tuple[TunedRun, ...] = ()
     """Runs whose rate or batch a law says, without their seeds."""
 
@@ -153,7 +155,8 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
     if sweep.tune.search:
         search_space(sweep, sweep.tune, facts.vocab_size)  # raises what would refuse the search
     setting = Setting(facts.seq_len, facts.vocab_size, backbone=sweep.backbone)
-    if automatic := resolved_design(sweep, all_series, setting):
+    automatic = resolved_design(sweep, all_series, setting)
+    if automatic is not None:
         sweep = sweep.model_copy(update={"design": automatic.design})
         all_series = tuple(with_seeds(one, automatic.n_seeds) for one in all_series)
     design = sweep.design
@@ -176,20 +179,22 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
             except InvalidSweep as error:
                 problems += error.problems
                 continue
-            runs += plan_runs(own, variant.rung, targets, shared, setting, law)
+            found = plan_runs(own, variant.rung, targets, shared, setting, law)
+            why = variant.why or ("" if automatic is None else automatic.why_of(variant.rung))
+            runs += [dataclasses.replace(run, why=why) for run in found]
     _refuse(problems)
     _refuse(misfit_batches(sweep, [run.series for run in runs]))
     _refuse(checks.run_problems(sweep, runs))
     _refuse(checks.limit_problems(sweep, runs))
-    trials = tuple(
-        trial for run in runs for trial in _trials(sweep, facts, run, bfloat16_from_width)
-    )
+    made = [(run, [*_trials(sweep, facts, run, bfloat16_from_width)]) for run in runs]
+    trials = tuple(trial for _, of_run in made for trial in of_run)
     _refuse(_twin_problems(trials))
     return PlannedSweep(
         plan=Plan(sweep.name, trials),
         skipped=tuple(cell for run in runs for cell in run.skipped),
         corpus=facts,
         warnings=tuple(checks.warnings(sweep, facts, runs)),
+        reasons={each.trial_id: run.why for run, of_run in made if run.why for each in of_run},
         tuned=tuple(run.tuned for run in runs if run.tuned),
     )
 
@@ -206,6 +211,7 @@ def plan_to_json(sweep: PlannedSweep) -> dict[str, Any]:
                 # The id depends on the tokens, which nobody knows where the corpus is assumed.
                 "trial_id": planned.trial_id if sweep.corpus.fingerprint else None,
                 **_trial_to_json(planned),
+                **({"why": why} if (why := sweep.reasons.get(planned.trial_id)) else {}),
             }
             for planned in sweep.trials
         ],

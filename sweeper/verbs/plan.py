@@ -10,14 +10,13 @@ import click
 
 from sweeper.errors import ConfigError
 from sweeper.store.storage import StoragePath
+from sweeper.verbs.driving.expected import expected_width
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
 
 if TYPE_CHECKING:
     from sweeper.planning.planner import PlannedSweep
     from sweeper.sweepfile.schema import LoadedSweep
-
-GPU_FLOPS_PER_S = 4e14  # a well-used H100 in bfloat16: 40 % of its peak of 989 TFLOPs/s
 
 
 @click.command()
@@ -55,11 +54,20 @@ def plan(sweep_file: Path, overrides: tuple[str, ...], results: StoragePath, as_
     """
     from sweeper.planning.planner import plan_to_json, preview_sweep
 
-    _, planned = planned_sweep(sweep_file, overrides, results, preview_sweep)
+    loaded, planned = planned_sweep(sweep_file, overrides, results, preview_sweep)
+    width = expected_width(loaded.sweep, planned)
     if as_json:
-        print_json(plan_to_json(planned))
-    else:
-        show(plan_view(planned))
+        expected = {} if loaded.sweep.ask is None else {"expected_interval_ratio": width}
+        print_json(plan_to_json(planned) | expected)
+        return
+    show(plan_view(planned))
+    if (ask := loaded.sweep.ask) is not None:
+        say(
+            f"asked: {ask.interval} of {' and '.join(ask.labels)} within a factor {ask.within:g}; "
+            + ("of this plan no interval is to be expected" if width is None else "")
+            + (f"this plan is expected to give {width:.2f}" if width is not None else "")
+            + (f", and up to {ask.rounds} rounds follow" if ask.rounds else "")
+        )
 
 
 def planned_sweep(
@@ -94,6 +102,7 @@ def has_gpu(loaded: "LoadedSweep", is_on_gpus: bool | None = None) -> bool:
 
 def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
     """The trials, what is left out, warnings and totals, to be printed in this order."""
+    from sweeper.sweepfile.question import GPU_FLOPS_PER_S
     from sweeper.verbs.progress import count
 
     corpus, totals = sweep.corpus, sweep.totals
@@ -110,7 +119,8 @@ def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
         + (f"fingerprint {corpus.fingerprint[:12]}" if corpus.fingerprint else "all assumed")
     )
     numbers = ("params", "layers × width", "batch", "rate", "steps", "tokens", "FLOPs")
-    table = TextTable("trial", "series", *numbers, "observed at", numbers=numbers)
+    why = ["why"] if sweep.reasons else []
+    table = TextTable("trial", "series", *numbers, "observed at", *why, numbers=numbers)
     for planned in sweep.trials:
         trial, cells = planned.trial, planned.cells
         # The budgets of a trial, or else its tokens: the first and the last.
@@ -127,6 +137,7 @@ def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
             count(cells[-1].tokens),
             f"{cells[-1].flops:.3g}",
             span,
+            *([plain(sweep.reasons.get(planned.trial_id, "in the design"))] if why else []),
         )
     yield table
     yield from _tuned_view(sweep)

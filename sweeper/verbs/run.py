@@ -6,10 +6,11 @@ from typing import Any
 import click
 
 from sweeper.store.storage import StoragePath
-from sweeper.verbs.driving import Machines, drive, machine_options, say_outcome
+from sweeper.verbs.driving.drive import Machines, drive, machine_options, say_outcome
+from sweeper.verbs.driving.rounds import Rounds
 from sweeper.verbs.options import results_option, sweep_arguments
 from sweeper.verbs.output import say
-from sweeper.verbs.plan import planned_sweep
+from sweeper.verbs.plan import has_gpu, planned_sweep
 
 
 @click.command()
@@ -23,20 +24,31 @@ def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **opt
     While a driver is at work on the sweep, an edited file is handed to it: it continues with the
     new plan, within the limits it was started with.
 
+    A sweep that asks a question goes on in rounds: it fits what is done and adds the runs that tell
+    most of the answer, until that is narrow enough or a limit is reached.
+
     Ctrl-C once: write checkpoints and stop. Twice: stop now.
 
     Example: sweeper run sweeps/quick.yaml --set train.seeds=[0,1]
     """
     from sweeper.planning.planner import plan_sweep
+    from sweeper.planning.recipe import bfloat16_from_width
     from sweeper.store.layout import store_at
 
     machines = Machines.of(options)
     machines.check(results)
+    is_on_gpus = machines.is_on_gpus()
     loaded, planned = planned_sweep(
-        sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=machines.is_on_gpus()
+        sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=is_on_gpus
     )
     for warning in planned.warnings:
         say(f"warning: {warning.message} [{warning.code}]", err=True)
-    if (outcome := drive(loaded, planned, results, machines)) is not None:
-        say_outcome(outcome, store_at(results, loaded.sweep.name))
+    store = store_at(results, loaded.sweep.name)
+    rounds = Rounds(store, bfloat16_from_width(has_gpu=has_gpu(loaded, is_on_gpus)))
+    loaded, planned = rounds.latest(loaded, planned)
+    if (outcome := drive(loaded, planned, results, machines, rounds.after)) is not None:
+        isoflop = loaded.sweep.design.isoflop
+        if isoflop is not None and isoflop.on_unbracketed == "propose" and not outcome.n_left:
+            say(rounds.proposals(planned))
+        say_outcome(outcome, store)
         context.exit(outcome.exit_code)

@@ -12,7 +12,7 @@ import click
 
 from sweeper.errors import ConfigError, ExitCode
 from sweeper.store.storage import StoragePath
-from sweeper.verbs.driving import Machines, drive, machine_options
+from sweeper.verbs.driving.drive import Machines, drive, machine_options
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
 from sweeper.verbs.plan import has_gpu
@@ -126,7 +126,7 @@ def _train(tuning: "Tuning", results: StoragePath, machines: Machines) -> ExitCo
     """Train every round that is not published yet."""
     from sweeper.tuning.tuning_sweep import open_revision
 
-    def next_round() -> "tuple[LoadedSweep, PlannedSweep] | None":
+    def next_round(*_: object) -> "tuple[LoadedSweep, PlannedSweep] | None":
         revision = open_revision(tuning)
         return None if revision is None else (revision.loaded, revision.planned)
 

@@ -19,8 +19,16 @@ if TYPE_CHECKING:
     from sweeper.sweepfile.schema import LoadedSweep
     from sweeper.trials.plan import Plan
 
-NextRound = Callable[[], "tuple[LoadedSweep, PlannedSweep] | None"]
-"""Asked when every trial of a plan has its result: the next revision of the sweep, if any."""
+NextRound = Callable[
+    ["LoadedSweep", "PlannedSweep", Callable[[str], None]],
+    "tuple[LoadedSweep, PlannedSweep] | None",
+]
+"""Asked when every trial of a plan has its result: the next revision of the sweep, if any. It is
+given a function that tells the user something."""
+
+
+def no_rounds(loaded: object, planned: object, tell: object) -> None:
+    """For a sweep whose plan is all of it."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +80,14 @@ def drive(
     planned: "PlannedSweep",
     results: StoragePath,
     machines: Machines,
-    next_round: NextRound = lambda: None,
+    next_round: NextRound = no_rounds,
 ) -> "SweepOutcome | None":
     """Train what is missing of a plan, and of the rounds after it; None: a driver at work does."""
     from rich.console import Console
 
     from sweeper.executors.stop import StopSignal
     from sweeper.orchestration.driver import SweepRun, run_sweep
+    from sweeper.orchestration.events import Notice
     from sweeper.orchestration.lease import held
     from sweeper.orchestration.replan import new_plan, replan
     from sweeper.store.layout import store_at
@@ -102,7 +111,7 @@ def drive(
                 stop.request(request)
             return stop.is_requested()
 
-        is_edited = False
+        is_edited, current = False, (loaded, planned)
 
         def edited_plan() -> "Plan | None":
             nonlocal is_edited
@@ -111,12 +120,16 @@ def drive(
             return plan
 
         def plan_of_next_round() -> "Plan | None":
+            nonlocal current
             # Rounds follow from the file that this driver was started with.
-            if is_edited or (revised := next_round()) is None:
+            if is_edited or (revised := next_round(*current, tell)) is None:
                 return None
-            revision, replanned = revised
-            record_plan(store, replanned.plan, revision.document.as_submitted())
-            return replanned.plan
+            current = revised
+            record_plan(store, current[1].plan, current[0].document.as_submitted())
+            return current[1].plan
+
+        def tell(text: str) -> None:
+            on_event(Notice(text))
 
         executor = _executor(machines, is_stopped, loaded)
         submit(store, planned.plan, text)

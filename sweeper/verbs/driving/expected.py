@@ -1,0 +1,67 @@
+"""How narrow an answer a plan can be expected to give, before any of it has run."""
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analysis.tables.tidy import TidyTable
+    from sweeper.planning.planner import PlannedSweep
+    from sweeper.sweepfile.schema import Sweep
+
+LOSS_EXPONENT = -0.06  # of the optimal loss, between those of arXiv 2602.15014 and 2512.10858
+CURVATURE = 0.03  # of a log loss over the log tokens along a budget, as in the tables of both
+RUN_SCATTER = 0.007  # relative; the luck of a run of a small byte-level model
+N_BOOTSTRAP = 100
+
+
+def expected_width(sweep: "Sweep", planned: "PlannedSweep") -> float | None:
+    """Upper over lower end of the interval that a sweep asks for, to be expected from its plan.
+
+    The planned runs are given losses of published shape, with a scatter that is assumed. None where
+    nothing is asked, or the plan would not yield an interval.
+    """
+    from analysis.answers.propose import Request, propose
+    from analysis.errors import FitError
+    from analysis.fitting.fit import FitSettings, fit_table
+
+    ask = sweep.ask
+    if ask is None:
+        return None
+    try:
+        result = fit_table(_planted(planned), FitSettings(n_bootstrap=N_BOOTSTRAP))
+        request = Request(ask.labels, ask.interval, ask.at, n_runs=1)
+        return propose(result, request).ratio_now
+    except FitError:  # a plan of too little
+        return None
+
+
+def _planted(planned: "PlannedSweep") -> "TidyTable":
+    """What a plan would observe: log losses in a parabola about the published optimum."""
+    import numpy as np
+    import pandas as pd
+
+    from analysis.tables.columns import RawTable
+    from analysis.tables.tidy import Reading, rows_to_fit, tidy_counted
+    from sweeper.planning.auto_design import prior_tokens
+
+    luck = np.random.default_rng(0)
+    rows = []
+    for each in planned.trials:
+        of_run = RUN_SCATTER * luck.standard_normal()
+        for cell in each.cells:
+            off = math.log(cell.tokens / prior_tokens(cell.flops))
+            log_loss = LOSS_EXPONENT * math.log(cell.flops) + 0.5 * CURVATURE * off**2
+            rows.append(
+                {
+                    "family": each.series,
+                    "params": float(each.params.trunk),
+                    "tokens": float(cell.tokens),
+                    "flops": cell.flops,
+                    "budget_flops": cell.budget_flops or cell.flops,
+                    "loss": 10.0 * math.exp(log_loss + of_run),
+                    "seed": each.trial.seed,
+                    "run_id": each.trajectory_id,
+                }
+            )
+    raw = RawTable(pd.DataFrame(rows), planned.plan.name, tuple(range(1, len(rows) + 1)))
+    return rows_to_fit(raw, tidy_counted(raw), Reading())

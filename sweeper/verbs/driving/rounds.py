@@ -1,0 +1,218 @@
+"""Rounds: how a sweep goes on by itself until what it asks is answered.
+
+What a round adds follows from the sweep's file and from the results of the rounds before it, and
+from nothing else. So a sweep that was killed finds its round again by deciding every earlier one
+once more, and its plan is the one that it would have had.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import ConfigError
+
+if TYPE_CHECKING:
+    from analysis.answers.propose import Proposal
+    from analysis.fitting.fit import FitResult
+    from sweeper.planning.planner import PlannedSweep
+    from sweeper.store.layout import Store
+    from sweeper.sweepfile.schema import LoadedSweep, Sweep
+
+N_BOOTSTRAP = 400  # resamples behind the interval that decides whether a round follows
+MAX_ROUNDS = 8  # where the sweep file does not ask a question, which has a number of its own
+ROUND_SHARE = 0.25  # most FLOPs to narrow an answer in one round, in units of all before it
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rounds of one sweep."""
+
+    store: "Store"
+    bfloat16_from_width: float
+
+    def latest(
+        self, loaded: "LoadedSweep", planned: "PlannedSweep"
+    ) -> "tuple[LoadedSweep, PlannedSweep]":
+        """The round that a sweep is at, by what was published."""
+        while goes_on(loaded.sweep) and self._is_complete(planned):
+            if (following := self.after(loaded, planned, lambda _: None)) is None:
+                break
+            loaded, planned = following
+        return loaded, planned
+
+    def after(
+        self, loaded: "LoadedSweep", planned: "PlannedSweep", tell: Callable[[str], None]
+    ) -> "tuple[LoadedSweep, PlannedSweep] | None":
+        """The round after a complete one; None where the sweep needs or may have no more."""
+        from sweeper.planning.planner import plan_revision
+        from sweeper.sweepfile.document import revised
+        from sweeper.sweepfile.schema import validated
+
+        sweep, number = loaded.sweep, 1 + _rounds_so_far(loaded.sweep)
+        if not goes_on(sweep):
+            return None
+        if number > (MAX_ROUNDS if sweep.ask is None else sweep.ask.rounds):
+            tell(f"no further round: {number - 1} were allowed")
+            return None
+        result = self._fit(planned)
+        answer = _answer(result, sweep)
+        spent = planned.totals.train_flops
+        left = min(sweep.limits.flops, _total(sweep)) - spent
+        chosen = _chosen(result, sweep, answer, spent, left)
+        if not chosen:
+            reason = "the limit on FLOPs is reached" if left <= 0 else "nothing left to add"
+            tell(f"no further round, {reason}{_so_far(sweep, answer)}")
+            return None
+        entries = [*_entries(loaded.document.value), *_as_entries(chosen, number)]
+        flops = math.fsum(each.run.flops_added for each in chosen)
+        remark = f"round {number}: {len(chosen)} runs, {flops:.2g} FLOPs{_so_far(sweep, answer)}"
+        revision = validated(revised(loaded.document, "design.added", entries, remark))
+        try:
+            replanned = plan_revision(
+                revision, planned.corpus, bfloat16_from_width=self.bfloat16_from_width
+            )
+        except ConfigError as error:
+            tell(f"no further round: what it would add is refused\n{error}")
+            return None
+        if self._is_complete(replanned) and len(replanned.trials) == len(planned.trials):
+            tell(f"no further round: nothing new to train{_so_far(sweep, answer)}")
+            return None
+        for line in (remark, *(f"  {_named(each)}: {each.why}" for each in chosen)):
+            tell(line)
+        return revision, replanned
+
+    def proposals(self, planned: "PlannedSweep") -> str:
+        """Runs that would bracket the budgets that are open, as `sweeper propose` shows them."""
+        from analysis.answers.propose import Request, propose
+        from analysis.report.text import proposals_text
+
+        result = self._fit(planned)
+        found = propose(result, Request(tuple(result.families), "params", None))
+        if not any(each.purpose == "bracket" for each in found.proposals):
+            return "every budget is bracketed"
+        return proposals_text(found)
+
+    def _is_complete(self, planned: "PlannedSweep") -> bool:
+        from sweeper.store.pending import pending_trials
+        from sweeper.store.results import published
+
+        return not pending_trials(planned.trials, published(self.store))
+
+    def _fit(self, planned: "PlannedSweep") -> "FitResult":
+        """A fit of what a plan asks for, whatever else the folder holds."""
+        from analysis.fitting.fit import FitSettings, fit_table
+        from analysis.tables.store_table import from_observations, with_batch_and_rate
+        from sweeper.store.tables import build_tables
+
+        tables = build_tables(self.store, planned.plan)
+        frame = tables["observations"].to_pandas()
+        points = {(e.trajectory_id, cell.step) for e in planned.trials for cell in e.cells}
+        mine = [point in points for point in zip(frame.trajectory_id, frame.step, strict=True)]
+        frame = with_batch_and_rate(frame[mine], tables["trials"].to_pandas())
+        table = from_observations(frame, planned.plan.name, None, None)
+        return fit_table(table, FitSettings(n_bootstrap=N_BOOTSTRAP))
+
+
+def goes_on(sweep: "Sweep") -> bool:
+    """Whether a sweep may have rounds after its design."""
+    return sweep.ask is not None or _brackets(sweep)
+
+
+def _brackets(sweep: "Sweep") -> bool:
+    """Whether rounds bracket the open budgets of every series."""
+    if sweep.design.auto is not None:
+        return sweep.ask is not None
+    return sweep.design.isoflop is not None and sweep.design.isoflop.on_unbracketed == "extend"
+
+
+def _chosen(
+    result: "FitResult", sweep: "Sweep", answer: float | None, planned_flops: float, left: float
+) -> "list[Proposal]":
+    """Runs of a round: first what brackets open budgets, then what narrows the answer most."""
+    from analysis.answers.propose import Request, bracketing_runs, next_runs
+
+    chosen: list[Proposal] = []
+    if _brackets(sweep) and left > 0:
+        chosen += bracketing_runs(result, left, resumes=False)
+    left -= math.fsum(each.run.flops_added for each in chosen)
+    ask, spend = sweep.ask, min(left, ROUND_SHARE * planned_flops)
+    if ask is not None and spend > 0 and (answer is None or answer > ask.within):
+        request = Request(ask.labels, ask.interval, ask.at, within=ask.within, resumes=False)
+        known = {each.run.name for each in chosen}
+        found = next_runs(result, request, spend).proposals
+        chosen += [each for each in found if each.run.name not in known]
+    return chosen
+
+
+def _answer(result: "FitResult", sweep: "Sweep") -> float | None:
+    """Upper over lower end of the interval that is asked for; None where there is none yet."""
+    from analysis.answers.compare import multiplier_between
+    from analysis.answers.predict import predict
+
+    ask = sweep.ask
+    if ask is None or not set(ask.labels) <= set(result.families):
+        return None
+    bracketed = [o.flops for label in ask.labels for o in _bracketed(result, label)]
+    if not bracketed:
+        return None
+    flops = ask.at or max(bracketed)
+    if ask.interval == "multiplier":
+        point = multiplier_between(result, ask.labels[0], ask.labels[1], flops)
+        ci = None if point is None else point.ci
+    else:
+        estimate = getattr(predict(result, ask.labels[0], flops), ask.interval)
+        ci = None if estimate is None else estimate.ci
+    return ci[1] / ci[0] if ci is not None and ci[0] > 0 else None
+
+
+def _named(each: "Proposal") -> str:
+    seed = f", seed {each.run.seed}" if each.run.seed else ""
+    return f"{each.run.family} {each.run.params:,.0f}{seed}"
+
+
+def _bracketed(result: "FitResult", label: str) -> Iterable[Any]:
+    isoflop = result.families[label].isoflop
+    return () if isoflop is None else isoflop.bracketed
+
+
+def _words(sweep: "Sweep", answer: float) -> str:
+    assert sweep.ask is not None
+    about = " and ".join(sweep.ask.labels)
+    return f"the interval of {sweep.ask.interval} of {about} is a factor {answer:.3g} wide"
+
+
+def _so_far(sweep: "Sweep", answer: float | None) -> str:
+    if sweep.ask is None:
+        return ""
+    if answer is None:
+        return f"; there is no interval of {sweep.ask.interval} yet"
+    return f"; {_words(sweep, answer)}, asked for {sweep.ask.within:g}"
+
+
+def _total(sweep: "Sweep") -> float:
+    return math.inf if sweep.design.auto is None else sweep.design.auto.flops
+
+
+def _rounds_so_far(sweep: "Sweep") -> int:
+    return max((entry.round for entry in sweep.design.added), default=0)
+
+
+def _entries(sweep: dict[str, Any]) -> list[dict[str, Any]]:
+    """The added runs that a sweep file has, as plain values."""
+    return list(sweep["design"].get("added", ()))
+
+
+def _as_entries(chosen: "Iterable[Proposal]", number: int) -> list[dict[str, Any]]:
+    """Runs as entries of `design.added`."""
+    return [
+        {
+            "series": each.run.family,
+            "size": int(each.run.params),
+            "budgets": [f"{budget:.6g}" for budget in each.run.budgets],
+            "seeds": [each.run.seed],
+            "round": number,
+            "why": each.why,
+        }
+        for each in chosen
+    ]
