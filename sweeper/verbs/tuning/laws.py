@@ -1,10 +1,8 @@
 """How `tune` measures laws: it drives the tuning sweep, fits, shows and writes."""
 
-import contextlib
 import dataclasses
 import functools
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import ExitCode
 from sweeper.store.storage import StoragePath
 from sweeper.verbs.driving.drive import Machines, drive
-from sweeper.verbs.output import TextTable, plain, print_json, say, show
+from sweeper.verbs.output import TextTable, plain, print_json, progress_on_stderr, say, show
 from sweeper.verbs.plan import has_gpu
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ def tune_laws(
 ) -> ExitCode:
     """Train what is missing, then show and write the laws of every series; how that ended."""
     tuning, named = _tuning(sweep_file, overrides, results, machines)
-    with _progress_on_stderr(as_json):
+    with progress_on_stderr(as_json):
         code = _train(tuning, results, machines)
     if code != ExitCode.DONE:
         return code
@@ -111,13 +109,6 @@ def _train(tuning: "Tuning", results: StoragePath, machines: Machines) -> ExitCo
     if outcome.exit_code != ExitCode.DONE:
         say("run the same command again to finish what is missing", err=True)
     return outcome.exit_code
-
-
-@contextlib.contextmanager
-def _progress_on_stderr(is_so: bool) -> Iterator[None]:
-    """Leave standard output to an answer for scripts."""
-    with contextlib.redirect_stdout(sys.stderr) if is_so else contextlib.nullcontext():
-        yield
 
 
 @functools.cache  # rounds are decided, and then shown, by the same fits
