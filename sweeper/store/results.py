@@ -58,6 +58,8 @@ class Published:
     startup_s: float | None
     """What its one attempt took beside them, to a second; null after several."""
     device: str
+    finished_at: str
+    """ISO 8601, UTC."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def head_of(record: dict[str, Any]) -> Published:
         eval_time_s=row["eval_time_s"],
         startup_s=_startup_s(row) if row["n_attempts"] == 1 else None,
         device=row["device"],
+        finished_at=row["finished_at"],
     )
 
 
