@@ -13,10 +13,10 @@ import click
 from sweeper.errors import ConfigError, ExitCode
 from sweeper.store.storage import StoragePath
 from sweeper.verbs.driving.drive import Machines, drive, machine_options
+from sweeper.verbs.driving.search import loaded_search, progress_on_stderr, search
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
 from sweeper.verbs.plan import has_gpu
-from sweeper.verbs.search import loaded_search, progress_on_stderr, search
 
 if TYPE_CHECKING:
     from analysis.fitting.pooled_quadratic import TunedFit

@@ -2,14 +2,14 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import ConfigError, ExitCode
 from sweeper.store.storage import StoragePath
-from sweeper.verbs.driving import Machines, drive
+from sweeper.verbs.driving.drive import Machines, drive
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
 from sweeper.verbs.plan import has_gpu
 
@@ -93,9 +93,13 @@ def run_search(sweep: "SearchSweep", results: StoragePath, machines: Machines) -
     """Train what is missing of a search, generation by generation."""
     from sweeper.tuning.search_sweep import next_revision, open_revision
 
-    def next_round() -> "tuple[LoadedSweep, PlannedSweep] | None":
-        following = next_revision(sweep)
-        return (following.loaded, following.planned) if following else None
+    def next_round(
+        _: "LoadedSweep", __: "PlannedSweep", tell: Callable[[str], None]
+    ) -> "tuple[LoadedSweep, PlannedSweep] | None":
+        if (following := next_revision(sweep)) is None:
+            return None
+        tell(f"{len(following.settings)} of {sweep.search.n_trials} trials are chosen")
+        return following.loaded, following.planned
 
     if (now := open_revision(sweep)) is None:
         return ExitCode.DONE
