@@ -12,8 +12,9 @@ import pytest
 from disturbed import VOLATILE
 from planted_search import drive, search_sweep
 
+from sweeper.errors import ConfigError
 from sweeper.store.results import published
-from sweeper.tuning.search_sweep import open_revision, results, submitted_revision
+from sweeper.tuning.search_sweep import check_search, open_revision, results, submitted_revision
 
 SWEEP = """\
 name: planted
@@ -198,3 +199,37 @@ def test_results_come_with_every_seed(path: Path) -> None:
     assert len(one.bounds) == 1
     second.unlink()
     assert results(sweep, revision) == [None]
+
+
+def refusal(path: Path, old: str, new: str) -> str:
+    assert SWEEP.count(old) == 1
+    path.write_text(SWEEP.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        check_search(search_sweep(path, path.parent / "results"))
+    assert not (path.parent / "results").exists()
+    return str(caught.value)
+
+
+def test_a_search_that_could_not_end_is_refused_before_it_begins(path: Path) -> None:
+    check_search(search_sweep(path, path.parent / "results"))
+    decay = "weight_decay: {log: [1e-3, 1]}"
+    # 195 steps, of which a later generation might have chosen more for warmup.
+    assert "found 400 — expected fewer steps" in refusal(path, decay, "warmup: {log: [10, 400]}")
+    evaluation = "evaluation: {sequences: 64}"
+    dear = refusal(path, evaluation, f"{evaluation}\nlimits: {{flops: 1e10}}")
+    assert "planted.yaml:9:17  limits.flops: found 1e10 — the search costs up to" in dear
+    many = refusal(path, evaluation, f"{evaluation}\nlimits: {{trials: 10}}")
+    assert "planted.yaml:9:18  limits.trials: found 10 — the search has 11" in many
+
+
+def test_batches_are_searched_in_whole_sequences(path: Path) -> None:
+    path.write_text(
+        SWEEP.replace("weight_decay: {log", "batch_tokens: {log").replace("[1e-3, 1]", "[20, 300]")
+    )
+    sweep = search_sweep(path, path.parent / "results")
+    check_search(sweep)
+    revision = open_revision(sweep)
+    assert revision is not None
+    batches = [settings["batch_tokens"] for settings in revision.settings]
+    assert all(batch % 16 == 0 and 32 <= batch <= 288 for batch in batches)
+    assert len(set(batches)) > 1

@@ -74,8 +74,7 @@ def search_sweep(loaded: "LoadedSweep", results: StoragePath, machines: Machines
         return plan_revision(revision, base.corpus, bfloat16_from_width=width)
 
     return SearchSweep(
-        document=loaded.document,
-        choice=loaded.sweep.tune,
+        loaded=loaded,
         search=search_of(loaded, base.corpus.vocab_size),
         store=store_at(results, search_name(loaded.sweep.name)),
         plan=plan,
@@ -91,7 +90,7 @@ def progress_on_stderr(is_so: bool) -> Iterator[None]:
 
 def run_search(sweep: "SearchSweep", results: StoragePath, machines: Machines) -> ExitCode:
     """Train what is missing of a search, generation by generation."""
-    from sweeper.tuning.search_sweep import next_revision, open_revision
+    from sweeper.tuning.search_sweep import check_search, next_revision, open_revision
 
     def next_round(
         _: "LoadedSweep", __: "PlannedSweep", tell: Callable[[str], None]
@@ -101,6 +100,7 @@ def run_search(sweep: "SearchSweep", results: StoragePath, machines: Machines) -
         tell(f"{len(following.settings)} of {sweep.search.n_trials} trials are chosen")
         return following.loaded, following.planned
 
+    check_search(sweep)
     if (now := open_revision(sweep)) is None:
         return ExitCode.DONE
     outcome = drive(now.loaded, now.planned, results, machines, next_round)
