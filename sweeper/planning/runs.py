@@ -106,14 +106,14 @@ def plan_runs(
             return _run(series, rung, own, optimizer, setting, point)
 
         if targets[0].is_added:  # trains as the runs that it stands beside
-            parts = _parts(shared_targets, lambda part: run_of(part, part))
+            parts = _parts(series.train, shared_targets, lambda part: run_of(part, part))
             beside = [_nearest(target, parts, series, rung, setting) for target in targets]
             return [
                 run_of(part, [t for t, i in zip(targets, beside, strict=True) if i == n])
                 for n, part in enumerate(parts)
                 if n in beside
             ]
-        parts = _parts(targets, lambda part: run_of(part, part))
+        parts = _parts(series.train, targets, lambda part: run_of(part, part))
         return [run_of(part, part) for part in parts]
     # The points that a run passes are not the ends of shorter ones: one run for each target, with
     # `auto` and `tuned` resolved by that one.
@@ -178,23 +178,24 @@ def _run(
 
 
 def _parts(
-    targets: Sequence[TargetPoint], run_of: Callable[[Sequence[TargetPoint]], Run]
+    train: Train, targets: Sequence[TargetPoint], run_of: Callable[[Sequence[TargetPoint]], Run]
 ) -> list[Sequence[TargetPoint]]:
     """Targets in as few parts as keep the bias of each part's run within what its owner allows."""
+    if math.isinf(train.max_horizon_bias):
+        return [targets]
     parts: list[Sequence[TargetPoint]] = []
     end = len(targets)
     while end:
         # From the largest down: what the longest run can serve costs nothing more.
         start = end - 1
-        while start and _is_within_bias(run_of(targets[start - 1 : end])):
+        while start:
+            run = run_of(targets[start - 1 : end])
+            if run.tuned and run.tuned.bias > train.max_horizon_bias:
+                break
             start -= 1
         parts.insert(0, targets[start:end])
         end = start
     return parts
-
-
-def _is_within_bias(run: Run) -> bool:
-    return run.tuned is None or run.tuned.bias <= run.series.train.max_horizon_bias
 
 
 def _nearest(

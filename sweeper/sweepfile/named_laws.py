@@ -67,9 +67,10 @@ def _with_trains(value: Value, change: Callable[[dict[str, Value]], dict[str, Va
         return value
     content = {}
     for key, below in value.content.items():
-        content[key] = _with_trains(below, change)
+        below = _with_trains(below, change)
         if key == "train" and isinstance(below.content, dict):
-            content[key] = replace(below, content=change(below.content))
+            below = replace(below, content=change(below.content))
+        content[key] = below
     return replace(value, content=content)
 
 

@@ -77,10 +77,10 @@ def centre(train: Train, size: TuningSize, setting: Setting, radius: float) -> P
 
 
 def hexagon(middle: Point, radius: float, seq_len: int) -> tuple[Point, ...]:
-    """A centre and the six points about it."""
+    """A centre and the six points about it, fewer where some coincide in whole sequences."""
     x, y = middle.logs
     r = math.log(radius)
-    return tuple(point_at(x + r * dx, y + r * dy, seq_len) for dx, dy in OFFSETS)
+    return tuple(dict.fromkeys(point_at(x + r * dx, y + r * dy, seq_len) for dx, dy in OFFSETS))
 
 
 def entry(

@@ -1,7 +1,9 @@
 """How verbs show what they found: lines and tables for people, JSON for scripts."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,6 +43,13 @@ def show(parts: "Iterable[RenderableType]") -> None:
 def print_json(value: Any) -> None:
     """Print an answer for scripts; a number that is not finite is an error."""
     click.echo(json.dumps(value, indent=1, allow_nan=False))
+
+
+@contextlib.contextmanager
+def progress_on_stderr(is_so: bool) -> Iterator[None]:
+    """Leave standard output to an answer for scripts."""
+    with contextlib.redirect_stdout(sys.stderr) if is_so else contextlib.nullcontext():
+        yield
 
 
 class TextTable:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import ConfigError
+from sweeper.sweepfile.document import read_document
 from sweeper.sweepfile.law_file import Measurement, Provenance, read_laws, write_laws
-from sweeper.sweepfile.schema import load_sweep
+from sweeper.sweepfile.named_laws import named_law_files, without_laws
+from sweeper.sweepfile.schema import load_sweep, validated
 from sweeper.trials.tuned_laws import Curvature, LawKey, SizeTokensLaw, TunedLaw
 
 MASKED = LawKey(
@@ -149,6 +151,20 @@ def flow(text: str) -> str:
         "series:\n  masked: {family: masked}", "series: {masked: {family: masked}}"
     )
     return "{" + ",\n".join(lines.splitlines()[1:]) + "}\n"
+
+
+def test_what_is_tuned_is_auto_before_it_is_tuned(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    own = "{family: masked, train: {batch_tokens: tuned, laws: other.yaml, seeds: [2]}}"
+    text = SWEEP.replace("{family: masked}", own).replace("masked:", "train:")
+    path.write_text(text.replace("laws: ../laws.yaml", "laws: gone.yaml, max_horizon_bias: 1%"))
+    document = read_document(path)
+    sweep = validated(without_laws(document)).sweep
+    assert (sweep.train.learning_rate, sweep.train.laws) == ("auto", "")
+    assert sweep.train.max_horizon_bias == math.inf
+    own_train = sweep.series["train"].train
+    assert (own_train.batch_tokens, own_train.laws, own_train.seeds) == ("auto", "", (2,))
+    assert named_law_files(document) == ("other.yaml", "gone.yaml")
 
 
 def test_a_missing_law_file_and_a_mistake_in_one_are_told_with_their_own_places(

@@ -98,6 +98,12 @@ def test_the_smallest_batch_tried_is_below_the_smallest_planned_and_none_coincid
     assert len(set(batches)) == 3
 
 
+def test_points_that_coincide_in_whole_sequences_are_tried_once(tmp_path: Path) -> None:
+    tune = "sizes: [5K], tokens: [300K, 100K], radius: 1.05"
+    _, revision = first_of(tmp_path, rate="0.1", batch="128", tune=tune)
+    assert len(revision.planned.trials) == 5  # the six points have four rates at one batch
+
+
 def test_a_warmup_meant_for_longer_runs_is_shortened(tmp_path: Path) -> None:
     write_sweep(tmp_path)
     path = tmp_path / "tiny.yaml"

@@ -9,7 +9,7 @@ from command_line import sweeper
 from rich.console import Console
 
 from sweeper.tuning.search import Tried
-from sweeper.verbs.driving.search import SearchResult, result_to_json, result_view
+from sweeper.verbs.tuning.search import SearchResult, result_to_json, result_view
 
 SWEEP = """\
 name: pilot

@@ -1,7 +1,5 @@
 """How `tune` searches with Optuna: it drives the search's own sweep, and shows what did best."""
 
-import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import ConfigError, ExitCode
 from sweeper.store.storage import StoragePath
 from sweeper.verbs.driving.drive import Machines, drive
-from sweeper.verbs.output import TextTable, plain, print_json, say, show
+from sweeper.verbs.output import TextTable, plain, print_json, progress_on_stderr, say, show
 from sweeper.verbs.plan import has_gpu
 
 if TYPE_CHECKING:
@@ -79,13 +77,6 @@ def search_sweep(loaded: "LoadedSweep", results: StoragePath, machines: Machines
         store=store_at(results, search_name(loaded.sweep.name)),
         plan=plan,
     )
-
-
-@contextlib.contextmanager
-def progress_on_stderr(is_so: bool) -> Iterator[None]:
-    """Leave standard output to an answer for scripts."""
-    with contextlib.redirect_stdout(sys.stderr) if is_so else contextlib.nullcontext():
-        yield
 
 
 def run_search(sweep: "SearchSweep", results: StoragePath, machines: Machines) -> ExitCode:
