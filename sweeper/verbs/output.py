@@ -29,6 +29,13 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(plain_lines(text), err=err)
 
 
+@contextlib.contextmanager
+def progress_on_stderr(is_so: bool) -> Iterator[None]:
+    """Leave standard output to an answer for scripts."""
+    with contextlib.redirect_stdout(sys.stderr) if is_so else contextlib.nullcontext():
+        yield
+
+
 def show(parts: "Iterable[RenderableType]") -> None:
     """Print tables and lines."""
     from rich.console import Console
@@ -43,13 +50,6 @@ def show(parts: "Iterable[RenderableType]") -> None:
 def print_json(value: Any) -> None:
     """Print an answer for scripts; a number that is not finite is an error."""
     click.echo(json.dumps(value, indent=1, allow_nan=False))
-
-
-@contextlib.contextmanager
-def progress_on_stderr(is_so: bool) -> Iterator[None]:
-    """Leave standard output to an answer for scripts."""
-    with contextlib.redirect_stdout(sys.stderr) if is_so else contextlib.nullcontext():
-        yield
 
 
 class TextTable:
