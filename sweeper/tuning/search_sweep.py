@@ -111,21 +111,25 @@ def submitted_revision(sweep: SearchSweep) -> Revision | None:
     path = sweep.store.folder / "sweep.yaml"
     if not path.exists():
         return None
-    text = path.read_text("utf-8")
     try:
-        settings = _settings_in(sweep, document_of(text, str(path)).value["series"])
+        submitted = document_of(path.read_text("utf-8"), str(path)).value
+        settings = _settings_in(sweep, submitted["series"])
     except (ConfigError, KeyError, TypeError):
         return None
     # What was decided for another space, corpus or seed does not count; its results still do,
     # where the same trials are chosen again.
-    if not settings or _text(sweep, settings) != text:
+    again = document_of(_text(sweep, settings), str(path)).value
+    for key in ("limits", "resources", "retry"):  # none of them changes a number
+        submitted.pop(key, None)
+        again.pop(key, None)
+    if not settings or submitted != again:
         return None
     return _revision(sweep, settings[: sweep.search.n_trials])
 
 
 def results(sweep: SearchSweep, revision: Revision) -> list[Tried | None]:
     """What each trial led to, by number; None for one that is not published in full."""
-    bounds, is_diverged = _observed(sweep.store)
+    bounds, diverged = _observed(sweep.store)
     by_series: dict[str, list[PlannedTrial]] = {}
     for planned in revision.planned.trials:
         by_series.setdefault(planned.series, []).append(planned)
@@ -136,7 +140,7 @@ def results(sweep: SearchSweep, revision: Revision) -> list[Tried | None]:
         for label in sweep.search.labels:
             runs = by_series[_series_label(sweep.search, number, label)]
             points = [(run.trajectory_id, run.trial.n_steps) for run in runs]
-            if any(trajectory in is_diverged for trajectory, _ in points):
+            if any(trajectory in diverged for trajectory, _ in points):
                 return Tried(settings, (), ())
             if not all(point in bounds for point in points):
                 return None

@@ -145,6 +145,18 @@ def test_more_trials_go_on_from_those_that_were_made(path: Path) -> None:
     assert len(published(longer.store)) == len(after.settings) == 14
 
 
+def test_what_changes_no_number_does_not_begin_a_search_anew(path: Path) -> None:
+    folder = path.parent / "results"
+    drive(search_sweep(path, folder))
+    before = submitted_revision(search_sweep(path, folder))
+    path.write_text(SWEEP + "limits: {wall: 1h}\n")
+    after = submitted_revision(search_sweep(path, folder))
+    assert before is not None
+    assert after is not None
+    assert after.settings == before.settings
+    assert after.loaded.sweep.limits.wall_s == 3600
+
+
 def test_another_search_decides_anew(path: Path) -> None:
     folder = path.parent / "results"
     drive(search_sweep(path, folder))
