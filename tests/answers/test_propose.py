@@ -222,7 +222,9 @@ def test_the_fragment_is_a_design_that_can_be_planned(tmp_path: Path) -> None:
     )
     listed = load_sweep(tmp_path / "more.yaml", ()).sweep.design.listed
     assert listed is not None
-    assert len(listed) == len(found.proposals)
+    assert len(listed) == sum(len(proposal.run.points) for proposal in found.proposals)
+    seeds = {entry.train.seeds for entry in listed}
+    assert seeds == {(proposal.run.seed,) for proposal in found.proposals}
     assert fragment(found) in proposals_text(found)
 
 
