@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from sweeper.data.corpus import Corpus, load_corpus
 from sweeper.data.sources import NO_COLUMNS, reads_rows
 from sweeper.errors import ConfigError, DataError, MissingPackage, UnavailableData
 from sweeper.planning import checks
-from sweeper.planning.auto_design import AutoPlan, resolved_design, with_seeds
+from sweeper.planning.auto_design import resolved_design, with_seeds
 from sweeper.planning.checks import CorpusFacts, PlanWarning
 from sweeper.planning.design import added_runs, resolving_targets, targets_by_variant
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
-from sweeper.planning.series import ResolvedSeries, misfit_batches, resolve_series
+from sweeper.planning.series import misfit_batches, resolve_series
 from sweeper.planning.tuned import TunedRun, law_for
 from sweeper.sweepfile.document import InvalidSweep, Problem, SweepDocument
 from sweeper.sweepfile.schema import LoadedSweep, Sweep
@@ -51,10 +51,10 @@ class PlannedSweep:
     skipped: tuple[SkippedCell, ...]
     corpus: CorpusFacts
     warnings: tuple[PlanWarning, ...]
-    tuned: tuple[TunedRun, ...] = ()
-    """Runs whose rate or batch a law says, without their seeds."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """What trials are for, by id, where nobody listed them."""
+    tuned: tuple[TunedRun, ...] = ()
+    """Runs whose rate or batch a law says, without their seeds."""
 
     @property
     def trials(self) -> tuple[PlannedTrial, ...]:
@@ -160,7 +160,26 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
     if design.isoflop:
         window = design.isoflop.tokens_per_param
         setting = dataclasses.replace(setting, tokens_per_param=window)
-    runs = _runs(sweep, all_series, setting, automatic)
+    shared_targets = targets_by_variant(design)
+    deciding = resolving_targets(design, shared_targets)
+    runs: list[Run] = []
+    problems: list[Problem] = []
+    for series in all_series:
+        of_design = targets_by_variant(design, series.label).items()
+        asked = [(variant, targets, shared_targets[variant]) for variant, targets in of_design]
+        for variant, targets in added_runs(design, series.label):
+            asked.append((variant, targets, deciding[variant.rung]))
+        for variant, targets, shared in asked:
+            own = series.varied(variant)
+            try:
+                law = law_for(sweep, own)
+            except InvalidSweep as error:
+                problems += error.problems
+                continue
+            found = plan_runs(own, variant.rung, targets, shared, setting, law)
+            why = variant.why or ("" if automatic is None else automatic.why_of(variant.rung))
+            runs += [dataclasses.replace(run, why=why) for run in found]
+    _refuse(problems)
     _refuse(misfit_batches(sweep, [run.series for run in runs]))
     _refuse(checks.run_problems(sweep, runs))
     _refuse(checks.limit_problems(sweep, runs))
@@ -172,41 +191,9 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
         skipped=tuple(cell for run in runs for cell in run.skipped),
         corpus=facts,
         warnings=tuple(checks.warnings(sweep, facts, runs)),
-        tuned=tuple(run.tuned for run in runs if run.tuned),
         reasons={each.trial_id: run.why for run, of_run in made if run.why for each in of_run},
+        tuned=tuple(run.tuned for run in runs if run.tuned),
     )
-
-
-def _runs(
-    sweep: Sweep,
-    all_series: Sequence[ResolvedSeries],
-    setting: Setting,
-    automatic: AutoPlan | None,
-) -> list[Run]:
-    """The runs of a design, and those added to it, series by series."""
-    design = sweep.design
-    shared_targets = targets_by_variant(design)
-    deciding = resolving_targets(design, shared_targets)
-    runs: list[Run] = []
-    problems: list[Problem] = []
-    for series in all_series:
-        asked = []
-        for variant, targets in targets_by_variant(design, series.label).items():
-            why = "" if automatic is None else automatic.why_of(variant.rung)
-            asked.append((variant, targets, shared_targets[variant], why))
-        for variant, targets in added_runs(design, series.label):
-            asked.append((variant, targets, deciding[variant.rung], variant.why))
-        for variant, targets, shared, why in asked:
-            own = series.varied(variant)
-            try:
-                law = law_for(sweep, own)
-            except InvalidSweep as error:
-                problems += error.problems
-                continue
-            found = plan_runs(own, variant.rung, targets, shared, setting, law)
-            runs += [dataclasses.replace(run, why=why) for run in found]
-    _refuse(problems)
-    return runs
 
 
 def plan_to_json(sweep: PlannedSweep) -> dict[str, Any]:

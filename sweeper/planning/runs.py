@@ -78,11 +78,11 @@ class Run:
     cells: tuple[Observation, ...]
     skipped: tuple[SkippedCell, ...]
     problems: tuple[Problem, ...]
+    why: str = ""
+    """What it is for, where nobody listed it."""
     law: FoundLaw | None = None
     tuned: TunedRun | None = None
     """What `law` gave, and expects of it."""
-    why: str = ""
-    """What it is for, where nobody listed it."""
 
 
 def plan_runs(

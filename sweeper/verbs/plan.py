@@ -10,7 +10,7 @@ import click
 
 from sweeper.errors import ConfigError
 from sweeper.store.storage import StoragePath
-from sweeper.verbs.expected import expected_width
+from sweeper.verbs.driving.expected import expected_width
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
 

@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from sweeper.store.storage import StoragePath
-from sweeper.verbs.driving import Machines, drive, machine_options, say_outcome
+from sweeper.verbs.driving.drive import Machines, drive, machine_options, say_outcome
+from sweeper.verbs.driving.rounds import Rounds
 from sweeper.verbs.options import results_option, sweep_arguments
 from sweeper.verbs.output import say
 from sweeper.verbs.plan import has_gpu, planned_sweep
-from sweeper.verbs.rounds import Rounds
 
 
 @click.command()

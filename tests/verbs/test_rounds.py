@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from sweeper.store.assignment import Assignment, Outcome, StopRequested
 from sweeper.trials.trial import Trial
-from sweeper.verbs import rounds, worker_entry
+from sweeper.verbs import worker_entry
+from sweeper.verbs.driving import rounds
 from sweeper.verbs.run import run
 
 SWEEP = """\

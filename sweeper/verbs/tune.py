@@ -1,4 +1,4 @@
-"""How `tune` measures laws: it drives the tuning sweep, fits, shows and writes."""
+"""The verb that finds settings: `tune`."""
 
 import contextlib
 import dataclasses
@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from sweeper.errors import ExitCode
 from sweeper.store.storage import StoragePath
-from sweeper.verbs.driving import Machines, drive
+from sweeper.verbs.driving.drive import Machines, drive, machine_options
+from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
 from sweeper.verbs.plan import has_gpu
 
@@ -26,35 +29,56 @@ if TYPE_CHECKING:
     from sweeper.tuning.tuning_sweep import Tried, Tuning
 
 
-def tune_laws(
+@click.command()
+@sweep_arguments
+@results_option
+@machine_options
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Law file to write; by default the one that the sweep file names, or NAME-laws.yaml.",
+)
+@json_option
+@click.pass_context
+def tune(
+    context: click.Context,
+    /,
     sweep_file: Path,
-    overrides: tuple[str, ...],
     results: StoragePath,
-    machines: Machines,
     out: Path | None,
-    *,
     as_json: bool,
-) -> ExitCode:
-    """Train what is missing, then show and write the laws of every series; how that ended."""
-    tuning, named = _tuning(sweep_file, overrides, results, machines)
+    **options: Any,
+) -> None:
+    """Measure the best learning rate and batch size of every series, and write them as laws.
+
+    Runs of two small sizes are trained as a sweep of their own, DIR/<name>-tune, at rates and
+    batches about those of the sweep file. Run it again to resume. Name the law file in the sweep
+    file, train: {learning_rate: tuned, batch_tokens: tuned, laws: FILE}, to use it.
+
+    Example: sweeper tune sweeps/quick.yaml -o laws.yaml
+    """
+    machines = Machines.of(options)
+    machines.check(results)
+    tuning, named = _tuning(sweep_file, options["overrides"], results, machines)
     with _progress_on_stderr(as_json):
         code = _train(tuning, results, machines)
     if code != ExitCode.DONE:
-        return code
+        context.exit(code)
     path = out or sweep_file.parent / (named or f"{tuning.loaded.sweep.name}-laws.yaml")
-    words = ["sweeper", "tune", str(sweep_file)]
-    words += [word for each in overrides for word in ("--set", each)]
+    overrides = [word for each in options["overrides"] for word in ("--set", each)]
+    command = shlex.join(["sweeper", "tune", str(sweep_file), *overrides])
     answers = answers_of(tuning)
-    write_answers(path, tuning, answers, shlex.join(words))
+    write_answers(path, tuning, answers, command)
     if as_json:
         print_json({"laws": str(path), "series": [_to_json(answer) for answer in answers]})
-        return code
-    show(tuning_view(answers))
-    for answer in answers:
-        for warning in answer.fit.warnings:
-            say(f"warning: {warning.message} [{warning.code}]", err=True)
-    say(f"wrote {path}")
-    return code
+    else:
+        show(tuning_view(answers))
+        for answer in answers:
+            for warning in answer.fit.warnings:
+                say(f"warning: {warning.message} [{warning.code}]", err=True)
+        say(f"wrote {path}")
 
 
 def _tuning(
@@ -97,13 +121,13 @@ def _train(tuning: "Tuning", results: StoragePath, machines: Machines) -> ExitCo
 
     if (revision := open_revision(tuning)) is None:
         return ExitCode.DONE
-    planned, base = revision.planned, tuning.base
-    for warning in planned.warnings:
+    for warning in revision.planned.warnings:
         say(f"warning: {warning.message} [{warning.code}]", err=True)
-    flops = planned.totals.train_flops
+    flops = revision.planned.totals.train_flops
     say(
-        f"tuning takes {planned.totals.n_trials} runs and {flops:.2g} FLOPs, "
-        f"{flops / base.totals.train_flops:.0%} of what the sweep itself takes; a few may follow"
+        f"tuning takes {len(revision.planned.trials)} runs and {flops:.2g} FLOPs, "
+        f"{flops / tuning.base.totals.train_flops:.0%} of what the sweep itself takes; a few "
+        "may follow"
     )
     outcome = drive(revision.loaded, revision.planned, results, machines, next_round)
     if outcome is None:

@@ -1,0 +1,1 @@
+"""How verbs run sweeps: once, in rounds, and what to expect of it."""

@@ -1,1 +1,0 @@
-"""The verb `tune`, and what it does."""
