@@ -5,17 +5,20 @@ It holds its figures, its style and its data; it loads and runs nothing. Same in
 
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.answers import compare as comparing
+from analysis.answers.forecast import Outcome
 from analysis.errors import NothingToDraw
 from analysis.figures.render import FIGURES, Study, fingerprint, inline_svg
 from analysis.figures.style import DARK_PALETTE, PALETTE
 from analysis.fitting import fit as fitting
 from analysis.report import tables
+from analysis.report.forecasts import forecasts_table
 from analysis.report.provenance import Provenance
 from analysis.report.published_table import exponents_of
 from analysis.report.sensitivity_text import variations_table, verdicts_table
@@ -33,15 +36,23 @@ TITLES = {
 """What each figure is called for a reader who cannot see it."""
 
 
-def write_report(source_name: str, study: Study, provenance: Provenance, out: Path) -> Path:
+def write_report(
+    source_name: str,
+    study: Study,
+    provenance: Provenance,
+    out: Path,
+    outcomes: Sequence[Outcome] = (),
+) -> Path:
     """Write the report, whole or not at all; raises `OutputError` for a path that cannot be."""
-    page = render_report(source_name, study, provenance)
+    page = render_report(source_name, study, provenance, outcomes)
     write_output(out, page.encode("utf-8", errors="replace"))
     return out
 
 
-def render_report(source_name: str, study: Study, provenance: Provenance) -> str:
-    """The report as HTML."""
+def render_report(
+    source_name: str, study: Study, provenance: Provenance, outcomes: Sequence[Outcome] = ()
+) -> str:
+    """The report as HTML, with what came of forecasts if there are any."""
     fit, comparisons = study.fit, study.comparisons
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -73,6 +84,7 @@ def render_report(source_name: str, study: Study, provenance: Provenance) -> str
         exponents=tables.exponents_table(comparisons),
         verdicts=verdicts_table(study.sensitivities),
         variations=[(found, variations_table(found)) for found in study.sensitivities],
+        forecasts=forecasts_table(outcomes),
         missing=tables.missing(fit),
         remarks=tables.remarks(warnings),
         excluded=tables.Table(

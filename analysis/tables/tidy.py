@@ -70,6 +70,8 @@ class TidyTable:
     """Sizes and FLOPs of the rows, in their order, under other conventions."""
     swept: pd.DataFrame | None = field(default=None, repr=False)
     """The rows of every learning rate and batch, where `frame` has the best ones alone."""
+    stray: pd.DataFrame | None = field(default=None, repr=False)
+    """Rows of losses of no law, which `frame` leaves out; None where none was."""
 
     @property
     def every_setting(self) -> pd.DataFrame:
@@ -103,16 +105,19 @@ def tidy(raw: RawTable, reading: Reading | None = None) -> TidyTable:
 
 def rows_to_fit(raw: RawTable, table: TidyTable, reading: Reading) -> TidyTable:
     """The table with the best setting of each size and number of tokens, without stray losses."""
-    frame, warnings, swept = table.frame, list(table.warnings), None
+    frame, warnings, swept, stray = table.frame, list(table.warnings), None, None
     if not reading.all_settings:
         frame, of_settings = one_row_per_cell(frame)
         swept = table.frame if of_settings else None
         warnings += of_settings
     # A user who marked outliers has looked at every row.
     if OUTLIER_COLUMN not in raw.frame.columns:
-        frame, of_losses = without_stray_losses(raw, frame)
-        warnings += of_losses
-    return dataclasses.replace(table, frame=frame, warnings=tuple(warnings), swept=swept)
+        kept, of_losses = without_stray_losses(raw, frame)
+        stray = frame.drop(index=kept.index) if of_losses else None
+        frame, warnings = kept, [*warnings, *of_losses]
+    return dataclasses.replace(
+        table, frame=frame, warnings=tuple(warnings), swept=swept, stray=stray
+    )
 
 
 def tidy_counted(raw: RawTable) -> TidyTable:

@@ -1,6 +1,5 @@
 """Corpora, and the order in which they are read: a batch is a function of (corpus, seed, step)."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -11,6 +10,7 @@ import numpy as np
 from sweeper.data.sources import load_tokens
 from sweeper.data.tokens import HASH_MULTIPLIER, SplitTokens
 from sweeper.errors import DataError
+from sweeper.store.layout import local_caches
 from sweeper.store.storage import StoragePath
 from sweeper.trials.text_options import AS_BYTES, TextOptions
 
@@ -44,11 +44,8 @@ def load_corpus(
 
 def cache_beside(results: StoragePath) -> Path:
     """The local folder where runs that write to `results` keep tokens between them."""
-    if isinstance(results, Path):
-        return results / ".corpora"
     # Memory maps need a local file: for an object store, one in the user's cache.
-    user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(user_cache) / "sweeper" / "corpora"
+    return local_caches(results) / (".corpora" if isinstance(results, Path) else "corpora")
 
 
 def train_batch(

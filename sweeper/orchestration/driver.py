@@ -101,6 +101,7 @@ class _Driver:
     def run_to_the_end(self, pending: list[PlannedTrial]) -> None:
         self.nodes = self.executor.nodes()
         self.add(pending)
+        self.queue.count_device_time(published(self.store))
         give_up_s = math.inf
         while True:
             self.heed_stop_request()
@@ -125,7 +126,9 @@ class _Driver:
         if self.run.stop.is_urgent() or self.run.clock() > give_up_s:
             return True
         is_stopping = self.run.stop.is_requested()
-        return not self.queue.running and (is_stopping or not self.queue.may_start_more())
+        if self.queue.running:
+            return False
+        return is_stopping or not self.queue.may_start_more(self.run.clock())
 
     def stop_running(self) -> None:
         reason = self.run.stop.reason or "signal"
@@ -168,7 +171,7 @@ class _Driver:
                 flops_planned=plan.train_flops,
                 flops_done=sum(planned.train_flops for planned in done),
                 flops_waiting=sum(job.planned.train_flops for job in unfinished),
-                work_waiting=sum(job.work for job in pending),
+                waiting=tuple(job.planned for job in pending),
                 executor=self.executor.name,
                 n_slots=min(n_slots, self.executor.max_running or n_slots, len(pending)),
                 device="cuda" if any(demand.gpus for demand in demands) else "cpu",
@@ -216,13 +219,13 @@ class _Driver:
             planned_ids = self.queue.planned_ids[job.planned.trajectory_id]
             if head := adopt_one(self.store, job.planned, planned_ids):
                 self.queue.pending.remove(job)
-                self.run.on_event(events.ResultsTaken((head,), job.work))
+                self.run.on_event(events.ResultsTaken((head,), (job.trial_id,)))
             else:
                 self.start(chosen)
         self.say_when_nothing_fits()
 
     def start(self, chosen: Running) -> None:
-        running, executor = self.queue.take(chosen), self.executor
+        running, executor = self.queue.take(chosen, self.run.clock()), self.executor
         job = running.job
         attempt = begin_attempt(
             self.store,
@@ -241,7 +244,7 @@ class _Driver:
     def say_when_nothing_fits(self) -> None:
         """Say once that trials wait for nodes to come, and ask for these."""
         pending = self.queue.pending
-        is_waiting = not self.queue.running and self.queue.may_start_more()
+        is_waiting = not self.queue.running and self.queue.may_start_more(self.run.clock())
         if is_waiting and not self.is_waiting_for_nodes:
             first = pending[0].demand
             self.say(f"{len(pending)} trials wait for nodes; the first asks for {first}")
@@ -253,6 +256,8 @@ class _Driver:
         """See how running attempts progress, and end those that are stalled."""
         for sample in self.monitor.look():
             self.queue.learn(sample, self.run.clock())
+        if self.queue.is_out_of_device_time(self.run.clock()):
+            self.run.stop.request("limit")
         for trial_id in self.monitor.stalled():
             doing = self.executor.kill(trial_id)
             failure = Failure("stalled", "Stalled", "it made no progress for too long", doing)
@@ -269,7 +274,9 @@ class _Driver:
             has_record=self.store.record(trial_id).exists(),
             is_stopping=self.run.stop.is_requested(),
         )
-        job = self.queue.running.pop(trial_id).job
+        is_published = not isinstance(result, Failure) and result != "interrupted"
+        head = read_head(self.store.record(trial_id)) if is_published else None
+        job = self.queue.end(trial_id, self.run.clock(), head)
         self.monitor.end(trial_id)
         if isinstance(result, Failure):
             self.record_failure(assigned, job, result)
@@ -277,10 +284,9 @@ class _Driver:
             end_attempt(self.store, trial_id, assigned.attempt.number, "interrupted")
             self.queue.resume(job)
             self.run.on_event(events.TrialInterrupted(assigned))
-        else:
+        elif head is not None:
             end_attempt(self.store, trial_id, assigned.attempt.number, result)
             self.streak = Streak()
-            head = read_head(self.store.record(trial_id))
             self.run.on_event(events.TrialPublished(assigned, head))
         is_held_back = job.planned.trajectory_id in self.queue.held_back
         if is_held_back and (more := self.queue.refresh(published(self.store))):

@@ -28,8 +28,8 @@ class SweepStarted:
     flops_done: float
     flops_waiting: float
     """Training FLOPs of the trials that are to run, from their start."""
-    work_waiting: float
-    """Expected duration of those that do not run yet, from their start, in FLOPs of a worker."""
+    waiting: tuple[PlannedTrial, ...]
+    """Those that do not run yet."""
     executor: str
     n_slots: int
     device: str
@@ -40,8 +40,8 @@ class ResultsTaken:
     """Results were taken over from other sweeps of the results folder."""
 
     published: tuple[Published, ...]
-    work: float = 0.0
-    """Expected duration, in FLOPs of a worker, of what need not run any more."""
+    settled: tuple[str, ...] = ()
+    """Trials that waited and need not run any more."""
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,26 @@ executor; reads files only to see how far earlier attempts have come.
 """
 
 import dataclasses
+import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sweeper.executors.base import Failure
 from sweeper.executors.placement import Demand, Node, demand_of, why_infeasible
+from sweeper.orchestration.device_time import DeviceTime, recorded_device_s
 from sweeper.orchestration.events import EndReason, SweepOutcome
 from sweeper.orchestration.monitor import SpeedSample
 from sweeper.orchestration.retries import halved, may_retry
-from sweeper.orchestration.scheduler import Cluster, Job, Running, Speeds, starts
+from sweeper.orchestration.scheduler import (
+    Cluster,
+    Job,
+    Running,
+    Speeds,
+    expected_work,
+    starts,
+)
 from sweeper.store.attempts import attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
 from sweeper.store.pending import DonePoints, pending_trials
@@ -60,6 +70,10 @@ class Queue:
         self.demands: set[Demand] = set()
         """Of all that have been pending so far."""
         self._speeds = Speeds()
+        self._device_limit_s = limits.device_s(plan.price_per_hour)
+        self._device_time = DeviceTime({})
+        self._recorded_speed = math.inf
+        """Work per second and rank of the published trials."""
         self.held_back: set[str] = set()
         """Trajectories of which more may be pending once their running trial has ended."""
         self._micro_batches: dict[tuple[str, int], int] = {}
@@ -114,20 +128,44 @@ class Queue:
         self._push(jobs)
         return refused
 
-    def may_start_more(self) -> bool:
+    def may_start_more(self, now_s: float) -> bool:
         """Whether something is pending that the limits allow."""
-        return next(allowed(self.pending, self._spent, self._limits), None) is not None
+        return next(self._allowed(now_s), None) is not None
+
+    def count_device_time(self, records: Iterable[Published]) -> None:
+        """Count what this sweep's trials have taken so far, as recorded and as last reported."""
+        records = list(records)
+        found = recorded_device_s(self.plan, records)
+        planned = {each.trial_id: each for each in self.plan.trials}
+        timed = [(planned[r.trial_id], r.work_time_s) for r in records if r.trial_id in planned]
+        if time_s := math.fsum(time_s for _, time_s in timed):
+            works = (expected_work(each) / each.resources.n_ranks for each, _ in timed)
+            self._recorded_speed = math.fsum(works) / time_s
+        for job in self.pending:
+            reported = read_progress(self._store, job.trial_id) if job.share_done else None
+            if reported:
+                progress = reported.progress
+                found[job.trial_id] = n_devices(job) * (
+                    progress.train_time_s + progress.eval_time_s
+                )
+        self._device_time = DeviceTime(found)
+
+    def is_out_of_device_time(self, now_s: float) -> bool:
+        """Whether the trials have taken all that the limits allow."""
+        limit_s = self._device_limit_s
+        return math.isfinite(limit_s) and self._device_time.spent_s(now_s) >= limit_s
 
     def starts(self, nodes: Sequence[Node], now_s: float) -> list[Running]:
         """What to start now, and where; it stays pending until `take`."""
-        may_start = allowed(self.pending, self._spent, self._limits)
+        may_start = self._allowed(now_s)
         cluster = Cluster(nodes, self.running.values(), self._speeds, now_s)
         return starts(may_start, self.demands, cluster)
 
-    def take(self, chosen: Running) -> Running:
+    def take(self, chosen: Running, now_s: float) -> Running:
         """Take a job from the pending ones, for `running`, with the memory that it may use."""
         job = chosen.job
         self.pending.remove(job)
+        self._device_time.begin(job.trial_id, n_devices(job), now_s)
         if not job.is_paid:
             self._spent = self._spent.plus(job.planned)
         resources, known = job.planned.resources, self._micro_batches.get(_size(job))
@@ -136,6 +174,18 @@ class Queue:
             resources = dataclasses.replace(resources, micro_batch_sequences=micro_batch)
         job = dataclasses.replace(job.with_resources(resources), is_paid=True)
         return dataclasses.replace(chosen, job=job)
+
+    def end(self, trial_id: str, now_s: float, head: Published | None = None) -> Job:
+        """Take a job from the running ones; `head`: of what it has published, if anything."""
+        running = self.running.pop(trial_id)
+        recorded_s = None
+        if head is not None:
+            recorded_s = head.work_time_s * n_devices(running.job)
+            work = running.job.work / len(running.placement)
+            for node_id in set(running.placement) - set(self._speeds.measured):
+                self._speeds = self._speeds.after(node_id, work, head.work_time_s)
+        self._device_time.end(trial_id, now_s, recorded_s)
+        return running.job
 
     def learn(self, sample: SpeedSample, now_s: float) -> None:
         """Expect a running trial to end when its progress says."""
@@ -188,6 +238,28 @@ class Queue:
             n_left=len(trials) - n_done - n_failed,
         )
 
+    def _allowed(self, now_s: float) -> Iterator[Job]:
+        """The pending jobs that all limits allow together."""
+        allowed_jobs = allowed(self.pending, self._spent, self._limits)
+        if math.isinf(self._device_limit_s):
+            yield from allowed_jobs
+            return
+        # Those that run will take more until they end.
+        left_s = self._device_limit_s - self._device_time.spent_s(now_s)
+        left_s -= sum(
+            n_devices(each.job) * max(0.0, each.end_s - now_s) for each in self.running.values()
+        )
+        for job in allowed_jobs:
+            if left_s > 0 and (expected_s := self._expected_device_s(job)) <= left_s:
+                yield job
+                left_s -= expected_s
+
+    def _expected_device_s(self, job: Job) -> float:
+        """Of what is left of a job; 0 while nothing was measured."""
+        measured = self._speeds.measured.values()
+        speed = statistics.fmean(measured) if measured else self._recorded_speed
+        return job.work_left / job.demand.n_ranks / speed * n_devices(job)
+
     def _push(self, jobs: list[Job]) -> None:
         self.pending = longest_first([*self.pending, *jobs])
         self.demands |= {job.demand for job in jobs}
@@ -200,6 +272,12 @@ class Queue:
                 tried = attempt.micro_batch_sequences or planned.trial.optimizer.batch_sequences
                 resources = halved(dataclasses.replace(resources, micro_batch_sequences=tried))
         return resources
+
+
+def n_devices(job: Job) -> float:
+    """GPUs that a job occupies, or else cores."""
+    demand = job.demand
+    return demand.n_ranks * (demand.gpus or demand.cpus)
 
 
 def longest_first(jobs: Iterable[Job]) -> list[Job]:

@@ -130,17 +130,12 @@ def starts(pending: Iterable[Job], demands: Collection[Demand], cluster: Cluster
 
 def expected_work(planned: PlannedTrial) -> float:
     """Expected duration of a whole trial, in FLOPs of a worker."""
-    tokens = planned.trial.n_steps * planned.trial.tokens_per_step
-    return tokens * (planned.flops_per_token.total + OVERHEAD_FLOPS_PER_TOKEN)
+    return planned.trial.n_steps * planned.trial.tokens_per_step * work_per_token(planned)
 
 
-def expected_time_left(
-    running: Sequence[float], waiting: float, n_slots: int, time_per_work_s: float
-) -> float:
-    """Seconds until everything is done: `running`, by trial, and `waiting` in all are work left."""
-    # Longest first keeps all slots busy, but no trial ends before its own work is done.
-    shared = (sum(running) + waiting) / max(1, n_slots)
-    return time_per_work_s * max(shared, *running, 0.0)
+def work_per_token(planned: PlannedTrial) -> float:
+    """Expected duration of training on one token, in FLOPs of a worker."""
+    return planned.flops_per_token.total + OVERHEAD_FLOPS_PER_TOKEN
 
 
 @dataclass(frozen=True, order=True)

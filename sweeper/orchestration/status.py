@@ -1,17 +1,28 @@
 """How a sweep stands, read from its store alone: without a driver, torch or ray."""
 
 import dataclasses
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from sweeper.orchestration.cost import (
+    CostModel,
+    TimeLeft,
+    Timing,
+    probe_timings,
+    progress_timing,
+    record_timings,
+    time_left,
+)
+from sweeper.orchestration.device_time import recorded_device_s
 from sweeper.orchestration.lease import DriverAtWork, driver_at_work
-from sweeper.orchestration.scheduler import expected_time_left, expected_work
 from sweeper.store.assignment import Attempt
 from sweeper.store.attempts import ReportedProgress, attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
 from sweeper.store.pending import DonePoints, pending_trials
+from sweeper.store.probes import probes_of
 from sweeper.store.results import Published, published
 from sweeper.store.submission import read_plan
 from sweeper.trials.plan import Plan, PlannedTrial
@@ -41,6 +52,19 @@ class TrialStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepCost:
+    """What a sweep has cost so far, and what the rest is expected to; a device is a GPU, or a core
+    where there are none."""
+
+    device_hours_spent: float
+    """In training and evaluation of its own trials, unfinished ones included."""
+    device_hours_left: float | None
+    """Null before anything was timed."""
+    price_per_hour: float | None
+    """Of a device; null where the sweep file names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepStatus:
     """How a sweep stands."""
 
@@ -48,8 +72,9 @@ class SweepStatus:
     driver: DriverAtWork | None
     flops_planned: float
     flops_done: float
-    time_left_s: float | None
-    """Expected; null when nothing is running, or nothing can be said yet."""
+    time_left: TimeLeft | None
+    """At as many trials at a time as run now; null when none does, or nothing can be said yet."""
+    cost: SweepCost
     trials: tuple[TrialStatus, ...]
 
     @property
@@ -82,12 +107,18 @@ def status(store: Store) -> SweepStatus:
         for planned in plan.trials
     )
     once = {trial.trial_id: trial for trial in trials}.values()
+    device = _device(records, unfinished.values())
+    model = CostModel(
+        _timings(plan, records, unfinished.values(), device),
+        probe_timings(plan.trials, probes_of(store), device),
+    )
     return SweepStatus(
         name=plan.name,
         driver=driver,
         flops_planned=plan.train_flops,
         flops_done=sum(trial.share_done * trial.train_flops for trial in once),
-        time_left_s=_time_left(plan, list(unfinished.values()), by_trajectory),
+        time_left=_time_left(model, list(unfinished.values())),
+        cost=_cost(plan, records, list(unfinished.values()), model, device),
         trials=trials,
     )
 
@@ -112,8 +143,10 @@ class _Unfinished:
         return self.reported.progress.step / self.planned.trial.n_steps if self.reported else 0.0
 
     @property
-    def work_left(self) -> float:
-        return (1 - self.share_done) * expected_work(self.planned)
+    def time_s(self) -> float:
+        """Spent in training and evaluation so far."""
+        progress = self.reported.progress if self.reported else None
+        return progress.train_time_s + progress.eval_time_s if progress else 0.0
 
 
 def _begun(store: Store, planned: PlannedTrial, driver: DriverAtWork | None) -> _Unfinished:
@@ -156,24 +189,51 @@ def _trial_status(
     )
 
 
-def _time_left(
-    plan: Plan, unfinished: Sequence[_Unfinished], records: dict[str, Published]
-) -> float | None:
-    """Seconds until all is done at the speed so far, by as many workers as run now."""
-    running = [each for each in unfinished if each.state == "running"]
-    time_s, work = 0.0, 0.0
-    for planned in plan.trials:
-        record = records.get(planned.trajectory_id)
-        if record and record.trial_id == planned.trial_id and not record.is_diverged:
-            time_s += record.work_time_s
-            work += expected_work(planned)
-    for each in running:
-        if each.reported:
-            time_s += each.reported.progress.train_time_s + each.reported.progress.eval_time_s
-            work += each.share_done * expected_work(each.planned)
-    if not running or not work:
+def _device(records: Sequence[Published], unfinished: Iterable[_Unfinished]) -> str:
+    """What the sweep's trials run on now, or did."""
+    running = Counter[str](
+        each.history[-1].device for each in unfinished if each.state == "running"
+    )
+    seen = running or Counter(record.device for record in records)
+    return seen.most_common(1)[0][0] if seen else "cpu"
+
+
+def _timings(
+    plan: Plan, records: Sequence[Published], unfinished: Iterable[_Unfinished], device: str
+) -> Iterator[Timing]:
+    """Of finished and of unfinished trials on a device."""
+    yield from record_timings(plan.trials, records, device)
+    for each in unfinished:
+        if each.reported and each.history and each.history[-1].device == device:
+            yield progress_timing(each.planned, each.reported.progress)
+
+
+def _time_left(model: CostModel, unfinished: Sequence[_Unfinished]) -> TimeLeft | None:
+    """Until all is done, by as many workers as run now."""
+    running = [(each.planned, each.share_done) for each in unfinished if each.state == "running"]
+    if not running or not model.is_measured:
         return None
-    waiting = sum(each.work_left for each in unfinished if each.state in ("pending", "interrupted"))
-    return expected_time_left(
-        [each.work_left for each in running], waiting, len(running), time_s / work
+    states = ("pending", "interrupted")
+    waiting = [(each.planned, each.share_done) for each in unfinished if each.state in states]
+    return time_left(model, running, waiting, len(running))
+
+
+def _cost(
+    plan: Plan,
+    records: Sequence[Published],
+    unfinished: Sequence[_Unfinished],
+    model: CostModel,
+    device: str,
+) -> SweepCost:
+    spent_s = math.fsum(recorded_device_s(plan, records).values())
+    left_s = 0.0
+    for each in unfinished:
+        n_devices = each.planned.resources.n_devices(device)
+        spent_s += each.time_s * n_devices
+        if each.state != "failed":
+            left_s += model.seconds(each.planned, each.share_done) * n_devices
+    return SweepCost(
+        device_hours_spent=spent_s / 3600,
+        device_hours_left=left_s / 3600 if model.is_measured or not unfinished else None,
+        price_per_hour=plan.price_per_hour,
     )

@@ -57,7 +57,7 @@ def resolved_design(
     if auto is None:
         return None
     share = auto.first_round if sweep.ask is not None else 1.0
-    affordable = auto.flops * share
+    affordable = min(auto.flops * share, sweep.limits.flops)
     asked = sweep.ask.at if sweep.ask is not None else None
     largest = _largest_budget(series, setting, affordable)
     if largest is None:

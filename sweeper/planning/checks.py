@@ -1,10 +1,7 @@
 """What is wrong with a plan: problems that refuse it, and warnings."""
 
-import bisect
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from sweeper.planning.design import n_targets
 from sweeper.planning.runs import Run, name_of
@@ -13,7 +10,6 @@ from sweeper.sweepfile.document import Problem
 from sweeper.sweepfile.fields import AUTO
 from sweeper.sweepfile.schema import Sweep
 from sweeper.trials.ladder import Rung, trunk_params
-from sweeper.trials.plan import Observation
 from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO
 
 MAX_CELLS = 1_000_000  # of all series and seeds; a plan of more would fill the memory
@@ -150,18 +146,6 @@ def _schedule_problems(sweep: Sweep, run: Run) -> Iterator[Problem]:
         yield Problem(run.series.train_path(sweep, "cooldown"), expected)
 
 
-def limit_problems(sweep: Sweep, runs: Sequence[Run]) -> Iterator[Problem]:
-    """A plan that costs more than its own limits allow."""
-    limits = sweep.limits
-    n_trials = sum(len(run.series.train.seeds) for run in runs if run.cells)
-    if n_trials > limits.n_trials:
-        yield Problem(("limits", "trials"), f"the plan has {n_trials:,}: raise it or plan fewer")
-    cost = _cost_up_to(runs, math.inf)
-    if cost > limits.flops:
-        expected = f"the plan costs {cost:.3g} FLOPs: raise it, or {_prefix(sweep, runs)}"
-        yield Problem(("limits", "flops"), expected)
-
-
 def warnings(sweep: Sweep, facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[PlanWarning]:
     """All warnings of a plan but that of an assumed corpus."""
     for budget in sorted(sweep.design.isoflop.budgets if sweep.design.isoflop else ()):
@@ -180,31 +164,6 @@ def warnings(sweep: Sweep, facts: CorpusFacts, runs: Sequence[Run]) -> Iterator[
     yield from _repeated_data(facts, runs)
     yield from _foreign_laws(runs)
     yield from _far_laws(runs)
-
-
-def _prefix(sweep: Sweep, runs: Sequence[Run]) -> str:
-    """How much of a design, from its smallest observations up, the limit allows."""
-    unit = "budgets" if sweep.design.isoflop else "tokens"
-    amounts = sorted({_amount(cell) for run in runs for cell in run.cells})
-    cost = partial(_cost_up_to, runs)
-    n_affordable = bisect.bisect_right(amounts, sweep.limits.flops, key=cost)
-    if not n_affordable:
-        return f"plan fewer sizes: the smallest {unit} alone cost {cost(amounts[0]):.3g}"
-    largest = amounts[n_affordable - 1]
-    return f"keep {unit} up to {largest:.4g}, which cost {cost(largest):.3g}"
-
-
-def _amount(cell: Observation) -> float:
-    return cell.tokens if cell.budget_flops is None else cell.budget_flops
-
-
-def _cost_up_to(runs: Sequence[Run], amount: float) -> float:
-    """Training FLOPs of all runs, each ended at its last cell of at most an amount."""
-    return math.fsum(
-        len(run.series.train.seeds)
-        * max((cell.flops for cell in run.cells if _amount(cell) <= amount), default=0.0)
-        for run in runs
-    )
 
 
 def _idle_sizes(runs: Sequence[Run]) -> Iterator[PlanWarning]:

@@ -5,6 +5,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sweeper.planning import checks
 from sweeper.planning.auto_design import resolved_design, with_seeds
 from sweeper.planning.checks import CorpusFacts, PlanWarning
 from sweeper.planning.design import added_runs, resolving_targets, targets_by_variant
+from sweeper.planning.limits import limit_problems
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.series import misfit_batches, resolve_series
 from sweeper.planning.tuned import TunedRun, law_for
@@ -150,13 +152,31 @@ def make_plan(sweep: Sweep, corpus: Corpus, *, bfloat16_from_width: float) -> Pl
 def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> PlannedSweep:
     _refuse(checks.size_problems(sweep))
     _refuse(checks.corpus_problems(sweep, facts))
+    runs = _runs(sweep, facts)
+    _refuse(misfit_batches(sweep, [run.series for run in runs]))
+    _refuse(checks.run_problems(sweep, runs))
+    _refuse(limit_problems(sweep, runs, partial(_runs, facts=facts)))
+    made = [(run, [*_trials(sweep, facts, run, bfloat16_from_width)]) for run in runs]
+    trials = tuple(trial for _, of_run in made for trial in of_run)
+    _refuse(_twin_problems(trials))
+    return PlannedSweep(
+        plan=Plan(sweep.name, trials, sweep.resources.price_per_hour),
+        skipped=tuple(cell for run in runs for cell in run.skipped),
+        corpus=facts,
+        warnings=tuple(checks.warnings(sweep, facts, runs)),
+        reasons={each.trial_id: run.why for run, of_run in made if run.why for each in of_run},
+        tuned=tuple(run.tuned for run in runs if run.tuned),
+    )
+
+
+def _runs(sweep: Sweep, facts: CorpusFacts) -> list[Run]:
+    """The runs of all series, those of the design before those added to it."""
     all_series = resolve_series(sweep, facts.vocab_size)
     setting = Setting(facts.seq_len, facts.vocab_size, backbone=sweep.backbone)
-    automatic = resolved_design(sweep, all_series, setting)
+    design, automatic = sweep.design, resolved_design(sweep, all_series, setting)
     if automatic is not None:
-        sweep = sweep.model_copy(update={"design": automatic.design})
+        design = automatic.design
         all_series = tuple(with_seeds(one, automatic.n_seeds) for one in all_series)
-    design = sweep.design
     if design.isoflop:
         window = design.isoflop.tokens_per_param
         setting = dataclasses.replace(setting, tokens_per_param=window)
@@ -180,20 +200,7 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
             why = variant.why or ("" if automatic is None else automatic.why_of(variant.rung))
             runs += [dataclasses.replace(run, why=why) for run in found]
     _refuse(problems)
-    _refuse(misfit_batches(sweep, [run.series for run in runs]))
-    _refuse(checks.run_problems(sweep, runs))
-    _refuse(checks.limit_problems(sweep, runs))
-    made = [(run, [*_trials(sweep, facts, run, bfloat16_from_width)]) for run in runs]
-    trials = tuple(trial for _, of_run in made for trial in of_run)
-    _refuse(_twin_problems(trials))
-    return PlannedSweep(
-        plan=Plan(sweep.name, trials),
-        skipped=tuple(cell for run in runs for cell in run.skipped),
-        corpus=facts,
-        warnings=tuple(checks.warnings(sweep, facts, runs)),
-        reasons={each.trial_id: run.why for run, of_run in made if run.why for each in of_run},
-        tuned=tuple(run.tuned for run in runs if run.tuned),
-    )
+    return runs
 
 
 def plan_to_json(sweep: PlannedSweep) -> dict[str, Any]:

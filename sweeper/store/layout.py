@@ -14,10 +14,14 @@
       drivers/<epoch>.json …         who is, or was, at work here           (lease.py)
       trials/ losses/ observations/ samples/   Parquet, derived            (tables.py)
 
+Beside the sweeps' folders lie caches that can be made anew, `.corpora` (data/corpus.py) and
+`.probes.json` (probes.py); for an object store, in the user's cache.
+
 The published records are the only source of truth: everything derived can be deleted and is
 rebuilt by the next run. A trial never depends on this folder's place, so folders can be moved.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +97,13 @@ def store_at(results: StoragePath, sweep: str) -> Store:
     folder = _absolute(results / sweep)
     require_exclusive_creation(folder)
     return Store(folder)
+
+
+def local_caches(results: StoragePath) -> Path:
+    """The folder of what can be made anew: `results`, or the user's cache for an object store."""
+    if isinstance(results, Path):
+        return results
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sweeper"
 
 
 def open_store(folder: StoragePath) -> Store:

@@ -5,6 +5,7 @@ of it changes.
 """
 
 import dataclasses
+import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from sweeper.store.storage import StoragePath, read_many
 from sweeper.trials.records import LossRow, ObservationRow, SampleRow, TrialRow
 from sweeper.trials.trial import canonical, from_canonical
 
-INDEX_VERSION = 3  # of the layout of `records.json`, and of what the fields of a head mean
+INDEX_VERSION = 4  # of the layout of `records.json`, and of what the fields of a head mean
 # Columns of `losses` that a record stores; the others are the same in every row.
 LOSS_COLUMNS = tuple(
     field.name for field in dataclasses.fields(LossRow) if field.name not in ("trial_id", "series")
@@ -52,6 +53,11 @@ class Published:
     """Bound of the last observation; null when it diverged before the first."""
     work_time_s: float
     """Seconds in training and evaluation, over all attempts."""
+    eval_time_s: float
+    """Of these, in evaluation."""
+    startup_s: float | None
+    """What its one attempt took beside them, to a second; null after several."""
+    device: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,21 @@ def head_of(record: dict[str, Any]) -> Published:
             observations[-1]["bound_nats_per_token"] if observations else None
         ),
         work_time_s=row["train_time_s"] + row["eval_time_s"],
+        eval_time_s=row["eval_time_s"],
+        startup_s=_startup_s(row) if row["n_attempts"] == 1 else None,
+        device=row["device"],
     )
+
+
+def _startup_s(row: dict[str, Any]) -> float | None:
+    try:
+        started, finished = (
+            datetime.datetime.fromisoformat(row[name]) for name in ("started_at", "finished_at")
+        )
+    except ValueError:
+        return None
+    work_time_s: float = row["train_time_s"] + row["eval_time_s"]
+    return (finished - started).total_seconds() - work_time_s
 
 
 def record_stamps(store: Store) -> dict[str, str]:

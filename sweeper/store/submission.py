@@ -42,6 +42,8 @@ def record_plan(store: Store, plan: Plan, text: str) -> None:
 def write_plan(store: Store, plan: Plan) -> None:
     """Replace `plan.json`."""
     head = f'"version": {PLAN_VERSION},\n"name": {json.dumps(plan.name)}'
+    if plan.price_per_hour is not None:
+        head += f',\n"price_per_hour": {json.dumps(plan.price_per_hour)}'
     # One trial per line: indented, ten thousand of them take two seconds to write.
     lines = ",\n".join(json.dumps(planned.to_json(), allow_nan=False) for planned in plan.trials)
     files.replace(store.plan, f'{{\n{head},\n"trials": [\n{lines}\n]\n}}\n'.encode())
@@ -54,7 +56,8 @@ def read_plan(store: Store) -> Plan:
         fields: dict[str, Any] = files.read_json(store.plan)
         version = fields["version"]
         if version == PLAN_VERSION:
-            return Plan(fields["name"], tuple(map(PlannedTrial.from_json, fields["trials"])))
+            trials = tuple(map(PlannedTrial.from_json, fields["trials"]))
+            return Plan(fields["name"], trials, fields.get("price_per_hour"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{store.plan} cannot be read ({type(error).__name__}: {error}); run the sweep again "
@@ -74,11 +77,18 @@ def manifest() -> dict[str, Any]:
     here = str(Path(__file__).parent)
     commit = _command("git", "-C", here, "rev-parse", "HEAD")
     changes = commit and _command("git", "-C", here, "status", "--porcelain", "-uno")
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "git": {"commit": commit[0], "has_uncommitted_changes": bool(changes)} if commit else None,
+        **machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Hardware and system of this machine, as plain JSON values."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpu_info("model name") or platform.processor(),
         "cpu_cores": os.cpu_count(),

@@ -13,6 +13,7 @@ from sweeper.sweepfile.fields import (
     AutoPositiveShare,
     AutoShare,
     Count,
+    Number,
     Part,
     Several,
     Size,
@@ -66,6 +67,9 @@ class ResourceChoice(TrialResources):
 
     from_size: Annotated[tuple[ResourcesFromSize, ...], Several] = ()
     """What larger models take: keys that are named replace those above, smaller sizes first."""
+    price_per_hour: Annotated[Number, Field(ge=0)] | None = None
+    """Of one GPU, or of one core where trials run on none, in whatever currency; absent: no money
+    is shown."""
 
     @model_validator(mode="after")
     def _sensible(self) -> "ResourceChoice":

@@ -304,6 +304,8 @@ class LimitsChoice(Limits):
         BeforeValidator(lambda value: math.inf if value is None else parse_count(value)),
         Field(ge=1),
     ] = Field(default=Limits.n_trials, alias="trials")
+    device_hours: Annotated[Number, Field(gt=0)] = Limits.device_hours
+    cost: Annotated[Number, Field(gt=0)] = Limits.cost
 
 
 class Sweep(Part):
@@ -332,6 +334,8 @@ class Sweep(Part):
     def _consistent(self) -> "Sweep":
         if not self.series:
             raise wrong("expected at least one label: {family: …}", "series")
+        if self.limits.cost < math.inf and self.resources.price_per_hour is None:
+            raise wrong("expected resources.price_per_hour beside it", "limits", "cost")
         entries: tuple[tuple[str, Sequence[ListedRuns | AddedRuns]], ...] = (
             ("list", self.design.listed or ()),
             ("added", self.design.added),

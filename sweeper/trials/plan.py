@@ -92,6 +92,8 @@ class Plan:
 
     name: str
     trials: tuple[PlannedTrial, ...]
+    price_per_hour: float | None = None
+    """What an hour of a GPU costs, or of a core where there are none; None where nobody said."""
 
     @property
     def train_flops(self) -> float:

@@ -26,6 +26,12 @@ class Resources:
     checkpoint_every_s: float | None = None
     """Training time between two checkpoints; None: 30 s, or more where saving takes long."""
 
+    def n_devices(self, device: str) -> float:
+        """GPUs that it occupies on `cuda`, or else cores."""
+        if device == "cuda":
+            return float(self.n_ranks) if self.gpus == "auto" else self.gpus
+        return self.n_ranks * (1.0 if self.cpus == "auto" else self.cpus)
+
 
 BY_DEFAULT = Resources()  # one rank, on a GPU where there is any
 
@@ -52,3 +58,14 @@ class Limits:
     """Seconds of one run of the driver."""
     n_trials: float = math.inf
     """Trials of the whole sweep, published results included."""
+    device_hours: float = math.inf
+    """Hours of GPUs, or of cores where there are none, of the whole sweep; as trials recorded."""
+    cost: float = math.inf
+    """The same at the price of an hour."""
+
+    def device_s(self, price_per_hour: float | None) -> float:
+        """Device-seconds within both of the last two limits."""
+        hours = self.device_hours
+        if price_per_hour:
+            hours = min(hours, self.cost / price_per_hour)
+        return 3600 * hours

@@ -16,6 +16,7 @@ from sweeper.verbs.options import (
 from sweeper.verbs.output import print_json, say
 
 if TYPE_CHECKING:
+    from analysis.answers.predict import Prediction
     from analysis.fitting.fit import FitResult
     from analysis.tables.tidy import TidyTable
 
@@ -84,10 +85,22 @@ def compare(
 
 @click.command()
 @fit_options_with_budget
-@click.option("--family", required=True, metavar="LABEL", help="Series to predict.")
-@click.option("--flops", required=True, metavar="C", help="Training budget, for instance 1e21.")
+@click.option("--family", metavar="LABEL", help="Series to predict.")
+@click.option("--flops", metavar="C", help="Training budget, for instance 1e21.")
+@click.option(
+    "--register",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write it as a sealed forecast, once.",
+)
+@click.option(
+    "--check",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Show what became of a forecast in SOURCE instead.",
+)
 @json_option
-def predict(source: StoragePath, family: str, flops: str, as_json: bool, **options: Any) -> None:
+def predict(source: StoragePath, as_json: bool, check: Path | None, **options: Any) -> None:
     """Compute-optimal size, tokens and loss of a series at a budget, and how to train there.
 
     Intervals cover 95 % of what a new run at that budget would show, if the laws hold there.
@@ -98,13 +111,53 @@ def predict(source: StoragePath, family: str, flops: str, as_json: bool, **optio
     from analysis.answers.predict import to_json
     from analysis.report.text import prediction_text
 
-    budget = _number(flops, "--flops")
-    _, result = fitted(source, options)
-    prediction = predict_series(result, family, budget)
+    if check is not None:
+        _show_outcome(source, check, as_json, options)
+        return
+    for name in ("family", "flops"):
+        if options[name] is None:
+            raise click.UsageError(f"Missing option '--{name}'.")
+    budget = _number(options["flops"], "--flops")
+    table, result = fitted(source, options)
+    prediction = predict_series(result, options["family"], budget)
+    if options["register"] is not None:
+        _register(options["register"], table, result, prediction, source.name)
     if as_json:
         print_json(to_json(prediction))
     else:
         say(prediction_text(prediction))
+
+
+def _show_outcome(source: StoragePath, file: Path, as_json: bool, options: dict[str, Any]) -> None:
+    from analysis.answers.forecast import check, read_forecast
+    from analysis.report.forecasts import forecast_text
+
+    if options["register"] is not None or options["family"] is not None:
+        raise click.UsageError("--check FILE says itself what it forecasts: leave out the others")
+    outcome = check(read_forecast(file), file.name, read_table(source, options))
+    if as_json:
+        print_json(outcome.to_json())
+    else:
+        say(forecast_text(outcome))
+
+
+def _register(
+    file: Path, table: "TidyTable", result: "FitResult", prediction: "Prediction", source: str
+) -> None:
+    from analysis.answers.forecast import Forecast, register
+    from sweeper.store.attempts import utc_now
+    from sweeper.store.submission import version
+
+    forecast = Forecast.of(
+        table,
+        result,
+        prediction,
+        source=source,
+        sweeper_version=version("sweeper") or "unknown",
+        registered_at=utc_now(),
+    )
+    register(forecast, file)
+    say(f"registered {file}; next: sweeper predict SOURCE --check {file}", err=True)
 
 
 @click.command()
@@ -174,21 +227,32 @@ def plot(source: StoragePath, out: Path, names: tuple[str, ...], **options: Any)
 @fit_options
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="HTML file.")
 @published_option
-def report(source: StoragePath, out: Path, **options: Any) -> None:
+@click.option(
+    "--forecast",
+    "forecasts",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Show what became of a registered forecast; repeatable.",
+)
+def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **options: Any) -> None:
     """Write one HTML page with answers, curves, comparisons, laws and provenance.
 
     Example: sweeper report results/quick -o report.html
     """
     from analysis.answers.compare import compare_all
+    from analysis.answers.forecast import check, read_forecast
     from analysis.figures.render import Study
     from analysis.report.html import write_report
     from analysis.report.provenance import provenance_of
     from analysis.sensitivity.sensitivity import sensitivities
 
+    registered = [(read_forecast(file), file.name) for file in forecasts]
     table, result = fitted(source, options)
+    outcomes = [check(forecast, name, table) for forecast, name in registered]
     comparisons = compare_all(result)
     study = Study(table, result, comparisons, sensitivities(table, result, comparisons))
-    write_report(source.name, study, provenance_of(source), out)
+    write_report(source.name, study, provenance_of(source), out, outcomes)
     say(f"wrote {out}")
 
 
@@ -198,11 +262,8 @@ def fitted(source: StoragePath, options: dict[str, Any]) -> "tuple[TidyTable, Fi
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from analysis.fitting.fit import FitSettings, fit_table
-    from analysis.tables.load import load
-    from analysis.tables.tidy import Reading
 
-    reading = Reading(_names(options["columns"]), options["runs"], options["all_settings"])
-    table = load(source, options["params"], options["flops_convention"], reading)
+    table = read_table(source, options)
     delta = options["huber_delta"]
     try:
         delta = delta if delta == "auto" else float(delta)
@@ -223,6 +284,15 @@ def fitted(source: StoragePath, options: dict[str, Any]) -> "tuple[TidyTable, Fi
 
         result = with_published(result, options["published"])
     return table, result
+
+
+def read_table(source: StoragePath, options: dict[str, Any]) -> "TidyTable":
+    """A source as a tidy table, read as the `fit_options` say."""
+    from analysis.tables.load import load
+    from analysis.tables.tidy import Reading
+
+    reading = Reading(_names(options["columns"]), options["runs"], options["all_settings"])
+    return load(source, options["params"], options["flops_convention"], reading)
 
 
 def _names(columns: tuple[str, ...]) -> dict[str, str]:

@@ -1,15 +1,17 @@
 """Verbs before anything runs, `init` and `plan`, and how verbs plan a sweep."""
 
+import dataclasses
 import importlib.resources
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweeper.errors import ConfigError
 from sweeper.store.storage import StoragePath
+from sweeper.verbs.cost import cost_here, cost_text, limit_warnings, probe_here
 from sweeper.verbs.driving.expected import expected_width
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
@@ -44,9 +46,15 @@ def init(sweep_file: Path) -> None:
 @click.command()
 @sweep_arguments
 @results_option
+@click.option(
+    "--probe", "is_probed", is_flag=True, help="Time some training steps of each size first."
+)
 @json_option
-def plan(sweep_file: Path, overrides: tuple[str, ...], results: StoragePath, as_json: bool) -> None:
+def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) -> None:
     """List every trial of a sweep, with its cost, and what is left out and why.
+
+    The time it takes on this machine follows from trials finished in the results folder and from
+    probes, at most 2 s for each size, which are kept there.
 
     Where the corpus cannot be read, the sizes in corpus.assume of the sweep file are used instead.
 
@@ -54,11 +62,17 @@ def plan(sweep_file: Path, overrides: tuple[str, ...], results: StoragePath, as_
     """
     from sweeper.planning.planner import plan_to_json, preview_sweep
 
-    loaded, planned = planned_sweep(sweep_file, overrides, results, preview_sweep)
+    loaded, planned = planned_sweep(sweep_file, options["overrides"], results, preview_sweep)
+    is_on_gpus = has_gpu(loaded)
+    if options["is_probed"]:
+        for line in probe_here(planned.plan, results, is_on_gpus=is_on_gpus):
+            say(line, err=True)
+    cost = cost_here(planned.plan, results, is_on_gpus=is_on_gpus)
     width = expected_width(loaded.sweep, planned)
     if as_json:
         expected = {} if loaded.sweep.ask is None else {"expected_interval_ratio": width}
-        print_json(plan_to_json(planned) | expected)
+        of_cost = {"cost": dataclasses.asdict(cost) if cost else None}
+        print_json({**plan_to_json(planned), **of_cost, **expected})
         return
     show(plan_view(planned))
     if (ask := loaded.sweep.ask) is not None:
@@ -68,6 +82,10 @@ def plan(sweep_file: Path, overrides: tuple[str, ...], results: StoragePath, as_
             + (f"this plan is expected to give {width:.2f}" if width is not None else "")
             + (f", and up to {ask.rounds} rounds follow" if ask.rounds else "")
         )
+    if cost is not None:
+        say(cost_text(cost, len(planned.trials)))
+        for warning in limit_warnings(cost, loaded.sweep.limits):
+            say(f"warning: {warning}")
 
 
 def planned_sweep(

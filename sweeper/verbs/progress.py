@@ -1,6 +1,8 @@
 """What a person sees of a running sweep: a live panel in a terminal, else one line per event."""
 
 import contextlib
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,15 +15,25 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.orchestration import events
+from sweeper.orchestration.cost import (
+    CostModel,
+    Timing,
+    probe_timings,
+    progress_timing,
+    record_timings,
+    time_left,
+)
 from sweeper.orchestration.events import EndReason, Event
-from sweeper.orchestration.scheduler import expected_time_left, expected_work
 from sweeper.store.assignment import Assignment, FailureKind
 from sweeper.store.attempts import Progress, read_progress
 from sweeper.store.layout import Store
+from sweeper.store.probes import probes_of
+from sweeper.trials.plan import PlannedTrial
 from sweeper.verbs.output import plain
 
 MAX_TRIAL_LINES = 8
 BAR_COLUMNS = 24
+TIME_LEFT_EVERY_S = 10.0
 
 _END_WORDS: dict[EndReason, str] = {
     "complete": "complete",
@@ -109,11 +121,11 @@ def _describe_attempt(event: events.AttemptEvent, store: Store) -> str:
             again = f", attempt {number}" if number > 1 else ""
             return f"started: {what}, {flops:.2g} FLOPs{again}"
         case events.TrialPublished(_, published):
-            time = duration(published.work_time_s)
+            took = duration(published.work_time_s)
             if published.is_diverged:
-                return f"diverged: {what}, after step {published.steps}, {time}"
+                return f"diverged: {what}, after step {published.steps}, {took}"
             bound = published.last_bound_nats_per_token
-            return f"done: {what}, bound {bound:.3f} nats/token, {time}"
+            return f"done: {what}, bound {bound:.3f} nats/token, {took}"
         case events.TrialInterrupted():
             return f"interrupted: {what}, behind a checkpoint"
         case events.TrialFailed(_, failure, will_retry):
@@ -136,9 +148,12 @@ class Panel:
         self._running: dict[str, Assignment] = {}
         self._n_done = self._n_failed = 0
         self._flops_done = 0.0
-        self._work_waiting = 0.0
-        # Worker time and work of the trials that were published since the start.
-        self._time_s = self._work = 0.0
+        self._waiting: dict[str, PlannedTrial] = {}
+        # Of the trials that were published since the start, and of what was probed before.
+        self._timings: list[Timing] = []
+        self._probes: list[Timing] = []
+        self._shown: tuple[float, str] = (-math.inf, "")
+        """When the time left was last computed, and what it was."""
 
     def update(self, event: Event) -> None:
         """Account for an event."""
@@ -147,28 +162,31 @@ class Panel:
                 self._start = event
                 self._n_done = event.n_done
                 self._flops_done = event.flops_done
-                self._work_waiting = event.work_waiting
-            case events.ResultsTaken(published, work):
+                self._waiting = {planned.trial_id: planned for planned in event.waiting}
+                probes = probes_of(self._store)
+                self._probes = probe_timings(event.waiting, probes, event.device)
+            case events.ResultsTaken(published, settled):
                 self._n_done += len(published)
                 self._flops_done += sum(head.train_flops for head in published)
-                self._work_waiting -= work
+                for trial_id in settled:
+                    self._waiting.pop(trial_id, None)
             case events.TrialStarted(assignment):
                 self._running[assignment.trial.trial_id] = assignment
-                self._work_waiting -= expected_work(assignment.planned)
+                self._waiting.pop(assignment.trial.trial_id, None)
             case events.TrialPublished(assignment, published):
                 del self._running[assignment.trial.trial_id]
                 self._n_done += 1
                 self._flops_done += assignment.planned.train_flops
-                if not published.is_diverged:
-                    self._time_s += published.work_time_s
-                    self._work += expected_work(assignment.planned)
+                planned, device = assignment.planned, published.device
+                self._timings += record_timings([planned], [published], device)
             case events.TrialFailed(assignment, _, will_retry):
                 del self._running[assignment.trial.trial_id]
                 self._n_failed += not will_retry
-                self._work_waiting += will_retry * expected_work(assignment.planned)
+                if will_retry:
+                    self._waiting[assignment.trial.trial_id] = assignment.planned
             case events.TrialInterrupted(assignment):
                 del self._running[assignment.trial.trial_id]
-                self._work_waiting += expected_work(assignment.planned)
+                self._waiting[assignment.trial.trial_id] = assignment.planned
 
     def render(self) -> RenderableType:
         """The panel as it is now. Called by a thread of `rich`, so it only reads."""
@@ -205,18 +223,24 @@ class Panel:
         return Group(head, lines, *([Text(f"… and {hidden} more")] if hidden > 0 else []))
 
     def _time_left(self, running: list[Assignment], reports: list[Progress | None]) -> str:
-        time_s, work, left = self._time_s, self._work, []
+        """As `sweeper status` has it; computed anew every few seconds, as it takes a while."""
+        now_s = time.monotonic()
+        if now_s - self._shown[0] >= TIME_LEFT_EVERY_S or not self._shown[1]:
+            self._shown = now_s, self._compute_time_left(running, reports)
+        return self._shown[1] or "time left unknown"
+
+    def _compute_time_left(self, running: list[Assignment], reports: list[Progress | None]) -> str:
+        timings, begun = list(self._timings), []
         for assignment, report in zip(running, reports, strict=True):
-            done = report.step / report.n_steps if report else 0.0
-            left.append((1 - done) * expected_work(assignment.planned))
+            begun.append((assignment.planned, report.step / report.n_steps if report else 0.0))
             if report:
-                time_s += report.train_time_s + report.eval_time_s
-                work += done * expected_work(assignment.planned)
-        if not work or self._start is None:
-            return "time left unknown"
-        waiting = max(0.0, self._work_waiting)
-        seconds = expected_time_left(left, waiting, self._start.n_slots, time_s / work)
-        return f"about {duration(seconds)} left"
+                timings.append(progress_timing(assignment.planned, report))
+        model = CostModel(timings, self._probes)
+        if not model.is_measured or self._start is None:
+            return ""
+        waiting = [(planned, 0.0) for planned in list(self._waiting.values())]
+        left = time_left(model, begun, waiting, self._start.n_slots)
+        return f"about {duration(left.p50_s)} left (p90 {duration(left.p90_s)})"
 
 
 def duration(seconds: float) -> str:

@@ -1,16 +1,22 @@
 """The verb that trains: `run`."""
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweeper.store.storage import StoragePath
+from sweeper.verbs.cost import cost_here, limit_warnings
 from sweeper.verbs.driving.drive import Machines, drive, machine_options, say_outcome
 from sweeper.verbs.driving.rounds import Rounds
 from sweeper.verbs.options import results_option, sweep_arguments
 from sweeper.verbs.output import say
 from sweeper.verbs.plan import has_gpu, planned_sweep
+
+if TYPE_CHECKING:
+    from sweeper.planning.planner import PlannedSweep
+    from sweeper.sweepfile.schema import LoadedSweep
 
 
 @click.command()
@@ -41,8 +47,7 @@ def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **opt
     loaded, planned = planned_sweep(
         sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=is_on_gpus
     )
-    for warning in planned.warnings:
-        say(f"warning: {warning.message} [{warning.code}]", err=True)
+    _say_warnings(loaded, planned, None if options["address"] else results)
     store = store_at(results, loaded.sweep.name)
     rounds = Rounds(store, bfloat16_from_width(has_gpu=has_gpu(loaded, is_on_gpus)))
     loaded, planned = rounds.latest(loaded, planned)
@@ -52,3 +57,16 @@ def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **opt
             say(rounds.proposals(planned))
         say_outcome(outcome, store)
         context.exit(outcome.exit_code)
+
+
+def _say_warnings(
+    loaded: "LoadedSweep", planned: "PlannedSweep", results: StoragePath | None
+) -> None:
+    """What the plan warns of and, where it runs here, limits that it is likely to meet."""
+    for warning in planned.warnings:
+        say(f"warning: {warning.message} [{warning.code}]", err=True)
+    limits = loaded.sweep.limits
+    if results and math.isfinite(min(limits.wall_s, limits.device_hours, limits.cost)):
+        cost = cost_here(planned.plan, results, is_on_gpus=has_gpu(loaded))
+        for text in limit_warnings(cost, limits) if cost else ():
+            say(f"warning: {text}", err=True)

@@ -14,7 +14,7 @@ from sweeper.verbs.output import TextTable, plain, print_json, say, show
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from sweeper.orchestration.status import SweepStatus
+    from sweeper.orchestration.status import SweepCost, SweepStatus
 
 
 @click.command()
@@ -63,6 +63,18 @@ def verify(context: click.Context, /, folder: StoragePath, as_json: bool) -> Non
     context.exit(1 if findings else 0)
 
 
+def cost_line(cost: "SweepCost") -> str:
+    """Device-hours spent and left, and their price where there is one."""
+    parts = [(cost.device_hours_spent, "spent")]
+    if cost.device_hours_left is not None:
+        parts.append((cost.device_hours_left, "left"))
+    shown = [f"{hours:.3g} {what}" for hours, what in parts]
+    if (price := cost.price_per_hour) is None:
+        return f"device-hours: {', '.join(shown)}"
+    money = [f"{hours * price:.2f} {what}" for hours, what in parts]
+    return f"device-hours: {', '.join(shown)}; money at {price:g} an hour: {', '.join(money)}"
+
+
 def status_view(status: "SweepStatus") -> "Iterator[RenderableType]":
     """Counts, progress and driver of a sweep, then one line per trial."""
     from rich.text import Text
@@ -71,9 +83,12 @@ def status_view(status: "SweepStatus") -> "Iterator[RenderableType]":
 
     counts = ", ".join(f"{n} {state}" for state, n in status.counts.items() if n)
     share = status.flops_done / status.flops_planned if status.flops_planned else 1.0
-    left = f", about {duration(status.time_left_s)} left" if status.time_left_s else ""
-    done = f"{counts}; {share:.0%} of {status.flops_planned:.3g} FLOPs{left}"
+    done = f"{counts}; {share:.0%} of {status.flops_planned:.3g} FLOPs"
+    if status.time_left:
+        p50, p90 = duration(status.time_left.p50_s), duration(status.time_left.p90_s)
+        done += f", about {p50} left (p90 {p90})"
     yield Text(plain(f"{status.name}: {done}"))
+    yield Text(cost_line(status.cost))
     driver_line = "no driver at work"
     if (driver := status.driver) is not None:
         since = datetime.datetime.fromtimestamp(driver.started_s, datetime.UTC)

@@ -172,7 +172,7 @@ def planning(folder: Path) -> list[Line]:
     whole = command_seconds("plan", path)
     return [
         Line(f"planning {N_MANY:,} trials, identities included", seconds, 2.0),
-        Line("sweeper plan of these, with start-up, corpus and table", whole, None),
+        Line("sweeper plan of these, with start-up, corpus, cost and table", whole, 3.0),
     ]
 
 

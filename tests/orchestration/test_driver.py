@@ -4,12 +4,18 @@ import dataclasses
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import planted
+import pytest
 from planted import planned_sweep, planned_trial, submitted_store
 
+from sweeper.executors.base import Executor, Finished
 from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.placement import Demand, Node, Placement
 from sweeper.executors.stop import StopSignal
+from sweeper.orchestration.device_time import DeviceTime
 from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.events import (
     Event,
@@ -26,7 +32,7 @@ from sweeper.store.attempts import attempts
 from sweeper.store.layout import Store
 from sweeper.store.results import published
 from sweeper.trials.plan import Plan
-from sweeper.trials.resources import Resources
+from sweeper.trials.resources import Limits, Resources
 
 
 def _run(
@@ -34,6 +40,7 @@ def _run(
     plan: Plan,
     run_trial: RunTrial = planted.run_planted,
     next_round: Callable[[], Plan | None] = lambda: None,
+    limits: Limits | None = None,
 ) -> tuple[SweepOutcome, list[Event]]:
     stop, events = StopSignal(), list[Event]()
     run = SweepRun(
@@ -43,12 +50,106 @@ def _run(
         stop=stop,
         on_event=events.append,
         next_round=next_round,
+        limits=limits or Limits(),
     )
     return run_sweep(run), events
 
 
 def _started(events: list[Event]) -> list[Assignment]:
     return [event.assignment for event in events if isinstance(event, TrialStarted)]
+
+
+class Endless(Executor):
+    """Two cores on which no trial ever ends by itself; a poll takes a second."""
+
+    name = "endless"
+
+    def __init__(self) -> None:
+        self._now_s = self.stopped_at_s = 0.0
+        self._running: list[Assignment] = []
+
+    def clock(self) -> float:
+        return self._now_s
+
+    def nodes(self) -> tuple[Node, ...]:
+        return (Node("here", cpus=2),)
+
+    def start(self, assignment: Assignment, demand: Demand, placement: Placement) -> None:
+        self._running.append(assignment)
+
+    def poll(self, timeout_s: float) -> list[Finished]:
+        self._now_s += 1.0
+        if not self.stopped_at_s:
+            return []
+        stopped, self._running = self._running, []
+        return [Finished(assignment, "interrupted") for assignment in stopped]
+
+    def stop(self) -> None:
+        self.stopped_at_s = self._now_s
+
+    def kill(self, trial_id: str) -> str:
+        raise AssertionError("nothing stalls")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert error or not self._running
+
+
+class TestDeviceTime:
+    """Planted trials record 1.5 s each, whatever they take."""
+
+    PLAN = Plan(
+        "planted", tuple(planned_trial(seed=seed) for seed in range(4)), price_per_hour=3600.0
+    )
+
+    def _n_done(self, store: Store, limits: Limits) -> tuple[int, int]:
+        outcome, _ = _run(store, self.PLAN, limits=limits)
+        return outcome.n_done, outcome.exit_code
+
+    def test_no_trial_starts_that_would_pass_the_limit(self, tmp_path: Path) -> None:
+        store = submitted_store(tmp_path / "planted", self.PLAN)
+        assert self._n_done(store, Limits(device_hours=4 / 3600)) == (2, 4)
+        assert self._n_done(store, Limits(device_hours=4 / 3600)) == (2, 4)
+        assert self._n_done(store, Limits(device_hours=5 / 3600)) == (3, 4)
+        assert self._n_done(store, Limits()) == (4, 0)
+
+    def test_money_is_device_time_at_its_price(self, tmp_path: Path) -> None:
+        store = submitted_store(tmp_path / "planted", self.PLAN)
+        assert self._n_done(store, Limits(cost=4.0)) == (2, 4)
+
+    def test_running_trials_stop_when_the_time_is_up(self, tmp_path: Path) -> None:
+        store, executor = submitted_store(tmp_path / "planted", self.PLAN), Endless()
+        run = SweepRun(
+            store=store,
+            plan=self.PLAN,
+            executor=executor,
+            stop=StopSignal(),
+            on_event=lambda _: None,
+            limits=Limits(device_hours=10 / 3600),
+            clock=executor.clock,
+        )
+        outcome = run_sweep(run)
+        assert (outcome.exit_code, outcome.n_left) == (4, 4)
+        # Two cores are used up in 5 s, which is noticed a poll later.
+        assert executor.stopped_at_s == pytest.approx(5.0, abs=1.0)
+
+    def test_time_of_running_trials_counts_until_it_is_recorded(self) -> None:
+        planned = planned_trial()
+        time = DeviceTime({"before": 10.0, planned.trial_id: 5.0})
+        time.begin(planned.trial_id, 2.0, now_s=100.0)
+        assert time.spent_s(103.0) == 10 + 5 + 2 * 3
+        time.end(planned.trial_id, 104.0)
+        assert time.spent_s(200.0) == 10 + 5 + 2 * 4
+        time.begin(planned.trial_id, 2.0, now_s=300.0)
+        time.end(planned.trial_id, 304.0, recorded_s=12.0)
+        assert time.spent_s(400.0) == 10 + 12
 
 
 class OutOfMemoryError(RuntimeError):

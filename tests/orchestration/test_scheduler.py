@@ -14,7 +14,6 @@ from sweeper.orchestration.scheduler import (
     Job,
     Running,
     Speeds,
-    expected_time_left,
     starts,
 )
 from sweeper.trials.plan import PlannedTrial
@@ -81,12 +80,6 @@ class TestLimits:
     def test_retry_is_paid_for(self) -> None:
         job = _job(planned_trial(), is_paid=True)
         assert [*allowed([job], Spending(0.0, 3), Limits(n_trials=3))] == [job]
-
-
-def test_time_left_is_shared_by_the_slots_but_for_the_longest_trial() -> None:
-    assert expected_time_left([10, 10], 20, 2, 0.5) == 10
-    assert expected_time_left([30, 10], 0, 2, 0.5) == 15
-    assert expected_time_left([], 0, 0, 0.5) == 0
 
 
 def _of_length(seconds: float, demand: Demand = DEMAND, seed: int = 0) -> Job:

@@ -14,9 +14,11 @@ from analysis.fitting.fit import FitSettings, fit_table
 from analysis.tables.load import load
 from sweeper.executors.placement import Node
 from sweeper.executors.stop import StopSignal
+from sweeper.orchestration.cost import TimeLeft
 from sweeper.orchestration.driver import SweepRun, run_sweep
 from sweeper.orchestration.events import Event, SweepOutcome, TrialFailed
 from sweeper.orchestration.scheduler import expected_work
+from sweeper.orchestration.status import status
 from sweeper.orchestration.verify import verify
 from sweeper.store.layout import Store
 from sweeper.trials.plan import Plan
@@ -118,3 +120,35 @@ def test_sweep_survives_and_its_fit_is_right(tmp_path: Path, seed: int) -> None:
         assert surface is not None
         assert surface.alpha == pytest.approx(0.4, rel=0.02)
         assert surface.beta == pytest.approx(0.35, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_time_left_is_known_after_a_tenth_of_the_work(tmp_path: Path, seed: int) -> None:
+    """Speeds are a sixteenth of those assumed, and scatter by a fifth from trial to trial."""
+    store = submitted_store(tmp_path / "planted", PLAN)
+    nodes = [SimulatedNode(Node(f"node-{i}", cpus=4)) for i in range(2)]
+    cluster = SimulatedCluster(nodes, Fates(seed, misjudged=0.2))
+    told: list[tuple[float, TimeLeft]] = []
+
+    def ask(_event: Event) -> None:
+        if told:
+            return
+        now = status(store)
+        if now.time_left and now.flops_done >= 0.1 * now.flops_planned:
+            told.append((cluster.now_s, now.time_left))
+
+    run = SweepRun(
+        store=store,
+        plan=PLAN,
+        executor=cluster,
+        stop=StopSignal(),
+        on_event=ask,
+        clock=cluster.clock,
+    )
+    run_sweep(run)
+    ((at_s, left),) = told
+    truth_s = cluster.now_s - at_s
+    # By then some eight trials tell the speed, to 0.2 / sqrt(8) = 7 %.
+    assert left.p50_s == pytest.approx(truth_s, rel=0.2)
+    assert truth_s <= left.p90_s

@@ -71,7 +71,8 @@ def test_nothing_begun_is_pending(store: Store) -> None:
     now = status(store)
     assert now.counts == dict.fromkeys(now.counts, 0) | {"pending": 3}
     assert now.flops_done == 0
-    assert now.time_left_s is None
+    assert now.time_left is None
+    assert (now.cost.device_hours_spent, now.cost.device_hours_left) == (0.0, None)
     assert not now.is_driver_alive
 
 
@@ -98,8 +99,19 @@ def test_trial_that_reports_is_running_without_any_driver(store: Store) -> None:
     assert (now.trials[0].state, now.trials[0].share_done) == ("running", 0.25)
     assert not now.is_driver_alive
     # 10 s bought a quarter of one trial; one worker has the rest and two larger trials to do.
-    assert now.time_left_s is not None
-    assert now.time_left_s > 30
+    assert now.time_left is not None
+    assert 30 < now.time_left.p50_s <= now.time_left.p90_s
+    assert now.cost.device_hours_spent == 10 / 3600
+    assert now.cost.device_hours_left is not None
+    assert now.cost.device_hours_left > 30 / 3600
+
+
+def test_what_other_sweeps_trained_was_not_spent_here(tmp_path: Path) -> None:
+    store = submitted_store(tmp_path / "other", Plan("other", (_planned(),), price_per_hour=2.0))
+    assignment = assignment_of(store, _planned())
+    publish(assignment, planted_result(assignment))  # by the sweep "planted"
+    cost = status(store).cost
+    assert (cost.device_hours_spent, cost.device_hours_left, cost.price_per_hour) == (0, 0, 2)
 
 
 def test_trial_that_fell_silent_is_not_running(store: Store) -> None:

@@ -11,6 +11,8 @@ import pytest
 from small_sweep import SIZES, small_sweep
 
 from analysis.answers.compare import compare
+from analysis.answers.forecast import Forecast, check
+from analysis.answers.predict import predict
 from analysis.errors import FitWarning
 from analysis.figures.render import Study
 from analysis.fitting.fit import FitResult, FitSettings, fit_table, to_json
@@ -82,6 +84,25 @@ def parsed(page: str) -> Elements:
     elements.close()
     assert elements.open == []
     return elements
+
+
+def test_forecasts_are_shown_escaped_and_leave_the_rest_as_it_was(
+    table: TidyTable, fit: FitResult
+) -> None:
+    study, provenance = Study(table, fit), Provenance("small")
+    prediction = predict(fit, "masked", 2e12)
+    forecast = Forecast.of(
+        table, fit, prediction, source=EVIL, sweeper_version="0.1", registered_at="2026-11-29"
+    )
+    with_forecast = render_report("quick", study, provenance, [check(forecast, "f.json", table)])
+    without = render_report("quick", study, provenance)
+    start = with_forecast.index('\n<section id="forecasts">')
+    section = with_forecast[start : with_forecast.index("</section>\n", start) + 11]
+    assert with_forecast.replace(section, "", 1) == without
+    text = parsed(with_forecast).text
+    assert "not yet observed" in text
+    assert EVIL in text
+    assert "<script" not in with_forecast
 
 
 def test_the_answer_comes_before_any_figure(page: str) -> None:

@@ -201,7 +201,11 @@ class SimulatedCluster(Executor):
         self.log.append((trial_id, node.node.node_id, attempt.start_s, self.now_s))
         self.busy_s += (self.now_s - attempt.start_s) * node.speed
         if result == "published":
-            publish(assignment, planted_result(assignment))
+            planted = planted_result(assignment)
+            row = dataclasses.replace(
+                planted.trial, train_time_s=attempt.duration_s, eval_time_s=0.0
+            )
+            publish(assignment, dataclasses.replace(planted, trial=row))
             return Finished(assignment, "published")
         if result == "diverged":
             n_steps = assignment.trial.n_steps

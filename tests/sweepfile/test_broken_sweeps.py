@@ -245,8 +245,11 @@ CASES = [
     Broken("wall without unit", "flops: 1e15", "wall: §7200", "7200", "90s, 15m, 12h"),
     Broken("wall as a clock", "flops: 1e15", "wall: §12:30", "12:30", "base 60"),
     Broken("wall of zero", "flops: 1e15", "wall: §0s", "0s", "more than 0"),
-    Broken("low limit", "flops: 1e15", "flops: §1e11", "1e11", "keep budgets up to 1e+10, which cost 6e+10"),
-    Broken("lowest limit", "flops: 1e15", "flops: §1e9", "1e9", "plan fewer sizes"),
+    Broken("no time at all", "flops: 1e15", "device_hours: §0", "0", "more than 0"),
+    Broken("cost without price", "flops: 1e15", "cost: §60", "60", "resources.price_per_hour"),
+    Broken("negative price", "limits:", "resources: {price_per_hour: §-1}\nlimits:", "-1", "at least 0"),
+    Broken("low limit", "flops: 1e15", "flops: §1e11", "1e11", "fits, 6 trials, 6e+10 FLOPs: --set design.isoflop.budgets=[1e+10]"),
+    Broken("lowest limit", "flops: 1e15", "flops: §1e9", "1e9", "not even its smallest run fits"),
     Broken("few trials", "flops: 1e15", "trials: §3", "3", "the plan has 6"),
     Broken("description as list", "name: tiny", "name: tiny\ndescription: §[a]", "a list", "text"),
     # YAML itself

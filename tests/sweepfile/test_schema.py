@@ -103,8 +103,8 @@ train:
   ema: 99.99%
   precision: bfloat16
 evaluation: {sequences: 2K, seed: 7}
-resources: {gpus: 25%, cpus: 2}
-limits: {flops: 1e20, wall: 1d12h, trials: 1K}
+resources: {gpus: 25%, cpus: 2, price_per_hour: 1.5}
+limits: {flops: 1e20, wall: 1d12h, trials: 1K, device_hours: 40, cost: 6e1}
 """
 
 
@@ -123,6 +123,10 @@ def test_every_number_may_be_written_as_people_do(tmp_path: Path) -> None:
     assert (sweep.resources.gpus, sweep.resources.cpus) == (0.25, 2)
     assert sweep.limits.wall_s == 36 * 3600
     assert (sweep.limits.flops, sweep.limits.n_trials) == (1e20, 1000)
+    assert (sweep.limits.device_hours, sweep.limits.cost) == (40, 60)
+    assert sweep.resources.price_per_hour == 1.5
+    assert sweep.limits.device_s(1.5) == 40 * 3600
+    assert sweep.limits.device_s(2.0) == 30 * 3600
 
 
 def test_a_series_overrides_the_training_keys_that_it_names(tmp_path: Path) -> None:

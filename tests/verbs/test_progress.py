@@ -27,8 +27,9 @@ def store(tmp_path: Path) -> Store:
 
 
 def _start(n_slots: int = 2) -> SweepStarted:
-    flops = planned_sweep((SERIES,)).train_flops
-    return SweepStarted("planted", 3, 0, 3, flops, 0.0, flops, 3e9, "ray", n_slots, "cpu")
+    plan = planned_sweep((SERIES,))
+    flops = plan.train_flops
+    return SweepStarted("planted", 3, 0, 3, flops, 0.0, flops, plan.trials, "ray", n_slots, "cpu")
 
 
 def _shown(store: Store, *events: Event) -> str:
