@@ -17,8 +17,9 @@ import click
 
 from sweeper.errors import ExitCode, SweeperError
 from sweeper.store.files import is_disk_full
-from sweeper.verbs import cancel, fit, plan, run, status, submit, tune
+from sweeper.verbs import cancel, fit, plan, run, status, submit
 from sweeper.verbs.output import say
+from sweeper.verbs.tuning import tune
 
 
 def main() -> None:

@@ -94,6 +94,7 @@ ALONE = {
         "verbs",
     },
     "ray": {"executors", "launch"},
+    "optuna": {"tuning"},
     "click": {"cli", "verbs"},
 }
 """The packages of `sweeper` that import something heavy or, click, print; none of `analysis`."""

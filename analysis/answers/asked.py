@@ -27,6 +27,8 @@ SMALL = 1e-5
 """Change of a log loss, for derivatives of a frontier: smooth over far more."""
 NEAR = math.log(1.25)
 """A budget nearer than this to another one would tell of the same optimum."""
+MARGIN = math.log(1.1)
+"""Of a new budget beyond the place that has to lie among the budgets, which is itself estimated."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Asked:
     share: Share
     n_observed: int
     """Budgets that were observed; those after them are new."""
+    beyond: int | None
+    """Number of the new budget without which the quantity is read beyond all that were observed."""
 
     @property
     def curves(self) -> LinearisedCurves:
@@ -100,9 +104,11 @@ def _optimum(
     if fit.isoflop is None or np.isnan(curves.log_flops_K).all():
         gradient_1c = curves.gradient(quantity, 0, log_flops)[None]
         share = Share(curves, gradient_1c, _all_of_one, 0.0, 0.0, 1.0, shared)
-        return Asked(fit, share, 1)
+        return Asked(fit, share, 1, None)
     n_observed = len(curves.log_flops_K)
-    for new in _new_budgets(fit.isoflop, log_flops):
+    # Of two series, the one that is read where it reaches the other's loss may do so later.
+    new_budgets, is_beyond = _new_budgets(fit.isoflop, log_flops, MARGIN if by_frontier else 0.0)
+    for new in new_budgets:
         curves = curves.extended(new, *_law_optimum(fit.isoflop, new))
     log_flops_K = curves.log_flops_K
     bracketed = np.log(fit.isoflop.values("flops"))
@@ -122,19 +128,25 @@ def _optimum(
     else:
         weights = _law_weights(log_flops_K, is_lawful_K, log_flops, law.scatter)
         share = Share(curves, gradient_Kc, weights, law.scatter, 0.0, 1.0, shared)
-    return Asked(fit, share, n_observed)
+    return Asked(fit, share, n_observed, n_observed if is_beyond else None)
 
 
-def _new_budgets(fit: IsoFlopFit, log_flops: float) -> list[float]:
-    """Logs of the budgets that could be added: a step beyond the largest, and the middle of the gap
-    that the asked budget lies in.
+def _new_budgets(fit: IsoFlopFit, log_flops: float, margin: float) -> tuple[list[float], bool]:
+    """Logs of the budgets that could be added: the asked one where it lies in a gap, or within a
+    step beyond the largest bracketed one, and that step where it does not; and whether the first is
+    beyond all.
     """
-    observed = np.log([optimum.flops for optimum in fit.optima])
-    new = [float(observed[-1] + np.median(np.diff(observed)))] if len(observed) > 1 else []
-    right = int(np.searchsorted(observed, log_flops))
-    if 0 < right < len(observed) and np.abs(observed - log_flops).min() > NEAR:
-        new.append(float(0.5 * (observed[right - 1] + observed[right])))
-    return [math.log(float(f"{math.exp(each):.3g}")) for each in new]
+    observed, largest = np.log([optimum.flops for optimum in fit.optima]), fit.values("flops")[-1]
+    step = float(np.median(np.diff(observed))) if len(observed) > 1 else 0.0
+    ahead = log_flops - math.log(largest)
+    new, is_beyond = [], bool(TINY < ahead < step + NEAR and log_flops > observed[-1] + TINY)
+    if is_beyond:
+        new.append(log_flops + margin)
+    elif observed[0] < log_flops < observed[-1] and np.abs(observed - log_flops).min() > NEAR:
+        new.append(log_flops)
+    if step > NEAR and not is_beyond:
+        new.append(float(observed[-1]) + step)
+    return [math.log(float(f"{math.exp(each):.3g}")) for each in new], is_beyond
 
 
 def _law_optimum(fit: IsoFlopFit, log_flops: float) -> tuple[float, float]:

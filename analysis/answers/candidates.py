@@ -19,7 +19,7 @@ from sweeper.trials.ladder import ladder, trunk_params
 
 SAME_END = 0.01
 """A run that ends this much short of a budget reaches it but for rounding."""
-BUNDLE_STEPS = (-2, -1, 0, 1, 2)
+BUNDLE_STEPS = (0, -1, 1, -2, 2)
 """Sizes of a new budget about its expected optimum, in spacings: fewer draw no curve."""
 
 Nearest = Callable[[float], float]

@@ -5,9 +5,9 @@ Suffixes: n options.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, partial, reduce
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -123,25 +123,32 @@ class _Series:
     known: Territory
     information: Information | None
     observed_K: BoolArray
+    told: Callable[[TrainedRun], Information]
+    """What a run tells of the coefficients."""
 
     @classmethod
     def of(cls, fit: FamilyFit, asked: Asked | None, *, resumes: bool) -> "_Series":
         """As it was observed."""
         known = territory(fit.points, _levels(fit, asked), resumes=resumes)
+        told = cache(partial(_told, asked))
         if asked is None:
-            return cls(fit, None, known, None, np.zeros(0, dtype=bool))
-        told = nothing(asked.curves)
-        for run in known.runs:
-            told = told.plus(_told(asked, run))
+            return cls(fit, None, known, None, np.zeros(0, dtype=bool), told)
+        all_told = reduce(Information.plus, map(told, known.runs), nothing(asked.curves))
         observed_K = np.arange(len(asked.curves.log_flops_K)) < asked.n_observed
-        return cls(fit, asked, known, told, observed_K)
+        return cls(fit, asked, known, all_told, observed_K, told)
+
+    def added(self, run: CandidateRun) -> Information:
+        """What a new run tells, or a run that gets longer tells more."""
+        if run.lengthens is None:
+            return self.told(TrainedRun(run.params, 0, run.points))
+        longer = TrainedRun(run.params, run.seed, (*run.lengthens.places, *run.points))
+        return self.told(longer).plus(self.told(run.lengthens), -1)
 
     def after(self, option: Option) -> "_Series":
         """With the runs trained."""
         known, told, observed_K = self.known, self.information, self.observed_K.copy()
         for run in option.runs:
-            if self.asked is not None and told is not None:
-                told = told.plus(_added(self.asked, run))
+            told = None if told is None else told.plus(self.added(run))
             known = after(known, run)
         if option.new_level is not None:
             observed_K[known.levels.set_K[option.new_level]] = True
@@ -158,7 +165,7 @@ class _Series:
         assert self.asked is not None
         assert self.information is not None
         share, now = self.asked.share, self.information
-        added = [[_added(self.asked, run) for run in each.runs] for each in found]
+        added = [[self.added(run) for run in each.runs] for each in found]
         told = [reduce(Information.plus, each, now) for each in added]
         variance_n = np.empty(len(found))
         dofs = [0] * len(found)
@@ -180,21 +187,14 @@ class _Series:
         return self.asked.share.dof(self.information, self.observed_K)
 
 
-def _told(asked: Asked, run: TrainedRun) -> Information:
+def _told(asked: Asked | None, run: TrainedRun) -> Information:
     """What a run tells of the coefficients."""
+    assert asked is not None, "where nothing is asked nothing is told"
     places = [place for place in run.places if place.set >= 0]
     log_params_P = np.full(len(places), run.log_params)
     set_P = np.array([place.set for place in places], dtype=np.int64)
     log_tokens_P = np.log([place.tokens for place in places])
     return of_run(asked.curves, set_P, log_params_P, log_tokens_P)
-
-
-def _added(asked: Asked, run: CandidateRun) -> Information:
-    """What a new run tells, or a run that gets longer tells more."""
-    if run.lengthens is None:
-        return _told(asked, TrainedRun(run.params, run.seed, run.points))
-    longer = TrainedRun(run.params, run.seed, (*run.lengthens.places, *run.points))
-    return _told(asked, longer).plus(_told(asked, run.lengthens), -1)
 
 
 def _levels(fit: FamilyFit, asked: Asked | None) -> Levels:
@@ -359,12 +359,16 @@ def _planned(
         if room.allows(Option((run,))):
             shown.append((run, why))
             room = room.left([run])
-    state, chosen = start, []
+    state, left, chosen = start, limit.left([run for run, _ in shown]), list[Option]()
     for run, _ in shown:
         state = state.after(Option((run,)))
+    for label, part in asked.items():
+        drawn = _drawing(state.series[label], part, nearest, left)
+        if drawn is not None:
+            chosen.append(drawn)
+            state, left = state.after(drawn), left.left(drawn.runs)
     if quantities:
-        left = limit.left([run for run, _ in shown])
-        chosen = _greedy(state, left, nearest)
+        chosen += _greedy(state, left, nearest)
     ranked, end = _told_one_by_one(start, shown, chosen)
     return Proposals(
         request=request,
@@ -375,6 +379,25 @@ def _planned(
         ratio_after=end.ratio if quantities else None,
         warnings=tuple(_warnings(result, fits, start)),
     )
+
+
+def _drawing(series: _Series, asked: Asked, nearest: Nearest, limit: _Limit) -> Option | None:
+    """The runs of the new budget without which what is asked would be read beyond all budgets; as
+    many of them as are allowed: a later round completes them.
+    """
+    # A law is precise beyond its budgets, and wrong: the greedy choice would not see the need.
+    numbers = series.known.levels.set_K
+    for each in options(series.known, nearest):
+        if each.new_level is None or numbers[each.new_level] != asked.beyond:
+            continue
+        if limit.allows(each):
+            return each
+        some = list[CandidateRun]()
+        for run in each.runs:
+            if limit.left(some).allows(Option((run,))):
+                some.append(run)
+        return Option(tuple(some)) if some else None
+    return None
 
 
 def _greedy(state: _State, limit: _Limit, nearest: Nearest) -> list[Option]:
@@ -404,6 +427,7 @@ def _told_one_by_one(
     """Every run once, with what it removes given those above it, and what is left in the end."""
     open_whys = {run.name: why for run, why in shown}
     runs = merged([*(run for run, _ in shown), *(run for each in chosen for run in each.runs)])
+    new = {(each.runs[0].family, each.new_level) for each in chosen if each.new_level is not None}
     last_of = {
         (run.family, place.level): index for index, run in enumerate(runs) for place in run.points
     }
@@ -414,7 +438,7 @@ def _told_one_by_one(
         drawn = [
             place.level
             for place in run.points
-            if place.level in new_levels and last_of[run.family, place.level] == index
+            if (run.family, place.level) in new and last_of[run.family, place.level] == index
         ]
         state = state.after(Option((run,), next(iter(drawn), None)))
         left = _sum_of_squares(state)

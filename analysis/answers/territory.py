@@ -9,8 +9,9 @@ Suffixes: K budgets, P points.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class TrainedRun:
     is_planned: bool = False
     """Whether it is yet to be trained, so that it can be planned longer for the difference."""
 
-    @property
+    @cached_property
     def log_params(self) -> float:
         """Log of the size."""
         return math.log(self.params)
@@ -77,7 +78,8 @@ class Territory:
     """What a series has trained and where it could go on."""
 
     family: str
-    cost: CostPerToken
+    log_cost: Callable[[float], float]
+    """Log of the FLOPs per token of a log size."""
     levels: Levels
     tokens_per_param: tuple[float, float]
     """Logs. Curves were not tested beyond, and a run of a few steps is no run."""
@@ -87,12 +89,12 @@ class Territory:
     resumes: bool
     """Whether a longer run goes on where a shorter one ended, else starts again."""
 
-    @property
+    @cached_property
     def new_levels(self) -> list[int]:
         """Budgets that nothing was observed at."""
         return [level for level in self.levels.best_sizes if not len(self.sizes_at(level))]
 
-    @property
+    @cached_property
     def open_levels(self) -> list[int]:
         """Budgets that something was observed at."""
         new = self.new_levels
@@ -100,14 +102,28 @@ class Territory:
 
     def sizes_at(self, level: int) -> FloatArray:
         """Log sizes observed at a budget, ascending; at levels that stand for budgets, all."""
-        is_budget = not math.isnan(self.levels.nominal_K[level])
-        return np.unique(
-            [
-                run.log_params
-                for run in self.runs
-                if not is_budget or any(place.level == level for place in run.places)
-            ]
-        )
+        return self._sizes_K[level]
+
+    @cached_property
+    def _sizes_K(self) -> tuple[FloatArray, ...]:
+        by_level: list[set[float]] = [set() for _ in self.levels.nominal_K]
+        for run in self.runs:
+            for place in run.places:
+                if place.level >= 0:
+                    by_level[place.level].add(run.log_params)
+        every = {run.log_params for run in self.runs}
+        is_budget_K = np.isfinite(self.levels.nominal_K).tolist()
+        pairs = zip(by_level, is_budget_K, strict=True)
+        return tuple(np.array(sorted(own if is_budget else every)) for own, is_budget in pairs)
+
+    @cached_property
+    def _ends_K(self) -> tuple[tuple[float, float], ...]:
+        """Log sizes within a spacing of those observed at each budget."""
+        ends = []
+        for seen in self._sizes_K:
+            margin = spacing(seen) + SAME_SIZE_GAP if len(seen) else 0.0
+            ends.append((seen[0] - margin, seen[-1] + margin) if len(seen) else (math.inf, 0.0))
+        return tuple(ends)
 
     def of_size(self, log_params: float) -> list[TrainedRun]:
         """The runs of a size, the last of each seed."""
@@ -134,11 +150,8 @@ class Territory:
 
     def is_near(self, log_params: float, level: int) -> bool:
         """Whether a size is within a spacing of those observed at a budget."""
-        seen = self.sizes_at(level)
-        if not len(seen):
-            return False
-        margin = spacing(seen) + SAME_SIZE_GAP
-        return bool(seen[0] - margin <= log_params <= seen[-1] + margin)
+        low, high = self._ends_K[level]
+        return low <= log_params <= high
 
     def places(self, log_params: float, level: int) -> tuple[Place, ...]:
         """Where a new run of a size that ends at a budget would be observed, ascending; nowhere
@@ -167,7 +180,7 @@ class Territory:
             set=int(levels.set_K[level]),
             budget_flops=None if math.isnan(nominal) else nominal,
             flops=math.exp(log_flops),
-            tokens=float(np.exp(self.cost.log_tokens(np.array(log_params), log_flops))),
+            tokens=math.exp(log_flops - self.log_cost(log_params)),
         )
 
     def _is_within(self, place: Place, log_params: float) -> bool:
@@ -180,9 +193,10 @@ def territory(points: Points, levels: Levels, *, resumes: bool) -> Territory:
     ratio_P = np.log(points.tokens_P / points.params_P)
     # Give or take a spacing of sizes, squared.
     margin = math.log(4.0)
+    cost = CostPerToken.of(points)
     return Territory(
         family=points.family,
-        cost=CostPerToken.of(points),
+        log_cost=cache(lambda log_params: -float(cost.log_tokens(np.array(log_params), 0.0))),
         levels=levels,
         tokens_per_param=(float(ratio_P.min()) - margin, float(ratio_P.max()) + margin),
         runs=_trained_runs(points, levels),

@@ -23,8 +23,8 @@ from sweeper.trials.plan import Plan, PlannedTrial
 
 FORWARD_SHARE = 1 / 3
 """Of a training step, where no evaluation has been timed: a backward pass costs twice as much."""
-STARTUP_S, STARTUP_WEIGHT = 0.3, 2.0
-"""Of a trial on a worker that has loaded its libraries, until so many trials have shown more."""
+STARTUP_S, STARTUP_WEIGHT = 0.3, 3
+"""Of a trial on a worker that has loaded its libraries, until more trials have shown another."""
 SPREAD, SPREAD_WEIGHT = 0.1, 4.0
 """Standard deviation of log speed between trials alike, until so many have shown another."""
 DOUBT_OF_ASSUMED, DOUBT_OF_PROBES = 0.7, 0.15
@@ -152,11 +152,8 @@ class CostModel:
         )
         self._evaluation = _evaluation_share(timed)
         startups = [max(0.0, one.startup_s) for one in timed if one.startup_s is not None]
-        if startups:  # the first trial of a worker waits for its libraries, and is no measure
-            startups = [s for s in startups if s <= 2.0 + min(startups)]
-        self._startup_s = (STARTUP_S * STARTUP_WEIGHT + sum(startups)) / (
-            STARTUP_WEIGHT + len(startups)
-        )
+        # The median, as the first trial of a worker waits for its libraries, and is no measure.
+        self._startup_s = statistics.median([*startups, *[STARTUP_S] * STARTUP_WEIGHT])
         misses = [
             one.log_cost
             - self._before_trials(one.series, one.params_trunk)

@@ -18,6 +18,7 @@ from sweeper.planning.checks import CorpusFacts, PlanWarning
 from sweeper.planning.design import added_runs, resolving_targets, targets_by_variant
 from sweeper.planning.limits import limit_problems
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
+from sweeper.planning.search_space import search_space
 from sweeper.planning.series import misfit_batches, resolve_series
 from sweeper.planning.tuned import TunedRun, law_for
 from sweeper.sweepfile.document import InvalidSweep, Problem, SweepDocument
@@ -172,6 +173,8 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
 def _runs(sweep: Sweep, facts: CorpusFacts) -> list[Run]:
     """The runs of all series, those of the design before those added to it."""
     all_series = resolve_series(sweep, facts.vocab_size)
+    if sweep.tune.search:
+        search_space(sweep, sweep.tune, facts.vocab_size)  # raises what would refuse the search
     setting = Setting(facts.seq_len, facts.vocab_size, backbone=sweep.backbone)
     design, automatic = sweep.design, resolved_design(sweep, all_series, setting)
     if automatic is not None:

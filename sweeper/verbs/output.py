@@ -1,7 +1,9 @@
 """How verbs show what they found: lines and tables for people, JSON for scripts."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +27,13 @@ def plain_lines(text: str) -> str:
 def say(text: str, *, err: bool = False) -> None:
     """Print lines of plain text."""
     click.echo(plain_lines(text), err=err)
+
+
+@contextlib.contextmanager
+def progress_on_stderr(is_so: bool) -> Iterator[None]:
+    """Leave standard output to an answer for scripts."""
+    with contextlib.redirect_stdout(sys.stderr) if is_so else contextlib.nullcontext():
+        yield
 
 
 def show(parts: "Iterable[RenderableType]") -> None:

@@ -19,7 +19,7 @@ from sweeper.trials.tuned_laws import TunedLaw
 from sweeper.tuning.further import further_runs
 from sweeper.tuning.hexagon import Point, first_round
 from sweeper.tuning.tuning_sweep import Tried, Tuning, revision_of
-from sweeper.verbs.tune import fitted_law
+from sweeper.verbs.tuning.laws import fitted_law
 
 GUESSES = (("0.06", "1024"), ("0.12", "256"))
 """Rates and batches of the sweep file; at 10,000 parameters and a million tokens .03 and 512 are

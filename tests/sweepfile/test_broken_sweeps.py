@@ -48,6 +48,11 @@ class Broken:
     error: type[SweeperError] = ConfigError
 
 
+def tune(keys: str) -> str:
+    """A search at a small cell."""
+    return f"tune: {{{keys}, at: {{size: 10K, tokens: 100K}}}}\nlimits:"
+
+
 CASES = [
     # names and keys
     Broken("no name", "name: tiny\n", "", "no 'name'", "expected the key 'name'"),
@@ -235,6 +240,30 @@ CASES = [
     Broken("percent out of range", "batch_tokens: 256", "betas: [90%, §150%]", "150%", "less than 1"),
     Broken("negative decay", "batch_tokens: 256", "weight_decay: §-0.1", "-0.1", "at least 0"),
     Broken("unknown precision", "batch_tokens: 256", "precision: §fp8", "fp8", "'bfloat16'"),
+    # tune
+    Broken("search of nothing", "limits:", tune("search: §{}"), "an empty mapping", "at least one setting"),
+    Broken("search misspelt", "limits:", tune("search: {§weigth_decay: {log: [1e-3, 1]}}"), "'weigth_decay'", "did you mean 'weight_decay'?"),
+    Broken("search of an option of one series", "limits:", tune("search: {§objective: {choices: [nelbo]}}"), "'objective'", "an option of all of the series"),
+    Broken("search of a misspelt option", "limits:", tune("search: {§objectiv: {choices: [nelbo]}}, series: masked"), "'objectiv'", "did you mean 'objective'?"),
+    Broken("search of seeds", "limits:", tune("search: {§seeds: {choices: [[0]]}}"), "'seeds'", "expected one of batch_tokens"),
+    Broken("search without a cell", "limits:", "tune: §{search: {ema: {range: [0, 0.9]}}}\nlimits:", "a mapping", "expected the key 'at'"),
+    Broken("search of an unknown size", "limits:", tune("search: {ema: {range: [0, 0.9]}}").replace("10K", "§100"), "100", "a neighbour"),
+    Broken("search of an unknown series", "limits:", tune("search: {ema: {range: [0, 0.9]}}, series: [ar, §maskd]"), "maskd", "did you mean 'masked'?"),
+    Broken("search of a refused end", "limits:", tune("search: {ema: {range: [0, §1]}}"), "1", "less than 1"),
+    Broken("search of a refused choice", "limits:", tune("search: {betas: {choices: [[0.9, 0.99], §[0.9]]}}"), "a list", "two numbers"),
+    Broken("search of what a family refuses", "limits:", tune("search: {objective: {choices: [nelbo, §elbo]}}, series: [masked]"), "elbo", "expected nelbo"),
+    Broken("search of twice the same", "limits:", tune("search: {betas: {choices: [[0.9, 0.99], §[0.9, 0.99]]}}"), "a list", "entry 0"),
+    Broken("search upside down", "limits:", tune("search: {ema: {range: §[0.9, 0]}}"), "a list", "low < high"),
+    Broken("search of the logarithm of zero", "limits:", tune("search: {weight_decay: {log: [§0, 1]}}"), "0", "above 0"),
+    Broken("search in no way", "limits:", tune("search: {ema: §{}}"), "an empty mapping", "exactly one of log, range and choices"),
+    Broken("search in two ways", "limits:", tune("search: {ema: {log: [0.1, 0.9], §range: [0, 0.9]}}"), "the key 'range'", "exactly one"),
+    Broken("search in an unknown way", "limits:", tune("search: {ema: {§rnage: [0, 0.9]}}"), "'rnage'", "did you mean 'range'?"),
+    Broken("unknown sampler", "limits:", tune("search: {ema: {range: [0, 0.9]}}, sampler: §tpa"), "tpa", "'tpe'"),
+    Broken("one range for CMA-ES", "limits:", tune("search: {ema: {range: [0, 0.9]}}, sampler: §cmaes"), "cmaes", "at least 2"),
+    Broken("two series for CMA-ES", "limits:", tune("search: {ema: {range: [0, 0.9]}, weight_decay: {range: [0, 1]}}, sampler: §cmaes"), "cmaes", "expected gp"),
+    Broken("search of a hexagon", "limits:", tune("search: {ema: {range: [0, 0.9]}}, §radius: 2"), "the key 'radius'", "beside search"),
+    Broken("trials without a search", "limits:", "tune: {§trials: 7}\nlimits:", "the key 'trials'", "expected search beside it"),
+    Broken("no trials", "limits:", tune("search: {ema: {range: [0, 0.9]}}, trials: §0"), "0", "at least 1"),
     # the rest
     Broken("no evaluation", "sequences: 64", "sequences: §0", "0", "at least 4"),
     Broken("evaluation too large", "sequences: 64", "sequences: §1M", "1M", "holds"),

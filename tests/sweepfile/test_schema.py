@@ -178,6 +178,30 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
     ]
 
 
+SEARCH = """\
+tune:
+  search:
+    weight_decay: {log: [0.1%, 1]}
+    betas: {choices: [[0.9, 0.95], [0.9, 0.99]]}
+    ema: {range: [0, 99.99%]}
+  at: {size: 20K, tokens: 1.5M}
+  series: ar
+  trials: 1K
+  sampler: gp
+"""
+
+
+def test_a_search_is_read(tmp_path: Path) -> None:
+    tune = sweep_of(MINIMAL + SEARCH, tmp_path).tune
+    assert tune.at is not None
+    assert tune.search["weight_decay"].log == (0.001, 1)
+    assert tune.search["betas"].choices == ([0.9, 0.95], [0.9, 0.99])
+    assert tune.search["ema"].span == (0, 0.9999)
+    assert (tune.at.size, tune.at.tokens) == (nearest_rung(20_000), 1_500_000)
+    assert (tune.series, tune.trials, tune.parallel, tune.sampler) == (("ar",), 1000, 4, "gp")
+    assert (tune.seed, tune.seeds) == (100, ())
+
+
 def test_reading_a_sweep_loads_no_torch_and_no_ray() -> None:
     script = (
         "import sys; from pathlib import Path; from sweeper.sweepfile.schema import load_sweep;"

@@ -14,7 +14,7 @@ from rich.console import Console
 from sweeper.planning.planner import plan_sweep
 from sweeper.sweepfile.law_file import read_laws
 from sweeper.sweepfile.schema import load_sweep
-from sweeper.verbs.tune import answers_of, fitted_law, tuning_view, write_answers
+from sweeper.verbs.tuning.laws import answers_of, fitted_law, tuning_view, write_answers
 
 
 def test_a_planted_law_is_found_shown_written_and_planned_by(tmp_path: Path) -> None:

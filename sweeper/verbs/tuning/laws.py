@@ -1,22 +1,17 @@
-"""The verb that finds settings: `tune`."""
+"""How `tune` measures laws: it drives the tuning sweep, fits, shows and writes."""
 
-import contextlib
 import dataclasses
 import functools
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from sweeper.errors import ExitCode
 from sweeper.store.storage import StoragePath
-from sweeper.verbs.driving.drive import Machines, drive, machine_options
-from sweeper.verbs.options import json_option, results_option, sweep_arguments
-from sweeper.verbs.output import TextTable, plain, print_json, say, show
+from sweeper.verbs.driving.drive import Machines, drive
+from sweeper.verbs.output import TextTable, plain, print_json, progress_on_stderr, say, show
 from sweeper.verbs.plan import has_gpu
 
 if TYPE_CHECKING:
@@ -29,56 +24,35 @@ if TYPE_CHECKING:
     from sweeper.tuning.tuning_sweep import Tried, Tuning
 
 
-@click.command()
-@sweep_arguments
-@results_option
-@machine_options
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Law file to write; by default the one that the sweep file names, or NAME-laws.yaml.",
-)
-@json_option
-@click.pass_context
-def tune(
-    context: click.Context,
-    /,
+def tune_laws(
     sweep_file: Path,
+    overrides: tuple[str, ...],
     results: StoragePath,
+    machines: Machines,
     out: Path | None,
+    *,
     as_json: bool,
-    **options: Any,
-) -> None:
-    """Measure the best learning rate and batch size of every series, and write them as laws.
-
-    Runs of two small sizes are trained as a sweep of their own, DIR/<name>-tune, at rates and
-    batches about those of the sweep file. Run it again to resume. Name the law file in the sweep
-    file, train: {learning_rate: tuned, batch_tokens: tuned, laws: FILE}, to use it.
-
-    Example: sweeper tune sweeps/quick.yaml -o laws.yaml
-    """
-    machines = Machines.of(options)
-    machines.check(results)
-    tuning, named = _tuning(sweep_file, options["overrides"], results, machines)
-    with _progress_on_stderr(as_json):
+) -> ExitCode:
+    """Train what is missing, then show and write the laws of every series; how that ended."""
+    tuning, named = _tuning(sweep_file, overrides, results, machines)
+    with progress_on_stderr(as_json):
         code = _train(tuning, results, machines)
     if code != ExitCode.DONE:
-        context.exit(code)
+        return code
     path = out or sweep_file.parent / (named or f"{tuning.loaded.sweep.name}-laws.yaml")
-    overrides = [word for each in options["overrides"] for word in ("--set", each)]
-    command = shlex.join(["sweeper", "tune", str(sweep_file), *overrides])
+    words = ["sweeper", "tune", str(sweep_file)]
+    words += [word for each in overrides for word in ("--set", each)]
     answers = answers_of(tuning)
-    write_answers(path, tuning, answers, command)
+    write_answers(path, tuning, answers, shlex.join(words))
     if as_json:
         print_json({"laws": str(path), "series": [_to_json(answer) for answer in answers]})
-    else:
-        show(tuning_view(answers))
-        for answer in answers:
-            for warning in answer.fit.warnings:
-                say(f"warning: {warning.message} [{warning.code}]", err=True)
-        say(f"wrote {path}")
+        return code
+    show(tuning_view(answers))
+    for answer in answers:
+        for warning in answer.fit.warnings:
+            say(f"warning: {warning.message} [{warning.code}]", err=True)
+    say(f"wrote {path}")
+    return code
 
 
 def _tuning(
@@ -121,13 +95,13 @@ def _train(tuning: "Tuning", results: StoragePath, machines: Machines) -> ExitCo
 
     if (revision := open_revision(tuning)) is None:
         return ExitCode.DONE
-    for warning in revision.planned.warnings:
+    planned, base = revision.planned, tuning.base
+    for warning in planned.warnings:
         say(f"warning: {warning.message} [{warning.code}]", err=True)
-    flops = revision.planned.totals.train_flops
+    flops = planned.totals.train_flops
     say(
-        f"tuning takes {len(revision.planned.trials)} runs and {flops:.2g} FLOPs, "
-        f"{flops / tuning.base.totals.train_flops:.0%} of what the sweep itself takes; a few "
-        "may follow"
+        f"tuning takes {planned.totals.n_trials} runs and {flops:.2g} FLOPs, "
+        f"{flops / base.totals.train_flops:.0%} of what the sweep itself takes; a few may follow"
     )
     outcome = drive(revision.loaded, revision.planned, results, machines, next_round)
     if outcome is None:
@@ -135,13 +109,6 @@ def _train(tuning: "Tuning", results: StoragePath, machines: Machines) -> ExitCo
     if outcome.exit_code != ExitCode.DONE:
         say("run the same command again to finish what is missing", err=True)
     return outcome.exit_code
-
-
-@contextlib.contextmanager
-def _progress_on_stderr(is_so: bool) -> Iterator[None]:
-    """Leave standard output to an answer for scripts."""
-    with contextlib.redirect_stdout(sys.stderr) if is_so else contextlib.nullcontext():
-        yield
 
 
 @functools.cache  # rounds are decided, and then shown, by the same fits

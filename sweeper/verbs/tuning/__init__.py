@@ -1,0 +1,1 @@
+"""The verb `tune`, and what it does."""
