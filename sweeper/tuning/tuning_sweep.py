@@ -5,6 +5,7 @@ published results of those before and from nothing else, so that tuning which is
 again goes on as if it had not been.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from sweeper.planning.tuned import law_key
 from sweeper.store.layout import Store
 from sweeper.store.pending import pending_trials
 from sweeper.store.results import published, read_records, record_paths
-from sweeper.sweepfile.document import InvalidSweep, SweepDocument, document_of, dump, revised
+from sweeper.sweepfile.document import InvalidSweep, document_of, dump
 from sweeper.sweepfile.schema import LoadedSweep, validated
 from sweeper.trials.ladder import Rung
 from sweeper.trials.plan import PlannedTrial
@@ -112,21 +113,37 @@ def open_revision(tuning: Tuning) -> Revision | None:
 
 def rounds(tuning: Tuning) -> Iterator[Revision]:
     """Every round; ask for the next when all results of the last are published."""
-    first = first_round(tuning.series, tuning.sizes, tuning.setting, tuning.radius)
-    document = _document(tuning, first)
-    yield (revision := _revision(tuning, document))
-    laws = fitted_laws(tuning, revision)
+    entries = first_round(tuning.series, tuning.sizes, tuning.setting, tuning.radius)
+    yield (revision := revision_of(tuning, entries))
+    laws, remarks = fitted_laws(tuning, revision), []
     further = further_runs(tuning.series, tuning.sizes, tuning.setting, tuning.radius, laws)
     if further:
-        remark = "further runs where the best rate or batch lies outside those tried"
-        document = revised(document, "design.list", [*first, *further], remark)
-        yield (revision := _revision(tuning, document))
+        entries += further
+        remarks.append("further runs where the best rate or batch lies outside those tried")
+        yield (revision := revision_of(tuning, entries, remarks))
         laws = fitted_laws(tuning, revision)
     tuned, base = revision.planned.trials, tuning.base.trials
     if checked := checks(tuning.series, tuning.sizes, tuning.setting, laws, tuned, base):
-        remark = "three rates at the law's batch, at the largest size that costs no more"
-        document = revised(document, "design.list", [*first, *further, *checked], remark)
-        yield _revision(tuning, document)
+        remarks.append("three rates at the law's batch, at the largest size that costs no more")
+        yield revision_of(tuning, [*entries, *checked], remarks)
+
+
+def revision_of(tuning: Tuning, entries: Entries, remarks: Sequence[str] = ()) -> Revision:
+    """The tuning sweep of some runs: the sweep's own file with another design."""
+    asked: dict[str, Any] = tuning.loaded.document.value
+    left_out = ("name", "description", "design", "ask", "tune", "law_files", "train")
+    seeds = [tuning.loaded.sweep.tune.seed]
+    fields = {
+        "name": tuning_name(tuning.loaded.sweep.name),
+        "description": f"Learning rates and batch sizes tried for {tuning.loaded.sweep.name}",
+        **{key: value for key, value in asked.items() if key not in left_out},
+        "series": {label: _untuned(part) for label, part in asked["series"].items()},
+        "train": {**_untuned(asked).get("train", {}), "seeds": seeds},
+        "design": {"list": entries},
+    }
+    document = document_of(dump(fields), f"{tuning.loaded.document.source} (tuning)")
+    loaded = validated(dataclasses.replace(document, remarks=tuple(remarks)))
+    return Revision(loaded, tuning.plan(loaded))
 
 
 def fitted_laws(tuning: Tuning, revision: Revision) -> dict[str, FittedLaw]:
@@ -174,27 +191,6 @@ def _tried(
             bound=bound,
             stderr=stderr,
         )
-
-
-def _revision(tuning: Tuning, document: SweepDocument) -> Revision:
-    loaded = validated(document)
-    return Revision(loaded, tuning.plan(loaded))
-
-
-def _document(tuning: Tuning, entries: Entries) -> SweepDocument:
-    """The tuning sweep of a first round: the sweep's own file with another design."""
-    asked: dict[str, Any] = tuning.loaded.document.value
-    left_out = ("name", "description", "design", "ask", "tune", "law_files", "train")
-    seeds = [tuning.loaded.sweep.tune.seed]
-    fields = {
-        "name": tuning_name(tuning.loaded.sweep.name),
-        "description": f"Learning rates and batch sizes tried for {tuning.loaded.sweep.name}",
-        **{key: value for key, value in asked.items() if key not in left_out},
-        "series": {label: _untuned(part) for label, part in asked["series"].items()},
-        "train": {**_untuned(asked).get("train", {}), "seeds": seeds},
-        "design": {"list": entries},
-    }
-    return document_of(dump(fields), f"{tuning.loaded.document.source} (tuning)")
 
 
 def _untuned(part: Mapping[str, Any]) -> dict[str, Any]:
