@@ -42,7 +42,7 @@ bench-fit: setup  ## time and memory of fits, beside their targets
 bench-orchestration: setup  ## planning, driving, resuming and watching many trials, beside Ray Tune; about ten minutes
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/bench_orchestration.py
 
-bench-design: setup  ## what designs and rounds of chosen runs save, replayed on runs of others; half an hour
+bench-design: setup  ## what designs and rounds of chosen runs save, replayed on runs of others; three quarters of an hour
 	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/bench_design.py
 
 coverage: setup  ## how often 95 % intervals hold the truth in simulation; both cores, half an hour
