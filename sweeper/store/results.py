@@ -61,6 +61,14 @@ class Published:
     finished_at: str
     """ISO 8601, UTC."""
 
+    @property
+    def span_s(self) -> tuple[float, float] | None:
+        """Start and end of its one attempt, to a second; None after several."""
+        if self.startup_s is None:
+            return None
+        end_s = datetime.datetime.fromisoformat(self.finished_at).timestamp()
+        return end_s - self.work_time_s - self.startup_s, end_s
+
 
 @dataclass(frozen=True)
 class RecordIndex:
