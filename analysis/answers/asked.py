@@ -139,14 +139,14 @@ def _optimum(
 
 
 def _new_budgets(fit: IsoFlopFit, log_flops: float, margin: float) -> tuple[list[float], bool]:
-    """Logs of the budgets that could be added: the asked one where it lies in a gap, or within a
-    step beyond the largest bracketed one, and that step where it does not; and whether the first is
+    """Logs of the budgets that could be added: the asked one where it lies in a gap, or within two
+    steps beyond the largest bracketed one, and one step where it does not; and whether the first is
     beyond all.
     """
     observed, largest = np.log([optimum.flops for optimum in fit.optima]), fit.values("flops")[-1]
     step = float(np.median(np.diff(observed))) if len(observed) > 1 else 0.0
     ahead = log_flops - math.log(largest)
-    new, is_beyond = [], bool(TINY < ahead < step + NEAR and log_flops > observed[-1] + TINY)
+    new, is_beyond = [], bool(TINY < ahead < 2 * step + NEAR and log_flops > observed[-1] + TINY)
     if is_beyond:
         new.append(log_flops + margin)
     elif observed[0] < log_flops < observed[-1] and np.abs(observed - log_flops).min() > NEAR:
