@@ -1,14 +1,14 @@
 """How well designs of runs spend their compute, replayed on public tables: `make bench-design`."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from bench_lines import Line, say, say_machine
 from design_coverage import tuning_coverage
 from design_tuning import tuning_replay
 from planted_tables import SHARED_DATA
 
-PARTS: dict[str, Callable[[], list[Line]]] = {
+PARTS: dict[str, Callable[[], Iterable[Line]]] = {
     "tuning": tuning_replay,
     "coverage": tuning_coverage,
 }
