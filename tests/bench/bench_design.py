@@ -4,7 +4,7 @@ Every line is one quantity beside its target; about three quarters of an hour on
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy
 import scipy
@@ -17,13 +17,13 @@ from planted_tables import SHARED_DATA
 
 N_REPLAYS = 100  # of every design and study
 
-PARTS: dict[str, Callable[[], list[Line]]] = {
+PARTS: dict[str, Callable[[], Iterable[Line]]] = {
     "tuning": tuning_replay,
     "coverage": tuning_coverage,
-    "farseer": lambda: list(farseer_lines(N_REPLAYS)),
-    "rounds": lambda: [
+    "farseer": lambda: farseer_lines(N_REPLAYS),
+    "rounds": lambda: (
         line for study in (GIDD, SAHOO, TINY_RUNS) for line in rounds_lines(study, N_REPLAYS)
-    ],
+    ),
 }
 
 

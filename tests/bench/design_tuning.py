@@ -7,7 +7,7 @@ rates and batches continue as straight lines in logs.
 Suffixes: P points, J cells, G grid.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -282,10 +282,9 @@ METHODS: dict[str, Callable[[Replay], Places]] = {
 }
 
 
-def tuning_replay(n_replays: int = N_REPLAYS) -> list[Line]:
+def tuning_replay(n_replays: int = N_REPLAYS) -> Iterator[Line]:
     """Regrets of laws, and of searches cell by cell with as many runs."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    lines = []
     studies = {"Step Law": step_law_cells(), "GIDD": gidd_cells()}
     for name, noise in (("Step Law", 0.002), ("Step Law", 0.008), ("GIDD", 0.008)):
         replays = [Replay.draw(name, studies[name], noise, seed) for seed in range(n_replays)]
@@ -300,5 +299,4 @@ def tuning_replay(n_replays: int = N_REPLAYS) -> list[Line]:
             remark += f", tuned cells {mean['tuned']:.2f}"
             target = TARGET if method == "pooled quadratic" else None
             what = f"regret, {name}, noise {100 * noise:g} %, {method}"
-            lines.append(Line(what, float(mean["every"]), target, "%", remark))
-    return lines
+            yield Line(what, float(mean["every"]), target, "%", remark)
