@@ -1,6 +1,7 @@
 """Runs that could be trained next: new sizes, further seeds, longer runs, new budgets."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -111,7 +112,9 @@ def runs_to(known: Territory, params: float, level: int) -> list[CandidateRun]:
     if not places:
         return []
     taken = known.seeds(log_params, level)
-    seed = next(number for number in range(len(taken) + 1) if number not in taken)
+    # From the series' first seed on: a new size then sees the data of the others in their order.
+    first = min((run.seed for run in known.runs), default=0)
+    seed = next(number for number in itertools.count(first) if number not in taken)
     kind: Kind = "seed" if taken else "size"
     flops = places[-1].flops
     runs = [CandidateRun(known.family, params, seed, places, flops, kind)]
