@@ -8,6 +8,7 @@ import pytest
 
 from analysis.errors import SourceError
 from analysis.report.provenance import provenance_of
+from sweeper.trials.records import TABLE_FILE
 
 SWEEP = """\
 series:
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
         for series, rate in (("masked", 0.02), ("masked", 0.04), ("uniform", 0.05))
     ]
     (tmp_path / "trials").mkdir()
-    pd.DataFrame(rows).to_parquet(tmp_path / "trials" / "part.parquet")
+    pd.DataFrame(rows).to_parquet(tmp_path / "trials" / TABLE_FILE)
     (tmp_path / "manifest.json").write_text(json.dumps({"packages": {}}))
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     return tmp_path
@@ -53,5 +54,5 @@ def test_settings_of_listed_runs_are_as_written(folder: Path) -> None:
 
 def test_a_sweep_file_that_is_torn_is_an_error_that_names_the_folder(folder: Path) -> None:
     (folder / "sweep.yaml").write_text("series: {a")
-    with pytest.raises(SourceError, match=r"sweep file cannot be read.*sweeper verify"):
+    with pytest.raises(SourceError, match="sweep file cannot be read"):
         provenance_of(folder)
