@@ -117,7 +117,14 @@ def resolving_targets(
 
 def _added(entry: AddedRuns, path: KeyPath) -> list[TargetPoint]:
     budgets = [
-        TargetPoint((*path, "budgets", i), budget, "flops", budget, is_added=True)
+        TargetPoint(
+            (*path, "budgets", i),
+            budget,
+            "flops",
+            budget,
+            is_added=True,
+            is_optional=entry.optional,
+        )
         for i, budget in enumerate(entry.budgets)
     ]
     tokens = [

@@ -107,6 +107,8 @@ class AddedRuns(Part):
     seeds: Annotated[tuple[Seed, ...], OneOrSeveral, Distinct] = (0,)
     round: Annotated[Count, Field(ge=1)] = 1
     why: str = ""
+    optional: bool = False
+    """Leave out, rather than refuse, what would be observed after too few steps."""
 
     @model_validator(mode="after")
     def _one_kind_of_length(self) -> "AddedRuns":

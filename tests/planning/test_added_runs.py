@@ -58,3 +58,9 @@ def test_an_added_run_of_too_few_steps_is_refused_at_its_place() -> None:
     with pytest.raises(InvalidSweep) as refused:
         planned({"series": "ar", "size": "400K", "budgets": "1e9"})
     assert refused.value.problems[0].path == ("design", "added", 0, "budgets", 0)
+
+
+def test_an_optional_one_is_left_out() -> None:
+    plan = planned({"series": "ar", "size": "400K", "budgets": ["1e9", "3e11"], "optional": True})
+    assert [cell.budget_flops for cell in plan.skipped] == [1e9]
+    assert {each.params.trunk > 3e5 for each in plan.trials} == {True, False}

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from analysis.tables.tidy import TidyTable
     from sweeper.planning.planner import PlannedSweep
     from sweeper.sweepfile.schema import Sweep
+    from sweeper.trials.plan import Observation
 
 LOSS_EXPONENT = -0.06  # of the optimal loss, between those of arXiv 2602.15014 and 2512.10858
 CURVATURE = 0.03  # of a log loss over the log tokens along a budget, as in the tables of both
@@ -35,21 +36,28 @@ def expected_width(sweep: "Sweep", planned: "PlannedSweep") -> float | None:
         return None
 
 
+def _budget(cell: "Observation") -> float:
+    return cell.budget_flops or cell.flops
+
+
 def _planted(planned: "PlannedSweep") -> "TidyTable":
-    """What a plan would observe: log losses in a parabola about the published optimum."""
+    """What a plan would observe: log losses in a parabola about the middle of each budget."""
     import numpy as np
     import pandas as pd
 
     from analysis.tables.columns import RawTable
     from analysis.tables.tidy import Reading, rows_to_fit, tidy_counted
-    from sweeper.planning.auto_design import prior_tokens
 
+    log_tokens: dict[float, list[float]] = {}
+    for each in planned.trials:
+        for cell in each.cells:
+            log_tokens.setdefault(_budget(cell), []).append(math.log(cell.tokens))
     luck = np.random.default_rng(0)
     rows = []
     for each in planned.trials:
         of_run = RUN_SCATTER * luck.standard_normal()
         for cell in each.cells:
-            off = math.log(cell.tokens / prior_tokens(cell.flops))
+            off = math.log(cell.tokens) - float(np.mean(log_tokens[_budget(cell)]))
             log_loss = LOSS_EXPONENT * math.log(cell.flops) + 0.5 * CURVATURE * off**2
             rows.append(
                 {
@@ -57,7 +65,7 @@ def _planted(planned: "PlannedSweep") -> "TidyTable":
                     "params": float(each.params.trunk),
                     "tokens": float(cell.tokens),
                     "flops": cell.flops,
-                    "budget_flops": cell.budget_flops or cell.flops,
+                    "budget_flops": _budget(cell),
                     "loss": 10.0 * math.exp(log_loss + of_run),
                     "seed": each.trial.seed,
                     "run_id": each.trajectory_id,

@@ -73,7 +73,7 @@ class Rounds:
                 revision, planned.corpus, bfloat16_from_width=self.bfloat16_from_width
             )
         except ConfigError as error:
-            tell(f"no further round: what it would add is refused\n{error}")
+            tell(f"no further round: what it would add is refused: {error}")
             return None
         if self._is_complete(replanned) and len(replanned.trials) == len(planned.trials):
             tell(f"no further round: nothing new to train{_so_far(sweep, answer)}")
@@ -213,6 +213,7 @@ def _as_entries(chosen: "Iterable[Proposal]", number: int) -> list[dict[str, Any
             "seeds": [each.run.seed],
             "round": number,
             "why": each.why,
+            "optional": True,
         }
         for each in chosen
     ]
