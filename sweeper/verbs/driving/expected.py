@@ -1,6 +1,7 @@
 """How narrow an answer a plan can be expected to give, before any of it has run."""
 
 import math
+import statistics
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 LOSS_EXPONENT = -0.06  # of the optimal loss, between those of arXiv 2602.15014 and 2512.10858
 CURVATURE = 0.03  # of a log loss over the log tokens along a budget, as in the tables of both
 RUN_SCATTER = 0.007  # relative; the luck of a run of a small byte-level model
-N_BOOTSTRAP = 100
+N_BOOTSTRAP = 50  # of each draw; the width itself is not resampled
+N_DRAWS = 6
 
 
 def expected_width(sweep: "Sweep", planned: "PlannedSweep") -> float | None:
@@ -28,19 +30,24 @@ def expected_width(sweep: "Sweep", planned: "PlannedSweep") -> float | None:
     ask = sweep.ask
     if ask is None:
         return None
-    try:
-        result = fit_table(_planted(planned), FitSettings(n_bootstrap=N_BOOTSTRAP))
-        request = Request(ask.labels, ask.interval, ask.at, n_runs=1)
-        return propose(result, request).ratio_now
-    except FitError:  # a plan of too little
-        return None
+    log_ratios = []
+    for draw in range(N_DRAWS):
+        try:
+            result = fit_table(_planted(planned, draw), FitSettings(n_bootstrap=N_BOOTSTRAP))
+            request = Request(ask.labels, ask.interval, ask.at, n_runs=1)
+            ratio = propose(result, request).ratio_now
+        except FitError:  # a plan of too little
+            ratio = None
+        log_ratios.append(math.inf if ratio is None else math.log(ratio))
+    median = statistics.median(log_ratios)
+    return math.exp(median) if math.isfinite(median) else None
 
 
 def _budget(cell: "Observation") -> float:
     return cell.budget_flops or cell.flops
 
 
-def _planted(planned: "PlannedSweep") -> "TidyTable":
+def _planted(planned: "PlannedSweep", draw: int) -> "TidyTable":
     """What a plan would observe: log losses in a parabola about the middle of each budget."""
     import numpy as np
     import pandas as pd
@@ -52,7 +59,7 @@ def _planted(planned: "PlannedSweep") -> "TidyTable":
     for each in planned.trials:
         for cell in each.cells:
             log_tokens.setdefault(_budget(cell), []).append(math.log(cell.tokens))
-    luck = np.random.default_rng(0)
+    luck = np.random.default_rng(draw)
     rows = []
     for each in planned.trials:
         of_run = RUN_SCATTER * luck.standard_normal()
