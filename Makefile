@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/setup-done
 
-.PHONY: setup run test test-fast mutants bench-fit bench-orchestration coverage check format docs clean
+.PHONY: setup run test test-fast mutants bench-fit bench-orchestration bench-design coverage check format docs clean
 
 setup: $(SETUP_DONE)  ## virtual environment with pinned versions and the `sweeper` command
 
@@ -41,6 +41,9 @@ bench-fit: setup  ## time and memory of fits, beside their targets
 
 bench-orchestration: setup  ## planning, driving, resuming and watching many trials, beside Ray Tune; about ten minutes
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/bench_orchestration.py
+
+bench-design: setup  ## what designs and rounds of chosen runs save, replayed on runs of others; three quarters of an hour
+	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/bench_design.py
 
 coverage: setup  ## how often 95 % intervals hold the truth in simulation; both cores, half an hour
 	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/simulate_coverage.py --processes 2 --out docs/coverage.md

@@ -72,8 +72,9 @@ def _multiplier(baseline: FamilyFit, against: FamilyFit, flops: float) -> list[Q
     beside = _row(other, 0).log_flops_reaching(log_loss_1 + SMALL)
     per_loss = (float(beside[0]) - reached) / SMALL
     parts = []
-    for fit, at in ((baseline, math.log(flops)), (against, reached)):
-        found = _optimum(fit, "loss", at, by_frontier=True)
+    # The series that is read where it reaches the other's loss may reach it later.
+    for fit, at, margin in ((baseline, math.log(flops), 0.0), (against, reached, MARGIN)):
+        found = _optimum(fit, "loss", at, by_frontier=True, margin=margin)
         if found is None:
             return []
         scaled = dataclasses.replace(found.share, scale=per_loss**2)
@@ -94,9 +95,16 @@ def _row(series: Frontier, row: int) -> Frontier:
 
 
 def _optimum(
-    fit: FamilyFit, quantity: LawName, log_flops: float, *, by_frontier: bool = False
+    fit: FamilyFit,
+    quantity: LawName,
+    log_flops: float,
+    *,
+    by_frontier: bool = False,
+    margin: float = 0.0,
 ) -> Asked | None:
-    """`by_frontier`: the loss is read off the frontier beyond the budgets, too."""
+    """`by_frontier`: the loss is read off the frontier beyond the budgets, too; `margin`: of a new
+    budget beyond the asked one.
+    """
     curves = linearised(fit)
     if curves is None:
         return None
@@ -106,8 +114,7 @@ def _optimum(
         share = Share(curves, gradient_1c, _all_of_one, 0.0, 0.0, 1.0, shared)
         return Asked(fit, share, 1, None)
     n_observed = len(curves.log_flops_K)
-    # Of two series, the one that is read where it reaches the other's loss may do so later.
-    new_budgets, is_beyond = _new_budgets(fit.isoflop, log_flops, MARGIN if by_frontier else 0.0)
+    new_budgets, is_beyond = _new_budgets(fit.isoflop, log_flops, margin)
     for new in new_budgets:
         curves = curves.extended(new, *_law_optimum(fit.isoflop, new))
     log_flops_K = curves.log_flops_K
@@ -132,14 +139,14 @@ def _optimum(
 
 
 def _new_budgets(fit: IsoFlopFit, log_flops: float, margin: float) -> tuple[list[float], bool]:
-    """Logs of the budgets that could be added: the asked one where it lies in a gap, or within a
-    step beyond the largest bracketed one, and that step where it does not; and whether the first is
+    """Logs of the budgets that could be added: the asked one where it lies in a gap, or within two
+    steps beyond the largest bracketed one, and one step where it does not; and whether the first is
     beyond all.
     """
     observed, largest = np.log([optimum.flops for optimum in fit.optima]), fit.values("flops")[-1]
     step = float(np.median(np.diff(observed))) if len(observed) > 1 else 0.0
     ahead = log_flops - math.log(largest)
-    new, is_beyond = [], bool(TINY < ahead < step + NEAR and log_flops > observed[-1] + TINY)
+    new, is_beyond = [], bool(TINY < ahead < 2 * step + NEAR and log_flops > observed[-1] + TINY)
     if is_beyond:
         new.append(log_flops + margin)
     elif observed[0] < log_flops < observed[-1] and np.abs(observed - log_flops).min() > NEAR:

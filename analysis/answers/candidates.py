@@ -1,6 +1,7 @@
 """Runs that could be trained next: new sizes, further seeds, longer runs, new budgets."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,14 +14,14 @@ from analysis.answers.territory import (
     Place,
     Territory,
     TrainedRun,
-    spacing,
 )
+from analysis.isoflop.isoflop import MIN_SIZES
 from sweeper.trials.ladder import ladder, trunk_params
 
 SAME_END = 0.01
 """A run that ends this much short of a budget reaches it but for rounding."""
 BUNDLE_STEPS = (0, -1, 1, -2, 2)
-"""Sizes of a new budget about its expected optimum, in spacings: fewer draw no curve."""
+"""Sizes of a new budget about its expected optimum, in spacings."""
 
 Nearest = Callable[[float], float]
 """Gives the size that can be trained nearest to a log size."""
@@ -111,7 +112,9 @@ def runs_to(known: Territory, params: float, level: int) -> list[CandidateRun]:
     if not places:
         return []
     taken = known.seeds(log_params, level)
-    seed = next(number for number in range(len(taken) + 1) if number not in taken)
+    # From the series' first seed on: a new size then sees the data of the others in their order.
+    first = min((run.seed for run in known.runs), default=0)
+    seed = next(number for number in itertools.count(first) if number not in taken)
     kind: Kind = "seed" if taken else "size"
     flops = places[-1].flops
     runs = [CandidateRun(known.family, params, seed, places, flops, kind)]
@@ -151,9 +154,8 @@ def merged(runs: Iterable[CandidateRun]) -> list[CandidateRun]:
 def _sizes(known: Territory, nearest: Nearest) -> list[float]:
     """Those trained, and two for each spacing between them and a spacing around them."""
     found = sorted({run.params for run in known.runs})
-    step = spacing(np.log(found))
-    low, high = math.log(found[0]) - step, math.log(found[-1]) + step
-    for wanted in np.linspace(low, high, 2 * round((high - low) / step) + 1).tolist():
+    low, high = math.log(found[0]) - known.step, math.log(found[-1]) + known.step
+    for wanted in np.linspace(low, high, 2 * round((high - low) / known.step) + 1).tolist():
         params = nearest(wanted)
         is_near = abs(math.log(params) - wanted) <= SAME_SIZE_GAP
         if is_near and np.abs(np.log(found) - math.log(params)).min() >= SAME_SIZE_GAP:
@@ -164,16 +166,15 @@ def _sizes(known: Territory, nearest: Nearest) -> list[float]:
 def _bundle(known: Territory, level: int, nearest: Nearest) -> Option | None:
     """Runs that draw the curve of a new budget; None where too few sizes can be trained."""
     sizes = np.array(sorted({run.params for run in known.runs}))
-    step = spacing(np.log(sizes))
     runs: dict[float, CandidateRun] = {}
     for offset in BUNDLE_STEPS:
-        wanted = known.levels.best_sizes[level] + offset * step
+        wanted = known.levels.best_sizes[level] + offset * known.step
         apart = np.abs(np.log(sizes) - wanted)
-        is_trained = apart.min() < 0.3 * step
+        is_trained = apart.min() < 0.5 * known.step
         params = float(sizes[np.argmin(apart)]) if is_trained else nearest(wanted)
         ways = runs_to(known, params, level)
         if ways:
             cheapest = min(ways, key=lambda run: run.flops_added)
             is_new = cheapest.kind != "longer"
             runs[params] = dataclasses.replace(cheapest, kind="budget") if is_new else cheapest
-    return Option(tuple(runs.values()), level) if len(runs) == len(BUNDLE_STEPS) else None
+    return Option(tuple(runs.values()), level) if len(runs) >= MIN_SIZES else None

@@ -434,7 +434,7 @@ def _told_one_by_one(
     state, proposals = start, list[Proposal]()
     first = before = _sum_of_squares(start)
     for index, run in enumerate(runs):
-        new_levels = state.series[run.family].known.new_levels
+        new_levels = start.series[run.family].known.new_levels
         drawn = [
             place.level
             for place in run.points

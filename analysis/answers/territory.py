@@ -117,6 +117,11 @@ class Territory:
         return tuple(np.array(sorted(own if is_budget else every)) for own, is_budget in pairs)
 
     @cached_property
+    def step(self) -> float:
+        """Usual log ratio between neighbouring sizes of one budget."""
+        return float(np.median([spacing(self._sizes_K[level]) for level in self.open_levels]))
+
+    @cached_property
     def _ends_K(self) -> tuple[tuple[float, float], ...]:
         """Log sizes within a spacing of those observed at each budget."""
         ends = []

@@ -1,7 +1,12 @@
 """Where the numbers of a source come from: versions, hardware, corpus, and what is in no fit."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import yaml
 
 from analysis.errors import SourceError
 from analysis.tables.parquet_parts import read_parquet
@@ -35,15 +40,17 @@ def provenance_of(source: StoragePath) -> Provenance:
     try:
         trials = read_parquet(source / "trials")
         manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        sweep = yaml.safe_load((source / "sweep.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise SourceError(
-            f"{source}: its trials or manifest cannot be read ({error}); run the sweep again to "
-            "rewrite them, or `sweeper verify` to see what is wrong"
+            f"{source}: its trials, manifest or sweep file cannot be read ({error}); run the sweep "
+            "again to rewrite them, or `sweeper verify` to see what is wrong"
         ) from error
     facts = [("trials", f"{len(trials)}")]
     for column, name in CONSTANT_COLUMNS.items():
         values = sorted(str(value) for value in trials[column].dropna().unique())
         facts.append((name, ", ".join(values)))
+    facts += _training(trials, sweep)
     left_out = trials[trials["status"] != "done"].to_dict("records")
     excluded = tuple(
         (t["trial_id"], t["series"], t["status"], f"{t['error_class']}: {t['error_message']}")
@@ -63,3 +70,29 @@ def provenance_of(source: StoragePath) -> Provenance:
         ("GPUs", ", ".join(manifest.get("gpus") or []) or "none"),
     ]
     return Provenance(source.name, tuple(facts), excluded)
+
+
+def _training(trials: pd.DataFrame, sweep: Any) -> Iterator[tuple[str, str]]:
+    """For each series its learning rates and batches, and how these were chosen."""
+    fields = sweep if isinstance(sweep, dict) else {}
+    files = (fields.get("law_files") or {}).values()
+    n_runs = {law["series"]: law["measured"]["runs"] for file in files for law in file["laws"]}
+    entries = (fields.get("design") or {}).get("list") or ()
+    listed = {key for entry in entries for key in entry.get("train") or {}}
+    for label, mine in trials.groupby("series", sort=False):
+        own = ((fields.get("series") or {}).get(label) or {}).get("train") or {}
+        train = {**(fields.get("train") or {}), **own}
+        parts = []
+        for key, word in (("learning_rate", "learning rate"), ("batch_tokens", "tokens a batch")):
+            low, high = mine[key].min(), mine[key].max()
+            values = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            written = "run by run" if key in listed else train.get(key, "auto")
+            parts.append(f"{word} {values}, {_how(written, n_runs.get(label))}")
+        yield f"training of {label}", "; ".join(parts)
+
+
+def _how(written: object, n_runs: int | None) -> str:
+    """How a setting was chosen, by what the sweep file says."""
+    if written == "tuned":
+        return "tuned" if n_runs is None else f"tuned in {n_runs} runs"
+    return "untuned, auto" if written == "auto" else "as written in the sweep file"

@@ -240,10 +240,11 @@ def fragment(found: Proposals) -> str:
         run = proposal.run
         # In full, as some rungs differ by 0.2 %.
         what = f"series: {run.family}, size: {run.params:.0f}"
-        seed = f", train: {{seeds: [{run.seed}]}}" if run.seed else ""
+        # Always said: the sweep's own seeds may be several.
+        seed = f"train: {{seeds: [{run.seed}]}}"
         for place in run.points:
             budget = "" if place.budget_flops is None else f", budget: {place.budget_flops:g}"
-            runs.append(f"    - {{{what}, tokens: {count(place.tokens)}{budget}{seed}}}")
+            runs.append(f"    - {{{what}, tokens: {count(place.tokens)}{budget}, {seed}}}")
     return "\n".join(["design:", "  list:", *runs]) + "\n"
 
 

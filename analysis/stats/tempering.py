@@ -28,7 +28,7 @@ N_REFINED = 2
 """Proposals fitted with all of the likelihood let in."""
 
 LogLikelihood = Callable[[FloatArray], FloatArray]
-"""From coordinates (R, K) to log likelihoods (R,); -inf where there is none."""
+"""From coordinates (R, K) to log likelihoods (R,), all finite."""
 
 
 def posterior_draws(
@@ -43,6 +43,8 @@ def posterior_draws(
         log_ratio_R = _log_prior(x_RK) - log_proposal_R
         share = _next_share(share, log_ratio_R, log_likelihood_R)
         weight_R = _weights(log_ratio_R + share * log_likelihood_R)
+        if 1.0 / np.sum(weight_R**2) < 2 * n_coordinates:
+            break  # too few to tell a covariance
         n_refined += share == 1.0
         if n_refined > N_REFINED:
             # Systematic resampling: one uniform draw decides all.
@@ -52,11 +54,11 @@ def posterior_draws(
         covariance_KK = SPREAD * np.cov(x_RK, rowvar=False, aweights=weight_R)
         proposal = multivariate_t(mean_K, covariance_KK, df=TAIL_DOF)
         size = n_draws if n_refined == N_REFINED else PER_STAGE
-        x_RK = proposal.rvs(size, random_state=rng)
+        x_RK = np.reshape(proposal.rvs(size, random_state=rng), (size, n_coordinates))
         log_proposal_R = np.asarray(proposal.logpdf(x_RK))
     raise FitError(
-        f"the posterior could not be sampled in {MAX_STAGES} stages; are there losses of another "
-        "unit, or runs of another series, among the observations?"
+        f"the posterior could not be sampled beyond {share:.2g} of the log likelihood; "
+        "are there losses of another unit, or runs of another series, among the observations?"
     )
 
 

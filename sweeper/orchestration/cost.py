@@ -32,6 +32,8 @@ DOUBT_OF_ASSUMED, DOUBT_OF_PROBES = 0.7, 0.15
 less where probes were, alone on the machine and for a moment."""
 DOUBT_PER_E_FOLD = 0.1
 """That of a size that nobody timed, by its distance in log parameters to the nearest that was."""
+RECENT_TRIALS = 3.0
+"""So many trials later a timing says half as much of how fast the machines are now."""
 MAX_DRAWS, MAX_DRAWN_TRIALS = 200, 100_000
 
 _P90 = 0.9
@@ -51,6 +53,8 @@ class Timing:
     eval_time_s: float = 0.0
     startup_s: float | None = None
     """What a finished trial took beside both; None where it is not known."""
+    ended_at: str | None = None
+    """ISO 8601, UTC; None while it runs."""
 
     @classmethod
     def of(
@@ -84,7 +88,9 @@ def record_timings(
             train_s = record.work_time_s - record.eval_time_s
             n_observed = len(record.observed_steps)
             timing = Timing.of(planned, record.steps, n_observed, train_s, record.eval_time_s)
-            yield dataclasses.replace(timing, startup_s=record.startup_s)
+            yield dataclasses.replace(
+                timing, startup_s=record.startup_s, ended_at=record.finished_at
+            )
 
 
 def progress_timing(planned: PlannedTrial, progress: Progress) -> Timing:
@@ -164,6 +170,7 @@ class CostModel:
             (SPREAD_WEIGHT * SPREAD**2 + math.fsum(miss**2 for miss in misses))
             / (SPREAD_WEIGHT + len(misses))
         )
+        self._drift = _drift(timed, misses)
         self.common_doubt = DOUBT_OF_PROBES if self._probes.sizes else DOUBT_OF_ASSUMED
         if timed:  # what slows one trial, say others on the machine, slows those beside it
             self.common_doubt = min(self.common_doubt, self.spread)
@@ -180,7 +187,7 @@ class CostModel:
         if key not in self._log_costs:
             log_params = math.log(planned.params.trunk)
             of_trials = self._trials.at(planned.series, log_params)
-            self._log_costs[key] = self._before_trials(*key) + of_trials
+            self._log_costs[key] = self._before_trials(*key) + of_trials + self._drift
         per_token = _work_per_token(planned)
         trained = planned.trial.n_steps * planned.trial.tokens_per_step
         scored = len(planned.cells) * _tokens_scored(planned)
@@ -317,6 +324,19 @@ def _evaluation_share(timings: Sequence[Timing]) -> float:
         return FORWARD_SHARE
     as_training_s = (one.eval_work * one.train_time_s / one.work for one in scored)
     return math.fsum(one.eval_time_s for one in scored) / math.fsum(as_training_s)
+
+
+def _drift(timings: Sequence[Timing], misses: Sequence[float]) -> float:
+    """How much slower, in log, trials have been of late than all of them let expect."""
+    # Whatever else a machine has to do comes and goes while a sweep runs.
+    latest_first = sorted(
+        zip(timings, misses, strict=True),
+        key=lambda pair: (pair[0].ended_at is None, pair[0].ended_at or ""),
+        reverse=True,
+    )
+    weights = [0.5 ** (age / RECENT_TRIALS) for age in range(len(latest_first))]
+    of_late = (weight * miss for weight, (_, miss) in zip(weights, latest_first, strict=True))
+    return math.fsum(of_late) / (1 + math.fsum(weights))
 
 
 def _work_per_token(planned: PlannedTrial) -> float:

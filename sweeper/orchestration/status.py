@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def status(store: Store) -> SweepStatus:
         driver=driver,
         flops_planned=plan.train_flops,
         flops_done=sum(trial.share_done * trial.train_flops for trial in once),
-        time_left=_time_left(model, list(unfinished.values())),
+        time_left=_time_left(model, list(unfinished.values()), records),
         cost=_cost(plan, records, list(unfinished.values()), model, device),
         trials=trials,
     )
@@ -208,14 +209,29 @@ def _timings(
             yield progress_timing(each.planned, each.reported.progress)
 
 
-def _time_left(model: CostModel, unfinished: Sequence[_Unfinished]) -> TimeLeft | None:
+def _time_left(
+    model: CostModel, unfinished: Sequence[_Unfinished], records: Iterable[Published]
+) -> TimeLeft | None:
     """Until all is done, by as many workers as run now."""
     running = [(each.planned, each.share_done) for each in unfinished if each.state == "running"]
     if not running or not model.is_measured:
         return None
     states = ("pending", "interrupted")
     waiting = [(each.planned, each.share_done) for each in unfinished if each.state in states]
-    return time_left(model, running, waiting, len(running))
+    begun = [each.history[-1] for each in unfinished if each.state == "running"]
+    return time_left(model, running, waiting, _n_slots(begun, records))
+
+
+def _n_slots(running: Sequence[Attempt], records: Iterable[Published]) -> int:
+    """Trials at a time: those that run, or ran when one ended that may not have a successor yet."""
+    spans = [span for record in records if (span := record.span_s) is not None]
+    latest_s = max((end_s for _, end_s in spans), default=0.0)
+    if time.time() - latest_s > FRESH_S:
+        return len(running)
+    just_before_s = latest_s - 1  # times are those of whole seconds
+    ran = sum(start_s <= just_before_s < end_s for start_s, end_s in spans)
+    run_still = sum(attempt.started_s <= just_before_s for attempt in running)
+    return max(len(running), ran + run_still)
 
 
 def _cost(

@@ -1,5 +1,7 @@
 """What a search chooses from: every setting checked against `train` and the series' families."""
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,8 @@ class Dimension:
     is_log: bool = False
     is_whole: bool = False
     """Whole numbers alone."""
+    multiple_of: int = 1
+    """Of a whole number; both ends are such multiples."""
     choices: tuple[Any, ...] = ()
     """As they would stand in the sweep file."""
 
@@ -59,7 +63,10 @@ def search_space(sweep: Sweep, search: SearchChoice, vocab_size: int) -> dict[st
         if wrong_values := [*_value_problems(name, choice, known)]:
             found += wrong_values
             continue
-        space[name] = _dimension(choice, known)
+        dimension = _dimension(choice, known)
+        if name == "batch_tokens":
+            dimension = _in_multiples(dimension, sweep.corpus.seq_len)
+        space[name] = dimension
     if found:
         raise InvalidSweep(found)
     return space
@@ -119,6 +126,16 @@ def _value_problems(
             if expected := refused(plain(value)):
                 yield Problem(("tune", "search", name, kind, i), expected)
                 break
+
+
+def _in_multiples(dimension: Dimension, unit: int) -> Dimension:
+    """The range without the numbers that are no multiple; as it is where none of them is one."""
+    if dimension.ends is None:
+        return dimension
+    low, high = math.ceil(dimension.ends[0] / unit) * unit, dimension.ends[1] // unit * unit
+    if low >= high:
+        return dimension
+    return dataclasses.replace(dimension, ends=(low, high), multiple_of=unit)
 
 
 def plain(value: Any) -> Any:

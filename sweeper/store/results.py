@@ -58,6 +58,16 @@ class Published:
     startup_s: float | None
     """What its one attempt took beside them, to a second; null after several."""
     device: str
+    finished_at: str
+    """ISO 8601, UTC."""
+
+    @property
+    def span_s(self) -> tuple[float, float] | None:
+        """Start and end of its one attempt, to a second; None after several."""
+        if self.startup_s is None:
+            return None
+        end_s = datetime.datetime.fromisoformat(self.finished_at).timestamp()
+        return end_s - self.work_time_s - self.startup_s, end_s
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,7 @@ def head_of(record: dict[str, Any]) -> Published:
         eval_time_s=row["eval_time_s"],
         startup_s=_startup_s(row) if row["n_attempts"] == 1 else None,
         device=row["device"],
+        finished_at=row["finished_at"],
     )
 
 

@@ -140,6 +140,21 @@ def text_of(choice: Any) -> str:
     return choice if isinstance(choice, str) else json.dumps(choice)
 
 
+def corners(search: Search) -> list[dict[str, Any]]:
+    """Settings at the ends of all ranges, with every choice among them."""
+    n_choices = max(1, *(len(dimension.choices) for dimension in search.space.values()))
+    return [
+        {
+            name: dimension.choices[i % len(dimension.choices)]
+            if dimension.ends is None
+            else _setting(dimension, dimension.ends[end])
+            for name, dimension in search.space.items()
+        }
+        for i in range(n_choices)
+        for end in (0, 1)
+    ]
+
+
 def best(history: Sequence[Tried]) -> list[int]:
     """Numbers of the trials that none beats in every objective: with one, the lowest bound."""
     finished = [(number, tried.bounds) for number, tried in enumerate(history) if tried.bounds]
@@ -230,6 +245,6 @@ def _setting(dimension: Dimension, param: Any) -> Any:
     if dimension.ends is None:
         return next(choice for choice in dimension.choices if text_of(choice) == param)
     if dimension.is_whole:
-        return param
+        return round(param / dimension.multiple_of) * dimension.multiple_of
     low, high = dimension.ends
     return plain(min(max(float(f"{param:.{DIGITS}g}"), low), high))

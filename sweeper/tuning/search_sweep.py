@@ -15,20 +15,25 @@ from sweeper.planning.planner import PlannedSweep
 from sweeper.planning.search_space import SEARCHED_KEYS, search_space
 from sweeper.store.layout import Store
 from sweeper.store.results import read_records, record_paths
-from sweeper.sweepfile.document import SweepDocument, document_of, dump
+from sweeper.sweepfile.document import Problem, document_of, dump
 from sweeper.sweepfile.schema import LoadedSweep, validated
-from sweeper.sweepfile.tune_choice import TuneChoice
 from sweeper.trials.plan import PlannedTrial
-from sweeper.tuning.search import Search, Settings, Tried, propose_generation, text_of
+from sweeper.tuning.search import (
+    Search,
+    Settings,
+    Tried,
+    corners,
+    propose_generation,
+    text_of,
+)
 
 
 @dataclass(frozen=True)
 class SearchSweep:
     """A search and where its sweep is kept."""
 
-    document: SweepDocument
-    """The sweep file that asks for the search."""
-    choice: TuneChoice
+    loaded: LoadedSweep
+    """The sweep that asks for the search."""
     search: Search
     store: Store
     plan: Callable[[LoadedSweep], PlannedSweep]
@@ -55,6 +60,25 @@ def search_of(loaded: LoadedSweep, vocab_size: int) -> Search:
         sampler=choice.sampler,
         seed=choice.seed,
     )
+
+
+def check_search(sweep: SearchSweep) -> None:
+    """Raise ConfigError for a search with a corner that cannot be trained, or beyond its limits."""
+    fields = _fields(sweep, corners(sweep.search))
+    fields.pop("limits", None)  # of all trials, of which corners are none
+    planned = sweep.plan(validated(document_of(dump(fields), _source(sweep))))
+    limits, n_series = sweep.loaded.sweep.limits, len(sweep.search.labels)
+    n_runs = sweep.search.n_trials * n_series * len(_seeds(sweep))
+    flops = n_runs * max(trial.train_flops for trial in planned.trials)
+    problems = []
+    if n_runs > limits.n_trials:
+        expected = f"the search has {n_runs:,}: raise it or lower tune.trials"
+        problems.append(Problem(("limits", "trials"), expected))
+    if flops > limits.flops:
+        expected = f"the search costs up to {flops:.3g} FLOPs: raise it or lower tune.trials"
+        problems.append(Problem(("limits", "flops"), expected))
+    if problems:
+        raise ConfigError(sweep.loaded.document.describe(problems))
 
 
 def search_name(name: str) -> str:
@@ -87,21 +111,25 @@ def submitted_revision(sweep: SearchSweep) -> Revision | None:
     path = sweep.store.folder / "sweep.yaml"
     if not path.exists():
         return None
-    text = path.read_text("utf-8")
     try:
-        settings = _settings_in(sweep, document_of(text, str(path)).value["series"])
+        submitted = document_of(path.read_text("utf-8"), str(path)).value
+        settings = _settings_in(sweep, submitted["series"])
     except (ConfigError, KeyError, TypeError):
         return None
     # What was decided for another space, corpus or seed does not count; its results still do,
     # where the same trials are chosen again.
-    if not settings or _text(sweep, settings) != text:
+    again = document_of(_text(sweep, settings), str(path)).value
+    for key in ("limits", "resources", "retry"):  # none of them changes a number
+        submitted.pop(key, None)
+        again.pop(key, None)
+    if not settings or submitted != again:
         return None
     return _revision(sweep, settings[: sweep.search.n_trials])
 
 
 def results(sweep: SearchSweep, revision: Revision) -> list[Tried | None]:
     """What each trial led to, by number; None for one that is not published in full."""
-    bounds, is_diverged = _observed(sweep.store)
+    bounds, diverged = _observed(sweep.store)
     by_series: dict[str, list[PlannedTrial]] = {}
     for planned in revision.planned.trials:
         by_series.setdefault(planned.series, []).append(planned)
@@ -112,7 +140,7 @@ def results(sweep: SearchSweep, revision: Revision) -> list[Tried | None]:
         for label in sweep.search.labels:
             runs = by_series[_series_label(sweep.search, number, label)]
             points = [(run.trajectory_id, run.trial.n_steps) for run in runs]
-            if any(trajectory in is_diverged for trajectory, _ in points):
+            if any(trajectory in diverged for trajectory, _ in points):
                 return Tried(settings, (), ())
             if not all(point in bounds for point in points):
                 return None
@@ -143,22 +171,29 @@ def _observed(store: Store) -> tuple[dict[tuple[str, int], tuple[float, float]],
 
 
 def _revision(sweep: SearchSweep, settings: tuple[Settings, ...]) -> Revision:
-    source = f"{sweep.document.source} (search)"
-    loaded = validated(document_of(_text(sweep, settings), source))
+    loaded = validated(document_of(_text(sweep, settings), _source(sweep)))
     return Revision(loaded, sweep.plan(loaded), settings)
+
+
+def _source(sweep: SearchSweep) -> str:
+    return f"{sweep.loaded.document.source} (search)"
 
 
 def _text(sweep: SearchSweep, settings: Sequence[Settings]) -> str:
     """The sweep file of a search with these trials."""
-    asked: dict[str, Any] = sweep.document.value
+    return dump(_fields(sweep, settings))
+
+
+def _fields(sweep: SearchSweep, settings: Sequence[Settings]) -> dict[str, Any]:
+    asked: dict[str, Any] = sweep.loaded.document.value
     at = asked["tune"]["at"]
-    fields = {key: value for key, value in asked.items() if key not in ("tune", "ask")} | {
+    return {
+        **{key: value for key, value in asked.items() if key not in ("tune", "ask")},
         "name": search_name(asked["name"]),
         "description": _description(sweep),
         "series": dict(_series(sweep, settings)),
         "design": {"list": [{"size": at["size"], "tokens": at["tokens"]}]},
     }
-    return dump(fields)
 
 
 def _description(sweep: SearchSweep) -> str:
@@ -170,7 +205,7 @@ def _description(sweep: SearchSweep) -> str:
         for name, dimension in search.space.items()
     )
     return (
-        f"Search for {sweep.document.value['name']}, series {', '.join(search.labels)}: {space}; "
+        f"Search for {sweep.loaded.sweep.name}, series {', '.join(search.labels)}: {space}; "
         f"{search.n_parallel} at a time by {search.sampler}, seed {search.seed}"
     )
 
@@ -179,8 +214,8 @@ def _series(
     sweep: SearchSweep, settings: Sequence[Settings]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each trial as a series, or as one for each of the series tuned together."""
-    written = sweep.document.value["series"]
-    seeds = sweep.choice.seeds or (sweep.choice.seed,)
+    written = sweep.loaded.document.value["series"]
+    seeds = _seeds(sweep)
     n_before: Counter[str] = Counter()
     for number, chosen in enumerate(settings):
         # A sampler that chooses the same again wants to know it better: with seeds of its own.
@@ -203,6 +238,11 @@ def _series(
                     },
                 },
             )
+
+
+def _seeds(sweep: SearchSweep) -> tuple[int, ...]:
+    choice = sweep.loaded.sweep.tune
+    return choice.seeds or (choice.seed,)
 
 
 def _series_label(search: Search, number: int, label: str) -> str:

@@ -131,7 +131,7 @@ def rounds(tuning: Tuning) -> Iterator[Revision]:
 def revision_of(tuning: Tuning, entries: Entries, remarks: Sequence[str] = ()) -> Revision:
     """The tuning sweep of some runs: the sweep's own file with another design."""
     asked: dict[str, Any] = tuning.loaded.document.value
-    left_out = ("name", "description", "design", "ask", "tune", "law_files", "train")
+    left_out = ("name", "description", "design", "ask", "tune", "law_files", "train", "limits")
     seeds = [tuning.loaded.sweep.tune.seed]
     fields = {
         "name": tuning_name(tuning.loaded.sweep.name),
@@ -140,6 +140,10 @@ def revision_of(tuning: Tuning, entries: Entries, remarks: Sequence[str] = ()) -
         "series": {label: _untuned(part) for label, part in asked["series"].items()},
         "train": {**_untuned(asked).get("train", {}), "seeds": seeds},
         "design": {"list": entries},
+        # How many runs and FLOPs a sweep may have says nothing of its tuning.
+        "limits": {
+            k: v for k, v in asked.get("limits", {}).items() if k not in ("flops", "trials")
+        },
     }
     document = document_of(dump(fields), f"{tuning.loaded.document.source} (tuning)")
     loaded = validated(dataclasses.replace(document, remarks=tuple(remarks)))

@@ -188,7 +188,9 @@ def propose(source: StoragePath, as_json: bool, **options: Any) -> None:
     _, result = fitted(source, options)
     named = [name for name in (options["baseline"], options["family"]) if name is not None]
     families = tuple(named or result.families)
-    found = propose_runs(result, Request(families, options["interval"], at, options["number"]))
+    # Checkpoints of published trials are removed: a longer run is trained from its start.
+    request = Request(families, options["interval"], at, options["number"], resumes=False)
+    found = propose_runs(result, request)
     if as_json:
         print_json(to_json(found))
     else:

@@ -185,6 +185,25 @@ def test_a_new_budget_is_drawn_by_several_sizes_about_its_expected_optimum() -> 
     assert 0 < spent == pytest.approx(5 * 3.16e17 - bundle.flops)
 
 
+def test_a_budget_that_is_asked_beyond_all_is_drawn_first(cells: FitResult) -> None:
+    found = next_runs(cells, Request(("a",), "params", 2e17), 1.5e18)
+    asked = [each.run for each in found.proposals[:5]]
+    assert [run.budget_flops for run in asked] == pytest.approx([2e17] * 5)
+    best = PLANTED.best_params(2e17)
+    assert asked[0].params == pytest.approx(best, rel=0.5)
+    assert min(run.params for run in asked) < best / 2 < 2 * best < max(r.params for r in asked)
+
+
+def test_a_spend_that_is_too_small_for_a_curve_begins_it_at_its_expected_optimum(
+    cells: FitResult,
+) -> None:
+    found = next_runs(cells, Request(("a",), "params", 2e17), 2.5e17)
+    begun = [each.run for each in found.proposals if each.run.flops > 1.5e17]
+    assert len(begun) == 1
+    assert begun[0].params == pytest.approx(PLANTED.best_params(2e17), rel=0.5)
+    assert found.flops <= 2.5e17 * (1 + 1e-9)
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [

@@ -178,10 +178,13 @@ def test_every_further_run_narrows_the_interval_and_none_was_observed() -> None:
     assert widths
     assert 0 < widths[-1] < 1
     assert (np.diff([1.0, *widths]) < 0).all()
+    cells = [(each.run.params, each.run.flops, each.run.seed) for each in found.proposals]
+    assert len(cells) == len(set(cells))
     for run in (proposal.run for proposal in found.proposals):
+        # No run is proposed twice, and those of an observed cell are further seeds.
         at_budget = rows[np.isclose(rows["budget_flops"], run.flops)]["params"]
-        n_before = int((np.abs(np.log(at_budget / run.params)) < 0.05).sum())
-        assert run.seed == n_before
+        is_observed = (np.abs(np.log(at_budget / run.params)) < 1e-6).any()
+        assert (run.seed > 0) >= is_observed
         assert run.params * run.tokens * 6 == pytest.approx(run.flops, rel=1e-9)
 
 
@@ -222,7 +225,9 @@ def test_the_fragment_is_a_design_that_can_be_planned(tmp_path: Path) -> None:
     )
     listed = load_sweep(tmp_path / "more.yaml", ()).sweep.design.listed
     assert listed is not None
-    assert len(listed) == len(found.proposals)
+    assert len(listed) == sum(len(proposal.run.points) for proposal in found.proposals)
+    seeds = {entry.train.seeds for entry in listed}
+    assert seeds == {(proposal.run.seed,) for proposal in found.proposals}
     assert fragment(found) in proposals_text(found)
 
 

@@ -2,7 +2,7 @@
 
 The truth of a series is the surface fitted to its published points, the noise that of its isoFLOP
 curves, half of its variance the run's. The grid is trained again with seed after seed; rounds begin
-with a coarse part of it, without the largest budget, and add what `next_runs` names, a fifth of a
+with half of the sizes at three cheaper budgets, and add what `next_runs` names, a fifth of a
 grid a round, until the bootstrap interval of the multiplier at the largest budget is as narrow as
 asked. Whether it then holds the truth is counted, too.
 
@@ -33,13 +33,11 @@ from analysis.tables.points import FloatArray, points_by_family
 
 N_RESAMPLES = 200
 RUN_SHARE = 0.5
-SIZE_RATIO, HALF_WIDTH = 1.5, 5.0
-"""Of neighbouring sizes of the grid, and of its ends at a budget to the best size there."""
+SIZE_RATIO = 1.5
+"""Of neighbouring sizes of the grid."""
 ROUND = 0.2
 """FLOPs of a round over those of a grid."""
 MAX_GRIDS = 8
-WIDTHS = (1.5, 1.3, 1.2, 1.15)
-"""Upper over lower end of the 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,10 @@ class Study:
     """Whether one run is observed at all budgets that it passes: rates are constant."""
     noise_factor: float = 1.0
     """Over the noise of the published points."""
+    half_width: float = 5.0
+    """Of the grid's sizes at a budget: the ends over the best one."""
+    widths: tuple[float, ...] = (1.5, 1.3, 1.2, 1.15)
+    """Upper over lower end of the 95 % interval, descending."""
 
 
 GIDD = Study(
@@ -63,7 +65,9 @@ GIDD = Study(
 SAHOO = Study(
     "Sahoo", "sahoo_isoflop_points.csv", ("Duo", "MDLM"), np.geomspace(4e18, 1.6e20, 6), False
 )
-TINY_RUNS = dataclasses.replace(GIDD, name="GIDD, noise of tiny runs", noise_factor=5.0)
+TINY_RUNS = dataclasses.replace(
+    GIDD, name="GIDD, noise of tiny runs", noise_factor=5.0, half_width=12.0, widths=(2.0, 1.5)
+)
 """0.8 to 1 %, as runs of a million parameters and less have it."""
 
 
@@ -165,21 +169,23 @@ class Simulation:
 
 
 def grid(study: Study, truths: dict[str, Truth], seed: int, *, coarse: bool = False) -> list[Run]:
-    """All sizes near the best one of every budget; the coarse one has half of budgets and sizes."""
+    """All sizes near the best one of every budget; the coarse one has a part."""
     best_K = [truths[study.series[0]].best_params(float(flops)) for flops in study.budgets_K]
-    n_steps = math.ceil(math.log(best_K[-1] / best_K[0] * HALF_WIDTH**2) / math.log(SIZE_RATIO))
-    sizes_N = best_K[0] / HALF_WIDTH * SIZE_RATIO ** np.arange(n_steps + 1)
+    n_steps = math.ceil(
+        math.log(best_K[-1] / best_K[0] * study.half_width**2) / math.log(SIZE_RATIO)
+    )
+    sizes_N = best_K[0] / study.half_width * SIZE_RATIO ** np.arange(n_steps + 1)
     sizes_N = np.array([float(f"{size:.3g}") for size in sizes_N])
     budgets = list(zip(study.budgets_K.tolist(), best_K, strict=True))
     if coarse:
-        sizes_N, budgets = sizes_N[::2], budgets[0:5:2]
+        sizes_N, budgets = sizes_N[::2], [budgets[i] for i in (0, 1, 3)]
     runs = []
     for series in study.series:
         for params in sizes_N.tolist():
             near = [
                 flops
                 for flops, best in budgets
-                if abs(math.log(params / best)) < math.log(HALF_WIDTH)
+                if abs(math.log(params / best)) < math.log(study.half_width)
             ]
             groups = [near] if study.passes_budgets else [[flops] for flops in near]
             runs += [Run(series, params, seed, tuple(group)) for group in groups if group]
@@ -218,15 +224,16 @@ class Watch:
         flops = float(study.budgets_K[-1])
         loss = truths[study.series[0]].best_loss(flops)
         self.truth = truths[study.series[1]].flops_reaching(loss) / flops
+        self.widths = study.widths
         self.reached: dict[float, Reached] = {}
 
     def look(self, interval: tuple[float, float], grids: float) -> bool:
         """Whether all widths are reached."""
         low, high = interval
-        for width in WIDTHS:
+        for width in self.widths:
             if width not in self.reached and high <= width * low:
                 self.reached[width] = Reached(grids, low <= self.truth <= high)
-        return len(self.reached) == len(WIDTHS)
+        return len(self.reached) == len(self.widths)
 
 
 def by_rounds(study: Study, truths: dict[str, Truth], seed: int) -> dict[float, Reached]:
@@ -234,12 +241,12 @@ def by_rounds(study: Study, truths: dict[str, Truth], seed: int) -> dict[float, 
     unit = flops_of_grid(study, truths)
     simulation, watch = Simulation(study, truths, seed), Watch(study, truths)
     simulation.train(grid(study, truths, 0, coarse=True))
-    at, within = float(study.budgets_K[-1]), WIDTHS[0]
+    at, within = float(study.budgets_K[-1]), study.widths[0]
     while simulation.flops < MAX_GRIDS * unit:
         result = simulation.fit()
         if watch.look(simulation.interval(result), simulation.flops / unit):
             break
-        within = min(within, *(width for width in WIDTHS if width not in watch.reached))
+        within = min(within, *(width for width in study.widths if width not in watch.reached))
         request = Request(study.series, "multiplier", at, within=within)
         found = next_runs(result, request, ROUND * unit)
         if not found.proposals:
@@ -270,32 +277,26 @@ def flops_of_grid(study: Study, truths: dict[str, Truth]) -> float:
     return simulation.flops
 
 
-def rounds_lines(n_replicates: int = 100) -> list[Line]:
-    """FLOPs of rounds over those of grids, medians over replicates, for every study and width."""
+def rounds_lines(study: Study, n_replicates: int = 100) -> list[Line]:
+    """FLOPs of rounds over those of grids, medians over replicates, for every width."""
+    if not (SHARED_DATA / study.table).exists():
+        return []
+    truths = truths_of(study)
+    never = Reached(float(MAX_GRIDS), holds=True)
+    ways = [
+        [way(study, truths, seed) for seed in range(n_replicates)] for way in (by_rounds, by_grids)
+    ]
     lines = []
-    for study in (GIDD, SAHOO, TINY_RUNS):
-        if not (SHARED_DATA / study.table).exists():
-            continue
-        truths = truths_of(study)
-        never = Reached(float(MAX_GRIDS), holds=True)
-        ways = [
-            [way(study, truths, seed) for seed in range(n_replicates)]
-            for way in (by_rounds, by_grids)
-        ]
-        for width in WIDTHS:
-            ours, theirs = ([found.get(width, never) for found in way] for way in ways)
-            spent, whole = (np.array([each.grids for each in way]) for way in (ours, theirs))
-            held = [np.mean([each.holds for each in way]) for way in (ours, theirs)]
-            lines.append(
-                Line(
-                    f"{study.name}, interval of {width:g}: FLOPs of rounds over those of grids",
-                    float(np.median(spent) / np.median(whole)),
-                    1 / 3,
-                    "",
-                    f"rounds {np.median(spent):.2f} grids (nine of ten: "
-                    f"{np.quantile(spent, 0.9):.2f}), whole grids {np.median(whole):g} (mean "
-                    f"{whole.mean():.1f}); the interval holds the truth in {held[0]:.0%} and "
-                    f"{held[1]:.0%} of {n_replicates}",
-                )
-            )
+    for width in study.widths:
+        ours, theirs = ([found.get(width, never) for found in way] for way in ways)
+        spent, whole = (np.array([each.grids for each in way]) for way in (ours, theirs))
+        held = [np.mean([each.holds for each in way]) for way in (ours, theirs)]
+        remark = (
+            f"rounds {np.median(spent):.2f} grids (nine of ten: {np.quantile(spent, 0.9):.2f}), "
+            f"whole grids {np.median(whole):g} (mean {whole.mean():.2f}); the interval holds the "
+            f"truth in {held[0]:.0%} and {held[1]:.0%} of {n_replicates}"
+        )
+        ratio = float(np.median(spent) / np.median(whole))
+        what = f"{study.name}, interval of {width:g}: FLOPs of rounds over those of grids"
+        lines.append(Line(what, ratio, 1 / 3, "", remark))
     return lines

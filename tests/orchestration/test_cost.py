@@ -101,6 +101,23 @@ def test_startup_is_not_what_the_first_trial_of_a_worker_waits_for() -> None:
     assert model.seconds(planned) - model.seconds(planned, 1e-12) == pytest.approx(0.5, abs=0.05)
 
 
+def test_a_machine_that_has_become_slower_is_believed() -> None:
+    """Ten trials at one speed and then ten at half of it, of one size; half as fast from now on."""
+    planned = planned_trial()
+    timings = [
+        dataclasses.replace(_timed(planned, cost), ended_at=f"2026-11-29T{hour:02}:00:00+00:00")
+        for hour, cost in enumerate([1e-9] * 10 + [2e-9] * 10)
+    ]
+    found, back = (
+        CostModel(ordered).seconds(planned, 1e-12)
+        / CostModel([_timed(planned, 2e-9)]).seconds(planned, 1e-12)
+        for ordered in (timings, [*reversed(timings)])
+    )
+    assert found == back  # by their times, whatever their order
+    # Long trials weigh more: without times the mean would be 2^(2/3 - 1) = 0.79 of it.
+    assert 0.87 < found < 1.0
+
+
 def test_spread_between_trials_alike_is_found() -> None:
     rng = random.Random(0)
     model = CostModel(

@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 import json
 import os
@@ -104,6 +105,45 @@ def test_trial_that_reports_is_running_without_any_driver(store: Store) -> None:
     assert now.cost.device_hours_spent == 10 / 3600
     assert now.cost.device_hours_left is not None
     assert now.cost.device_hours_left > 30 / 3600
+
+
+def test_a_slot_between_two_trials_is_a_slot(tmp_path: Path) -> None:
+    """One of two workers has just ended a trial, or ended it long ago and was taken away."""
+    plan = Plan("planted", tuple(planned_trial(seed=seed) for seed in range(3)))
+    ended, runs, _ = plan.trials
+    left_s = []
+    for ago_s in (0.0, 100.0):
+        store = submitted_store(tmp_path / f"{ago_s:g}", plan)
+        begin_attempt(store, runs.trial_id, executor="ray", device="cpu", n_threads=1)
+        path = store.attempts(runs.trial_id) / "1.json"
+        files.replace(path, files.to_json({**files.read_json(path), "started_at": _utc(-30.0)}))
+        progress_reporter(assignment_of(store, runs))(
+            Progress(
+                step=5,
+                n_steps=20,
+                flops_done=1.0,
+                loss_nats_per_token=None,
+                train_time_s=8.0,
+                eval_time_s=2.0,
+            )
+        )
+        assignment = assignment_of(store, ended)
+        result = planted_result(assignment, started_at=_utc(-ago_s - 40.0))
+        row = dataclasses.replace(
+            result.trial, finished_at=_utc(-ago_s), train_time_s=32.0, eval_time_s=8.0
+        )
+        publish(assignment, dataclasses.replace(result, trial=row))
+        now = status(store)
+        assert [trial.state for trial in now.trials] == ["done", "running", "pending"]
+        assert now.time_left is not None
+        left_s.append(now.time_left.p50_s)
+    # A whole trial beside three quarters of one, or after them.
+    assert left_s[0] == pytest.approx(left_s[1] / 1.75, rel=0.15)
+
+
+def _utc(after_s: float) -> str:
+    then = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=after_s)
+    return then.isoformat(timespec="seconds")
 
 
 def test_what_other_sweeps_trained_was_not_spent_here(tmp_path: Path) -> None:

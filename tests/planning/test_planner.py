@@ -672,6 +672,7 @@ def test_what_is_left_of_runs_that_end_is_each_run_by_itself() -> None:
         eval_time_s=0.5,
         startup_s=None,
         device="cpu",
+        finished_at="",
     )
     left = pending_trials(plan.trials, [record])
     assert [each.trial for each in left] == [planned.trial for planned in plan.trials[1:]]

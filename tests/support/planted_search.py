@@ -51,8 +51,7 @@ def search_sweep(
         return planned
 
     return SearchSweep(
-        document=loaded.document,
-        choice=loaded.sweep.tune,
+        loaded=loaded,
         search=search_of(loaded, base.corpus.vocab_size),
         store=store_at(results, search_name(loaded.sweep.name)),
         plan=plan,

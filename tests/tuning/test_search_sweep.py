@@ -12,8 +12,9 @@ import pytest
 from disturbed import VOLATILE
 from planted_search import drive, search_sweep
 
+from sweeper.errors import ConfigError
 from sweeper.store.results import published
-from sweeper.tuning.search_sweep import open_revision, results, submitted_revision
+from sweeper.tuning.search_sweep import check_search, open_revision, results, submitted_revision
 
 SWEEP = """\
 name: planted
@@ -144,6 +145,18 @@ def test_more_trials_go_on_from_those_that_were_made(path: Path) -> None:
     assert len(published(longer.store)) == len(after.settings) == 14
 
 
+def test_what_changes_no_number_does_not_begin_a_search_anew(path: Path) -> None:
+    folder = path.parent / "results"
+    drive(search_sweep(path, folder))
+    before = submitted_revision(search_sweep(path, folder))
+    path.write_text(SWEEP + "limits: {wall: 1h}\n")
+    after = submitted_revision(search_sweep(path, folder))
+    assert before is not None
+    assert after is not None
+    assert after.settings == before.settings
+    assert after.loaded.sweep.limits.wall_s == 3600
+
+
 def test_another_search_decides_anew(path: Path) -> None:
     folder = path.parent / "results"
     drive(search_sweep(path, folder))
@@ -198,3 +211,37 @@ def test_results_come_with_every_seed(path: Path) -> None:
     assert len(one.bounds) == 1
     second.unlink()
     assert results(sweep, revision) == [None]
+
+
+def refusal(path: Path, old: str, new: str) -> str:
+    assert SWEEP.count(old) == 1
+    path.write_text(SWEEP.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        check_search(search_sweep(path, path.parent / "results"))
+    assert not (path.parent / "results").exists()
+    return str(caught.value)
+
+
+def test_a_search_that_could_not_end_is_refused_before_it_begins(path: Path) -> None:
+    check_search(search_sweep(path, path.parent / "results"))
+    decay = "weight_decay: {log: [1e-3, 1]}"
+    # 195 steps, of which a later generation might have chosen more for warmup.
+    assert "found 400 — expected fewer steps" in refusal(path, decay, "warmup: {log: [10, 400]}")
+    evaluation = "evaluation: {sequences: 64}"
+    dear = refusal(path, evaluation, f"{evaluation}\nlimits: {{flops: 1e10}}")
+    assert "planted.yaml:9:17  limits.flops: found 1e10 — the search costs up to" in dear
+    many = refusal(path, evaluation, f"{evaluation}\nlimits: {{trials: 10}}")
+    assert "planted.yaml:9:18  limits.trials: found 10 — the search has 11" in many
+
+
+def test_batches_are_searched_in_whole_sequences(path: Path) -> None:
+    path.write_text(
+        SWEEP.replace("weight_decay: {log", "batch_tokens: {log").replace("[1e-3, 1]", "[20, 300]")
+    )
+    sweep = search_sweep(path, path.parent / "results")
+    check_search(sweep)
+    revision = open_revision(sweep)
+    assert revision is not None
+    batches = [settings["batch_tokens"] for settings in revision.settings]
+    assert all(batch % 16 == 0 and 32 <= batch <= 288 for batch in batches)
+    assert len(set(batches)) > 1

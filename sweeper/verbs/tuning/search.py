@@ -1,6 +1,6 @@
 """How `tune` searches with Optuna: it drives the search's own sweep, and shows what did best."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,8 +72,7 @@ def search_sweep(loaded: "LoadedSweep", results: StoragePath, machines: Machines
         return plan_revision(revision, base.corpus, bfloat16_from_width=width)
 
     return SearchSweep(
-        document=loaded.document,
-        choice=loaded.sweep.tune,
+        loaded=loaded,
         search=search_of(loaded, base.corpus.vocab_size),
         store=store_at(results, search_name(loaded.sweep.name)),
         plan=plan,
@@ -82,12 +81,17 @@ def search_sweep(loaded: "LoadedSweep", results: StoragePath, machines: Machines
 
 def run_search(sweep: "SearchSweep", results: StoragePath, machines: Machines) -> ExitCode:
     """Train what is missing of a search, generation by generation."""
-    from sweeper.tuning.search_sweep import next_revision, open_revision
+    from sweeper.tuning.search_sweep import check_search, next_revision, open_revision
 
-    def next_round(*_: object) -> "tuple[LoadedSweep, PlannedSweep] | None":
-        following = next_revision(sweep)
-        return (following.loaded, following.planned) if following else None
+    def next_round(
+        _: "LoadedSweep", __: "PlannedSweep", tell: Callable[[str], None]
+    ) -> "tuple[LoadedSweep, PlannedSweep] | None":
+        if (following := next_revision(sweep)) is None:
+            return None
+        tell(f"{len(following.settings)} of {sweep.search.n_trials} trials are chosen")
+        return following.loaded, following.planned
 
+    check_search(sweep)
     if (now := open_revision(sweep)) is None:
         return ExitCode.DONE
     outcome = drive(now.loaded, now.planned, results, machines, next_round)
