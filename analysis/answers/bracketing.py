@@ -26,18 +26,37 @@ def bracketing(
         seen = np.unique(np.log(fit.points.params_P[mine]))
         lowest = float(np.log(fit.points.params_P[mine][np.argmin(fit.points.loss_P[mine])]))
         expected = None if law is None else math.log(law(optimum.flops))
-        wanted, why = _wanted(optimum, seen, lowest, expected)
-        for size in wanted:
-            params = _trainable(known, size, nearest)
-            apart = np.abs(np.append(seen, known.sizes_at(level)) - math.log(params))
-            if abs(math.log(params) - size) > SAME_SIZE_GAP or apart.min() < SAME_SIZE_GAP:
-                continue
-            ways = runs_to(known, params, level)
-            if ways:
+        flat_end = _flat_end(fit, optimum) if optimum.reason == "flat" else 0.0
+        wanted, why = _wanted(optimum, seen, lowest, expected, flat_end)
+        new = [
+            params
+            for size in wanted
+            if abs(math.log(params := _trainable(known, size, nearest)) - size) <= SAME_SIZE_GAP
+            and _is_new(params, seen, known, level)
+        ]
+        # Where no size lies further out, more seeds of the end and of the lowest size lower the
+        # noise that the arm must exceed.
+        again = [] if new or not flat_end else [math.exp(flat_end), math.exp(lowest)]
+        for params in (*new, *again):
+            if ways := runs_to(known, params, level):
                 run = min(ways, key=lambda way: way.flops_added)
                 known = after(known, run)
                 found.append((run, f"not bracketed: {why}"))
     return found
+
+
+def _is_new(params: float, seen: FloatArray, known: Territory, level: int) -> bool:
+    """Whether no size near this one is observed, or planned, at a budget."""
+    apart = np.abs(np.append(seen, known.sizes_at(level)) - math.log(params))
+    return bool(apart.min() >= SAME_SIZE_GAP)
+
+
+def _flat_end(fit: FamilyFit, optimum: Optimum) -> float:
+    """Log size at the end of the arm that rises least above the lowest mean loss."""
+    mine = fit.points.budget_P == optimum.budget_flops
+    sizes, of_P = np.unique(np.log(fit.points.params_P[mine]), return_inverse=True)
+    mean = np.bincount(of_P, fit.points.loss_P[mine]) / np.bincount(of_P)
+    return float(sizes[0] if mean[0] < mean[-1] else sizes[-1])
 
 
 def _trainable(known: Territory, log_size: float, nearest: Nearest) -> float:
@@ -50,7 +69,11 @@ def _trainable(known: Territory, log_size: float, nearest: Nearest) -> float:
 
 
 def _wanted(
-    optimum: Optimum, seen: FloatArray, lowest: float, expected: float | None
+    optimum: Optimum,
+    seen: FloatArray,
+    lowest: float,
+    expected: float | None,
+    flat_end: float,
 ) -> tuple[list[float], str]:
     """Log sizes that would close a budget, and what is open about it."""
     # `expected` is the log of the optimal size by the law of the other budgets.
@@ -60,7 +83,8 @@ def _wanted(
     if optimum.reason == "minimum_at_largest":
         return _beyond(seen[-1], step, expected), "the minimum lies above its largest size"
     if optimum.reason == "flat":
-        return [seen[0] - step, seen[-1] + step], "an arm does not rise above the noise"
+        outwards = step if flat_end > lowest else -step
+        return [flat_end + outwards], "an arm does not rise above the noise"
     if optimum.reason == "no_minimum":
         return [lowest - 0.5 * step, lowest + 0.5 * step], "the curve has no minimum"
     centre = lowest if expected is None else expected

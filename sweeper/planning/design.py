@@ -95,7 +95,7 @@ def added_runs(design: Design, label: str) -> Iterator[tuple[Variant, list[Targe
     for i, entry in enumerate(design.added):
         if label in entry.series:
             path = ("design", "added", i)
-            why = f"round {entry.round}: {entry.why or 'added'}"
+            why = f"round {entry.round}: {entry.why}" if entry.round else entry.why or "added"
             variant = Variant(entry.size, (("seeds", entry.seeds),), path, why)
             yield variant, _added(entry, path)
 

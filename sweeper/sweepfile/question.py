@@ -105,7 +105,8 @@ class AddedRuns(Part):
     budgets: Annotated[tuple[Budget, ...], OneOrSeveral, Distinct] = ()
     tokens: Annotated[tuple[Tokens, ...], OneOrSeveral, Distinct] = ()
     seeds: Annotated[tuple[Seed, ...], OneOrSeveral, Distinct] = (0,)
-    round: Annotated[Count, Field(ge=1)] = 1
+    round: Annotated[Count, Field(ge=0)] = 0
+    """By which it was added; 0: by hand."""
     why: str = ""
     optional: bool = False
     """Leave out, rather than refuse, what would be observed after too few steps."""

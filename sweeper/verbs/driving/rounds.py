@@ -6,7 +6,7 @@ once more, and its plan is the one that it would have had.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +45,6 @@ class Rounds:
         self, loaded: "LoadedSweep", planned: "PlannedSweep", tell: Callable[[str], None]
     ) -> "tuple[LoadedSweep, PlannedSweep] | None":
         """The round after a complete one; None where the sweep needs or may have no more."""
-        from sweeper.planning.planner import plan_revision
-        from sweeper.sweepfile.document import revised
-        from sweeper.sweepfile.schema import validated
-
         sweep, number = loaded.sweep, 1 + _rounds_so_far(loaded.sweep)
         if not goes_on(sweep):
             return None
@@ -60,27 +56,49 @@ class Rounds:
         spent = planned.totals.train_flops
         left = min(sweep.limits.flops, _total(sweep)) - spent
         chosen = _chosen(result, sweep, answer, spent, left)
-        if not chosen:
+        revised_to = self._revision(loaded, planned, chosen, number, _so_far(sweep, answer))
+        if revised_to is None:
             reason = "the limit on FLOPs is reached" if left <= 0 else "nothing left to add"
             tell(f"no further round, {reason}{_so_far(sweep, answer)}")
             return None
-        entries = [*_entries(loaded.document.value), *_as_entries(chosen, number)]
-        flops = math.fsum(each.run.flops_added for each in chosen)
-        remark = f"round {number}: {len(chosen)} runs, {flops:.2g} FLOPs{_so_far(sweep, answer)}"
-        revision = validated(revised(loaded.document, "design.added", entries, remark))
-        try:
-            replanned = plan_revision(
-                revision, planned.corpus, bfloat16_from_width=self.bfloat16_from_width
-            )
-        except ConfigError as error:
-            tell(f"no further round: what it would add is refused: {error}")
-            return None
+        revision, replanned, kept = revised_to
         if self._is_complete(replanned) and len(replanned.trials) == len(planned.trials):
             tell(f"no further round: nothing new to train{_so_far(sweep, answer)}")
             return None
-        for line in (remark, *(f"  {_named(each)}: {each.why}" for each in chosen)):
+        for line in (
+            revision.document.remarks[-1],
+            *(f"  {_named(each)}: {each.why}" for each in kept),
+        ):
             tell(line)
         return revision, replanned
+
+    def _revision(
+        self,
+        loaded: "LoadedSweep",
+        planned: "PlannedSweep",
+        chosen: "Sequence[Proposal]",
+        number: int,
+        so_far: str,
+    ) -> "tuple[LoadedSweep, PlannedSweep, Sequence[Proposal]] | None":
+        """The sweep with as many of the chosen runs, best first, as its limits allow; or None."""
+        from sweeper.planning.planner import plan_revision
+        from sweeper.sweepfile.document import revised
+        from sweeper.sweepfile.schema import validated
+
+        for n_runs in range(len(chosen), 0, -1):
+            kept = chosen[:n_runs]
+            entries = [*_entries(loaded.document.value), *_as_entries(kept, number)]
+            flops = math.fsum(each.run.flops_added for each in kept)
+            remark = f"round {number}: {n_runs} runs, {flops:.2g} FLOPs{so_far}"
+            revision = validated(revised(loaded.document, "design.added", entries, remark))
+            try:
+                replanned = plan_revision(
+                    revision, planned.corpus, bfloat16_from_width=self.bfloat16_from_width
+                )
+            except ConfigError:  # whole steps cost a little more than was counted on
+                continue
+            return revision, replanned, kept
+        return None
 
     def proposals(self, planned: "PlannedSweep") -> str:
         """Runs that would bracket the budgets that are open, as `sweeper propose` shows them."""
