@@ -72,7 +72,7 @@ def run_sweep(run: SweepRun) -> SweepOutcome:
     Call it while holding `held(store)`. Raises KeyboardInterrupt on a second signal.
     """
     driver = _Driver(run)
-    if pending := driver.queue.refresh(published(run.store)):
+    if pending := driver.first_pending():
         with run.executor, run.stop.on_signals(), run.stop.after(run.limits.wall_s):
             driver.run_to_the_end(pending)
     else:
@@ -97,6 +97,15 @@ class _Driver:
         self.started_s = time.time()
         self.next_refresh_s = time.monotonic() + REFRESH_INTERVAL_S
         self.next_plan_look_s = run.clock() + PLAN_LOOK_INTERVAL_S
+
+    def first_pending(self) -> list[PlannedTrial]:
+        """What to train; of a later round where other sweeps have trained all before it."""
+        pending = self.queue.refresh(published(self.store))
+        while not pending and (plan := self.next_round()) is not None:
+            self.queue.use(plan)
+            self.take_results(plan)
+            pending = self.queue.refresh(published(self.store))
+        return pending
 
     def run_to_the_end(self, pending: list[PlannedTrial]) -> None:
         self.nodes = self.executor.nodes()
@@ -186,11 +195,15 @@ class _Driver:
 
     def has_next_round(self) -> bool:
         """Whether a plan follows the one that is complete; if so, continue with that one."""
-        if self.run.stop.is_requested() or self.queue.failed or self.queue.pending:
-            return False
-        refresh_tables(self.store, self.queue.plan)  # what the next round is decided by
-        plan = self.run.next_round()
+        plan = self.next_round()
         return plan is not None and self.go_on_with(plan)
+
+    def next_round(self) -> Plan | None:
+        """The plan that follows the one that is complete."""
+        if self.run.stop.is_requested() or self.queue.failed or self.queue.pending:
+            return None
+        refresh_tables(self.store, self.queue.plan)  # what the next round is decided by
+        return self.run.next_round()
 
     def go_on_with(self, plan: Plan) -> Literal[True]:
         """Change to another plan."""

@@ -269,6 +269,18 @@ def test_when_all_is_published_the_next_round_follows_until_there_is_none(tmp_pa
     assert (outcome.reason, outcome.n_done) == ("complete", 8)
 
 
+def test_rounds_follow_where_other_sweeps_have_trained_all_before_them(tmp_path: Path) -> None:
+    first, longer = planned_sweep(), planned_sweep(widths=(8, 16, 32, 48))
+    _run(submitted_store(tmp_path / "results" / "earlier", first), first)
+    rounds = iter([longer, None])
+    outcome, events = _run(
+        submitted_store(tmp_path / "results" / "planted", first),
+        first,
+        next_round=lambda: next(rounds),
+    )
+    assert (outcome.n_done, len(_started(events))) == (8, 2)
+
+
 def test_no_round_is_decided_on_results_of_which_some_are_missing(tmp_path: Path) -> None:
     def fails(assignment: Assignment, *, stop: StopRequested) -> Outcome:
         raise RuntimeError("as planted")
