@@ -76,7 +76,8 @@ def test_from_a_sweep_file_to_a_law_file_and_again_to_the_same_bytes(tmp_path: P
     assert again.returncode == 0, again.stderr
     (found,) = json.loads(again.stdout)["series"]
     assert found["n_runs"] >= 7
-    assert len(found["cells"]) == 2
+    *tuned, checked = found["cells"]  # of the two cells, and of the size that was checked
+    assert (len(tuned), checked["n_points"]) == (2, 3)
     assert (tmp_path / "pilot-laws.yaml").read_bytes() == laws
     assert records == sorted(p.name for p in (tmp_path / "results/pilot-tune/published").iterdir())
     ran = sweeper("run", "pilot.yaml", "--executor", "inline", cwd=tmp_path)
