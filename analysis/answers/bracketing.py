@@ -28,10 +28,12 @@ def bracketing(
         expected = None if law is None else math.log(law(optimum.flops))
         flat_end = _flat_end(fit, optimum) if optimum.reason == "flat" else 0.0
         wanted, why = _wanted(optimum, seen, lowest, expected, flat_end)
+        # Between the smallest rungs of a ladder lie gaps of half a spacing.
+        margin = max(SAME_SIZE_GAP, 0.5 * spacing(seen))
         new = [
             params
             for size in wanted
-            if abs(math.log(params := _trainable(known, size, nearest)) - size) <= SAME_SIZE_GAP
+            if abs(math.log(params := _trainable(known, size, nearest)) - size) <= margin
             and _is_new(params, seen, known, level)
         ]
         # Where no size lies further out, more seeds of the end and of the lowest size lower the
