@@ -3,14 +3,10 @@
 Suffixes: n options.
 """
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial, reduce
 from typing import Any, Literal, get_args
-
-import numpy as np
 
 from analysis.answers.asked import Asked, Interval, asked_of
 from analysis.answers.bracketing import bracketing
@@ -18,19 +14,16 @@ from analysis.answers.candidates import (
     CandidateRun,
     Nearest,
     Option,
-    after,
     merged,
     nearest_rung,
     options,
     three_digits,
 )
-from analysis.answers.expected import Information, half_width, nothing, of_run
 from analysis.answers.predict import BUDGETS
+from analysis.answers.prospect import Limit, Prospect, SeriesProspect
 from analysis.answers.run_noise import ASSUMED_RUN_SHARE
-from analysis.answers.territory import Levels, Territory, TrainedRun, territory
 from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.tables.points import BoolArray, FloatArray
 from sweeper.errors import did_you_mean
 
 Json = dict[str, Any]
@@ -114,204 +107,9 @@ class Proposals:
         return sum(proposal.run.flops_added for proposal in self.proposals)
 
 
-@dataclass(frozen=True)
-class _Series:
-    """A series, and what would be known of it."""
-
-    fit: FamilyFit
-    asked: Asked | None
-    known: Territory
-    information: Information | None
-    observed_K: BoolArray
-    told: Callable[[TrainedRun], Information]
-    """What a run tells of the coefficients."""
-
-    @classmethod
-    def of(cls, fit: FamilyFit, asked: Asked | None, *, resumes: bool) -> "_Series":
-        """As it was observed."""
-        known = territory(fit.points, _levels(fit, asked), resumes=resumes)
-        told = cache(partial(_told, asked))
-        if asked is None:
-            return cls(fit, None, known, None, np.zeros(0, dtype=bool), told)
-        all_told = reduce(Information.plus, map(told, known.runs), nothing(asked.curves))
-        observed_K = np.arange(len(asked.curves.log_flops_K)) < asked.n_observed
-        return cls(fit, asked, known, all_told, observed_K, told)
-
-    def added(self, run: CandidateRun) -> Information:
-        """What a new run tells, or a run that gets longer tells more."""
-        if run.lengthens is None:
-            return self.told(TrainedRun(run.params, 0, run.points))
-        longer = TrainedRun(run.params, run.seed, (*run.lengthens.places, *run.points))
-        return self.told(longer).plus(self.told(run.lengthens), -1)
-
-    def after(self, option: Option) -> "_Series":
-        """With the runs trained."""
-        known, told, observed_K = self.known, self.information, self.observed_K.copy()
-        for run in option.runs:
-            told = None if told is None else told.plus(self.added(run))
-            known = after(known, run)
-        if option.new_level is not None:
-            observed_K[known.levels.set_K[option.new_level]] = True
-        return dataclasses.replace(self, known=known, information=told, observed_K=observed_K)
-
-    def variance(self) -> float:
-        """Of its share of what is asked."""
-        assert self.asked is not None
-        assert self.information is not None
-        return float(self.asked.share.variance([self.information], self.observed_K)[0])
-
-    def variances(self, found: Sequence[Option]) -> tuple[FloatArray, list[int]]:
-        """Of its share with each option (n,), and the degrees of freedom."""
-        assert self.asked is not None
-        assert self.information is not None
-        share, now = self.asked.share, self.information
-        added = [[self.added(run) for run in each.runs] for each in found]
-        told = [reduce(Information.plus, each, now) for each in added]
-        variance_n = np.empty(len(found))
-        dofs = [0] * len(found)
-        for level in {each.new_level for each in found}:
-            mine = [i for i, each in enumerate(found) if each.new_level == level]
-            observed_K = self.observed_K.copy()
-            if level is not None:
-                observed_K[self.known.levels.set_K[level]] = True
-            variance_n[mine] = share.variance([told[i] for i in mine], observed_K)
-            for i in mine:
-                dofs[i] = share.dof(told[i], observed_K)
-        return variance_n, dofs
-
-    @property
-    def dof(self) -> int:
-        """Degrees of freedom of its noise."""
-        assert self.asked is not None
-        assert self.information is not None
-        return self.asked.share.dof(self.information, self.observed_K)
-
-
-def _told(asked: Asked | None, run: TrainedRun) -> Information:
-    """What a run tells of the coefficients."""
-    assert asked is not None, "where nothing is asked nothing is told"
-    places = [place for place in run.places if place.set >= 0]
-    log_params_P = np.full(len(places), run.log_params)
-    set_P = np.array([place.set for place in places], dtype=np.int64)
-    log_tokens_P = np.log([place.tokens for place in places])
-    return of_run(asked.curves, set_P, log_params_P, log_tokens_P)
-
-
-def _levels(fit: FamilyFit, asked: Asked | None) -> Levels:
-    """The budgets of a series, and those that could be new."""
-    points = fit.points
-    if fit.isoflop is None:
-        n_levels = 0 if asked is None else 5
-        log_flops_P = np.log(points.flops_P)
-        nothing_K, zero_K = np.full(n_levels, np.nan), np.zeros(n_levels, dtype=np.int64)
-        between_K = np.linspace(log_flops_P.min(), log_flops_P.max(), n_levels)
-        return Levels(between_K, nothing_K, zero_K, {})
-    log_flops_K = np.log([optimum.flops for optimum in fit.isoflop.optima])
-    nominal_K = np.array([optimum.budget_flops for optimum in fit.isoflop.optima])
-    set_K = np.full(len(log_flops_K), -1)
-    if asked is None or np.isnan(asked.curves.log_flops_K).all():
-        return Levels(log_flops_K, nominal_K, set_K if asked is None else set_K + 1, {})
-    curves, n_levels = asked.curves, len(log_flops_K)
-    for number, log_flops in enumerate(curves.log_flops_K[: asked.n_observed]):
-        set_K[np.argmin(np.abs(log_flops_K - log_flops))] = number
-    new = np.arange(asked.n_observed, len(curves.log_flops_K))
-    per_flop = float(np.median(nominal_K / np.exp(log_flops_K)))
-    names = [float(f"{math.exp(at) * per_flop:.3g}") for at in curves.log_flops_K[new]]
-    best = {
-        n_levels + i: curves.optimum(number, float(curves.log_flops_K[number]))[0]
-        for i, number in enumerate(new.tolist())
-    }
-    return Levels(
-        np.append(log_flops_K, curves.log_flops_K[new]),
-        np.append(nominal_K, names),
-        np.append(set_K, new),
-        best,
-    )
-
-
-@dataclass(frozen=True)
-class _State:
-    """All series, and the quantities asked of them."""
-
-    series: Mapping[str, _Series]
-    quantities: tuple[tuple[str, ...], ...]
-    """Labels of the series that each depends on."""
-    goal: float
-    """Half width in logs below which a quantity is narrow enough."""
-
-    def half_widths(self) -> list[float]:
-        """Of the logs of the quantities."""
-        variance = {
-            label: self.series[label].variance() for each in self.quantities for label in each
-        }
-        return [
-            half_width(
-                [variance[label] for label in each], [self.series[label].dof for label in each]
-            )
-            for each in self.quantities
-        ]
-
-    @property
-    def ratio(self) -> float:
-        """Upper over lower end of the widest interval."""
-        return math.exp(min(2.0 * max(self.half_widths()), 700.0))
-
-    @property
-    def excess(self) -> float:
-        """Squared half widths beyond the goal, together."""
-        return sum(self._beyond(half) for half in self.half_widths())
-
-    def _beyond(self, half: float) -> float:
-        return max(half**2 - self.goal**2, 0.0)
-
-    def after(self, option: Option) -> "_State":
-        """With the runs trained."""
-        label = option.runs[0].family
-        changed = {label: self.series[label].after(option)}
-        return dataclasses.replace(self, series={**self.series, **changed})
-
-    def excesses(self, label: str, found: Sequence[Option]) -> list[float]:
-        """The excess with each option of one series."""
-        variance_n, dofs = self.series[label].variances(found)
-        total = [0.0] * len(found)
-        for each in self.quantities:
-            others = [other for other in each if other != label]
-            variances = [self.series[other].variance() for other in others]
-            own_dofs = [self.series[other].dof for other in others]
-            if label not in each:
-                now = self._beyond(half_width(variances, own_dofs))
-                total = [excess + now for excess in total]
-                continue
-            for i, (variance, dof) in enumerate(zip(variance_n.tolist(), dofs, strict=True)):
-                total[i] += self._beyond(half_width([*variances, variance], [*own_dofs, dof]))
-        return total
-
-
-@dataclass(frozen=True)
-class _Limit:
-    """How much may be added."""
-
-    n_runs: float
-    flops: float
-
-    def left(self, runs: Sequence[CandidateRun]) -> "_Limit":
-        """What remains after runs."""
-        return _Limit(self.n_runs - len(runs), self.flops - sum(run.flops_added for run in runs))
-
-    def allows(self, option: Option) -> bool:
-        """Whether the runs fit in."""
-        return len(option.runs) <= self.n_runs and option.flops <= self.flops * (1 + 1e-9)
-
-    @property
-    def half(self) -> "_Limit":
-        """Half of it, of runs rounded up."""
-        n_runs = math.ceil(0.5 * self.n_runs) if math.isfinite(self.n_runs) else math.inf
-        return _Limit(n_runs, 0.5 * self.flops)
-
-
 def propose(result: FitResult, request: Request) -> Proposals:
     """The `n_runs` runs to add; raises `SettingsError` for an unknown series."""
-    return _planned(result, request, _Limit(request.n_runs, math.inf))
+    return _planned(result, request, Limit(request.n_runs, math.inf))
 
 
 def next_runs(result: FitResult, request: Request, spend: float) -> Proposals:
@@ -320,7 +118,7 @@ def next_runs(result: FitResult, request: Request, spend: float) -> Proposals:
     """
     if not spend > 0.0:
         raise SettingsError(f"{spend:g} FLOPs to spend: expected more than 0")
-    return _planned(result, request, _Limit(math.inf, spend))
+    return _planned(result, request, Limit(math.inf, spend))
 
 
 def bracketing_runs(
@@ -328,11 +126,11 @@ def bracketing_runs(
 ) -> tuple[Proposal, ...]:
     """What would bracket the open budgets of all series, for at most `spend` FLOPs."""
     request = Request(tuple(result.families), "params", None, resumes=resumes)
-    return _planned(result, request, _Limit(math.inf, spend), narrows=False).proposals
+    return _planned(result, request, Limit(math.inf, spend), narrows=False).proposals
 
 
 def _planned(
-    result: FitResult, request: Request, limit: _Limit, *, narrows: bool = True
+    result: FitResult, request: Request, limit: Limit, *, narrows: bool = True
 ) -> Proposals:
     fits = [result.family(label) for label in request.families]
     nearest = nearest_rung if result.params_convention == "trunk" else three_digits
@@ -344,8 +142,11 @@ def _planned(
     if narrows and target_flops is not None:
         quantities = asked_of(fits, request.interval, target_flops)
     asked = {part.fit.family: part for each in quantities for part in each}
-    start = _State(
-        {f.family: _Series.of(f, asked.get(f.family), resumes=request.resumes) for f in fits},
+    start = Prospect(
+        {
+            f.family: SeriesProspect.of(f, asked.get(f.family), resumes=request.resumes)
+            for f in fits
+        },
         tuple(tuple(part.fit.family for part in each) for each in quantities),
         0.0 if request.within is None else 0.5 * math.log(request.within),
     )
@@ -381,7 +182,7 @@ def _planned(
     )
 
 
-def _drawing(series: _Series, asked: Asked, nearest: Nearest, limit: _Limit) -> Option | None:
+def _drawing(series: SeriesProspect, asked: Asked, nearest: Nearest, limit: Limit) -> Option | None:
     """The runs of the new budget without which what is asked would be read beyond all budgets; as
     many of them as are allowed: a later round completes them.
     """
@@ -400,7 +201,7 @@ def _drawing(series: _Series, asked: Asked, nearest: Nearest, limit: _Limit) -> 
     return None
 
 
-def _greedy(state: _State, limit: _Limit, nearest: Nearest) -> list[Option]:
+def _greedy(state: Prospect, limit: Limit, nearest: Nearest) -> list[Option]:
     """Options by what they remove of the widths per FLOP, each given those before it."""
     chosen = list[Option]()
     asked = {label for each in state.quantities for label in each}
@@ -422,8 +223,8 @@ def _greedy(state: _State, limit: _Limit, nearest: Nearest) -> list[Option]:
 
 
 def _told_one_by_one(
-    start: _State, shown: Sequence[tuple[CandidateRun, str]], chosen: Sequence[Option]
-) -> tuple[list[Proposal], _State]:
+    start: Prospect, shown: Sequence[tuple[CandidateRun, str]], chosen: Sequence[Option]
+) -> tuple[list[Proposal], Prospect]:
     """Every run once, with what it removes given those above it, and what is left in the end."""
     open_whys = {run.name: why for run, why in shown}
     runs = merged([*(run for run, _ in shown), *(run for each in chosen for run in each.runs)])
@@ -454,7 +255,7 @@ def _told_one_by_one(
     return proposals, state
 
 
-def _sum_of_squares(state: _State) -> float:
+def _sum_of_squares(state: Prospect) -> float:
     """Of the half widths: in units of variances."""
     return sum(half**2 for half in state.half_widths())
 
@@ -499,7 +300,7 @@ def to_json(found: Proposals) -> Json:
     }
 
 
-def _warnings(result: FitResult, fits: Sequence[FamilyFit], state: _State) -> list[FitWarning]:
+def _warnings(result: FitResult, fits: Sequence[FamilyFit], state: Prospect) -> list[FitWarning]:
     warnings = []
     if not state.quantities:
         message = (

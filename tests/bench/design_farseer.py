@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from bench_lines import Line
+from optimal_design import best_run, falls
 from planted_tables import SHARED_DATA
 from scipy.optimize import least_squares
 
-from analysis.answers.optimal_design import best_run, falls
 from analysis.tables.points import FloatArray
 
 SHARES = (0.01, 0.05, 0.10)

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from optimal_design import falls, v_optimal, whitened
 
-from analysis.answers.optimal_design import falls, v_optimal, whitened
 from analysis.answers.run_noise import RunNoise
 
 
