@@ -17,7 +17,7 @@ import click
 
 from sweeper.errors import ExitCode, SweeperError
 from sweeper.store.files import is_disk_full
-from sweeper.verbs import cancel, fit, plan, run, status, submit
+from sweeper.verbs import cancel, fit, new_sweep, plan, run, status, submit
 from sweeper.verbs.output import say
 from sweeper.verbs.tuning import tune
 
@@ -92,7 +92,15 @@ def cli() -> None:
 
 
 for verb in (  # those that make results, and those that read a fit
-    *(plan.init, plan.plan, tune.tune, run.run, submit.submit, cancel.cancel),
+    *(
+        new_sweep.init,
+        new_sweep.schema,
+        plan.plan,
+        tune.tune,
+        run.run,
+        submit.submit,
+        cancel.cancel,
+    ),
     *(status.status, status.verify),
     *(fit.fit, fit.compare, fit.predict, fit.propose, fit.plot, fit.report),
 ):

@@ -5,10 +5,19 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_before_validator_function
 
 from sweeper.sweepfile.document import expected_one_of
 from sweeper.sweepfile.quantities import parse_count, parse_number, parse_seconds
@@ -36,7 +45,7 @@ _Values = TypeVar("_Values", bound=Sequence[object])
 class Part(BaseModel):
     """One mapping of the sweep file; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def wrong(expected: str, *below: str | int, at_key: bool = False) -> PydanticCustomError:
@@ -247,40 +256,85 @@ def _several(value: object) -> object:
     return value
 
 
+class _OneOrSeveral:
+    """A list, or one entry that stands for a list of one."""
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_before_validator_function(
+            lambda value: _several(value) if isinstance(value, list | tuple) else (value,),
+            handler(source),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        several = handler(schema)
+        return {"anyOf": [several["items"], several]}
+
+
+# What the JSON Schema tells an editor: how a value may be written. The parsers above decide.
+WrittenNumber = float | Annotated[str, Field(pattern=r"^[+-]?[\d_.]+([eE][+-]?\d+)?[KkMBGT%]?$")]
+WrittenCount = int | Annotated[str, Field(pattern=r"^\+?[\d_.]+([eE]\+?\d+)?[KkMBGT]?$")]
+WrittenSeconds = Annotated[str, Field(pattern=r"^([\d.]+[smhd])+$")]
+WrittenSize = (
+    WrittenNumber
+    | Annotated[str, Field(pattern="^(sahoo|gidd)-")]
+    | dict[Literal["layers", "width", "heads"], WrittenCount]
+)
+_WrittenWarmup = WrittenCount | Literal["auto"] | dict[Literal["share", "at_least"], WrittenNumber]
+
+
+def written(parse: Callable[[object], object], as_what: object) -> BeforeValidator:
+    """A parser, and how what it reads is written."""
+    return BeforeValidator(parse, json_schema_input_type=as_what)
+
+
 Slug = Annotated[str, BeforeValidator(_slug)]
 FolderName = Annotated[str, BeforeValidator(_folder_name)]
-Number = Annotated[float, BeforeValidator(parse_number)]
-Count = Annotated[int, BeforeValidator(parse_count)]
+Number = Annotated[float, written(parse_number, WrittenNumber)]
+Count = Annotated[int, written(parse_count, WrittenCount)]
 Tokens = Annotated[Count, Field(ge=1)]
 Budget = Annotated[Number, Field(ge=1)]
 Seed = Annotated[Count, Field(ge=0, le=MAX_SEED)]
-Seconds = Annotated[float, BeforeValidator(parse_seconds)]
+Seconds = Annotated[float, written(parse_seconds, WrittenSeconds)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
-ShareOrAll = Annotated[float, BeforeValidator(_share_or_all)]
-NormOrNone = Annotated[float | None, BeforeValidator(or_word(_norm, "none", None))]
+ShareOrAll = Annotated[float, written(_share_or_all, WrittenNumber)]
+NormOrNone = Annotated[
+    float | None, written(or_word(_norm, "none", None), WrittenNumber | Literal["none"])
+]
 
-AutoCount = Annotated[int | Literal["auto"], BeforeValidator(or_word(_positive_count))]
-AutoRate = Annotated[float | Literal["auto"], BeforeValidator(or_word(_rate))]
-AutoShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_whole_or_share))]
-AutoPositiveShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_positive_share))]
-AutoMinimumShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_share_below_one))]
-AutoLengthShare = Annotated[float | Literal["auto"], BeforeValidator(or_word(_length_share))]
+_NumberOrAuto = WrittenNumber | Literal["auto"]
+_CountOrAuto = WrittenCount | Literal["auto"]
+AutoCount = Annotated[int | Literal["auto"], written(or_word(_positive_count), _CountOrAuto)]
+AutoRate = Annotated[float | Literal["auto"], written(or_word(_rate), _NumberOrAuto)]
+AutoShare = Annotated[float | Literal["auto"], written(or_word(_whole_or_share), _NumberOrAuto)]
+AutoPositiveShare = Annotated[
+    float | Literal["auto"], written(or_word(_positive_share), _NumberOrAuto)
+]
+AutoMinimumShare = Annotated[
+    float | Literal["auto"], written(or_word(_share_below_one), _NumberOrAuto)
+]
+AutoLengthShare = Annotated[float | Literal["auto"], written(or_word(_length_share), _NumberOrAuto)]
 
 TunedCount = Annotated[
-    int | Literal["auto", "tuned"], BeforeValidator(or_word(or_word(_positive_count), TUNED, TUNED))
+    int | Literal["auto", "tuned"],
+    written(or_word(or_word(_positive_count), TUNED, TUNED), _CountOrAuto | Literal["tuned"]),
 ]
 TunedRate = Annotated[
-    float | Literal["auto", "tuned"], BeforeValidator(or_word(or_word(_rate), TUNED, TUNED))
+    float | Literal["auto", "tuned"],
+    written(or_word(or_word(_rate), TUNED, TUNED), _NumberOrAuto | Literal["tuned"]),
 ]
 
 Pair = BeforeValidator(_pair)
 Several = BeforeValidator(_several)
-OneOrSeveral = BeforeValidator(
-    lambda value: _several(value) if isinstance(value, list | tuple) else (value,)
-)
+OneOrSeveral = _OneOrSeveral()
 Distinct = AfterValidator(distinct)
 
-Size = Annotated[Rung, BeforeValidator(_size)]
+Size = Annotated[Rung, written(_size, WrittenSize)]
 Sizes = Annotated[tuple[Size, ...], Several, Distinct]
-Warmup = Annotated[int | Literal["auto"] | WarmupShare, BeforeValidator(_warmup)]
-StepsBySize = Annotated[tuple[tuple[str, Rung, int], ...], BeforeValidator(_steps_by_size)]
+Warmup = Annotated[int | Literal["auto"] | WarmupShare, written(_warmup, _WrittenWarmup)]
+StepsBySize = Annotated[
+    tuple[tuple[str, Rung, int], ...], written(_steps_by_size, dict[str, WrittenCount])
+]

@@ -28,8 +28,11 @@ class AskChoice(Part):
     interval: Literal["multiplier", "params", "tokens", "loss"]
     """Of the compute multiplier of two series, or of N*, D* or L* of one."""
     baseline: Slug | None = None
+    """Of a multiplier: the label whose loss is to be reached."""
     against: Slug | None = None
+    """Of a multiplier: the label that is to reach it."""
     series: Slug | None = None
+    """Of params, tokens or loss: the label."""
     at: Budget | None = None
     """Training FLOPs; absent: the largest budget that is bracketed."""
     within: Annotated[Number, Field(gt=1)] = 1.5
@@ -67,10 +70,13 @@ class AutoDesign(Part):
     """Sizes, budgets and seeds that fit a total cost, chosen from laws known beforehand."""
 
     total_flops: Budget | None = None
+    """Training FLOPs of all runs."""
     gpu_hours: Annotated[Number, Field(gt=0)] | None = None
     """Of a GPU that trains at 4e14 FLOPs/s."""
     money: Annotated[Number, Field(gt=0)] | None = None
+    """In the currency of the price."""
     price_per_gpu_hour: Annotated[Number, Field(gt=0)] | None = None
+    """Of that GPU."""
     first_round: Annotated[Number, Field(gt=0, le=1)] = 0.5
     """Share of the total that is planned before there are data, where `ask` plans rounds after."""
 
@@ -101,13 +107,19 @@ class AddedRuns(Part):
     """Runs of one size beside the design, as `sweeper run` adds them round by round."""
 
     series: Annotated[tuple[str, ...], OneOrSeveral]
+    """Labels."""
     size: Size
+    """As in isoflop."""
     budgets: Annotated[tuple[Budget, ...], OneOrSeveral, Distinct] = ()
+    """Training FLOPs at which the runs are observed."""
     tokens: Annotated[tuple[Tokens, ...], OneOrSeveral, Distinct] = ()
+    """Or training tokens."""
     seeds: Annotated[tuple[Seed, ...], OneOrSeveral, Distinct] = (0,)
+    """One run for each."""
     round: Annotated[Count, Field(ge=0)] = 0
     """By which it was added; 0: by hand."""
     why: str = ""
+    """What it is for, as `sweeper plan` tells."""
     optional: bool = False
     """Leave out, rather than refuse, what would be observed after too few steps."""
 

@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any, Literal
 
 import pydantic.dataclasses
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from sweeper.sweepfile.fields import (
     AutoCount,
@@ -17,8 +17,10 @@ from sweeper.sweepfile.fields import (
     Part,
     Several,
     Size,
+    WrittenSeconds,
     or_word,
     quantity,
+    written,
     wrong,
 )
 from sweeper.sweepfile.quantities import parse_seconds
@@ -26,11 +28,14 @@ from sweeper.trials.ladder import Rung, trunk_params
 from sweeper.trials.resources import Resources, RetryPolicy
 
 _positive_seconds = quantity(parse_seconds, lambda s: s > 0, "a time above zero, such as 5m")
-AutoSeconds = Annotated[float | Literal["auto"], BeforeValidator(or_word(_positive_seconds))]
+AutoSeconds = Annotated[
+    float | Literal["auto"],
+    written(or_word(_positive_seconds), WrittenSeconds | Literal["auto"]),
+]
 
 # Makes a subclass of a plain dataclass a mapping of the sweep file; unknown keys are refused.
 checked = pydantic.dataclasses.dataclass(
-    frozen=True, kw_only=True, config=ConfigDict(extra="forbid")
+    frozen=True, kw_only=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True)
 )
 
 
@@ -60,6 +65,7 @@ class ResourcesFromSize(TrialResources):
     """What trials of this size and above occupy instead."""
 
     size: Size
+    """From which the keys beside it hold, trunk parameters."""
 
 
 class ResourceChoice(TrialResources):
@@ -109,8 +115,11 @@ class RetryChoice(RetryPolicy):
     """`retry` in a sweep file."""
 
     failures: Annotated[Count, Field(ge=0)] = RetryPolicy.failures
+    """Further attempts after errors, crashes and stalls of a trial."""
     preemptions: Annotated[Count, Field(ge=0)] = RetryPolicy.preemptions
+    """Further attempts after its machine was taken away."""
     same_error: Annotated[Count, Field(ge=2)] = RetryPolicy.same_error
+    """Trials in a row with one and the same error that stop the sweep."""
 
 
 def _n_ranks(chosen: TrialResources) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from sweeper.errors import ConfigError
 from sweeper.families import family_names
@@ -48,7 +48,9 @@ from sweeper.sweepfile.fields import (
     TunedCount,
     TunedRate,
     Warmup,
+    WrittenCount,
     distinct,
+    written,
     wrong,
 )
 from sweeper.sweepfile.law_file import LawFile
@@ -68,8 +70,11 @@ class AssumedCorpus(Part):
     """What a corpus is taken to be by `sweeper plan` on a machine that does not have it."""
 
     vocab_size: Annotated[Count, Field(ge=2, le=MAX_VOCAB_SIZE)]
+    """Token ids, special ones included."""
     train_tokens: Tokens
+    """To train on."""
     validation_tokens: Tokens
+    """Held out."""
     bytes_per_token: Annotated[Number, Field(gt=0)] | None = None
     """Bytes of text per token; None where there is no text, or nobody knows."""
 
@@ -80,6 +85,7 @@ class CorpusChoice(Part):
     source: Annotated[str, Field(min_length=1)]
     """`stdlib`, `path:…`, `tokens:…`, `hf:…`, `synthetic:…`; see `data/sources.py`."""
     seq_len: Annotated[Count, Field(ge=2, le=MAX_SEQ_LEN)]
+    """Tokens per sequence, in training and evaluation."""
     tokenizer: Annotated[str, Field(min_length=1)] = AS_BYTES.tokenizer
     """`bytes`, the path of a Hugging Face `tokenizer.json`, or a name on the hub."""
     text_column: Annotated[str, Field(min_length=1)] = AS_BYTES.text_column
@@ -128,6 +134,7 @@ class Train(Part):
     )
     """Learning rate of the input table in units of the auxiliary one."""
     optimizer: Literal["adamw", "laprop"] = "adamw"
+    """AdamW, or LaProp, that of arXiv 2512.10858."""
     schedule: Schedule = "constant"
     """Course of the learning rate after warmup. `cosine` and `wsd` (a cooldown at the end) depend
     on the length of the run, so that every observation takes a run of its own."""
@@ -140,7 +147,9 @@ class Train(Part):
     seeds: Annotated[tuple[Seed, ...], Several, Distinct] = (0,)
     """One run of every design point for each."""
     betas: Annotated[tuple[Share, Share], Pair] = (0.9, 0.99)
+    """What the moving averages of gradient and squared gradient keep each step."""
     weight_decay: Annotated[Number, Field(ge=0, le=100)] = 0.0
+    """Decoupled, of weight matrices; with dit: of all tensors."""
     clip_norm: NormOrNone = 1.0
     """Largest global gradient norm; `none`: gradients are taken as they are."""
     ema: Share = 0.0
@@ -166,7 +175,9 @@ class Series(Part):
     model_config = ConfigDict(extra="allow")  # options; the family itself says which it has
 
     family: str
+    """The noise type. Keys beside these two are its options."""
     train: Train = Train()
+    """What this series trains otherwise than the sweep."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -187,6 +198,7 @@ class IsoFlopDesign(Part):
     budgets: Annotated[tuple[Budget, ...], Several, Distinct]
     """Training FLOPs; order does not matter."""
     sizes: Sizes
+    """Trunk parameters (20K), names of published models, or {layers, width, heads}."""
     tokens_per_param: Annotated[tuple[Number, Number], Pair] = (0.0, math.inf)
     """Window for tokens per trunk parameter, ends included."""
 
@@ -206,14 +218,18 @@ class GridDesign(Part):
     """Every size trained on every number of tokens."""
 
     sizes: Sizes
+    """As in isoflop."""
     tokens: Annotated[tuple[Tokens, ...], Several, Distinct]
+    """Training tokens."""
 
 
 class ZipDesign(Part):
     """The first size on the first number of tokens, the second on the second, and so on."""
 
     sizes: Annotated[tuple[Size, ...], Several]
+    """As in isoflop."""
     tokens: Annotated[tuple[Tokens, ...], Several]
+    """As many numbers of training tokens."""
 
     @model_validator(mode="after")
     def _distinct_pairs(self) -> "ZipDesign":
@@ -229,13 +245,19 @@ class ListedRuns(Part):
     series: Annotated[tuple[str, ...], OneOrSeveral] = ()
     """Labels; absent: every series."""
     size: Size | None = None
+    """One size."""
     sizes: Sizes = ()
+    """Or several that share a length."""
     tokens: Annotated[tuple[Tokens, ...], OneOrSeveral] | None = None
+    """Training tokens at which the runs are observed, the last being their length."""
     steps: Annotated[tuple[Tokens, ...], OneOrSeveral] | None = None
+    """Or optimiser steps."""
     steps_by_size: StepsBySize | None = None
+    """Or optimiser steps of each size: {20K: 1000, 40K: 500}."""
     budget: Budget | None = None
     """Training FLOPs that the runs stand for, in whatever convention they were chosen by."""
     train: Train = Train()
+    """What these runs train otherwise than the sweep and their series."""
 
     @property
     def all_sizes(self) -> tuple[Rung, ...]:
@@ -261,11 +283,17 @@ class Design(Part):
     """Exactly one way of choosing sizes and tokens, and runs added to it."""
 
     isoflop: IsoFlopDesign | None = None
+    """Every size at every budget."""
     grid: GridDesign | None = None
+    """Every size on every number of tokens."""
     zipped: ZipDesign | None = Field(default=None, alias="zip")
+    """The first size on the first number of tokens, and so on."""
     listed: Annotated[tuple[ListedRuns, ...], Several] | None = Field(default=None, alias="list")
+    """Run by run."""
     auto: AutoDesign | None = None
+    """Sizes, budgets and seeds chosen for a total cost."""
     added: tuple[AddedRuns, ...] = ()
+    """Further runs, by hand or by rounds of `sweeper run`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -298,14 +326,19 @@ class LimitsChoice(Limits):
     """`limits` in a sweep file, whose limit on FLOPs is one on the whole plan."""
 
     flops: Annotated[Number, Field(gt=0)] = Limits.flops
+    """Training FLOPs of the whole sweep."""
     wall_s: Annotated[Seconds, Field(gt=0)] = Field(default=Limits.wall_s, alias="wall")
+    """Time of one run of the driver, such as 2h."""
     n_trials: Annotated[
         float,
-        BeforeValidator(lambda value: math.inf if value is None else parse_count(value)),
+        written(lambda value: math.inf if value is None else parse_count(value), WrittenCount),
         Field(ge=1),
     ] = Field(default=Limits.n_trials, alias="trials")
+    """Trials of the whole sweep."""
     device_hours: Annotated[Number, Field(gt=0)] = Limits.device_hours
+    """Hours of GPUs, or of cores where there are none."""
     cost: Annotated[Number, Field(gt=0)] = Limits.cost
+    """Of these at resources.price_per_hour."""
 
 
 class Sweep(Part):
@@ -314,9 +347,12 @@ class Sweep(Part):
     name: FolderName
     """Also the name of the results folder."""
     description: str = ""
+    """Shown in the report."""
     corpus: CorpusChoice
     backbone: BackboneName = "gidd"
+    """The network of arXiv 2512.10858, or dit, that of arXiv 2602.15014."""
     series: dict[Slug, Series]
+    """One frontier each, by label."""
     design: Design
     ask: AskChoice | None = None
     """With it, `sweeper run` adds runs in rounds until the answer is narrow enough."""

@@ -52,7 +52,9 @@ class DimensionChoice(Part):
     """The values of one setting: a range, a range in the logarithm, or a list."""
 
     span: Ends | None = Field(default=None, alias="range")
+    """[low, high]"""
     log: Annotated[Ends, AfterValidator(_positive)] | None = None
+    """[low, high], searched in the logarithm."""
     choices: Annotated[tuple[Any, ...], Several, AfterValidator(_distinct_choices)] | None = None
     """As they would stand in the sweep file."""
 
@@ -71,7 +73,9 @@ class ReferenceCell(Part):
     """Where settings are compared."""
 
     size: Size
+    """As in isoflop."""
     tokens: Tokens
+    """Training tokens."""
 
 
 class SearchChoice(Part):
@@ -80,6 +84,7 @@ class SearchChoice(Part):
     search: dict[str, DimensionChoice] = Field(default_factory=dict)
     """By the name of a key of `train` or of an option of the family."""
     at: ReferenceCell | None = None
+    """Size and tokens of every run."""
     series: Annotated[tuple[str, ...], OneOrSeveral, Distinct] = ()
     """Labels; several are tuned together, each with an objective of its own. Absent: all."""
     trials: Annotated[Count, Field(ge=1, le=10_000)] = 24
@@ -87,6 +92,7 @@ class SearchChoice(Part):
     parallel: Annotated[Count, Field(ge=1, le=1_000)] = 4
     """Settings that are chosen, and trained, at a time."""
     sampler: SamplerName = "tpe"
+    """Of Optuna."""
     seeds: Annotated[tuple[Seed, ...], Several, Distinct] = ()
     """One run of every setting for each, of whose bounds the mean counts; absent: `seed`."""
 

@@ -1,7 +1,6 @@
-"""Verbs before anything runs, `init` and `plan`, and how verbs plan a sweep."""
+"""The verb `plan`, and how verbs plan a sweep."""
 
 import dataclasses
-import importlib.resources
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeper.errors import ConfigError
 from sweeper.store.storage import StoragePath
 from sweeper.verbs.cost import cost_here, cost_text, limit_warnings, probe_here
 from sweeper.verbs.driving.expected import expected_width
@@ -19,28 +17,6 @@ from sweeper.verbs.output import TextTable, plain, print_json, say, show
 if TYPE_CHECKING:
     from sweeper.planning.planner import PlannedSweep
     from sweeper.sweepfile.schema import LoadedSweep
-
-
-@click.command()
-@click.argument("sweep_file", type=click.Path(path_type=Path))
-def init(sweep_file: Path) -> None:
-    """Write a commented sweep file to start from.
-
-    Example: sweeper init my-sweep.yaml
-    """
-    example = importlib.resources.files("sweeper.sweepfile").joinpath("example_sweep.yaml")
-    try:
-        with sweep_file.open("x", encoding="utf-8") as file:
-            file.write(example.read_text("utf-8"))
-    except FileExistsError as error:
-        message = f"{sweep_file} exists already; choose another name or remove it"
-        raise ConfigError(message) from error
-    except OSError as error:
-        raise ConfigError(
-            f"{sweep_file} cannot be written ({error.strerror}); choose a folder that exists and "
-            "is yours"
-        ) from error
-    say(f"wrote {sweep_file}; next: sweeper plan {sweep_file}")
 
 
 @click.command()

@@ -11,12 +11,13 @@ import pytest
 from command_line import sweeper
 
 from sweeper.trials.records import ROW_TYPES, schema
+from sweeper.verbs.new_sweep import TEMPLATES
 
 pytestmark = pytest.mark.slow  # one process after another
 
 VERBS = [
     "init", "plan", "tune", "run", "submit", "cancel", "status", "fit", "compare", "predict",
-    "propose", "plot", "report", "verify",
+    "propose", "plot", "report", "verify", "schema",
 ]  # fmt: skip
 
 SWEEP = """\
@@ -202,12 +203,18 @@ def test_plot_and_report_write_what_they_say(pilot: Path) -> None:
     assert (pilot / "r.html").read_text().startswith("<!DOCTYPE html>")
 
 
-def test_init_writes_a_sweep_that_can_be_planned(tmp_path: Path) -> None:
-    assert sweeper("init", "mine.yaml", cwd=tmp_path).returncode == 0
-    assert sweeper("init", "mine.yaml", cwd=tmp_path).returncode == 2
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_init_writes_a_sweep_that_can_be_planned(template: str, tmp_path: Path) -> None:
+    words = ("init", "mine.yaml", "--template", template)
+    assert sweeper(*words, cwd=tmp_path).returncode == 0
+    assert sweeper(*words, cwd=tmp_path).returncode == 2
+    first_line = (tmp_path / "mine.yaml").read_text().split("\n")[0]
+    named = first_line.removeprefix("# yaml-language-server: $schema=")
+    assert (tmp_path / named).read_text() == sweeper("schema", cwd=tmp_path).stdout
     planned = sweeper("plan", "mine.yaml", "--json", cwd=tmp_path)
     assert planned.returncode == 0, planned.stderr
-    assert json.loads(planned.stdout)["warnings"] == []
+    codes = {warning["code"] for warning in json.loads(planned.stdout)["warnings"]}
+    assert codes <= {"assumed_corpus", "repeated_data"}
 
 
 def test_a_sweep_is_planned_and_not_run_where_its_corpus_is_not(tmp_path: Path) -> None:
