@@ -27,7 +27,7 @@ FLOORS = {
         stats
         isoflop surface
         fitting
-        answers
+        answers pareto
         sensitivity
         figures
         report""",

@@ -12,6 +12,7 @@
       attempts.jsonl                 attempts at published trials          (attempts.py)
       checkpoints/<trajectory_id>/   while the trial needs them       (checkpoints.py)
       drivers/<epoch>.json …         who is, or was, at work here           (lease.py)
+      sampling/                      measurements of samples          (measurements.py)
       trials/ losses/ observations/ samples/   Parquet, derived            (tables.py)
 
 Beside the sweeps' folders lie caches that can be made anew, `.corpora` (data/corpus.py) and
