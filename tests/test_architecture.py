@@ -17,6 +17,7 @@ FLOORS = {
         families store
         sweepfile networks data executors
         planning launch evaluation orchestration
+        sampling
         training tuning
         verbs
         cli
@@ -89,6 +90,7 @@ ALONE = {
         "executors",
         "families",
         "networks",
+        "sampling",
         "training",
         "trials",
         "verbs",
