@@ -16,6 +16,7 @@ FLOORS = {
         trials
         families store
         sweepfile networks data executors
+        models
         planning launch evaluation orchestration
         training tuning
         verbs
@@ -88,6 +89,7 @@ ALONE = {
         "evaluation",
         "executors",
         "families",
+        "models",
         "networks",
         "training",
         "trials",
