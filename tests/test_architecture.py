@@ -16,6 +16,7 @@ FLOORS = {
         trials
         families store
         sweepfile networks data executors
+        models
         planning launch evaluation orchestration
         sampling
         training tuning
@@ -89,6 +90,7 @@ ALONE = {
         "evaluation",
         "executors",
         "families",
+        "models",
         "networks",
         "sampling",
         "training",

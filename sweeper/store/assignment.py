@@ -70,6 +70,8 @@ class Assignment:
     planned: PlannedTrial
     """Observed only where results are missing, with the resources of this attempt."""
     attempt: Attempt
+    keeps_models: bool = False
+    """Whether the worker writes its weights at every observation."""
 
     @property
     def trial(self) -> Trial:
