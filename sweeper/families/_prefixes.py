@@ -1,7 +1,8 @@
 """Clean prefixes, in training and in sampling: the rest of a sequence is denoised given them.
 
-Conditional training is that of arXiv 2512.10858. Clean tokens carry no loss and read clean tokens only, as the prompt of a
-conversation is read once and kept; noisy ones read everything, so the family must read both sides.
+Conditional training is that of arXiv 2512.10858. Clean tokens carry no loss and read clean tokens
+only, as the prompt of a conversation is read once and kept; noisy ones read everything, so the
+family must read both sides.
 
 Shapes: B sequences, L positions, of which the first P are a prefix, V vocabulary.
 """

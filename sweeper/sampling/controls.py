@@ -44,10 +44,10 @@ class TrainingText:
         """For each token the one that follows it at a random one of its places."""
         firsts_V, places_T = self._places
         n_B = firsts_V[tokens_B + 1] - firsts_V[tokens_B]
-        chosen_B = firsts_V[tokens_B] + np.minimum((rng.random(len(n_B)) * n_B).astype(int), n_B)
-        chosen_B = np.minimum(chosen_B, len(places_T) - 1)
-        next_B = self.tokens_T[places_T[chosen_B] + 1].astype(np.int64)
-        return np.where(n_B > 0, next_B, self.drawn(tokens_B.shape, rng))
+        # A token whose only place is the last has no follower: any token follows it.
+        chosen_B = firsts_V[tokens_B] + rng.integers(np.maximum(n_B, 1))
+        next_B = self.tokens_T[places_T[np.minimum(chosen_B, len(places_T) - 1)] + 1]
+        return np.where(n_B > 0, next_B, self.drawn(tokens_B.shape, rng)).astype(np.int64)
 
     @cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
@@ -55,6 +55,10 @@ class TrainingText:
         before = self.tokens_T[:-1]
         n_V = np.bincount(before, minlength=int(self.tokens_T.max()) + 1)
         return np.concatenate([[0], n_V.cumsum()]), np.argsort(before, kind="stable")
+
+
+Sampler = Callable[[TrainingText, np.ndarray, int, np.random.Generator], np.ndarray]
+"""Training text, prefixes (B, P) and a number N to tokens (B, N)."""
 
 
 def _unigram(
@@ -66,7 +70,8 @@ def _unigram(
 def _bigram(
     text: TrainingText, prefix_BP: np.ndarray, n: int, rng: np.random.Generator
 ) -> np.ndarray:
-    drawn = [prefix_BP[:, -1] if prefix_BP.shape[1] else text.drawn((len(prefix_BP),), rng)]
+    token_B = prefix_BP[:, -1] if prefix_BP.shape[1] else text.drawn((len(prefix_BP),), rng)
+    drawn = [token_B]
     for _ in range(n):
         drawn.append(text.following(drawn[-1], rng))
     return np.stack(drawn[1:] if prefix_BP.shape[1] else drawn[:-1], axis=1)
@@ -84,7 +89,7 @@ def _repeated(
     return np.repeat(text.drawn((len(prefix_BP), 1), rng), n, axis=1)
 
 
-_CONTROLS: Mapping[ControlName, Callable[..., np.ndarray]] = {
+_CONTROLS: Mapping[ControlName, Sampler] = {
     "unigram": _unigram,
     "bigram": _bigram,
     "shuffled": _shuffled,
@@ -112,9 +117,9 @@ class Control:
         ids_BN = _CONTROLS[self.name](self.text, prefix_BP.numpy(), protocol.new_tokens, numbers)
         return Samples(torch.from_numpy(ids_BN), 0)
 
-    def own_nll(self, protocol: Protocol, prefix_BP: Tensor, ids_BN: Tensor) -> Tensor | None:
-        """Not told: a control is not set beside models at its own entropy."""
-        return None
+    def own_nll(self, _protocol: Protocol, _prefix_BP: Tensor, _ids_BN: Tensor, /) -> None:
+        """Not told: nobody sets a control beside models at its own entropy."""
+        return
 
 
 def controls_for(tokens_T: np.ndarray, corpus_source: str) -> tuple[Control, ...]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sweeper.errors import ConfigError, MissingPackage
 from sweeper.families.base import AbstractFamily
+from sweeper.models.load import Model
 from sweeper.networks.backbone import Backbone, BackboneDenoiser
 
 BATCH_SEQUENCES = 64
@@ -46,7 +47,7 @@ class Judge(Interface):
 
     @property
     def revision(self) -> str:
-        """Changes with the weights."""
+        """A hash of the weights."""
 
     def judge(self, ids_NL: Tensor, n_prefix: int) -> Judged:
         """Score sequences of own tokens, what follows the first `n_prefix`."""
@@ -54,10 +55,10 @@ class Judge(Interface):
 
 def require_another(judge: Judge, source_identity: str) -> None:
     """Raise ConfigError where a model would judge its own samples."""
-    if source_identity in (judge.name, judge.revision):
+    if source_identity == judge.revision:
         raise ConfigError(
-            f"{source_identity} would judge its own samples, which flatters them: expected another "
-            "model: judge these with one of another size or seed, or with a model by path"
+            f"{judge.name} would judge its own samples, which flatters them; expected another "
+            "model: judge these by one of another size or seed, or by a model given as a path"
         )
 
 
@@ -90,6 +91,18 @@ class NetworkJudge:
             features.append(hidden[0][:, n_prefix:].double().mean(dim=1).cpu())
         n_new = ids_NL.shape[1] - n_prefix
         return Judged(torch.cat(nats).numpy(), len(ids_NL) * n_new, torch.cat(features).numpy())
+
+
+def network_judge(model: Model) -> NetworkJudge:
+    """A loaded model as a judge; raises ConfigError if its family has no exact likelihood."""
+    config = model.config
+    return NetworkJudge(
+        f"{config.label} {config.trial_id} at step {config.step}",
+        config.weights_sha256[:12],
+        model.family,
+        model.network,
+        model.network.backbone.embedding.device,
+    )
 
 
 @contextlib.contextmanager

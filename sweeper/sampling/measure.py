@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from sweeper.sampling.truth import Truth
 from sweeper.trials.seeds import generator
 
 N_BOOTSTRAP = 200
+_DISTANCES = 0xD157  # separates the stream of the bootstrap from other uses of the same seed
+DEFAULT_TIMING = TimingPlan()
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,18 @@ class Measuring:
     judge: Judge | None = None
     corpus_source: str = ""
     """A `synthetic:` source is known exactly."""
-    timing: TimingPlan | None = TimingPlan()
+    timing: TimingPlan | None = DEFAULT_TIMING
     """None: speed is not measured."""
     n_bootstrap: int = N_BOOTSTRAP
     after_batch: Callable[[int], object] = lambda _: None
     """Told how many sequences there are, to show that the process is alive."""
+    _of_real: dict[int, Judged] = field(default_factory=dict, compare=False, repr=False)
+
+    def real(self, judge: Judge, n_prefix: int) -> Judged:
+        """What the judge says of the real sequences; asked once."""
+        if n_prefix not in self._of_real:
+            self._of_real[n_prefix] = judge.judge(self.reference_NL, n_prefix)
+        return self._of_real[n_prefix]
 
 
 def protocol_of(
@@ -171,7 +180,7 @@ def _judged(made: Generated, measuring: Measuring, seed: int) -> dict[str, float
     if judge is None:
         return dict.fromkeys(("tokens_judged", *scores, *of_mauve, *of_mmd))
     judged = judge.judge(made.ids_NL, made.n_prefix)
-    real = judge.judge(measuring.reference_NL, made.n_prefix)
+    real = measuring.real(judge, made.n_prefix)
     nats_N = judged.nats_N / made.new_NL.shape[1]
     found: dict[str, float | int | None] = {"tokens_judged": judged.tokens}
     found |= zip(scores, _mean(nats_N), strict=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from sweeper.errors import ConfigError
 from sweeper.families._prefixes import after_prefix
 from sweeper.families.base import AbstractFamily, Denoiser, Samples, SamplingPlan
+from sweeper.models.load import Model
 from sweeper.sampling.protocol import Protocol
 from sweeper.trials.seeds import generator
 
@@ -34,16 +35,16 @@ class Source(Interface):
     def generate(self, protocol: Protocol, prefix_BP: Tensor, rng: torch.Generator) -> Samples:
         """What follows each prefix, (B, L − P)."""
 
-    def own_nll(self, protocol: Protocol, prefix_BP: Tensor, ids_BN: Tensor) -> Tensor | None:
+    def own_nll(self, protocol: Protocol, prefix_BP: Tensor, ids_BN: Tensor, /) -> Tensor | None:
         """−log q of what it generated, nats, (B, L − P); None where it is not exact."""
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSource:
     """A trained network and its family."""
 
     identity: str
-    """Trial id, or a hash of the weights."""
+    """Hash of its weights, or another name of them."""
     family: AbstractFamily
     denoiser: Denoiser
     device: torch.device
@@ -53,13 +54,16 @@ class Model:
 
     def generate(self, protocol: Protocol, prefix_BP: Tensor, rng: torch.Generator) -> Samples:
         """What follows each prefix; raises ConfigError where the family cannot have one."""
-        plan = _plan(protocol, prefix_BP)
+        return self.sample(plan_of(protocol, prefix_BP), prefix_BP, rng)
+
+    def sample(self, plan: SamplingPlan, prefix_BP: Tensor, rng: torch.Generator) -> Samples:
+        """The same by a plan, whose length is that of what follows."""
         return self.family.sample(self._reader(prefix_BP), plan, self._on_device(rng))
 
     @torch.no_grad()
-    def own_nll(self, protocol: Protocol, prefix_BP: Tensor, ids_BN: Tensor) -> Tensor | None:
+    def own_nll(self, protocol: Protocol, prefix_BP: Tensor, ids_BN: Tensor, /) -> Tensor | None:
         """Of the family, at the temperature and nucleus of the protocol."""
-        plan = _plan(protocol, prefix_BP)
+        plan = plan_of(protocol, prefix_BP)
         return self.family.own_nll(self._reader(prefix_BP), plan, ids_BN)
 
     def _reader(self, prefix_BP: Tensor) -> Denoiser:
@@ -78,7 +82,19 @@ class Model:
         return torch.Generator(self.device).manual_seed(seed)
 
 
-def _plan(protocol: Protocol, prefix_BP: Tensor) -> SamplingPlan:
+def model_source(model: Model) -> ModelSource:
+    """A loaded model as a source."""
+    return ModelSource(
+        identity=model.config.weights_sha256[:12],
+        family=model.family,
+        denoiser=model.network,
+        device=model.network.backbone.embedding.device,
+        prefix_share=model.config.trial.prefix_share,
+    )
+
+
+def plan_of(protocol: Protocol, prefix_BP: Tensor) -> SamplingPlan:
+    """What a family is told to do for a batch of prefixes."""
     return SamplingPlan(
         n_sequences=prefix_BP.shape[0],
         seq_len=protocol.new_tokens,
