@@ -16,7 +16,9 @@ FLOORS = {
         trials
         families store
         sweepfile networks data executors
+        models
         planning launch evaluation orchestration
+        sampling
         training tuning
         verbs
         cli
@@ -88,7 +90,9 @@ ALONE = {
         "evaluation",
         "executors",
         "families",
+        "models",
         "networks",
+        "sampling",
         "training",
         "trials",
         "verbs",

@@ -71,6 +71,8 @@ class Assignment:
     planned: PlannedTrial
     """Observed only where results are missing, with the resources of this attempt."""
     attempt: Attempt
+    keeps_models: bool = False
+    """Whether the worker writes its weights at every observation."""
     sampling: SamplingTask | None = None
     """What to measure of the trial's samples; None: it is to be trained."""
 

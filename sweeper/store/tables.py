@@ -8,7 +8,6 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -33,7 +32,7 @@ from sweeper.store.results import (
     write_index,
 )
 from sweeper.store.rows import Ending, trial_row
-from sweeper.trials.plan import Plan
+from sweeper.trials.plan import Labels, Plan
 from sweeper.trials.records import ROW_TYPES, TABLE_FILE, TableName, TrialRow, schema
 
 # Columns of `trials` by which all tables are sorted.
@@ -43,29 +42,6 @@ OF_TRIALS: tuple[TableName, ...] = ("trials", "observations", "losses")
 
 Row = dict[str, Any]
 Tables = dict[TableName, pa.Table]
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the current plan calls each trajectory and each of its points."""
-
-    # None of it is part of a trial's identity: renaming a series relabels its results.
-    sweep: str
-    series: dict[str, str]
-    budget_flops: dict[tuple[str, int], float | None]
-    """By trajectory and step."""
-
-    @classmethod
-    def of(cls, plan: Plan) -> "Labels":
-        """The labels of a plan; where two series share a trajectory, the first one's."""
-        series: dict[str, str] = {}
-        budgets: dict[tuple[str, int], float | None] = {}
-        for planned in plan.trials:
-            trajectory_id = planned.trajectory_id
-            series.setdefault(trajectory_id, planned.series)
-            for cell in planned.cells:
-                budgets.setdefault((trajectory_id, cell.step), cell.budget_flops)
-        return cls(plan.name, series, budgets)
 
 
 def refresh_tables(store: Store, plan: Plan) -> None:

@@ -34,6 +34,7 @@ from sweeper.store.rows import Ending, LogEntry, Measurement, loss_row, observat
 from sweeper.training import distributed
 from sweeper.training.checkpoints import UNREADABLE, Checkpoints, CheckpointTimer
 from sweeper.training.distributed import Ranks
+from sweeper.training.keeping import keep_model
 from sweeper.training.trainer import Diverged, Trainer
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,8 @@ class _Worker:
         if observe:
             with self._timed("eval_time_s"):
                 self.observe()
+            if self.assignment.keeps_models:
+                keep_model(self.assignment, self.trainer, self.measured.measurements[-1])
         self.report_progress()
 
     def observe(self) -> None:
