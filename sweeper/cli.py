@@ -19,7 +19,7 @@ from sweeper.errors import ExitCode, SweeperError
 from sweeper.store.files import is_disk_full
 from sweeper.verbs import cancel, fit, plan, run, status, submit
 from sweeper.verbs.output import say
-from sweeper.verbs.samples import sample
+from sweeper.verbs.samples import export, pareto, sample
 from sweeper.verbs.tuning import tune
 
 
@@ -95,7 +95,7 @@ def cli() -> None:
 for verb in (  # those that make results, and those that read a fit
     *(plan.init, plan.plan, tune.tune, run.run, submit.submit, cancel.cancel),
     *(status.status, status.verify),
-    sample.sample,
+    *(export.export, sample.sample, pareto.pareto),
     *(fit.fit, fit.compare, fit.predict, fit.propose, fit.plot, fit.report),
 ):
     cli.add_command(verb)

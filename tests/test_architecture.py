@@ -19,7 +19,7 @@ FLOORS = {
         models
         planning launch evaluation orchestration
         sampling
-        training tuning
+        training tuning pareto
         verbs
         cli
         __main__""",
@@ -92,6 +92,7 @@ ALONE = {
         "families",
         "models",
         "networks",
+        "pareto",
         "sampling",
         "training",
         "trials",

@@ -9,12 +9,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweeper.errors import StoreError
+from sweeper.models.checks import model_flaws
 from sweeper.orchestration.lease import driver_at_work
 from sweeper.store import files
 from sweeper.store.attempts import torn_attempts, torn_lines
 from sweeper.store.layout import Store, open_store
 from sweeper.store.pending import pending_trials
-from sweeper.store.results import flaws, head_of, published, read_index, record_paths, record_stamps
+from sweeper.store.results import (
+    flaws,
+    head_of,
+    published,
+    read_index,
+    read_without_losses,
+    record_paths,
+    record_stamps,
+)
 from sweeper.store.storage import TEMPORARY_PREFIX, StoragePath
 from sweeper.store.submission import read_plan
 from sweeper.store.tables import build_tables
@@ -45,6 +54,10 @@ def verify(folder: StoragePath) -> list[Finding]:
     if not any(finding.file.parent == store.published for finding in findings):
         findings += _check_missing(store, plan)
         expected = build_tables(store, plan)
+        records = read_without_losses(record_paths(store))
+        is_at_rest = driver_at_work(store) is None
+        for flaw in model_flaws(store, plan, records, is_at_rest=is_at_rest):
+            findings.append(Finding(*flaw))
         for name in ROW_TYPES:
             findings += _check_table(store.table(name), name, expected[name])
     return findings
