@@ -10,7 +10,12 @@ import pandas as pd
 
 from analysis.errors import SettingsError, SourceError, TableError
 from analysis.pareto.metrics import METRICS, Estimate, Metric, Numbers
-from analysis.tables.parquet_parts import PARQUET_SUFFIXES, read_parquet, unreadable
+from analysis.tables.parquet_parts import (
+    PARQUET_SUFFIXES,
+    is_results_folder,
+    read_parquet,
+    unreadable,
+)
 from analysis.tables.text_files import read_text_table
 from sweeper.store.storage import StoragePath
 from sweeper.trials.records import CONDITIONS
@@ -94,6 +99,15 @@ def load_samples(source: StoragePath, chosen: Mapping[str, str] | None = None) -
     except OSError as error:
         raise unreadable(path, error) from error
     return samples_of(frame, source.name, chosen)
+
+
+def load_samples_of(source: StoragePath) -> SamplesTable | None:
+    """The samples of a results folder; None where there are none, or it is another source."""
+    folder = source / "samples"
+    if not folder.is_dir() or not is_results_folder(source):
+        return None
+    frame = read_parquet(folder)
+    return None if frame.empty else samples_of(frame, source.name)
 
 
 def samples_of(

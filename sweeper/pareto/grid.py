@@ -32,7 +32,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
+class JudgeChoice:
     """Who scores samples."""
 
     name: str
@@ -133,7 +133,7 @@ def _common_budget(candidates: Collection[Candidate], wanted: Sequence[str]) -> 
     return max((each for each in common if each is not None), default=None)
 
 
-def best_judge(candidates: Collection[Candidate]) -> Judge:
+def best_judge(candidates: Collection[Candidate]) -> JudgeChoice:
     """The exact model of the lowest bound; raises ConfigError where there is none."""
     exact = [each for each in candidates if each.is_exact]
     if not exact:
@@ -143,7 +143,9 @@ def best_judge(candidates: Collection[Candidate]) -> Judge:
             "Hugging Face model with --judge FOLDER"
         )
     best = min(exact, key=_by_bound)
-    return Judge(name=f"{best.series} {best.trial_id}", revision=best.weights, folder=best.folder)
+    return JudgeChoice(
+        name=f"{best.series} {best.trial_id}", revision=best.weights, folder=best.folder
+    )
 
 
 def _by_bound(model: Candidate) -> tuple[float, str]:
@@ -151,7 +153,7 @@ def _by_bound(model: Candidate) -> tuple[float, str]:
 
 
 def tasks_of(
-    models: Sequence[Candidate], judge: Judge | None, grid: Grid, common: Surroundings
+    models: Sequence[Candidate], judge: JudgeChoice | None, grid: Grid, common: Surroundings
 ) -> tuple[SamplingTask, ...]:
     """All rows to measure: the controls, then the models, the fewest steps first.
 
@@ -164,7 +166,7 @@ def tasks_of(
             f"--samplers {min(unknown)}: no model here has it; expected some of {', '.join(known)}"
         )
     steps = grid.steps or powers_of_two(common.context_tokens)
-    tasks = [_control(name, judge, grid, common) for name in common.controls]
+    tasks = [_control(name, models[0], judge, grid, common) for name in common.controls]
     for n_steps, model in itertools.product(steps, models):
         # What is drawn token by token takes as many steps as there are, whatever it is asked.
         n_steps = common.context_tokens if model.is_exact else n_steps
@@ -186,23 +188,24 @@ def powers_of_two(length: int) -> tuple[int, ...]:
     return (*(2**power for power in range(length.bit_length()) if 2**power < length), length)
 
 
-def _control(name: str, judge: Judge | None, grid: Grid, common: Surroundings) -> SamplingTask:
-    nothing = Candidate(
+def _control(
+    name: str, model: Candidate, judge: JudgeChoice | None, grid: Grid, common: Surroundings
+) -> SamplingTask:
+    """A control; the folder is that of some model, whose tokenizer it shares."""
+    return dataclasses.replace(
+        _task(model, judge, grid, common),
         series=name,
         family=CONTROL_FAMILY,
         trial_id="",
         trajectory_id="",
-        weights=f"control:{name}",
-        folder="",
-        budget_flops=None,
-        bound_nats_per_token=0.0,
-        samplers=(name,),
-        is_exact=False,
+        source=f"control:{name}",
+        sampler=name,
     )
-    return dataclasses.replace(_task(nothing, judge, grid, common), sampler=name)
 
 
-def _task(model: Candidate, judge: Judge | None, grid: Grid, common: Surroundings) -> SamplingTask:
+def _task(
+    model: Candidate, judge: JudgeChoice | None, grid: Grid, common: Surroundings
+) -> SamplingTask:
     """One step of a model at temperature 1."""
     return SamplingTask(
         series=model.series,

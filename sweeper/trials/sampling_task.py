@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 # What says where things lie and what they are called; everything else can change the numbers.
-_PLACES = ("series", "family", "trial_id", "trajectory_id", "model_folder", "judge_folder")
+_PLACES = (
+    "series", "family", "trial_id", "trajectory_id", "model_folder", "judge", "judge_folder",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class SamplingTask:
     source: str
     """Hash of the weights, or `control:` and a name."""
     model_folder: str
-    """Below the sweep's folder; empty for a control."""
+    """Below the sweep's folder; of a control, that of a model whose tokenizer it shares."""
     sampler: str
     n_steps: int
     temperature: float
