@@ -1,12 +1,43 @@
 """What the samples say, as tables and terminal text."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from analysis import notation
 from analysis.pareto.answer import MetricAnswer, ParetoAnswer, SpeedRatio, Winner
 from analysis.report.tables import Table
 
 PUBLISHED = "published for uniform against masked: 2.7–4.0× (arXiv 2602.15014, figure 1)"
+
+
+@dataclass(frozen=True)
+class SamplesSection:
+    """What the page says of samples."""
+
+    answer: str
+    about: str
+    title: str
+    """Of the headline metric."""
+    fronts: Table
+    winners: Table
+    ratios: Table
+    settings: Table
+    remarks: tuple[str, ...]
+
+    @classmethod
+    def of(cls, found: ParetoAnswer) -> "SamplesSection":
+        """The headline metric and everything that was measured; empty tables without a headline."""
+        best, nothing = found.headline, Table((), ())
+        return cls(
+            answer_sentence(found),
+            about(found),
+            best.title if best else "",
+            fronts_table(best) if best else nothing,
+            winners_table(best) if best else nothing,
+            ratios_table(best) if best else nothing,
+            settings_table(found),
+            tuple(warning.message for warning in found.warnings),
+        )
 
 
 def pareto_text(found: ParetoAnswer) -> str:
@@ -32,8 +63,8 @@ def about(found: ParetoAnswer) -> str:
     conditions = ", ".join(f"{name} {value}" for name, value in found.protocol.items())
     of = {"unigram": "histogram", "ngram": "n-gram"}[found.entropy.of]
     return (
-        f"samples of {found.source} compared at a {of} entropy of {found.entropy.nats:.3f} nats per "
-        f"token, interpolated between temperatures ({conditions})"
+        f"samples of {found.source} at a {of} entropy of {found.entropy.nats:.3f} nats per token, "
+        f"interpolated between temperatures ({conditions})"
     )
 
 

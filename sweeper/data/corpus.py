@@ -48,7 +48,7 @@ _last_corpus = lru_cache(maxsize=1)(load_corpus)
 
 
 def planned_corpus(planned: PlannedTrial, results: StoragePath) -> Corpus:
-    """The corpus of a trial whose results are below `results`; DataError for another than planned."""
+    """The corpus of a trial with its results below `results`; DataError if it has changed."""
     corpus = _last_corpus(planned.source, cache_beside(results), planned.reading)
     expected = planned.trial.data.fingerprint
     if corpus.fingerprint != expected:

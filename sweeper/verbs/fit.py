@@ -313,14 +313,18 @@ def read_table(source: StoragePath, options: dict[str, Any]) -> "TidyTable":
 
 
 def read_samples(source: StoragePath, options: dict[str, Any]) -> "ParetoAnswer | None":
-    """What the samples of a results folder say; None where it has none."""
+    """What the samples of a results folder say; None where it has none, or of several protocols."""
+    from analysis.errors import TableError
     from analysis.pareto.answer import Asked, answer
     from analysis.pareto.samples import load_samples_of
 
-    table = load_samples_of(source)
-    if table is None:
+    asked = Asked(n_resamples=options["bootstrap"], seed=options["seed"])
+    try:
+        table = load_samples_of(source)
+        return None if table is None else answer(table, asked)
+    except TableError as error:  # the fit is not to blame, and is shown
+        say(f"warning: samples are not shown: {error}", err=True)
         return None
-    return answer(table, Asked(n_resamples=options["bootstrap"], seed=options["seed"]))
 
 
 def _names(columns: tuple[str, ...]) -> dict[str, str]:
