@@ -109,11 +109,13 @@ def test_a_driver_killed_again_and_again_repeats_nothing_and_loses_nothing(tmp_p
         support = Path(planted_samples.__file__)
         paths = os.pathsep.join([str(support.parent), str(support.parents[2])])
         driver = subprocess.Popen(
-            [sys.executable, str(support), str(store.folder), "0.05"],
+            [sys.executable, str(support), str(store.folder), "0.1"],
             env={**os.environ, "PYTHONPATH": paths},
         )
         end_s = time.monotonic() + 60
-        while len(measured_tasks(own)) < len(before) + 2 and time.monotonic() < end_s:
+        while len(measured_tasks(own)) < len(before) + 2:
+            assert driver.poll() is None, "nothing is left to disturb"
+            assert time.monotonic() < end_s
             time.sleep(0.01)
         driver.kill()
         driver.wait()

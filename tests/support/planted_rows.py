@@ -6,7 +6,7 @@ STEPS = (1, 2, 4, 8, 16, 32, 64)
 TEMPERATURES = (0.8, 1.0, 1.2)
 
 
-def row(series: str, **values: object) -> dict[str, object]:
+def row(series: str, **values: object) -> Row:
     return {
         "trial_id": series, "series": series, "family": series, "sampler": "ancestral",
         "n_steps": 1, "temperature": 1.0, "top_p": 1.0,
@@ -18,9 +18,7 @@ def row(series: str, **values: object) -> dict[str, object]:
     } | values  # fmt: skip
 
 
-def diffusion(
-    series: str, times_faster: float, *, speed: float = 6400.0
-) -> list[dict[str, object]]:
+def diffusion(series: str, times_faster: float, *, speed: float = 6400.0) -> list[Row]:
     """Quality 0.2 + 1 / n at n steps of the slower one, rising with temperature and entropy."""
     return [
         row(
@@ -36,7 +34,7 @@ def diffusion(
     ]
 
 
-def control(name: str, divergence: float) -> dict[str, object]:
+def control(name: str, divergence: float) -> Row:
     return row(
         name,
         trial_id="",

@@ -7,6 +7,7 @@ import functools
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from planted import planned_trial, submitted_store
 
@@ -67,38 +68,24 @@ def measurement_of(task: SamplingTask) -> Measurement:
     """Numbers that depend on the task alone."""
     number, is_control = int(task.task_id, 16) / 16**12, not task.trial_id
     judged = number if task.judge else None
-    return Measurement(
-        sampling_seed=task.seed,
-        network_evaluations=task.n_steps,
-        tokens_generated=task.n_sequences * task.context_tokens,
-        tokens_judged=None,
-        wall_time_s=1.0,
-        tokens_per_s=None if is_control else 1000 / task.n_steps,
-        tokens_per_s_spread=0.01,
-        best_batch_sequences=8,
-        latency_s=1.0,
-        latency_s_spread=0.01,
-        cross_entropy_nats_per_token=judged,
-        cross_entropy_stderr_nats_per_token=0.01,
-        unigram_entropy_nats=2.0 + task.temperature,
-        ngram_entropy_nats_per_token=1.0 + task.temperature,
-        own_entropy_nats_per_token=None,
-        own_entropy_stderr_nats_per_token=None,
-        judge_divergence_nats_per_token=judged,
-        mauve=None,
-        mauve_low=None,
-        mauve_high=None,
-        mmd=None,
-        mmd_low=None,
-        mmd_high=None,
-        distinct_2=0.5,
-        distinct_4=0.9,
-        source_cross_entropy_nats_per_token=None,
-        source_cross_entropy_stderr_nats_per_token=None,
-        source_divergence_nats_per_token=None,
-        source_js_nats=None,
-        first_sample=task.task_id,
-    )
+    numbers: dict[str, Any] = dict.fromkeys(Measurement.__dataclass_fields__)
+    numbers |= {
+        "sampling_seed": task.seed,
+        "network_evaluations": task.n_steps,
+        "tokens_generated": task.n_sequences * task.context_tokens,
+        "wall_time_s": 1.0,
+        "tokens_per_s": None if is_control else 1000 / task.n_steps,
+        "tokens_per_s_spread": 0.01,
+        "cross_entropy_nats_per_token": judged,
+        "cross_entropy_stderr_nats_per_token": 0.01,
+        "unigram_entropy_nats": 2.0 + task.temperature,
+        "ngram_entropy_nats_per_token": 1.0 + task.temperature,
+        "judge_divergence_nats_per_token": judged,
+        "distinct_2": 0.5,
+        "distinct_4": 0.9,
+        "first_sample": task.task_id,
+    }
+    return Measurement(**numbers)
 
 
 def measure_planted(
