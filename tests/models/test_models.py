@@ -1,4 +1,4 @@
-"""Models of trained trials: what stays, what is exported, and that loading gives the same numbers."""
+"""Models of trained trials: what stays, what is exported, and that they give the same numbers."""
 
 import dataclasses
 import json
@@ -78,7 +78,7 @@ def test_a_loaded_model_has_the_bound_of_its_record_to_the_last_bit(
     name: str, tmp_path: Path
 ) -> None:
     trial = trial_of(name)
-    averaged = dataclasses.replace(trial.optimizer, ema_decay=0.9)
+    averaged = dataclasses.replace(trial.optimizer, ema_decay=0.9, learning_rate=0.01)
     folder = exported(tmp_path, name, optimizer=averaged, backbone="dit")
     model = sweeper.load_model(folder)
     network, family = model
@@ -144,9 +144,10 @@ def test_a_superseded_attempt_leaves_no_model(tmp_path: Path) -> None:
 
 
 def test_models_live_in_object_stores_too(tmp_path: Path) -> None:
-    assert planted.KINDS[1] == "objects"
     place = planted.kind_of_store("objects", tmp_path / "results/planted")
-    plan = planted.planned_sweep(("masked",), widths=(8, 16))
+    # Two seeds of one law are equally good at both budgets.
+    trials = tuple(planted.planned_trial(width=8, seed=seed) for seed in (0, 1))
+    plan = Plan("planted", trials)
     store = planted.submitted_store(place, plan)
     config = read_config(exported(tmp_path))
     for planned in plan.trials:
@@ -164,7 +165,7 @@ def test_models_live_in_object_stores_too(tmp_path: Path) -> None:
         publish(assignment, result)
     reduced(store)
     models = kept_models(store)
-    assert 0 < len(models) < 4
+    assert [model.step for model in models] == [10, 20]
     assert model_folders(store) == sorted((m.path for m in models), key=str)
     export_model(store, models[0], tmp_path / "taken")
     assert (tmp_path / "taken" / WEIGHTS_FILE).exists()
