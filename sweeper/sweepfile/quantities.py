@@ -82,14 +82,9 @@ def parse_bytes(value: object) -> int:
     match = _BYTES.fullmatch(value.strip()) if isinstance(value, str) else None
     try:
         number = parse_number(value if match is None else match[1])
-        n_bytes = number * (1 if match is None else _UNIT_BYTES[match[2]])
-        if n_bytes != int(n_bytes):
-            raise ValueError
     except ValueError as error:
-        raise ValueError(
-            "expected a number of bytes with its unit, such as 500MB or 2GB"
-        ) from error
-    return int(n_bytes)
+        raise ValueError("expected a number of bytes, such as 500MB or 2GB") from error
+    return round(number * (1 if match is None else _UNIT_BYTES[match[2]]))
 
 
 def _checked(number: float) -> float:
