@@ -185,3 +185,17 @@ def test_a_superseded_measurement_publishes_nothing(tmp_path: Path) -> None:
     assignment = Assignment(own.folder, "planted", pending.planned, late, sampling=pending.task)
     measure_planted(assignment, stop=lambda: False)
     assert published_at(store) == before
+
+
+def test_verify_names_a_measurement_that_is_torn_or_was_renamed(tmp_path: Path) -> None:
+    store = planted_store(tmp_path / "planted")
+    drive(store, measure_planted, [])
+    own = sampling_store(store)
+    torn, renamed = (own.record(each.task.task_id) for each in wanted()[:2])
+    assert isinstance(torn, Path)
+    assert isinstance(renamed, Path)
+    torn.write_bytes(torn.read_bytes()[:40])
+    renamed.rename(renamed.with_name("0123456789ab.json"))
+    codes = {finding.file.name: finding.code for finding in verify(store.folder)}
+    assert codes[torn.name] == "torn-record"
+    assert codes["0123456789ab.json"] == "foreign-record"
