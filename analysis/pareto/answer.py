@@ -104,6 +104,8 @@ class ParetoAnswer:
     """Everything the samples of one protocol say."""
 
     source: str
+    fingerprint: str
+    """Of the rows."""
     entropy: CommonEntropy
     protocol: Mapping[str, str]
     metrics: tuple[MetricAnswer, ...]
@@ -169,6 +171,7 @@ def answer(table: SamplesTable, asked: Asked) -> ParetoAnswer:
     answers = tuple(_of_metric(metric, table, at, baseline, asked) for metric in table.metrics)
     return ParetoAnswer(
         table.name,
+        table.fingerprint,
         at,
         table.protocol,
         answers,

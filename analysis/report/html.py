@@ -33,7 +33,6 @@ TITLES = {
     "trajectories": "Loss against compute by size",
     "exponents": "Scaling exponents by series and method",
     "sensitivity": "Comparisons otherwise",
-    "pareto": "Quality of samples against their speed",
 }
 """What each figure is called for a reader who cannot see it."""
 

@@ -1,9 +1,13 @@
 """What the samples say, as tables and terminal text."""
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis import notation
+from analysis.errors import NothingToDraw
+from analysis.figures.pareto import pareto
+from analysis.figures.render import figure_bytes
 from analysis.pareto.answer import MetricAnswer, ParetoAnswer, SpeedRatio, Winner
 from analysis.report.tables import Table
 
@@ -12,30 +16,45 @@ PUBLISHED = "published for uniform against masked: 2.7–4.0× (arXiv 2602.15014
 
 @dataclass(frozen=True)
 class SamplesSection:
-    """What the page says of samples."""
+    """What the page says of samples; its template is `samples.html`."""
 
     answer: str
     about: str
-    title: str
-    """Of the headline metric."""
-    fronts: Table
-    winners: Table
-    ratios: Table
-    settings: Table
+    figure: str
+    """An image as a `data:` URL; empty where there is none."""
+    why_no_figure: str
+    shown: tuple[tuple[str, Table], ...]
+    """Captions and tables of the headline metric."""
+    folded: tuple[tuple[str, Table], ...]
     remarks: tuple[str, ...]
 
     @classmethod
     def of(cls, found: ParetoAnswer) -> "SamplesSection":
-        """The headline metric and everything that was measured; empty tables without a headline."""
-        best, nothing = found.headline, Table((), ())
+        """The headline metric, and everything that was measured."""
+        figure, why = "", ""
+        try:
+            image = base64.b64encode(figure_bytes(pareto(found), ".svg", found.fingerprint))
+            figure = f"data:image/svg+xml;base64,{image.decode()}"
+        except NothingToDraw as reason:
+            why = str(reason)
+        best = found.headline
+        shown: list[tuple[str, Table]] = []
+        folded = [("Everything measured, negative controls included", settings_table(found))]
+        if best is not None:
+            shown = [
+                ("Which series is best at which speed", winners_table(best)),
+                ("Speed at equal quality", ratios_table(best)),
+            ]
+            folded.insert(
+                0, (f"Every sampler at the common entropy, by {best.title}", fronts_table(best))
+            )
         return cls(
             answer_sentence(found),
             about(found),
-            best.title if best else "",
-            fronts_table(best) if best else nothing,
-            winners_table(best) if best else nothing,
-            ratios_table(best) if best else nothing,
-            settings_table(found),
+            figure,
+            why,
+            tuple((caption, table) for caption, table in shown if table.rows),
+            tuple(folded),
             tuple(warning.message for warning in found.warnings),
         )
 

@@ -32,7 +32,6 @@ from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TABLE_FILE, TableName, schema
 from sweeper.trials.sampling_task import SamplingTask
 
-
 _MEASURE_AGAIN = "delete it and run `sweeper pareto` again to measure these samples anew"
 
 
