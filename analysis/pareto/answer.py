@@ -252,7 +252,7 @@ def _ends(draws: FloatArray) -> Interval:
 
 
 def _band(drawn: Sequence[Front]) -> tuple[tuple[float, float, float, float], ...]:
-    """The front of the values with its interval where nine in ten resamples reach that speed."""
+    """The front of the values, with its interval over the resamples that reach that speed."""
     own = drawn[0]
     speeds_X = np.unique(
         np.concatenate(
@@ -262,9 +262,8 @@ def _band(drawn: Sequence[Front]) -> tuple[tuple[float, float, float, float], ..
     quality_RX = np.stack([front.quality_at(speeds_X) for front in drawn])
     rows = []
     for speed, column in zip(speeds_X, quality_RX.T, strict=True):
-        reached = column[1:][np.isfinite(column[1:])]
-        ends = _ends(reached) if len(reached) >= 0.9 * (len(column) - 1) > 0 else (column[0],) * 2
-        rows.append((float(np.exp(speed)), float(column[0]), float(ends[0]), float(ends[1])))
+        low, high = _ends(column[np.isfinite(column)])  # the values themselves do
+        rows.append((float(np.exp(speed)), float(column[0]), low, high))
     return tuple(rows)
 
 
@@ -279,6 +278,7 @@ def _winners(fronts: Mapping[str, Sequence[Front]]) -> tuple[Winner, ...]:
         [[front.quality_at(speeds_X) for front in fronts[label]] for label in labels]
     )
     best_RX = np.argmin(quality_SRX, axis=0)[1:]
+    best_RX[~np.isfinite(quality_SRX[:, 1:].min(axis=0))] = -1  # too fast for all of them
     share_SX = np.stack([(best_RX == rank).mean(axis=0) for rank in range(len(labels))])
     most_X = share_SX.argmax(axis=0)
     found = []
@@ -298,10 +298,8 @@ def _speed_ratio(fronts: Mapping[str, Sequence[Front]], baseline: str, against: 
     worst = min(ours[0].quality_F[-1], theirs[0].quality_F[-1])
     if best > worst:
         is_ahead = ours[0].quality_F[0] < theirs[0].quality_F[0]
-        remark = (
-            f"no quality that both reach: {against} is {'better' if is_ahead else 'worse'} at "
-            "every speed measured"
-        )
+        which = "better" if is_ahead else "worse"
+        remark = f"no quality that both reach: all of {against} are {which} than any of {baseline}"
         return SpeedRatio(baseline, against, None, None, (), None, remark)
     quality_Q = np.linspace(best, worst, N_QUALITIES)
     with np.errstate(invalid="ignore"):  # neither reaches it in that draw

@@ -68,6 +68,8 @@ def pareto_text(found: ParetoAnswer) -> str:
             tables = (fronts_table(each), winners_table(each), ratios_table(each))
             for table in tables:
                 lines += ["", *table.lines()] if table.rows else []
+            if any((r.baseline, r.against) == ("masked", "uniform") for r in each.speed_ratios):
+                lines.append(f"  {PUBLISHED}")
         else:
             lines += [f"  {sentence(ratio)}" for ratio in each.speed_ratios]
     if found.headline is None:
