@@ -46,7 +46,7 @@ bench-design: setup  ## what designs and rounds of chosen runs save, replayed on
 	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/bench_design.py
 
 bench-sampling: setup  ## caches, timing, and samples of trained models on a known source; about five minutes
-	PYTHONPATH=tests/support:tests/bench $(ONE_THREAD) $(BIN)/python tests/bench/bench_sampling.py
+	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/bench_sampling.py
 
 coverage: setup  ## how often 95 % intervals hold the truth in simulation; both cores, half an hour
 	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/simulate_coverage.py --processes 2 --out docs/coverage.md

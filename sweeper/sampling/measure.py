@@ -206,7 +206,8 @@ def _truth(made: Generated, measuring: Measuring) -> dict[str, float | int | Non
     exact = None
     if made.own_nll_NL is not None:
         exact = float((nats_N - made.own_nll_NL.mean(dim=1).numpy()).mean())
-    of_runs = truth.run_divergence(ids_NL), exact, truth.run_js(ids_NL)
+    ending_NL = ids_NL[:, max(0, made.n_prefix - truth.order) :]  # runs that end in new tokens
+    of_runs = truth.run_divergence(ending_NL), exact, truth.run_js(ending_NL)
     return dict(zip(names, (*_mean(nats_N), *of_runs), strict=True))
 
 

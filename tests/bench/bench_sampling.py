@@ -1,6 +1,6 @@
 """What caches save, whether timing adds up, and how near trained models come to a known source.
 
-    PYTHONPATH=.:tests/support:tests/bench python tests/bench/bench_sampling.py [cache|timing|trained]
+    PYTHONPATH=.:tests/support python tests/bench/bench_sampling.py [cache|timing|trained]
 
 Every table is Markdown, as docs/samples.md has it.
 """
@@ -132,10 +132,8 @@ def trained_models() -> None:
         f"{SOURCE}, entropy {truth.entropy(SEQ_LEN):.4f} nats/token; divergence of real sequences "
         f"{real:.4f}, its standard deviation {math.sqrt(2 * freedom) / (2 * n):.4f}\n"
     )
-    say(
-        "| series | sampler | steps | bound − entropy | cross-entropy − entropy | KL | MMD | MAUVE |"
-    )
-    say("|---|---|---|---|---|---|---|---|")
+    columns = "bound − entropy | cross-entropy − entropy | KL | MMD | MAUVE"
+    say(f"| series | sampler | steps | {columns} |\n|---|---|---|---|---|---|---|---|")
     rows: list[SampleRow] = []
     for label, name, options, samplers in MODELS:
         source = trained(name, SOURCE, seq_len=SEQ_LEN, n_steps=1500, rung=RUNG, **options)
