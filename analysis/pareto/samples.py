@@ -31,7 +31,7 @@ _WORDS = ("series", "family", "trial_id", "sampler")
 _NUMBERS = ("n_steps", "temperature", "top_p", *ENTROPY_COLUMNS.values())
 _CONTROL = "control"  # the family of what no metric may prefer to a trained model
 _NO_JUDGE = "none"
-_RANGE_OF_THREE = 1.693  # expected range of three normal draws, in standard deviations
+_RANGE_OF_REPEATS = 2.326  # expected range of five normal draws, in standard deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def _setting(row: Mapping[str, Any], where: str) -> Setting:
     if speed is not None:
         # Not divided by the root of the repeats: what is slow in one is often slow in the next.
         spread = numbers.get("tokens_per_s_spread", 0.0)
-        tokens_per_s = Estimate(speed, speed * spread / _RANGE_OF_THREE)
+        tokens_per_s = Estimate(speed, speed * spread / _RANGE_OF_REPEATS)
     found = {metric.name: metric.estimate(numbers) for metric in METRICS}
     return Setting(
         series=_written(row["series"]),

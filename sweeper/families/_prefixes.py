@@ -22,6 +22,7 @@ from sweeper.families.base import (
     Denoiser,
     IncrementalDecoder,
     NoisyBatch,
+    per_token,
     uniform_draws,
 )
 
@@ -65,21 +66,24 @@ def after_prefix(denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
     n_prefix = prefix_BP.shape[1]
 
     def read(z_BL: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
-        clean_L = torch.arange(n_prefix + z_BL.shape[1], device=z_BL.device) < n_prefix
-        reader = functools.partial(denoiser, visible_BLL=prompt_visibility(clean_L[None]))
-        return beside_prefix(reader, prefix_BP)(z_BL, t_B)
+        whole_BL = torch.cat([prefix_BP, z_BL], dim=1)
+        clean_L = torch.arange(whole_BL.shape[1], device=z_BL.device) < n_prefix
+        if t_B.dim() > 1:  # levels per token: none where there is no noise
+            t_B = torch.cat([t_B.new_zeros(prefix_BP.shape), t_B], dim=1)
+        logits_BLV = denoiser(whole_BL, t_B, visible_BLL=prompt_visibility(clean_L[None]))
+        return logits_BLV[:, n_prefix:]
 
     return read
 
 
 def beside_prefix(denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
-    """The same of a network that reads clean tokens as any others."""
-    n_prefix = prefix_BP.shape[1]
+    """The same of a network that reads a prefix as any other clean tokens."""
 
     def read(z_BL: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
-        if t_B.dim() > 1:  # levels per token: none where there is no noise
-            t_B = torch.cat([t_B.new_zeros(prefix_BP.shape), t_B], dim=1)
-        return denoiser(torch.cat([prefix_BP, z_BL], dim=1), t_B)[:, n_prefix:]
+        t_BL = per_token(t_B, z_BL).expand(z_BL.shape)
+        t_BL = torch.cat([t_BL.new_zeros(prefix_BP.shape), t_BL], dim=1)
+        logits_BLV = denoiser(torch.cat([prefix_BP, z_BL], dim=1), t_BL)
+        return logits_BLV[:, prefix_BP.shape[1] :]
 
     return read
 

@@ -16,9 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sweeper.data.corpus import Corpus
 from sweeper.data.synthetic import parse_synthetic
+from sweeper.errors import ConfigError
+from sweeper.evaluation.control_variates import spread_pieces
 from sweeper.families.base import Samples
-from sweeper.sampling.protocol import Protocol
+from sweeper.sampling.protocol import Protocol, require_comparable
+from sweeper.trials.records import SampleRow
 
 ControlName = Literal["unigram", "bigram", "shuffled", "repeated"]
 CONTROL_FAMILY = "control"
@@ -29,6 +33,7 @@ class TrainingText:
     """Training tokens as controls read them."""
 
     tokens_T: np.ndarray
+    vocab_size: int
 
     def drawn(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         """Tokens at random places."""
@@ -53,7 +58,7 @@ class TrainingText:
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the places of each token begin in the sorted list of places, and that list."""
         before = self.tokens_T[:-1]
-        n_V = np.bincount(before, minlength=int(self.tokens_T.max()) + 1)
+        n_V = np.bincount(before, minlength=self.vocab_size)
         return np.concatenate([[0], n_V.cumsum()]), np.argsort(before, kind="stable")
 
 
@@ -122,15 +127,16 @@ class Control:
         return
 
 
-def controls_for(tokens_T: np.ndarray, corpus_source: str) -> tuple[Control, ...]:
-    """The controls of a corpus, from its training tokens.
+def controls_for(corpus: Corpus) -> tuple[Control, ...]:
+    """The controls of a corpus, from its training tokens; a sample of them, where they are many.
 
     One that *is* the source is no negative control: `bigram` of a chain of order 1, and `unigram`,
     `bigram` and `shuffled` of independent tokens are left out.
     """
-    text, names = TrainingText(tokens_T), list(_CONTROLS)
-    if corpus_source.startswith("synthetic:"):
-        source = parse_synthetic(corpus_source)
+    text = TrainingText(spread_pieces(corpus.tokens.train), corpus.tokens.vocab_size)
+    names: list[ControlName] = [*_CONTROLS]
+    if corpus.source.startswith("synthetic:"):
+        source = parse_synthetic(corpus.source)
         if source.kind == "iid":
             names = ["repeated"]
         elif source.order == 1:
@@ -138,14 +144,27 @@ def controls_for(tokens_T: np.ndarray, corpus_source: str) -> tuple[Control, ...
     return tuple(Control(name, text) for name in names)
 
 
-def ranks_controls_last(
-    models: Mapping[str, Sequence[float]], controls: Sequence[float], *, is_larger_better: bool
-) -> bool:
-    """Whether a metric puts every control behind the best setting of every model.
+LARGER_IS_BETTER = ("mauve", "distinct_2", "distinct_4", "unigram_entropy_nats")
+"""Columns of `samples` that praise samples by being large; other measures of quality are losses."""
+
+
+def ranks_controls_last(rows: Sequence[SampleRow], metric: str) -> bool:
+    """Whether a column puts every control behind the best row of every series.
 
     Only the best: with one step, independent tokens are all that a diffusion model can draw, and
-    such a sampler *is* a control.
+    such a sampler *is* a control. Rows without the number do not count. Raises ConfigError for rows
+    of different protocols, or where there is nothing to rank.
     """
-    sign = -1 if is_larger_better else 1
-    worst_best = max(min(sign * value for value in values) for values in models.values())
-    return worst_best < min(sign * value for value in controls)
+    ranked = [row for row in rows if getattr(row, metric) is not None]
+    require_comparable(ranked)
+    sign, best = -1 if metric in LARGER_IS_BETTER else 1, dict[str, float]()
+    for row in ranked:
+        value = sign * getattr(row, metric)
+        best[row.series] = min(value, best.get(row.series, value))
+    controls = {row.series for row in ranked if row.family == CONTROL_FAMILY}
+    if not controls or controls == set(best):
+        raise ConfigError(
+            f"{metric}: expected rows of a model and of a control that have it: measure both"
+        )
+    models = [value for series, value in best.items() if series not in controls]
+    return max(models) < min(best[series] for series in controls)

@@ -4,6 +4,7 @@ Shapes: N sequences, L tokens.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def _total_nlls(here_NL: np.ndarray, other_NL: np.ndarray, vocab_size: int) -> l
         mixed = []
         shorter = p_NL[:, order - 1 :].ravel().tolist()
         for run, p in zip(_runs(here_NL, order).tolist(), shorter, strict=True):
-            counts = followers.get(tuple(run[:-1]), {})
+            counts: Mapping[int, int] = followers.get(tuple(run[:-1]), {})
             n, n_distinct = sum(counts.values()), len(counts)
             share = (counts.get(run[-1], 0) + n_distinct * p) / (n + n_distinct) if n else p
             mixed.append(share)

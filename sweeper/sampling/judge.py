@@ -83,7 +83,7 @@ class NetworkJudge:
     def judge(self, ids_NL: Tensor, n_prefix: int) -> Judged:
         """Score sequences; longer ones than it was trained on are scored all the same."""
         nats, features = [], []
-        for ids_BL in ids_NL.split(BATCH_SEQUENCES):
+        for ids_BL in torch.split(ids_NL, BATCH_SEQUENCES):
             batch = self.family.noisy_batch(ids_BL.to(self.device), torch.Generator())
             with hidden_states(self.denoiser.backbone) as hidden:
                 nll_BL = self.family.loss(self.denoiser, batch)

@@ -184,20 +184,11 @@ def _judged(made: Generated, measuring: Measuring, seed: int) -> dict[str, float
     nats_N = judged.nats_N / made.new_NL.shape[1]
     found: dict[str, float | int | None] = {"tokens_judged": judged.tokens}
     found |= zip(scores, _mean(nats_N), strict=True)
-    for names, distance in zip(
-        (of_mauve, of_mmd), _distances(judged, real, measuring, seed), strict=True
-    ):
-        found |= zip(names, dataclasses.astuple(distance), strict=True)
-    return found
-
-
-def _distances(
-    judged: Judged, real: Judged, measuring: Measuring, seed: int
-) -> tuple[distances.Distance, distances.Distance]:
     features = distances.whitened(judged.features_ND, real.features_ND)
-    rng = np.random.default_rng([seed, 0xD157])  # a stream of its own
-    n = measuring.n_bootstrap
-    return distances.mauve(features, rng, n), distances.mmd(features, rng, n)
+    rng, n = np.random.default_rng([seed, _DISTANCES]), measuring.n_bootstrap
+    for names, distance_of in ((of_mauve, distances.mauve), (of_mmd, distances.mmd)):
+        found |= zip(names, dataclasses.astuple(distance_of(features, rng, n)), strict=True)
+    return found
 
 
 def _truth(made: Generated, measuring: Measuring) -> dict[str, float | int | None]:
@@ -215,7 +206,8 @@ def _truth(made: Generated, measuring: Measuring) -> dict[str, float | int | Non
     exact = None
     if made.own_nll_NL is not None:
         exact = float((nats_N - made.own_nll_NL.mean(dim=1).numpy()).mean())
-    of_runs = truth.run_divergence(ids_NL), exact, truth.run_js(ids_NL)
+    ending_NL = ids_NL[:, max(0, made.n_prefix - truth.order) :]  # runs that end in new tokens
+    of_runs = truth.run_divergence(ending_NL), exact, truth.run_js(ending_NL)
     return dict(zip(names, (*_mean(nats_N), *of_runs), strict=True))
 
 

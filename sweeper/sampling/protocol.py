@@ -1,6 +1,5 @@
 """What makes measurements of samples comparable, and what one measurement says. Torch-free."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,19 +86,19 @@ def sample_row(
     )
 
 
-def differences(protocols: Sequence[Protocol]) -> tuple[str, ...]:
-    """One text for each condition in which protocols differ, with its values; none: comparable."""
+def differences(rows: Sequence[Protocol | SampleRow]) -> tuple[str, ...]:
+    """One text for each condition in which rows differ, with its values; none: comparable."""
     found = []
-    for name in (field.name for field in dataclasses.fields(Protocol) if field.name in CONDITIONS):
-        values = sorted({str(getattr(protocol, name)) for protocol in protocols})
+    for name in CONDITIONS:
+        values = sorted({str(getattr(row, name)) for row in rows})
         if len(values) > 1:
             found.append(f"{name} ({', '.join(values)})")
     return tuple(found)
 
 
-def require_comparable(protocols: Sequence[Protocol]) -> None:
-    """Raise ConfigError if the protocols differ in more than settings."""
-    if found := differences(protocols):
+def require_comparable(rows: Sequence[Protocol | SampleRow]) -> None:
+    """Raise ConfigError if rows differ in more than settings."""
+    if found := differences(rows):
         raise ConfigError(
             f"samples of different protocols: they differ in {'; '.join(found)}; expected the same "
             "for all: measure them again in one way, or compare them apart"

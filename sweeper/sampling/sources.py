@@ -161,10 +161,9 @@ def require_prefixes(protocol: Protocol, reference_NL: Tensor) -> None:
             f"{protocol.context_tokens} to generate: shorten it"
         )
     n_real, length = reference_NL.shape
-    if protocol.prefix_tokens and (
-        n_real < protocol.n_sequences or length < protocol.prefix_tokens
-    ):
+    n_asked, n_prefix = protocol.n_sequences, protocol.prefix_tokens
+    if n_prefix and (n_real < n_asked or length < n_prefix):
         raise ConfigError(
-            f"{protocol.n_sequences} prefixes of {protocol.prefix_tokens} tokens are asked for, but "
-            f"there are {n_real} real sequences of {length}: ask for fewer"
+            f"{n_asked} prefixes of {n_prefix} tokens are asked for, but there are {n_real} real "
+            f"sequences of {length}: ask for fewer"
         )

@@ -72,7 +72,7 @@ def best_batch(generate: Generate, plan: TimingPlan, clock: Clock = time.perf_co
         try:
             generate(size)  # warm
             trial_s, tokens = _timed(generate, size, clock)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             break

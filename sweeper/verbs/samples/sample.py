@@ -45,8 +45,8 @@ def sample(model: Path, prompt: str, **options: Any) -> None:
         loaded = load_model(model, torch.device(device))
     except RuntimeError as error:
         raise ConfigError(
-            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); expected one of this "
-            "machine, such as cpu"
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); expected one of "
+            "this machine, such as cpu"
         ) from error
     prompt_ids = _prompt_ids(loaded, prompt)
     plan = _plan(loaded, len(prompt_ids), options)
