@@ -19,6 +19,7 @@ from analysis.tables.parquet_parts import (
 from analysis.tables.text_files import read_text_table
 from sweeper.store.storage import StoragePath
 from sweeper.trials.records import CONDITIONS
+from sweeper.trials.sampling_task import CONTROL_FAMILY
 
 EntropyOf = Literal["unigram", "ngram"]
 ENTROPY_COLUMNS: dict[EntropyOf, str] = {
@@ -29,7 +30,6 @@ ENTROPY_COLUMNS: dict[EntropyOf, str] = {
 
 _WORDS = ("series", "family", "trial_id", "sampler")
 _NUMBERS = ("n_steps", "temperature", "top_p", *ENTROPY_COLUMNS.values())
-_CONTROL = "control"  # the family of what no metric may prefer to a trained model
 _NO_JUDGE = "none"
 _RANGE_OF_REPEATS = 2.326  # expected range of five normal draws, in standard deviations
 
@@ -165,7 +165,7 @@ def _shared_conditions(frame: pd.DataFrame, name: str) -> dict[str, str]:
 def _setting(row: Mapping[str, Any], where: str) -> Setting:
     numbers = _numbers(row, where)
     speed = numbers.get("tokens_per_s")
-    is_control = _written(row["family"]) == _CONTROL
+    is_control = _written(row["family"]) == CONTROL_FAMILY
     if not is_control and (speed is None or speed <= 0):
         raise TableError(
             f"{where}, column 'tokens_per_s': {_written(row.get('tokens_per_s')) or 'nothing'}, "

@@ -2,13 +2,12 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sweeper.errors import ConfigError, did_you_mean
-from sweeper.trials.sampling_task import SamplingTask
-
-CONTROL_FAMILY = "control"
+from sweeper.trials.sampling_task import CONTROL_FAMILY, SamplingTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +59,17 @@ class Grid:
     def __post_init__(self) -> None:
         if self.n_sequences < 2:
             raise ConfigError(f"--sequences {self.n_sequences}: expected at least 2, for an error")
-        for name, values, is_fine in (
-            ("--steps", self.steps, lambda value: value >= 1),
-            ("--temperatures", self.temperatures, lambda value: value >= 0),
-            ("--top-p", self.top_p, lambda value: 0 < value <= 1),
+        for name, values, least, most in (
+            ("--steps", self.steps, 1.0, math.inf),
+            ("--temperatures", self.temperatures, 0.0, math.inf),
+            ("--top-p", self.top_p, math.nextafter(0.0, 1.0), 1.0),
         ):
-            if wrong := [value for value in values if not is_fine(value)]:
-                raise ConfigError(
-                    f"{name} {wrong[0]:g}: expected steps from 1, temperatures from "
-                    "0 and 0 < top-p <= 1"
-                )
+            for value in values:
+                if not least <= value <= most:
+                    raise ConfigError(
+                        f"{name} {value:g}: expected steps from 1, temperatures from 0 and "
+                        "0 < top-p <= 1"
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +178,11 @@ def tasks_of(
             grid.temperatures,
             grid.top_p,
         ):
-            varied = {"sampler": sampler, "temperature": temperature, "top_p": top_p}
-            tasks.append(dataclasses.replace(own, n_steps=n_steps, **varied))
+            tasks.append(
+                dataclasses.replace(
+                    own, n_steps=n_steps, sampler=sampler, temperature=temperature, top_p=top_p
+                )
+            )
     return tuple({task.task_id: task for task in tasks}.values())
 
 

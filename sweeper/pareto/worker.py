@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sweeper.data.corpus import Corpus, planned_corpus, validation_sequences
 from sweeper.models.kept import local_model
 from sweeper.models.load import Model, load_model
-from sweeper.sampling.controls import CONTROL_FAMILY, controls_for
+from sweeper.sampling.controls import controls_for
 from sweeper.sampling.judge import AsText, Judge, load_hugging_face_judge, network_judge
 from sweeper.sampling.measure import Measuring, measure, protocol_of
 from sweeper.sampling.protocol import sample_row
@@ -26,7 +27,7 @@ from sweeper.store.layout import Store
 from sweeper.store.measurements import publish_measurement
 from sweeper.store.results import read_records, record_paths
 from sweeper.store.storage import StoragePath
-from sweeper.trials.sampling_task import SamplingTask
+from sweeper.trials.sampling_task import CONTROL_FAMILY, SamplingTask
 
 TIMING = {"cpu": TimingPlan(max_batch_s=2.0), "cuda": TimingPlan()}
 """A core is busy with a handful of sequences; larger batches would only take longer."""
@@ -50,7 +51,10 @@ def run_measurement(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     corpus = planned_corpus(assignment.planned, sweep_folder.parent)
     # A control has the folder of some model, whose tokenizer says what its ids mean.
     model = _loaded(sweep_folder, task.model_folder, device.type)
-    text = model.tokenizer.decode
+
+    def text(ids_L: np.ndarray) -> str:
+        return model.tokenizer.decode(ids_L.tolist())
+
     report = progress_reporter(assignment)
 
     def after_batch(n_sequences: int) -> None:

@@ -23,9 +23,9 @@ from sweeper.evaluation.control_variates import spread_pieces
 from sweeper.families.base import Samples
 from sweeper.sampling.protocol import Protocol, require_comparable
 from sweeper.trials.records import SampleRow
+from sweeper.trials.sampling_task import CONTROL_FAMILY
 
 ControlName = Literal["unigram", "bigram", "shuffled", "repeated"]
-CONTROL_FAMILY = "control"
 
 
 @dataclass(frozen=True)

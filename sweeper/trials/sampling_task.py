@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+CONTROL_FAMILY = "control"
+"""Family of samplers that no metric may prefer to a trained model."""
+
 # What says where things lie and what they are called; everything else can change the numbers.
 _PLACES = (
     "series", "family", "trial_id", "trajectory_id", "model_folder", "judge", "judge_folder",

@@ -20,7 +20,7 @@ from sweeper.families import load_family
 from sweeper.families.base import AbstractFamily, SamplingPlan
 from sweeper.networks.backbone import Backbone, BackboneDenoiser
 from sweeper.sampling import measure
-from sweeper.sampling.controls import CONTROL_FAMILY, controls_for, ranks_controls_last
+from sweeper.sampling.controls import controls_for, ranks_controls_last
 from sweeper.sampling.judge import NetworkJudge
 from sweeper.sampling.protocol import sample_row
 from sweeper.sampling.sources import ModelSource
@@ -28,6 +28,7 @@ from sweeper.sampling.throughput import TimingPlan, best_batch
 from sweeper.sampling.truth import Truth
 from sweeper.trials.ladder import Rung
 from sweeper.trials.records import SampleRow
+from sweeper.trials.sampling_task import CONTROL_FAMILY
 
 LENGTHS = (64, 128, 256, 512)
 SOURCE = "synthetic:markov?vocab=16&order=2&concentration=0.3&tokens=4000000"

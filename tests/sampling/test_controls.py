@@ -11,7 +11,7 @@ from sweeper.data.corpus import Corpus, load_corpus, validation_sequences
 from sweeper.errors import ConfigError
 from sweeper.families.base import Samples
 from sweeper.networks.backbone import BackboneDenoiser
-from sweeper.sampling.controls import CONTROL_FAMILY, controls_for, ranks_controls_last
+from sweeper.sampling.controls import controls_for, ranks_controls_last
 from sweeper.sampling.judge import NetworkJudge
 from sweeper.sampling.measure import Measuring, measure, protocol_of
 from sweeper.sampling.protocol import Protocol, sample_row
@@ -19,6 +19,7 @@ from sweeper.sampling.sources import Source
 from sweeper.sampling.truth import Truth
 from sweeper.trials.ladder import Rung
 from sweeper.trials.records import SampleRow
+from sweeper.trials.sampling_task import CONTROL_FAMILY
 
 torch.set_num_threads(1)
 SOURCE = "synthetic:markov?vocab=8&order=2&tokens=200000"

@@ -156,7 +156,7 @@ def _measure(
         say(f"{outcome.n_failed} measurements failed, see above; the same command tries them again")
     task = wanted[0].task
     conditions = {
-        "judge_revision": task.judge_revision,
+        "judge_revision": max(each.task.judge_revision for each in wanted),  # its own rows: none
         "n_sequences": str(task.n_sequences),
         "context_tokens": str(task.context_tokens),
         "sampling_version": str(task.sampling_version),
