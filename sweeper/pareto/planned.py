@@ -1,7 +1,5 @@
 """The measurements of a results folder: its kept models on a grid, and the controls."""
 
-import numpy as np
-
 from sweeper.pareto.candidates import candidates
 from sweeper.pareto.driver import Pending
 from sweeper.pareto.grid import (
@@ -12,7 +10,7 @@ from sweeper.pareto.grid import (
     chosen_models,
     tasks_of,
 )
-from sweeper.sampling.controls import controls_for
+from sweeper.sampling.controls import control_names
 from sweeper.sampling.protocol import SAMPLING_VERSION
 from sweeper.store.layout import Store
 from sweeper.trials.plan import Plan
@@ -36,7 +34,7 @@ def planned_measurements(
         data_fingerprint=first.trial.data.fingerprint,
         device="cuda" if uses_gpus else "cpu",
         sampling_version=SAMPLING_VERSION,
-        controls=tuple(each.name for each in controls_for(np.zeros(0), first.source)),
+        controls=control_names(first.source),
     )
     tasks = tasks_of(models, judge or best_judge(there), grid, common)
     return tuple(Pending(task, of_trajectory.get(task.trajectory_id, first)) for task in tasks)

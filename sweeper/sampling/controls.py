@@ -128,20 +128,25 @@ class Control:
 
 
 def controls_for(corpus: Corpus) -> tuple[Control, ...]:
-    """The controls of a corpus, from its training tokens; a sample of them, where they are many.
+    """The controls of a corpus, from its training tokens; a sample of them, where they are many."""
+    text = TrainingText(spread_pieces(corpus.tokens.train), corpus.tokens.vocab_size)
+    return tuple(Control(name, text) for name in control_names(corpus.source))
+
+
+def control_names(corpus_source: str) -> tuple[ControlName, ...]:
+    """The controls that a corpus has, as it is named in the sweep file.
 
     One that *is* the source is no negative control: `bigram` of a chain of order 1, and `unigram`,
     `bigram` and `shuffled` of independent tokens are left out.
     """
-    text = TrainingText(spread_pieces(corpus.tokens.train), corpus.tokens.vocab_size)
     names: list[ControlName] = [*_CONTROLS]
-    if corpus.source.startswith("synthetic:"):
-        source = parse_synthetic(corpus.source)
+    if corpus_source.startswith("synthetic:"):
+        source = parse_synthetic(corpus_source)
         if source.kind == "iid":
             names = ["repeated"]
         elif source.order == 1:
             names.remove("bigram")
-    return tuple(Control(name, text) for name in names)
+    return tuple(names)
 
 
 LARGER_IS_BETTER = ("mauve", "distinct_2", "distinct_4", "unigram_entropy_nats")
