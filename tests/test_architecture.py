@@ -16,8 +16,10 @@ FLOORS = {
         trials
         families store
         sweepfile networks data executors
+        models
         planning launch evaluation orchestration
-        training tuning
+        sampling
+        training tuning pareto
         verbs
         cli
         __main__""",
@@ -27,7 +29,7 @@ FLOORS = {
         stats
         isoflop surface
         fitting
-        answers
+        answers pareto
         sensitivity
         figures
         report""",
@@ -88,7 +90,10 @@ ALONE = {
         "evaluation",
         "executors",
         "families",
+        "models",
         "networks",
+        "pareto",
+        "sampling",
         "training",
         "trials",
         "verbs",

@@ -7,8 +7,9 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -21,10 +22,12 @@ from analysis.figures.frontier import frontier
 from analysis.figures.isoflop import isoflop
 from analysis.figures.layout import house_style
 from analysis.figures.multiplier import multiplier
+from analysis.figures.pareto import pareto
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.style import GRID, INK, MUTED, PALETTE, PAPER
 from analysis.figures.trajectories import trajectories
 from analysis.fitting.fit import FitResult
+from analysis.pareto.answer import ParetoAnswer
 from analysis.sensitivity.conclusions import Sensitivity
 from analysis.tables.tidy import TidyTable
 from sweeper.errors import did_you_mean
@@ -45,6 +48,8 @@ class Study:
     fit: FitResult
     comparisons: Sequence[Comparison] = ()
     sensitivities: Sequence[Sensitivity] = ()
+    samples: ParetoAnswer | None = None
+    """None where the source has none."""
 
     def sensitivity_of(self, comparison: Comparison) -> Sensitivity | None:
         """What was tried of one comparison, None where nothing could be."""
@@ -59,6 +64,7 @@ FIGURES: dict[str, Callable[[Study], Figure]] = {
     "trajectories": lambda study: trajectories(study.fit),
     "exponents": lambda study: exponents(study.fit),
     "sensitivity": lambda study: sensitivity(study.sensitivities, study.fit),
+    "pareto": lambda study: pareto(study.samples),
 }
 """All figures by name, in the order in which they answer questions."""
 
@@ -83,22 +89,37 @@ def save_figures(
     A file gets the first of `names` that can be drawn. Raises `SettingsError` for a name that does
     not exist or another suffix, `OutputError` for a path that cannot be written.
     """
+    check_names(names)
+    drawn = {name: partial(FIGURES[name], study) for name in names}
+    return save_drawn(drawn, fingerprint(study.table), out, suffixes)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise `SettingsError` for a figure that does not exist."""
     for name in names:
         if name not in FIGURES:
             hint = did_you_mean(name, FIGURES)
             raise SettingsError(f"figure {name!r}: expected one of {', '.join(FIGURES)}{hint}")
+
+
+def save_drawn(
+    drawn: Mapping[str, Callable[[], Figure]],
+    source: str,
+    out: Path,
+    suffixes: Sequence[str] = (".png", ".svg"),
+) -> SavedFigures:
+    """Write figures by name, from data of that fingerprint; raises as `save_figures` does."""
     is_file = out.suffix != "" and not out.is_dir()
     for suffix in [out.suffix] if is_file else suffixes:
         if suffix.lower() not in SUFFIXES:
             raise SettingsError(
                 f"{out}: cannot draw {suffix} files; expected {', '.join(SUFFIXES)}, or a folder"
             )
-    source = fingerprint(study.table)
     paths: list[Path] = []
     skipped = []
-    for name in names:
+    for name, draw in drawn.items():
         try:
-            figure = FIGURES[name](study)
+            figure = draw()
         except NothingToDraw as reason:
             skipped.append((name, str(reason)))
             continue

@@ -21,6 +21,7 @@ from analysis.report import tables
 from analysis.report.forecasts import forecasts_table
 from analysis.report.provenance import Provenance
 from analysis.report.published_table import exponents_of
+from analysis.report.samples import SamplesSection
 from analysis.report.sensitivity_text import variations_table, verdicts_table
 from sweeper.store.files import write_output
 
@@ -65,6 +66,8 @@ def render_report(
     tried = [(each, study.sensitivity_of(each)) for each in comparisons]
     compared = [comparing.to_json(each, s.to_json() if s else None) for each, s in tried]
     content = {"fit": fitting.to_json(fit), "comparisons": compared}
+    if study.samples is not None:
+        content["samples"] = study.samples.to_json()
     data = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
     return environment.get_template("report.html").render(
         title=source_name,
@@ -84,6 +87,7 @@ def render_report(
         exponents=tables.exponents_table(comparisons),
         verdicts=verdicts_table(study.sensitivities),
         variations=[(found, variations_table(found)) for found in study.sensitivities],
+        samples=SamplesSection.of(study.samples) if study.samples else None,
         forecasts=forecasts_table(outcomes),
         missing=tables.missing(fit),
         remarks=tables.remarks(warnings),

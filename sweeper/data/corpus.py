@@ -12,6 +12,7 @@ from sweeper.data.tokens import HASH_MULTIPLIER, SplitTokens
 from sweeper.errors import DataError
 from sweeper.store.layout import local_caches
 from sweeper.store.storage import StoragePath
+from sweeper.trials.plan import PlannedTrial
 from sweeper.trials.text_options import AS_BYTES, TextOptions
 
 # Of more chunks, the order is computed where it is needed: sorting a billion takes 20 GB.
@@ -40,6 +41,23 @@ def load_corpus(
     MissingPackage where reading it takes a package that is not installed.
     """
     return Corpus(source, *load_tokens(source, cache_folder, options))
+
+
+_last_corpus = lru_cache(maxsize=1)(load_corpus)
+"""Trials of a process follow each other, mostly on the same corpus."""
+
+
+def planned_corpus(planned: PlannedTrial, results: StoragePath) -> Corpus:
+    """The corpus of a trial with its results below `results`; DataError if it has changed."""
+    corpus = _last_corpus(planned.source, cache_beside(results), planned.reading)
+    expected = planned.trial.data.fingerprint
+    if corpus.fingerprint != expected:
+        raise DataError(
+            f"corpus {planned.source!r} has fingerprint {corpus.fingerprint}, but the plan was "
+            f"made for {expected}: its files changed, or this worker sees others; restore them or "
+            "run the sweep again to plan anew"
+        )
+    return corpus
 
 
 def cache_beside(results: StoragePath) -> Path:

@@ -11,16 +11,17 @@ X token weights, C = X (1 + K) control variates.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sweeper.data.corpus import Corpus, validation_sequences
-from sweeper.evaluation.control_variates import count_ngrams
 from sweeper.families._prefixes import after_prefix, prefix_lengths
 from sweeper.families.base import AbstractFamily, Denoiser, stratified
 from sweeper.trials.seeds import generator
+
+if TYPE_CHECKING:
+    from sweeper.data.corpus import Corpus
 
 EVAL_BATCH_SEQUENCES = 64
 """Sequences scored at a time. Fixed, because the noise is drawn per batch."""
@@ -97,8 +98,12 @@ class _Scores:
     float64 as the scores."""
 
 
-def validation_set(corpus: Corpus, *, seq_len: int, n_sequences: int) -> ValidationSet:
+def validation_set(corpus: "Corpus", *, seq_len: int, n_sequences: int) -> ValidationSet:
     """The same sequences for every trial, which represent all of the validation text."""
+    # Here, so that who brings a set can score it with torch alone.
+    from sweeper.data.corpus import validation_sequences
+    from sweeper.evaluation.control_variates import count_ngrams
+
     n_chunks = len(corpus.tokens.validation) // seq_len
     n_population = min(n_chunks, max(n_sequences, POPULATION_TOKENS // seq_len))
     ngrams = count_ngrams(corpus)

@@ -47,11 +47,7 @@ class NgramCounts:
 def count_ngrams(corpus: Corpus) -> NgramCounts:
     """Count training tokens, and their pairs where a V × V table is small, as for bytes."""
     n_vocab, tokens = corpus.tokens.vocab_size, corpus.tokens.train
-    if len(tokens) > COUNTED_TOKENS:  # the seams between pieces count as neighbours
-        length = COUNTED_TOKENS // COUNTED_PIECES
-        starts = np.arange(COUNTED_PIECES) * (len(tokens) - length) // (COUNTED_PIECES - 1)
-        tokens = np.concatenate([tokens[start : start + length] for start in starts])
-    tokens = tokens.astype(np.int64)
+    tokens = spread_pieces(tokens).astype(np.int64)
     counts_V = np.bincount(tokens, minlength=n_vocab) + 1.0
     p_V = counts_V / counts_V.sum()
     token_V = -np.log(p_V).astype(np.float32)
@@ -63,3 +59,12 @@ def count_ngrams(corpus: Corpus) -> NgramCounts:
     # p(right | left), with PRIOR_COUNT pseudo-counts shared out like p_V.
     p_next_VV = (n_VV + PRIOR_COUNT * p_V) / (n_V1 + PRIOR_COUNT)
     return NgramCounts(token_V, -np.log(p_V[:, None] * p_next_VV).astype(np.float32))
+
+
+def spread_pieces(tokens: np.ndarray) -> np.ndarray:
+    """All of a few tokens; of many, pieces spread evenly, whose seams count as neighbours."""
+    if len(tokens) <= COUNTED_TOKENS:
+        return tokens
+    length = COUNTED_TOKENS // COUNTED_PIECES
+    starts = np.arange(COUNTED_PIECES) * (len(tokens) - length) // (COUNTED_PIECES - 1)
+    return np.concatenate([tokens[start : start + length] for start in starts])

@@ -173,7 +173,7 @@ class RayExecutor(Executor):
             for number, actor in enumerate(actors)
         ]
         attempt = _Attempt(assignment, demand, placement, ranks)
-        self._running[assignment.trial.trial_id] = attempt
+        self._running[assignment.task_id] = attempt
 
     def poll(self, timeout_s: float) -> list[Finished]:
         """Wait for the first attempt to end, then take all that have."""

@@ -1,7 +1,8 @@
-"""Conditional training: some sequences keep a clean prefix, and the rest is denoised given it.
+"""Clean prefixes, in training and in sampling: the rest of a sequence is denoised given them.
 
-As in arXiv 2512.10858. Clean tokens carry no loss and read clean tokens only, as the prompt of a
-conversation is read once and kept; noisy ones read everything, so the family must read both sides.
+Conditional training is that of arXiv 2512.10858. Clean tokens carry no loss and read clean tokens
+only, as the prompt of a conversation is read once and kept; noisy ones read everything, so the
+family must read both sides.
 
 Shapes: B sequences, L positions, of which the first P are a prefix, V vocabulary.
 """
@@ -9,11 +10,21 @@ Shapes: B sequences, L positions, of which the first P are a prefix, V vocabular
 import dataclasses
 import functools
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sweeper.families.base import AbstractFamily, Denoiser, NoisyBatch, uniform_draws
+from sweeper.families._sampling import UncachedDecoder
+from sweeper.families.base import (
+    AbstractFamily,
+    CachingDenoiser,
+    Denoiser,
+    IncrementalDecoder,
+    NoisyBatch,
+    per_token,
+    uniform_draws,
+)
 
 
 def clean_prefixes(n_sequences: int, seq_len: int, share: float, rng: torch.Generator) -> Tensor:
@@ -51,7 +62,7 @@ def prefix_lengths(seq_len: int, n_lengths: int) -> list[int]:
 
 
 def after_prefix(denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
-    """A denoiser of what follows: inputs (B, L − P) to logits (B, L − P, V)."""
+    """A denoiser of what follows, trained with prefixes: (B, L − P) to logits (B, L − P, V)."""
     n_prefix = prefix_BP.shape[1]
 
     def read(z_BL: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
@@ -63,6 +74,80 @@ def after_prefix(denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
         return logits_BLV[:, n_prefix:]
 
     return read
+
+
+def beside_prefix(denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
+    """The same of a network that reads a prefix as any other clean tokens."""
+
+    def read(z_BL: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
+        t_BL = per_token(t_B, z_BL).expand(z_BL.shape)
+        t_BL = torch.cat([t_BL.new_zeros(prefix_BP.shape), t_BL], dim=1)
+        logits_BLV = denoiser(torch.cat([prefix_BP, z_BL], dim=1), t_BL)
+        return logits_BLV[:, prefix_BP.shape[1] :]
+
+    return read
+
+
+@dataclass(frozen=True)
+class CausalAfterPrefix:
+    """A causal `CachingDenoiser` of what follows a prefix, which it reads once."""
+
+    denoiser: Denoiser
+    prefix_BP: Tensor
+    n_before: int
+    """Inputs that come before the prefix: 1 with a start token, else 0."""
+
+    def __call__(
+        self,
+        z_BL: Tensor,
+        t_B: Tensor,
+        /,
+        *,
+        positions_BL: Tensor | None = None,
+        visible_BLL: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, L − P, V) of inputs (B, L − P), read in the order that they have."""
+        assert visible_BLL is None
+        if positions_BL is None:
+            positions_BL = torch.arange(z_BL.shape[1], device=z_BL.device).expand_as(z_BL)
+        whole_BL, positions_BL = self.joined(z_BL, positions_BL)
+        logits_BLV = self.denoiser(whole_BL, t_B, positions_BL=positions_BL)
+        return logits_BLV[:, self.prefix_BP.shape[1] :]
+
+    def joined(self, z_BN: Tensor, positions_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """The first inputs of a generation and their positions, with the prefix among them."""
+        n, n_prefix = self.n_before, self.prefix_BP.shape[1]
+        here_BP = torch.arange(n, n + n_prefix, device=z_BN.device).expand_as(self.prefix_BP)
+        after_BN = positions_BN[:, n:] + n_prefix
+        return (
+            torch.cat([z_BN[:, :n], self.prefix_BP, z_BN[:, n:]], dim=1),
+            torch.cat([positions_BN[:, :n], here_BP, after_BN], dim=1),
+        )
+
+    def incremental_decoder(self, capacity: int) -> IncrementalDecoder:
+        """For one generation of at most `capacity` inputs beside the prefix."""
+        if not isinstance(self.denoiser, CachingDenoiser):
+            return _DecoderAfterPrefix(self, UncachedDecoder(self.denoiser))
+        capacity += self.prefix_BP.shape[1]
+        return _DecoderAfterPrefix(self, self.denoiser.incremental_decoder(capacity))
+
+
+class _DecoderAfterPrefix:
+    """An `IncrementalDecoder` that feeds the prefix with the first inputs."""
+
+    def __init__(self, reader: CausalAfterPrefix, decoder: IncrementalDecoder) -> None:
+        self._reader, self._decoder = reader, decoder
+        self._has_read_prefix = False
+
+    def decode(self, ids_BN: Tensor, positions_BN: Tensor, n_final: int) -> Tensor:
+        """Logits (B, N, V) of the new inputs."""
+        n_new, n_prefix = ids_BN.shape[1], self._reader.prefix_BP.shape[1]
+        if self._has_read_prefix:
+            return self._decoder.decode(ids_BN, positions_BN + n_prefix, n_final)
+        self._has_read_prefix = True
+        assert n_final == self._reader.n_before
+        ids_BN, positions_BN = self._reader.joined(ids_BN, positions_BN)
+        return self._decoder.decode(ids_BN, positions_BN, n_final + n_prefix)[:, -n_new:]
 
 
 def prompt_visibility(clean_BL: Tensor) -> Tensor:

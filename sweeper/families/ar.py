@@ -1,11 +1,13 @@
 """Autoregression: the exact baseline every diffusion family is compared with."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sweeper.families._prefixes import CausalAfterPrefix
 from sweeper.families._sampling import draw, incremental_decoder, tempered
 from sweeper.families.base import (
     AbstractFamily,
@@ -23,6 +25,8 @@ from sweeper.families.base import (
 @dataclass(frozen=True)
 class Family(AbstractFamily):
     """Left-to-right prediction, without noise levels (t is 0)."""
+
+    is_exact = True
 
     @property
     def needs(self) -> Needs:
@@ -42,6 +46,21 @@ class Family(AbstractFamily):
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
         return BoundDraw(self.loss(denoiser, self.noisy_batch(x0_BL, rng)))  # exact
+
+    def given_prefix(self, denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
+        return CausalAfterPrefix(denoiser, prefix_BP, n_before=1)
+
+    def own_nll(self, denoiser: Denoiser, plan: SamplingPlan, ids_BL: Tensor) -> Tensor | None:
+        if plan.temperature == 0:  # one sequence has all the mass
+            return torch.zeros(ids_BL.shape, dtype=torch.float64, device=ids_BL.device)
+        batch = self.noisy_batch(ids_BL, torch.Generator())
+        logits_BLV = denoiser(batch.zt_BL, batch.t_B)
+        p_BL, whole_BL = (
+            tempered(logits_BLV, cut).gather(-1, ids_BL[..., None])[..., 0]
+            for cut in (plan, dataclasses.replace(plan, top_p=1.0))
+        )
+        # Rounding may put the last token of a nucleus outside when all positions are read at once.
+        return -torch.where(p_BL > 0, p_BL, whole_BL).log()
 
     @property
     def samplers(self) -> Mapping[str, Sampler]:

@@ -155,6 +155,8 @@ class AbstractFamily(abc.ABC):
 
     vocab_size: int
 
+    is_exact = False  # whether `bound` is the negative log-likelihood itself, without noise
+
     @property
     @abc.abstractmethod
     def needs(self) -> Needs:
@@ -182,6 +184,21 @@ class AbstractFamily(abc.ABC):
     @abc.abstractmethod
     def samplers(self) -> Mapping[str, Sampler]:
         """Ways to generate, by name; each family has `ancestral`."""
+
+    def given_prefix(self, denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
+        """A denoiser of what follows a prefix, of a network not trained with clean prefixes.
+
+        Sampling with it generates sequences of the rest's length. Raises ConfigError where the
+        network cannot know which tokens are clean.
+        """
+        raise ConfigError(
+            "this family has tokens as noise, and its network was not trained to tell a clean "
+            "prefix from them: train with prefix_share: 20%, or sample without a prompt"
+        )
+
+    def own_nll(self, denoiser: Denoiser, plan: SamplingPlan, ids_BL: Tensor) -> Tensor | None:
+        """−log q of samples under the sampler itself, nats, (B, L); None where it is not exact."""
+        return None
 
     @torch.no_grad()
     def sample(self, denoiser: Denoiser, plan: SamplingPlan, rng: torch.Generator) -> Samples:

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sweeper.families._prefixes import CausalAfterPrefix
 from sweeper.families._sampling import draw, incremental_decoder, tempered
 from sweeper.families.base import (
     AbstractFamily,
@@ -148,6 +149,10 @@ class Family(AbstractFamily):
                 rows_BL = torch.zeros_like(read_BL).scatter(1, order_BL, read_BL)
                 nll_BL = nll_BL.to(read_BL.dtype).index_put((is_row_B,), rows_BL)
         return nll_BL
+
+    def given_prefix(self, denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
+        # Clean tokens come first in the order it is trained in, so a prefix is read as they are.
+        return CausalAfterPrefix(denoiser, prefix_BP, n_before=0)
 
     @property
     def samplers(self) -> Mapping[str, Sampler]:

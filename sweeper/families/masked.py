@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sweeper.families._prefixes import beside_prefix
 from sweeper.families._sampling import logits_at, rewritten
 from sweeper.families.base import (
     AbstractDiffusion,
@@ -83,6 +84,10 @@ class Family(AbstractDiffusion):
 
     def _masked_nll(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor) -> Tensor:
         return token_nll(logits_BLV, x0_BL) * (zt_BL == self.vocab_size)
+
+    def given_prefix(self, denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
+        # A prefix is one of the sets of visible tokens that it is trained to read.
+        return beside_prefix(denoiser, prefix_BP)
 
     @property
     def samplers(self) -> Mapping[str, Sampler]:

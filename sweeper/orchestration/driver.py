@@ -14,6 +14,7 @@ from typing import Literal
 from sweeper.executors.base import Executor, Failure, Finished
 from sweeper.executors.placement import Node, n_places
 from sweeper.executors.stop import StopReason, StopSignal
+from sweeper.models.kept import Keeper
 from sweeper.orchestration import events
 from sweeper.orchestration.events import EndReason, SweepOutcome
 from sweeper.orchestration.monitor import Monitor, Patience
@@ -92,6 +93,7 @@ class _Driver:
         """The latest attempt at each trial that was started."""
         self.nodes: tuple[Node, ...] = ()
         self.monitor = Monitor(run.store, run.patience, run.clock)
+        self.keeper = Keeper(run.store)
         self.streak = Streak()
         self.is_waiting_for_nodes = False
         self.started_s = time.time()
@@ -248,7 +250,9 @@ class _Driver:
             n_threads=N_THREADS,
             micro_batch_sequences=job.planned.resources.micro_batch_sequences,
         )
-        assigned = Assignment(self.store.folder, self.queue.plan.name, job.planned, attempt)
+        plan = self.queue.plan
+        keeps_models = plan.keep != "none"
+        assigned = Assignment(self.store.folder, plan.name, job.planned, attempt, keeps_models)
         self.assigned[job.trial_id], self.queue.running[job.trial_id] = assigned, running
         self.monitor.begin(job.trial_id, attempt.number)
         self.run.on_event(events.TrialStarted(assigned))
@@ -321,6 +325,7 @@ class _Driver:
         start_s = time.monotonic()  # whatever the clock of the run: these files are real
         if start_s >= self.next_refresh_s:
             refresh_tables(self.store, self.queue.plan)
+            self.keeper.reduce(self.queue.plan)
             end_s = time.monotonic()
             pause_s = max(REFRESH_INTERVAL_S, (end_s - start_s) / REFRESH_SHARE)
             self.next_refresh_s = end_s + pause_s
@@ -333,6 +338,7 @@ class _Driver:
                     number = self.assigned[trial_id].attempt.number
                     end_attempt(self.store, trial_id, number, "interrupted")
                 refresh_tables(self.store, plan)
+                self.keeper.reduce(plan)
                 tidy(self.store, plan, published(self.store), before_s=self.started_s)
         outcome = self.queue.outcome(published(self.store), self.end_reason())
         self.run.on_event(outcome)

@@ -9,17 +9,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweeper.errors import StoreError
+from sweeper.models.checks import model_flaws
 from sweeper.orchestration.lease import driver_at_work
 from sweeper.store import files
 from sweeper.store.attempts import torn_attempts, torn_lines
 from sweeper.store.layout import Store, open_store
+from sweeper.store.measurements import sampling_store
 from sweeper.store.pending import pending_trials
-from sweeper.store.results import flaws, head_of, published, read_index, record_paths, record_stamps
+from sweeper.store.results import (
+    flaws,
+    head_of,
+    published,
+    read_index,
+    read_without_losses,
+    record_paths,
+    record_stamps,
+)
 from sweeper.store.storage import TEMPORARY_PREFIX, StoragePath
 from sweeper.store.submission import read_plan
 from sweeper.store.tables import build_tables
 from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TABLE_FILE, TableName, schema
+from sweeper.trials.sampling_task import SamplingTask
+
+_MEASURE_AGAIN = "delete it and run `sweeper pareto` again to measure these samples anew"
 
 
 @dataclass(frozen=True)
@@ -40,11 +53,16 @@ def verify(folder: StoragePath) -> list[Finding]:
         plan = read_plan(store)
     except StoreError as error:
         return [Finding("torn-plan", store.plan, str(error))]
-    findings = [*_check_files(store), *_check_records(store)]
+    findings = [*_check_files(store), *_check_records(store), *_check_measurements(store)]
     # What follows from damaged records would only repeat their findings.
-    if not any(finding.file.parent == store.published for finding in findings):
+    damaged = (store.published, sampling_store(store).published)
+    if not any(finding.file.parent in damaged for finding in findings):
         findings += _check_missing(store, plan)
         expected = build_tables(store, plan)
+        records = read_without_losses(record_paths(store))
+        is_at_rest = driver_at_work(store) is None
+        for flaw in model_flaws(store, plan, records, is_at_rest=is_at_rest):
+            findings.append(Finding(*flaw))
         for name in ROW_TYPES:
             findings += _check_table(store.table(name), name, expected[name])
     return findings
@@ -106,6 +124,24 @@ def _check_records(store: Store) -> Iterator[Finding]:
                     f"step {point[1]} of trajectory {point[0]} is also in {other.name}; "
                     "harmless, tables show it once; delete one of them to be rid of it",
                 )
+
+
+def _check_measurements(store: Store) -> Iterator[Finding]:
+    for path in record_paths(sampling_store(store)):
+        try:
+            record = files.read_json(path)
+            lacking = set(ROW_TYPES["samples"].__dataclass_fields__) - set(record["sample"])
+            is_own = SamplingTask(**record["identity"]).task_id == path.stem
+        except (ValueError, KeyError, TypeError) as error:
+            found = f"not a complete record ({type(error).__name__}: {error})"
+            yield Finding("torn-record", path, f"{found}; {_MEASURE_AGAIN}")
+            continue
+        if lacking:
+            found = f"lacks {', '.join(sorted(lacking))}: written by an older version"
+            yield Finding("missing-column", path, f"{found}; {_MEASURE_AGAIN}")
+        if not is_own:
+            found = "holds another measurement: renamed or edited"
+            yield Finding("foreign-record", path, f"{found}; {_MEASURE_AGAIN}")
 
 
 def _check_missing(store: Store, plan: Plan) -> Iterator[Finding]:

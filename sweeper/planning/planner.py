@@ -16,6 +16,7 @@ from sweeper.planning import checks
 from sweeper.planning.auto_design import resolved_design, with_seeds
 from sweeper.planning.checks import CorpusFacts, PlanWarning
 from sweeper.planning.design import added_runs, resolving_targets, targets_by_variant
+from sweeper.planning.kept_bytes import keep_problems, kept_bytes
 from sweeper.planning.limits import limit_problems
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.search_space import search_space
@@ -160,8 +161,9 @@ def _plan_on(sweep: Sweep, facts: CorpusFacts, bfloat16_from_width: float) -> Pl
     made = [(run, [*_trials(sweep, facts, run, bfloat16_from_width)]) for run in runs]
     trials = tuple(trial for _, of_run in made for trial in of_run)
     _refuse(_twin_problems(trials))
+    _refuse(keep_problems(sweep.keep, trials))
     return PlannedSweep(
-        plan=Plan(sweep.name, trials, sweep.resources.price_per_hour),
+        plan=Plan(sweep.name, trials, sweep.resources.price_per_hour, sweep.keep.models),
         skipped=tuple(cell for run in runs for cell in run.skipped),
         corpus=facts,
         warnings=tuple(checks.warnings(sweep, facts, runs)),
@@ -233,6 +235,7 @@ def plan_to_json(sweep: PlannedSweep) -> dict[str, Any]:
             }
             for cell in sweep.skipped
         ],
+        "keep": {"models": sweep.plan.keep, "bytes": kept_bytes(sweep.trials, sweep.plan.keep)},
         "tuned": [dataclasses.asdict(run) for run in sweep.tuned],
         "warnings": [dataclasses.asdict(warning) for warning in sweep.warnings],
     }

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from sweeper.store.storage import StoragePath
 from sweeper.trials.plan import PlannedTrial
+from sweeper.trials.sampling_task import SamplingTask
 from sweeper.trials.trial import Trial
 
 Outcome = Literal["published", "diverged", "interrupted"]
@@ -62,7 +63,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Assignment:
-    """One attempt at one trial."""
+    """One attempt at one trial, or at one measurement of its samples."""
 
     store_folder: StoragePath
     """The sweep's results folder, absolute."""
@@ -70,6 +71,15 @@ class Assignment:
     planned: PlannedTrial
     """Observed only where results are missing, with the resources of this attempt."""
     attempt: Attempt
+    keeps_models: bool = False
+    """Whether the worker writes its weights at every observation."""
+    sampling: SamplingTask | None = None
+    """What to measure of the trial's samples; None: it is to be trained."""
+
+    @property
+    def task_id(self) -> str:
+        """What is attempted: the trial, or a measurement of its samples."""
+        return self.trial.trial_id if self.sampling is None else self.sampling.task_id
 
     @property
     def trial(self) -> Trial:

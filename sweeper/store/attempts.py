@@ -143,7 +143,7 @@ def progress_reporter(assignment: Assignment) -> Callable[[Progress], None]:
 
     Call it every step, and during long evaluations: a trial that is silent counts as stopped.
     """
-    path = Store(assignment.store_folder).attempts(assignment.trial.trial_id) / "progress.json"
+    path = Store(assignment.store_folder).attempts(assignment.task_id) / "progress.json"
     is_local = isinstance(path, Path)
     interval_s = PROGRESS_INTERVAL_S if is_local else REMOTE_PROGRESS_INTERVAL_S
     last_written_s = -interval_s

@@ -7,6 +7,7 @@ which every reader ignores and `verify` names. An object store puts an object wh
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -203,6 +204,12 @@ def _walk(
                 if identity not in entered:
                     entered.add(identity)
                     yield from _walk(Path(entry.path), enters, broken, entered)
+
+
+def sha256(path: Path) -> str:
+    """Digest of a local file, in hex digits; raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def to_json(value: Any) -> bytes:

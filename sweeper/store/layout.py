@@ -11,7 +11,9 @@
       attempts/<trial_id>/progress.json                                    (attempts.py)
       attempts.jsonl                 attempts at published trials          (attempts.py)
       checkpoints/<trajectory_id>/   while the trial needs them       (checkpoints.py)
+      models/<trajectory_id>/step-…/ weights that stay                 (models/kept.py)
       drivers/<epoch>.json …         who is, or was, at work here           (lease.py)
+      sampling/                      measurements of samples          (measurements.py)
       trials/ losses/ observations/ samples/   Parquet, derived            (tables.py)
 
 Beside the sweeps' folders lie caches that can be made anew, `.corpora` (data/corpus.py) and
@@ -81,6 +83,11 @@ class Store:
         # A trial that observes other steps of the same run may resume from it if it has passed none
         # of them unobserved. The worker judges that.
         return self.folder / "checkpoints" / trial.trajectory_id
+
+    @property
+    def models(self) -> StoragePath:
+        """Folder of the models that are kept, one folder for each run."""
+        return self.folder / "models"
 
     def table(self, name: TableName) -> StoragePath:
         """Folder of one Parquet dataset."""

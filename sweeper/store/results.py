@@ -118,6 +118,11 @@ def read_records(paths: Sequence[StoragePath]) -> list[dict[str, Any]]:
     return records
 
 
+def read_without_losses(paths: Sequence[StoragePath]) -> list[dict[str, Any]]:
+    """Records less the curves of their losses; raises StoreError when one is torn."""
+    return [_without_losses(path, data) for path, data in zip(paths, read_many(paths), strict=True)]
+
+
 def read_head(path: StoragePath) -> Published:
     """The head of a record; raises StoreError when it is torn."""
     return _parsed_head(path, path.read_bytes())
@@ -206,11 +211,18 @@ def write_index(store: Store, index: RecordIndex) -> None:
 
 
 def _parsed_head(path: StoragePath, data: bytes) -> Published:
+    try:
+        return head_of(_without_losses(path, data))
+    except (KeyError, TypeError) as error:
+        raise _torn(path, error) from error
+
+
+def _without_losses(path: StoragePath, data: bytes) -> dict[str, Any]:
     # One top-level key per line and the long `losses` last: its curves need not be parsed.
     head, has_losses, _ = data.partition(b',\n"losses":')
     try:
-        return head_of(json.loads(head + b"}" if has_losses else data))
-    except (ValueError, KeyError, TypeError) as error:
+        return dict(json.loads(head + b"}" if has_losses else data))
+    except (ValueError, TypeError) as error:
         raise _torn(path, error) from error
 
 

@@ -44,6 +44,8 @@ def write_plan(store: Store, plan: Plan) -> None:
     head = f'"version": {PLAN_VERSION},\n"name": {json.dumps(plan.name)}'
     if plan.price_per_hour is not None:
         head += f',\n"price_per_hour": {json.dumps(plan.price_per_hour)}'
+    if plan.keep != "optimal":
+        head += f',\n"keep": {json.dumps(plan.keep)}'
     # One trial per line: indented, ten thousand of them take two seconds to write.
     lines = ",\n".join(json.dumps(planned.to_json(), allow_nan=False) for planned in plan.trials)
     files.replace(store.plan, f'{{\n{head},\n"trials": [\n{lines}\n]\n}}\n'.encode())
@@ -57,7 +59,8 @@ def read_plan(store: Store) -> Plan:
         version = fields["version"]
         if version == PLAN_VERSION:
             trials = tuple(map(PlannedTrial.from_json, fields["trials"]))
-            return Plan(fields["name"], trials, fields.get("price_per_hour"))
+            keep = fields.get("keep", "optimal")
+            return Plan(fields["name"], trials, fields.get("price_per_hour"), keep)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{store.plan} cannot be read ({type(error).__name__}: {error}); run the sweep again "

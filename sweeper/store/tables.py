@@ -7,8 +7,7 @@ duplicate or half of a refresh of one table. The same store gives the same bytes
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from sweeper.store import files
 from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import archive_attempts, attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
+from sweeper.store.measurements import measurement_stamps, sample_rows
 from sweeper.store.pending import pending_trials
 from sweeper.store.results import (
     LOSS_COLUMNS,
@@ -32,37 +32,16 @@ from sweeper.store.results import (
     write_index,
 )
 from sweeper.store.rows import Ending, trial_row
-from sweeper.trials.plan import Plan
+from sweeper.trials.plan import Labels, Plan
 from sweeper.trials.records import ROW_TYPES, TABLE_FILE, TableName, TrialRow, schema
 
 # Columns of `trials` by which all tables are sorted.
 ORDER = ("series", "params_trunk", "seed", "tokens", "trial_id")
+# What the records of trials give rows of.
+OF_TRIALS: tuple[TableName, ...] = ("trials", "observations", "losses")
 
 Row = dict[str, Any]
 Tables = dict[TableName, pa.Table]
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the current plan calls each trajectory and each of its points."""
-
-    # None of it is part of a trial's identity: renaming a series relabels its results.
-    sweep: str
-    series: dict[str, str]
-    budget_flops: dict[tuple[str, int], float | None]
-    """By trajectory and step."""
-
-    @classmethod
-    def of(cls, plan: Plan) -> "Labels":
-        """The labels of a plan; where two series share a trajectory, the first one's."""
-        series: dict[str, str] = {}
-        budgets: dict[tuple[str, int], float | None] = {}
-        for planned in plan.trials:
-            trajectory_id = planned.trajectory_id
-            series.setdefault(trajectory_id, planned.series)
-            for cell in planned.cells:
-                budgets.setdefault((trajectory_id, cell.step), cell.budget_flops)
-        return cls(plan.name, series, budgets)
 
 
 def refresh_tables(store: Store, plan: Plan) -> None:
@@ -73,7 +52,8 @@ def refresh_tables(store: Store, plan: Plan) -> None:
     records = read_records([store.record(each) for each in stamps if each not in known])
     heads = known | {head.trial_id: head for head in map(head_of, records)}
     labels, failed = Labels.of(plan), _failed_rows(store, plan, heads.values())
-    basis = _basis(store, labels, failed)
+    measured = measurement_stamps(store)
+    basis = _basis(store, labels, failed, measured)
     if index.basis == basis and index.stamps == stamps:
         return
     kept: Tables = {}
@@ -87,22 +67,30 @@ def refresh_tables(store: Store, plan: Plan) -> None:
     share_points = len({point[:2] for point in observed}) < len(observed)
     if index.basis == basis and not share_points:
         ids = pa.array(known, pa.string())
-        for name in ROW_TYPES:
+        for name in OF_TRIALS:
             table = read_table(store, name)
             kept[name] = table.filter(pc.is_in(table["trial_id"], value_set=ids))
     else:
         records += read_records([store.record(each) for each in known])
-    for name, table in _tables_of(records, labels, failed, kept).items():
-        write = functools.partial(pq.write_table, table, compression="zstd")
-        files.replace_with(store.table(name) / TABLE_FILE, write)
-    write_index(store, RecordIndex(stamps, heads, _basis(store, labels, failed)))
+    samples = sample_rows(store, labels.series)
+    for name, table in _tables_of(records, labels, failed, samples, kept).items():
+        _write(store, name, table)
+    write_index(store, RecordIndex(stamps, heads, _basis(store, labels, failed, measured)))
+
+
+def refresh_samples(store: Store, plan: Plan) -> None:
+    """Bring `samples` alone up to date, whoever is the sweep's driver meanwhile."""
+    records = read_records(record_paths(store))
+    samples = sample_rows(store, Labels.of(plan).series)
+    _write(store, "samples", _tables_of(records, Labels.of(plan), (), samples, {})["samples"])
 
 
 def build_tables(store: Store, plan: Plan) -> Tables:
     """The four tables as they should be; raises StoreError for a torn record."""
     records = read_records(record_paths(store))
     failed = _failed_rows(store, plan, map(head_of, records))
-    return _tables_of(records, Labels.of(plan), failed, kept={})
+    labels = Labels.of(plan)
+    return _tables_of(records, labels, failed, sample_rows(store, labels.series), kept={})
 
 
 def read_table(store: Store, name: TableName) -> pa.Table:
@@ -129,11 +117,18 @@ def tidy(store: Store, plan: Plan, published: Iterable[Published], *, before_s: 
     archive_attempts(store, {record.trial_id for record in records})
 
 
-def _basis(store: Store, labels: Labels, failed: Sequence[TrialRow]) -> str:
+def _write(store: Store, name: TableName, table: pa.Table) -> None:
+    write = functools.partial(pq.write_table, table, compression="zstd")
+    files.replace_with(store.table(name) / TABLE_FILE, write)
+
+
+def _basis(
+    store: Store, labels: Labels, failed: Sequence[TrialRow], measured: Mapping[str, str]
+) -> str:
     """Digest of what the tables show besides the records, of their columns and their files."""
     stamps = [files.stamp(store.table(name) / TABLE_FILE) for name in ROW_TYPES]
     columns = [str(schema(name)) for name in ROW_TYPES]
-    return hashlib.sha256(repr((labels, failed, stamps, columns)).encode()).hexdigest()
+    return hashlib.sha256(repr((labels, failed, measured, stamps, columns)).encode()).hexdigest()
 
 
 def _failed_rows(store: Store, plan: Plan, published: Iterable[Published]) -> list[TrialRow]:
@@ -160,9 +155,13 @@ def _failed_rows(store: Store, plan: Plan, published: Iterable[Published]) -> li
 
 
 def _tables_of(
-    records: Iterable[dict[str, Any]], labels: Labels, failed: Sequence[TrialRow], kept: Tables
+    records: Iterable[dict[str, Any]],
+    labels: Labels,
+    failed: Sequence[TrialRow],
+    samples: list[Row],
+    kept: Tables,
 ) -> Tables:
-    """Rows of some records and of failed trials, and rows that are kept, in their order."""
+    """Rows of some records, of failed trials and of samples, and rows that are kept, in order."""
     labelled = []
     for record in records:
         row = record["trial"]
@@ -173,11 +172,7 @@ def _tables_of(
     rows: dict[TableName, list[Row]] = {
         "trials": [*(record["trial"] for record in labelled), *map(vars, failed)],
         "observations": _observations(labelled, labels),
-        "samples": [
-            {**row, "series": record["trial"]["series"]}
-            for record in labelled
-            for row in record["samples"]
-        ],
+        "samples": samples,
     }
     tables = {name: pa.Table.from_pylist(rows[name], schema(name)) for name in rows}
     tables["losses"] = _losses(labelled)

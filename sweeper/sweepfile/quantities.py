@@ -20,6 +20,14 @@ _NUMBER = re.compile(
 
 _DURATION = re.compile(r"((\d+(?:\.\d*)?|\.\d+)([smhd]))+", re.ASCII)
 
+_UNIT_BYTES = {
+    **{unit: 1000**i for i, unit in enumerate(("B", "kB", "MB", "GB", "TB"))},
+    **{unit: 1024**i for i, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), start=1)},
+    "KB": 1000,
+}
+
+_BYTES = re.compile(rf"([\d_]+(?:\.\d*)?|\.\d+) ?({'|'.join(_UNIT_BYTES)})", re.ASCII)
+
 # Spellings that are nearly numbers, and why they are not.
 _LOOKS_LIKE = (
     (re.compile(r"[+-]?[\d_]+(:[0-5]?\d)+(\.\d*)?"), "YAML reads a colon as base 60"),
@@ -67,6 +75,16 @@ def parse_seconds(value: object) -> float:
         raise ValueError(f"expected a duration with its unit, such as 90s, 15m, 12h{_why(value)}")
     parts = re.findall(r"([\d.]+)([smhd])", text)
     return _checked(sum(float(count) * _SECONDS[unit] for count, unit in parts))
+
+
+def parse_bytes(value: object) -> int:
+    """A number of bytes: a whole number, or one with a unit, such as `500MB`, `2GB` or `1GiB`."""
+    match = _BYTES.fullmatch(value.strip()) if isinstance(value, str) else None
+    try:
+        number = parse_number(value if match is None else match[1])
+    except ValueError as error:
+        raise ValueError("expected a number of bytes, such as 500MB or 2GB") from error
+    return round(number * (1 if match is None else _UNIT_BYTES[match[2]]))
 
 
 def _checked(number: float) -> float:

@@ -3,11 +3,13 @@ number."""
 
 import itertools
 import math
+import typing
 from typing import Annotated, Any, Literal
 
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field, model_validator
 
+from sweeper.sweepfile.document import expected_one_of
 from sweeper.sweepfile.fields import (
     AutoCount,
     AutoPositiveShare,
@@ -23,9 +25,9 @@ from sweeper.sweepfile.fields import (
     written,
     wrong,
 )
-from sweeper.sweepfile.quantities import parse_seconds
+from sweeper.sweepfile.quantities import parse_bytes, parse_seconds
 from sweeper.trials.ladder import Rung, trunk_params
-from sweeper.trials.resources import Resources, RetryPolicy
+from sweeper.trials.resources import KeepModels, Resources, RetryPolicy
 
 _positive_seconds = quantity(parse_seconds, lambda s: s > 0, "a time above zero, such as 5m")
 AutoSeconds = Annotated[
@@ -120,6 +122,24 @@ class RetryChoice(RetryPolicy):
     """Further attempts after its machine was taken away."""
     same_error: Annotated[Count, Field(ge=2)] = RetryPolicy.same_error
     """Trials in a row with one and the same error that stop the sweep."""
+
+
+class KeepChoice(Part):
+    """`keep` in a sweep file: a word, or `{models: word, at_most: bytes}`."""
+
+    models: KeepModels = "optimal"
+    at_most: Annotated[float, BeforeValidator(parse_bytes)] = math.inf
+    """Bytes of the weights that may stay; a plan of more is refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            words = typing.get_args(KeepModels)
+            if value not in words:
+                raise wrong(expected_one_of(value, words))
+            return {"models": value}
+        return value
 
 
 def _n_ranks(chosen: TrialResources) -> int:

@@ -58,7 +58,7 @@ from sweeper.sweepfile.messages import problems
 from sweeper.sweepfile.named_laws import with_law_files
 from sweeper.sweepfile.quantities import parse_count
 from sweeper.sweepfile.question import AddedRuns, AskChoice, AutoDesign
-from sweeper.sweepfile.resources import ResourceChoice, RetryChoice, checked
+from sweeper.sweepfile.resources import KeepChoice, ResourceChoice, RetryChoice, checked
 from sweeper.sweepfile.tune_choice import TuneChoice
 from sweeper.trials.ladder import BackboneName, Rung
 from sweeper.trials.resources import Limits
@@ -361,6 +361,8 @@ class Sweep(Part):
     resources: ResourceChoice = ResourceChoice()
     limits: LimitsChoice = LimitsChoice()
     retry: RetryChoice = RetryChoice()
+    keep: KeepChoice = KeepChoice()
+    """Whose trained weights stay in the results folder."""
     tune: TuneChoice = TuneChoice()
     """How `sweeper tune` measures laws for it."""
     law_files: dict[str, LawFile] = Field(default_factory=dict)

@@ -79,6 +79,13 @@ class Trainer:
         """Within it `denoise` uses the averaged weights, if the trial averages them."""
         return self.ema.in_place() if self.ema else contextlib.nullcontext()
 
+    def evaluated_weights(self) -> dict[str, Tensor]:
+        """Whole weights as they are evaluated, on the first rank; all ranks take part.
+
+        To be used within `evaluation_weights`.
+        """
+        return self.ranks.gather_shards(self.backbone.state_dict())
+
     def global_batch(self, step: int) -> NoisyBatch:
         """Data and noise of a step, on the CPU: functions of seed and step alone."""
         # Drawn before the batch is cut into micro-batches and rows of ranks: neither change them.

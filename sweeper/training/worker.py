@@ -7,7 +7,6 @@ same bits as one that was never stopped.
 import contextlib
 import dataclasses
 import enum
-import functools
 import logging
 import math
 import time
@@ -17,8 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from sweeper.data.corpus import Corpus, cache_beside, load_corpus
-from sweeper.errors import DataError
+from sweeper.data.corpus import Corpus, planned_corpus
 from sweeper.evaluation.bound import (
     BoundEstimate,
     evaluate_bound,
@@ -34,15 +32,13 @@ from sweeper.store.rows import Ending, LogEntry, Measurement, loss_row, observat
 from sweeper.training import distributed
 from sweeper.training.checkpoints import UNREADABLE, Checkpoints, CheckpointTimer
 from sweeper.training.distributed import Ranks
+from sweeper.training.keeping import keep_model
 from sweeper.training.trainer import Diverged, Trainer
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_STEPS = 25
 """Steps whose mean loss makes one row."""
-
-_load_corpus = functools.lru_cache(maxsize=1)(load_corpus)
-"""Trials of a process follow each other, mostly on the same corpus."""
 
 
 @dataclass
@@ -76,7 +72,8 @@ def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     torch.set_num_threads(assignment.attempt.n_threads)
     # Gradients that underflow are slow to multiply: up to 3 ms of a 10 ms step under the profiler.
     torch.set_flush_denormal(True)
-    worker = _Worker(assignment, _planned_corpus(assignment), stop, distributed.current())
+    corpus = planned_corpus(assignment.planned, assignment.store_folder.parent)
+    worker = _Worker(assignment, corpus, stop, distributed.current())
     try:
         worker.train()
     except Stopped:
@@ -138,6 +135,8 @@ class _Worker:
         if observe:
             with self._timed("eval_time_s"):
                 self.observe()
+            if self.assignment.keeps_models:
+                keep_model(self.assignment, self.trainer, self.measured.measurements[-1])
         self.report_progress()
 
     def observe(self) -> None:
@@ -269,16 +268,3 @@ class _Worker:
         finally:
             spent_s = getattr(self.measured, name) + time.monotonic() - start_s
             setattr(self.measured, name, spent_s)
-
-
-def _planned_corpus(assignment: Assignment) -> Corpus:
-    planned, cache = assignment.planned, cache_beside(assignment.store_folder.parent)
-    corpus = _load_corpus(planned.source, cache, planned.reading)
-    expected = planned.trial.data.fingerprint
-    if corpus.fingerprint != expected:
-        raise DataError(
-            f"corpus {planned.source!r} has fingerprint {corpus.fingerprint}, but the plan was "
-            f"made for {expected}: its files changed, or this worker sees others; restore them or "
-            "run the sweep again to plan anew"
-        )
-    return corpus

@@ -5,7 +5,7 @@ from typing import Any
 
 from sweeper.trials.flops import FlopsPerToken
 from sweeper.trials.ladder import ParameterGroups
-from sweeper.trials.resources import BY_DEFAULT, Resources
+from sweeper.trials.resources import BY_DEFAULT, KeepModels, Resources
 from sweeper.trials.text_options import AS_BYTES, TextOptions
 from sweeper.trials.trial import Trial, canonical, from_canonical
 
@@ -94,8 +94,33 @@ class Plan:
     trials: tuple[PlannedTrial, ...]
     price_per_hour: float | None = None
     """What an hour of a GPU costs, or of a core where there are none; None where nobody said."""
+    keep: KeepModels = "optimal"
+    """Whose weights stay."""
 
     @property
     def train_flops(self) -> float:
         """Training FLOPs of all trials, each trained once."""
         return sum({planned.trial_id: planned.train_flops for planned in self.trials}.values())
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the current plan calls each trajectory and each of its points."""
+
+    # None of it is part of a trial's identity: renaming a series relabels its results.
+    sweep: str
+    series: dict[str, str]
+    budget_flops: dict[tuple[str, int], float | None]
+    """By trajectory and step."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Labels":
+        """The labels of a plan; where two series share a trajectory, the first one's."""
+        series: dict[str, str] = {}
+        budgets: dict[tuple[str, int], float | None] = {}
+        for planned in plan.trials:
+            trajectory_id = planned.trajectory_id
+            series.setdefault(trajectory_id, planned.series)
+            for cell in planned.cells:
+                budgets.setdefault((trajectory_id, cell.step), cell.budget_flops)
+        return cls(plan.name, series, budgets)

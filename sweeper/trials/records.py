@@ -18,6 +18,11 @@ def column(doc: str) -> Any:
     return dataclasses.field(metadata={"doc": doc})
 
 
+def condition(doc: str) -> Any:
+    """A column in which rows must agree to be compared at all."""
+    return dataclasses.field(metadata={"doc": doc, "is_condition": True})
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Point:
     """What trials and observations share: who they are, and the ingredients of conventions."""
@@ -126,20 +131,102 @@ class LossRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRow:
-    """One row per sampling measurement."""
+    """One row per sampling measurement: a model or a control, and the whole protocol.
 
-    trial_id: str = column("Trial whose final weights generated.")
-    series: str = column("Label of the series in the sweep file.")
-    family: str = column("Diffusion family.")
+    Sampler, steps, temperature and nucleus are what rows are compared over. Rows that differ in a
+    column marked *condition* are not compared.
+    """
+
+    trial_id: str = column("Trial whose final weights generated; empty for a control.")
+    series: str = column("Label of the series in the sweep file, or name of the control.")
+    family: str = column("Diffusion family; `control` for a control.")
     sampler: str = column("Sampler.")
     n_steps: int = column("Steps asked for.")
-    network_evaluations: int = column("Forward passes really made.")
-    n_sequences: int = column("Sequences generated, in one batch.")
-    context_tokens: int = column("Tokens per sequence.")
-    wall_time_s: float = column("Seconds for the whole batch.")
-    unigram_entropy_nats: float = column("Mean entropy of a sample's own token histogram.")
+    temperature: float = column("Divides the logits.")
+    top_p: float = column("Mass of the most probable tokens that are kept.")
+    block_tokens: int = column("Tokens denoised together: all, where there are no blocks.")
+    context_tokens: int = condition("Condition: tokens per sequence, prefix included.")
+    prefix_tokens: int = condition("Condition: of these, given from real text, and not scored.")
+    n_sequences: int = condition(
+        "Condition: sequences generated; distances and entropies depend on how many there are."
+    )
+    draw_dtype: str = condition("Condition: arithmetic of the categorical draws.")
+    judge: str = condition("Condition: the model that scores samples; `none` without one.")
+    judge_revision: str = condition("Condition: hash or revision of the judge's weights.")
+    reference: str = condition("Condition: hash of the real sequences that samples are set beside.")
+    sampling_version: int = condition("Condition: version of the numbers that measuring produces.")
+    device: str = condition("Condition: device that generated, with its CPU threads.")
+    sampling_seed: int = column("Seed of the samples.")
+    network_evaluations: int = column("Forward passes made for a batch.")
+    tokens_generated: int = column("Tokens generated and scored, in the model's own tokens.")
+    tokens_judged: int | None = column("The same text in the judge's tokens; null without a judge.")
+    wall_time_s: float = column("Seconds of generating these sequences, 64 at a time, cold.")
+    tokens_per_s: float | None = column(
+        "Throughput: new tokens per second at the best batch, warm; null for a control."
+    )
+    tokens_per_s_spread: float | None = column(
+        "(largest − smallest) / median of repeated throughputs."
+    )
+    best_batch_sequences: int | None = column("Batch of that throughput.")
+    latency_s: float | None = column("Seconds for one sequence alone, warm; null for a control.")
+    latency_s_spread: float | None = column("(largest − smallest) / median of repeated latencies.")
+    cross_entropy_nats_per_token: float | None = column(
+        "−log p of the samples under the judge, per own token. Low for likely nonsense: no "
+        "measure of quality alone."
+    )
+    cross_entropy_stderr_nats_per_token: float | None = column("Its standard error.")
+    unigram_entropy_nats: float = column(
+        "Mean entropy of a sample's own token histogram, as published; biased down by about "
+        "(distinct tokens − 1) / (2 tokens)."
+    )
+    ngram_entropy_nats_per_token: float = column(
+        "Estimate of the samples' entropy: cross-entropy of each half under n-grams of the other; "
+        "biased up, the more so the fewer tokens there are."
+    )
+    own_entropy_nats_per_token: float | None = column(
+        "−log q of the samples under the sampler itself, an unbiased estimate of its entropy; null "
+        "where it has no exact likelihood."
+    )
+    own_entropy_stderr_nats_per_token: float | None = column("Its standard error.")
+    judge_divergence_nats_per_token: float | None = column(
+        "cross_entropy − ngram_entropy, an estimate from below of KL(samples || judge)."
+    )
+    mauve: float | None = column(
+        "Area under the divergence frontier of samples and real text on the judge's features, "
+        "0 to 1, 1 where they agree; its level depends on judge and number of sequences."
+    )
+    mauve_low: float | None = column("Lower end of its 95 % bootstrap interval.")
+    mauve_high: float | None = column("Upper end.")
+    mmd: float | None = column(
+        "Squared maximum mean discrepancy of the same features, Gaussian kernel, unbiased: 0 on "
+        "average where samples are real text."
+    )
+    mmd_low: float | None = column("Lower end of its 95 % bootstrap interval.")
+    mmd_high: float | None = column("Upper end.")
+    distinct_2: float = column("Share of distinct ones among all pairs of neighbouring tokens.")
+    distinct_4: float = column("Share of distinct ones among all runs of four tokens.")
+    source_cross_entropy_nats_per_token: float | None = column(
+        "−log p of the samples under their `synthetic:` source, exact; null for other corpora."
+    )
+    source_cross_entropy_stderr_nats_per_token: float | None = column("Its standard error.")
+    source_divergence_nats_per_token: float | None = column(
+        "KL rate from samples to source, of runs of order + 1 tokens, corrected for their number; "
+        "dependence over longer runs could only add to it."
+    )
+    source_divergence_exact_nats_per_token: float | None = column(
+        "KL rate from samples to source: source_cross_entropy − own_entropy; null where the "
+        "sampler has no exact likelihood."
+    )
+    source_js_nats: float | None = column(
+        "Jensen–Shannon divergence of runs of order + 1 tokens, samples and source: at most log 2."
+    )
     first_sample: str = column("First sequence as text, undecodable bytes replaced.")
 
+
+CONDITIONS = tuple(
+    field.name for field in dataclasses.fields(SampleRow) if "is_condition" in field.metadata
+)
+"""Columns of `samples` in which rows must agree to be compared."""
 
 ROW_TYPES: dict[TableName, type] = {
     "trials": TrialRow,
@@ -159,6 +246,7 @@ def schema(table: TableName) -> "pa.Schema":
         int: (pa.int64(), False),
         float: (pa.float64(), False),
         str | None: (pa.string(), True),
+        int | None: (pa.int64(), True),
         float | None: (pa.float64(), True),
     }
     row_type = ROW_TYPES[table]

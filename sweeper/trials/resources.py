@@ -4,6 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+KeepModels = Literal["optimal", "all", "none"]
+"""Whose weights stay: those of the lowest bound of each series at each budget (or, without budgets,
+number of tokens), those of every observation, or nobody's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:

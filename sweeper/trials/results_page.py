@@ -22,6 +22,8 @@ INTRODUCTION = """\
 | `records.json` | heads of these records, so that nobody opens them all; derived |
 | `attempts/`, `attempts.jsonl` | attempts and progress; those of published trials in one file |
 | `checkpoints/` | state of unfinished trials |
+| `models/` | trained weights that stay ([models](models.md)) |
+| `sampling/` | measurements of samples, a record each ([samples](samples.md)) |
 | `trials/`, `losses/`, `observations/`, `samples/` | four Parquet datasets, derived |
 
 Open a dataset with one call:

@@ -119,7 +119,7 @@ def submitted_revision(sweep: SearchSweep) -> Revision | None:
     # What was decided for another space, corpus or seed does not count; its results still do,
     # where the same trials are chosen again.
     again = document_of(_text(sweep, settings), str(path)).value
-    for key in ("limits", "resources", "retry"):  # none of them changes a number
+    for key in ("limits", "resources", "retry", "keep"):  # none of them changes a number
         submitted.pop(key, None)
         again.pop(key, None)
     if not settings or submitted != again:
@@ -193,6 +193,7 @@ def _fields(sweep: SearchSweep, settings: Sequence[Settings]) -> dict[str, Any]:
         "description": _description(sweep),
         "series": dict(_series(sweep, settings)),
         "design": {"list": [{"size": at["size"], "tokens": at["tokens"]}]},
+        "keep": "none",
     }
 
 

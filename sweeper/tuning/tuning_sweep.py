@@ -140,6 +140,7 @@ def revision_of(tuning: Tuning, entries: Entries, remarks: Sequence[str] = ()) -
         "series": {label: _untuned(part) for label, part in asked["series"].items()},
         "train": {**_untuned(asked).get("train", {}), "seeds": seeds},
         "design": {"list": entries},
+        "keep": "none",
         # How many runs and FLOPs a sweep may have says nothing of its tuning.
         "limits": {
             k: v for k, v in asked.get("limits", {}).items() if k not in ("flops", "trials")

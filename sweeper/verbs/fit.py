@@ -18,6 +18,7 @@ from sweeper.verbs.output import print_json, say
 if TYPE_CHECKING:
     from analysis.answers.predict import Prediction
     from analysis.fitting.fit import FitResult
+    from analysis.pareto.answer import ParetoAnswer
     from analysis.tables.tidy import TidyTable
 
 
@@ -201,7 +202,10 @@ def propose(source: StoragePath, as_json: bool, **options: Any) -> None:
 @fit_options
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder or file.")
 @click.option(
-    "--figure", "names", multiple=True, metavar="NAME", help="Draw only this; repeatable."
+    *("--figure", "--what", "names"),
+    multiple=True,
+    metavar="NAME",
+    help="Draw only this; repeatable.",
 )
 @published_option
 def plot(source: StoragePath, out: Path, names: tuple[str, ...], **options: Any) -> None:
@@ -210,15 +214,25 @@ def plot(source: StoragePath, out: Path, names: tuple[str, ...], **options: Any)
     Example: sweeper plot results/quick -o figures
     """
     from analysis.answers.compare import compare_all
-    from analysis.figures.render import FIGURES, Study, save_figures
+    from analysis.figures.render import FIGURES, Study, check_names, save_drawn, save_figures
     from analysis.sensitivity.sensitivity import sensitivities
 
-    table, result = fitted(source, options)
-    comparisons = compare_all(result)
-    is_asked_for = not names or "sensitivity" in names
-    tried = sensitivities(table, result, comparisons) if is_asked_for else ()
-    study = Study(table, result, comparisons, tried)
-    saved = save_figures(study, out, names or tuple(FIGURES))
+    check_names(names)
+    if names == ("pareto",):  # a table of samples has nothing to fit
+        from analysis.figures.pareto import pareto
+        from analysis.pareto.answer import Asked, answer
+        from analysis.pareto.samples import load_samples
+
+        samples = load_samples(source)
+        found = answer(samples, Asked(n_resamples=options["bootstrap"], seed=options["seed"]))
+        saved = save_drawn({"pareto": lambda: pareto(found)}, samples.fingerprint, out)
+    else:
+        table, result = fitted(source, options)
+        comparisons = compare_all(result)
+        is_asked_for = not names or "sensitivity" in names
+        tried = sensitivities(table, result, comparisons) if is_asked_for else ()
+        study = Study(table, result, comparisons, tried, read_samples(source, options))
+        saved = save_figures(study, out, names or tuple(FIGURES))
     for path in saved.paths:
         say(f"wrote {path}")
     for name, reason in saved.skipped:
@@ -253,7 +267,8 @@ def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **option
     table, result = fitted(source, options)
     outcomes = [check(forecast, name, table) for forecast, name in registered]
     comparisons = compare_all(result)
-    study = Study(table, result, comparisons, sensitivities(table, result, comparisons))
+    tried = sensitivities(table, result, comparisons)
+    study = Study(table, result, comparisons, tried, read_samples(source, options))
     write_report(source.name, study, provenance_of(source), out, outcomes)
     say(f"wrote {out}")
 
@@ -295,6 +310,21 @@ def read_table(source: StoragePath, options: dict[str, Any]) -> "TidyTable":
 
     reading = Reading(_names(options["columns"]), options["runs"], options["all_settings"])
     return load(source, options["params"], options["flops_convention"], reading)
+
+
+def read_samples(source: StoragePath, options: dict[str, Any]) -> "ParetoAnswer | None":
+    """What the samples of a results folder say; None where it has none, or of several protocols."""
+    from analysis.errors import TableError
+    from analysis.pareto.answer import Asked, answer
+    from analysis.pareto.samples import load_samples_of
+
+    asked = Asked(n_resamples=options["bootstrap"], seed=options["seed"])
+    try:
+        table = load_samples_of(source)
+        return None if table is None else answer(table, asked)
+    except TableError as error:  # the fit is not to blame, and is shown
+        say(f"warning: samples are not shown: {error}", err=True)
+        return None
 
 
 def _names(columns: tuple[str, ...]) -> dict[str, str]:

@@ -96,6 +96,7 @@ def has_gpu(loaded: "LoadedSweep", is_on_gpus: bool | None = None) -> bool:
 
 def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
     """The trials, what is left out, warnings and totals, to be printed in this order."""
+    from sweeper.planning.kept_bytes import bytes_text, kept_bytes
     from sweeper.sweepfile.question import GPU_FLOPS_PER_S
     from sweeper.verbs.progress import count
 
@@ -114,6 +115,8 @@ def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
     )
     numbers = ("params", "layers × width", "batch", "rate", "steps", "tokens", "FLOPs")
     why = ["why"] if sweep.reasons else []
+    if kept := kept_bytes(sweep.trials, sweep.plan.keep):
+        yield f"keeps at most {bytes_text(kept)} of models (keep: {sweep.plan.keep})"
     table = TextTable("trial", "series", *numbers, "observed at", *why, numbers=numbers)
     for planned in sweep.trials:
         trial, cells = planned.trial, planned.cells

@@ -15,6 +15,7 @@ import torch
 from scipy import stats
 from tiny_joint import (
     PerfectDenoiser,
+    PerfectPrefixDenoiser,
     PerfectReader,
     Share,
     TinyJoint,
@@ -60,22 +61,6 @@ class Blind:
     def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
         self.seen.append(z_BL)
         return self.logits_V.expand(*z_BL.shape, -1)
-
-
-@dataclass(frozen=True)
-class PerfectPrefixDenoiser:
-    """p(x_l | x_1 … x_{l−1}) from a start token and a prefix of any length."""
-
-    joint: TinyJoint
-
-    def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
-        joint, logits = self.joint, []
-        for position in range(z_BL.shape[1]):
-            prefix_B1L, x_XL = z_BL[:, None, 1 : position + 1], joint.x_XL
-            weight_BX = joint.p_X * (x_XL[:, :position] == prefix_B1L).all(-1)
-            is_token_XV = torch.nn.functional.one_hot(x_XL[:, position], joint.n_tokens).double()
-            logits.append((weight_BX @ is_token_XV).log())
-        return torch.stack(logits, dim=1)
 
 
 def assert_distribution(found_N: Tensor, p_K: Tensor) -> None:

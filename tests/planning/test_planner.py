@@ -297,6 +297,7 @@ SAME: dict[str, dict[str, Any]] = {
     "source": {"corpus": {"source": "path:somewhere", "seq_len": 64}},
     "resources": {"resources": {"gpus": 1, "cpus": 2}},
     "limits": {"limits": {"flops": 1e15, "wall": "2h", "trials": 10}},
+    "models that stay": {"keep": {"models": "all", "at_most": "2GB"}},
     "order of budgets": {
         "design": {"isoflop": {"budgets": [1e12, 1e11, 3e11], "sizes": ["5K", "10K", "40K"]}}
     },

@@ -121,6 +121,22 @@ class PerfectReader:
         return torch.stack(logits, dim=1)
 
 
+@dataclass(frozen=True)
+class PerfectPrefixDenoiser:
+    """p(x_l | x_1 … x_{l−1}) from a start token and a prefix of any length."""
+
+    joint: TinyJoint
+
+    def __call__(self, z_BL: Tensor, _t_B: Tensor, /, **_order: Tensor | None) -> Tensor:
+        joint, logits = self.joint, []
+        for position in range(z_BL.shape[1]):
+            prefix_B1L, x_XL = z_BL[:, None, 1 : position + 1], joint.x_XL
+            weight_BX = joint.p_X * (x_XL[:, :position] == prefix_B1L).all(-1)
+            is_token_XV = torch.nn.functional.one_hot(x_XL[:, position], joint.n_tokens).double()
+            logits.append((weight_BX @ is_token_XV).log())
+        return torch.stack(logits, dim=1)
+
+
 def quadrature(n_nodes: int = 100, log_snr: float = 20.0) -> tuple[Tensor, Tensor]:
     """Nodes and weights for an integral over t in (0, 1): Gauss–Legendre in log-SNR.
 

@@ -240,6 +240,11 @@ CASES = [
     Broken("percent out of range", "batch_tokens: 256", "betas: [90%, §150%]", "150%", "less than 1"),
     Broken("negative decay", "batch_tokens: 256", "weight_decay: §-0.1", "-0.1", "at least 0"),
     Broken("unknown precision", "batch_tokens: 256", "precision: §fp8", "fp8", "'bfloat16'"),
+    # keep
+    Broken("keep misspelt", "limits:", "keep: §optimum\nlimits:", "optimum", "did you mean 'optimal'?"),
+    Broken("kept models misspelt", "limits:", "keep: {models: §best}\nlimits:", "best", "'optimal', 'all' or 'none'"),
+    Broken("kept without a unit that is known", "limits:", "keep: {at_most: §2XB}\nlimits:", "2XB", "such as 500MB or 2GB"),
+    Broken("kept models unknown key", "limits:", "keep: {§bytes: 2GB}\nlimits:", "'bytes'", "at_most"),
     # tune
     Broken("search of nothing", "limits:", tune("search: §{}"), "an empty mapping", "at least one setting"),
     Broken("search misspelt", "limits:", tune("search: {§weigth_decay: {log: [1e-3, 1]}}"), "'weigth_decay'", "did you mean 'weight_decay'?"),

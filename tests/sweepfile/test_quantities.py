@@ -4,7 +4,13 @@ import math
 
 import pytest
 
-from sweeper.sweepfile.quantities import MAX_MAGNITUDE, parse_count, parse_number, parse_seconds
+from sweeper.sweepfile.quantities import (
+    MAX_MAGNITUDE,
+    parse_bytes,
+    parse_count,
+    parse_number,
+    parse_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -115,3 +121,25 @@ def test_durations_are_read_as_seconds(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="expected a duration with its unit"):
         parse_seconds(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [
+        ("500MB", 500_000_000),
+        ("2.3 GB", 2_300_000_000),
+        ("1GiB", 2**30),
+        ("7B", 7),
+        ("64kB", 64_000),
+        ("1e9", 10**9),
+        (1000, 1000),
+    ],
+)
+def test_bytes_are_read_with_their_unit(text: object, n_bytes: int) -> None:
+    assert parse_bytes(text) == n_bytes
+
+
+@pytest.mark.parametrize("text", ["2XB", "GB", "", None, True, "-1GB", "1,5GB"])
+def test_bytes_that_are_none_are_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="expected a number of bytes"):
+        parse_bytes(text)

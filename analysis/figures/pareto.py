@@ -1,0 +1,99 @@
+"""The pareto figure: quality of samples against their speed, and their entropy beside it."""
+
+from collections.abc import Mapping
+from itertools import groupby
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import notation
+from analysis.errors import NothingToDraw
+from analysis.figures.axes import set_log_axis, widened
+from analysis.figures.labels import CurveLabel, label_curves
+from analysis.figures.layout import house_style, new_figure
+from analysis.figures.marks import Mark, draw_mark, hollow_entry
+from analysis.figures.style import DASHES, INK, MUTED, PAPER, SeriesStyle, series_styles
+from analysis.pareto.answer import MetricAnswer, ParetoAnswer
+
+MAX_PANELS = 2
+"""Metrics that stand side by side with the entropies."""
+
+
+def pareto(found: ParetoAnswer | None) -> Figure:
+    """One panel per trusted metric, the headline first, and one of entropies."""
+    if found is None:
+        raise NothingToDraw("the source has no samples; `sweeper pareto` measures them")
+    metrics = [each for each in found.metrics if each.points and each.title == each.metric.title]
+    if not metrics:
+        raise NothingToDraw("no metric ranks the controls last at an entropy that samplers share")
+    metrics = metrics[:MAX_PANELS]
+    trained = [each for each in found.settings if not each.is_control]
+    styles = series_styles({each.series for each in trained})
+    with house_style():
+        figure = new_figure(4.3)
+        grid = figure.subplots(1, len(metrics) + 1, squeeze=False)[0]
+        labels = {
+            axes: _quality_panel(axes, each, styles)
+            for axes, each in zip(grid, metrics, strict=False)
+        }
+        _entropy_panel(grid[-1], found, styles)
+        key = [
+            Line2D([], [], color=INK, marker="o", markersize=5.0, linewidth=1.6,
+                   label="Pareto front at the common entropy, 95 % band"),
+            hollow_entry("beaten by another setting of its series", INK),
+            Line2D([], [], color=MUTED, linestyle=DASHES, linewidth=1.1, label="negative control"),
+        ]  # fmt: skip
+        figure.legend(handles=key, loc="outside lower center", ncols=3)
+        label_curves(figure, labels, 8.5)
+        return figure
+
+
+def _quality_panel(
+    axes: Axes, metric: MetricAnswer, styles: Mapping[str, SeriesStyle]
+) -> list[CurveLabel]:
+    """Fronts with bands on log axes; distances may be zero or less, and then are linear."""
+    labels = []
+    for label, band in metric.bands.items():
+        speed, quality, low, high = np.transpose(band)
+        axes.plot(speed, quality, color=styles[label].color, linewidth=1.6)
+        axes.fill_between(speed, low, high, color=styles[label].color, alpha=0.2, linewidth=0)
+    for label, points in groupby(metric.points, key=lambda point: point.series):
+        style, mine = styles[label], list(points)
+        for point in mine:
+            mark = Mark(point.tokens_per_s, point.quality, point.tokens_per_s_ci, point.quality_ci)
+            draw_mark(axes, mark, style, 5.0, style.color if point.is_on_front else PAPER)
+        last = max(mine, key=lambda point: point.tokens_per_s)
+        labels.append(CurveLabel(last.tokens_per_s, last.quality, style.label, style.color))
+    ends = [end for point in metric.points for end in point.quality_ci]
+    speeds = [end for point in metric.points for end in point.tokens_per_s_ci]
+    set_log_axis(axes, "x", widened(speeds, 0.12), notation.count, 5)
+    if min(ends) > 0:
+        set_log_axis(axes, "y", widened(ends), notation.significant, 6)
+    axes.set_xlabel("tokens per second")
+    axes.set_title(metric.metric.name.replace("_", " "))
+    axes.set_ylabel(metric.metric.title)
+    return labels
+
+
+def _entropy_panel(axes: Axes, found: ParetoAnswer, styles: Mapping[str, SeriesStyle]) -> None:
+    """Entropies of everything measured, and the one at which qualities are compared."""
+    of = found.entropy.of
+    speeds = []
+    for each in found.settings:
+        if each.is_control or each.tokens_per_s is None:
+            axes.axhline(each.entropies[of], color=MUTED, linestyle=DASHES, linewidth=1.1)
+            continue
+        speeds.append(each.tokens_per_s.value)
+        style = styles[each.series]
+        axes.plot(
+            each.tokens_per_s.value, each.entropies[of], style.marker, color=style.color,
+            markersize=3.5, markerfacecolor=PAPER, markeredgewidth=0.9,
+        )  # fmt: skip
+    axes.axhline(found.entropy.nats, color=INK, linewidth=1.2)
+    set_log_axis(axes, "x", widened(speeds, 0.12), notation.count, 5)
+    axes.set_xlabel("tokens per second")
+    axes.set_title("entropy")
+    unit = "of a sample's histogram (nats)" if of == "unigram" else "by n-grams (nats per token)"
+    axes.set_ylabel(f"entropy {unit}; line: where compared")

@@ -1,0 +1,1 @@
+"""Trained networks as files: weights that stay, and models that are taken elsewhere."""

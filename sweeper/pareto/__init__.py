@@ -1,0 +1,1 @@
+"""Samples of trained models measured as trials of their own: which, where, each recorded once."""

@@ -1,0 +1,1 @@
+"""Samples: how they are made, how fast, and how good they are."""
