@@ -110,9 +110,9 @@ MUTANTS = [
     # Normalisers.
     Mutant(
         "uniform: V − 1 for V",
-        "families/uniform",
-        "log_kappa_BL = math.log(self.vocab_size) +",
-        "log_kappa_BL = math.log(self.vocab_size - 1) +",
+        "families/_mixing",
+        "log_one_noise_BL = self.log_shares(t_BL)[0] - math.log(self.vocab_size)  # log(s / V)",
+        "log_one_noise_BL = self.log_shares(t_BL)[0] - math.log(self.vocab_size - 1)",
     ),
     Mutant(
         "mixing: noise never repeats the token",
@@ -131,8 +131,8 @@ MUTANTS = [
     Mutant(
         "mixing: reconstruction left out",
         "families/_mixing",
-        "nats_BL[is_start_B] = start / self.t_min",
-        "nats_BL[is_start_B] = 0 * start",
+        "start_BL = self.reconstruction_of(scores, *noise) / self.t_min",
+        "start_BL = 0 * self.reconstruction_of(scores, *noise)",
     ),
     Mutant(
         "mixing: no Bayes' rule in the reconstruction",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sweeper.families._sampling import draw, incremental_decoder, tempered
+from sweeper.families._scores import Query, score
 from sweeper.families.base import (
     AbstractFamily,
     BoundDraw,
@@ -16,7 +17,6 @@ from sweeper.families.base import (
     Sampler,
     Samples,
     SamplingPlan,
-    token_nll,
 )
 
 
@@ -36,7 +36,8 @@ class Family(AbstractFamily):
 
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
         # −log p(x) = − sum_l log p(x_l | x_1 … x_{l−1})
-        return token_nll(denoiser(batch.zt_BL, batch.t_B), batch.x0_BL)
+        (log_p_BL,) = score(denoiser, batch.zt_BL, batch.t_B, Query((batch.x0_BL,)))
+        return -log_p_BL
 
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
