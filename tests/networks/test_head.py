@@ -8,17 +8,24 @@ import pytest
 import torch
 from loss_alone import HeadAlone, half_noisy
 from peak_memory import peak_bytes
-from small_trials import without_ngrams
+from small_trials import SOURCE, trial_of, without_ngrams
 from torch import Tensor
 
-from sweeper.evaluation.bound import Scoring, evaluate_bound, evaluate_given_prefixes
-from sweeper.families import family_names, load_family
+from sweeper.data.corpus import load_corpus
+from sweeper.evaluation.bound import (
+    Scoring,
+    evaluate_bound,
+    evaluate_given_prefixes,
+    validation_set,
+)
+from sweeper.families import family_names, family_of, load_family
 from sweeper.families._prefixes import clean_prefixes, conditional_loss, with_prefixes
 from sweeper.families._scores import Query, scores_of_logits
 from sweeper.families.base import AbstractDiffusion, AbstractFamily, Denoiser, NoisyBatch
 from sweeper.networks import head
 from sweeper.networks.backbone import Backbone, BackboneDenoiser
 from sweeper.networks.head import head_scores
+from sweeper.training.trainer import Trainer
 from sweeper.trials.ladder import BackboneName, Rung
 
 torch.set_num_threads(1)
@@ -37,6 +44,9 @@ every_family = pytest.mark.parametrize(
         for options in OPTIONS.get(name, [{}])
     ],
 )
+
+
+every_name = pytest.mark.parametrize("name", family_names())
 
 
 @pytest.fixture(params=["one chunk", "three rows a chunk"])
@@ -242,3 +252,22 @@ def test_the_loss_needs_less_memory_than_its_logits_in_bfloat16(
     needed = 2 * vocab_size * n_rows
     assert peak_bytes(lambda: pass_both_ways(alone)) < 1.3 * needed
     assert peak_bytes(lambda: pass_both_ways(alone.all_logits)) > 3 * needed  # what is counted
+
+
+@every_name
+def test_a_short_run_has_the_losses_and_the_bound_of_all_logits(name: str) -> None:
+    trial, corpus = trial_of(name), load_corpus(SOURCE)
+    by_chunks, by_logits = (
+        Trainer(trial, family_of(trial), corpus, torch.device("cpu")) for _ in range(2)
+    )
+    by_logits.denoise = by_all_logits(BackboneDenoiser(by_logits.backbone, "float32"))
+    validation = validation_set(corpus, seq_len=trial.data.seq_len, n_sequences=20)
+    ends = []
+    for trainer in (by_chunks, by_logits):
+        losses = []
+        for _ in range(20):
+            trainer.advance()
+            losses.append(trainer.log_entry().loss_nats_per_token)
+        bound = evaluate_bound(trainer.family, trainer.denoise, validation, 0)
+        ends.append([*losses, bound.nats_per_token])
+    assert ends[0] == pytest.approx(ends[1], rel=1e-4)  # rounding, as twenty steps spread it
