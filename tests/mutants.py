@@ -152,6 +152,21 @@ MUTANTS = [
         ".long().clamp(max=length - 1) + 1",
         ".long().clamp(max=length - 2) + 1",
     ),
+    # The head.
+    Mutant(
+        "head: the gradient of the sum over the vocabulary forgets the normaliser",
+        "networks/head",
+        "total_R1 = total_R1 + d_RV.sum(dim=-1, keepdim=True)",
+        "total_R1 = 1 * total_R1",
+        "test_head",
+    ),
+    Mutant(
+        "head: rows of a doubled sequence not moved",
+        "families/esolm",
+        "rows_R=rows_R + rows_R // length * (n_inputs - length),",
+        "rows_R=rows_R,",
+        "test_head",
+    ),
     # Optimiser.
     Mutant(
         "laprop: no debiasing",
