@@ -36,7 +36,8 @@ class Family(AbstractFamily):
 
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
         # −log p(x) = − sum_l log p(x_l | x_1 … x_{l−1})
-        (log_p_BL,) = score(denoiser, batch.zt_BL, batch.t_B, Query((batch.x0_BL,)))
+        query = Query((batch.x0_BL,), rows_R=batch.scored_rows())
+        (log_p_BL,) = score(denoiser, batch.zt_BL, batch.t_B, query)
         return -log_p_BL
 
     def bound(

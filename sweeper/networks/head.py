@@ -95,8 +95,9 @@ class _HeadScores(torch.autograd.Function):
     ) -> Tensor:
         device, shape = h_BND.device.type, h_BND.shape[:-1]
         dtype = torch.promote_types(h_BND.dtype, head_VD.dtype)
-        if torch.is_autocast_enabled(device) and dtype != torch.float64:
-            dtype = torch.get_autocast_dtype(device)
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            # Autocast leaves float64 alone.
+            dtype = dtype if dtype == torch.float64 else torch.get_autocast_dtype(device)
         weight_VD, bias_V = head_VD.to(dtype), None if bias_V is None else bias_V.to(dtype)
         asked = _asked_rows(h_BND, query, dtype)
         scores, p_RV = [], None
