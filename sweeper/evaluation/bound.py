@@ -128,11 +128,11 @@ class _InParts:
 
     def _cut(self, reading: dict[str, Tensor | None], rows: slice) -> dict[str, Tensor | None]:
         visible_BLL, positions_BL = reading.get("visible_BLL"), reading.get("positions_BL")
-        is_shared = visible_BLL is None or visible_BLL.dim() == 2 or len(visible_BLL) == 1
-        return {
-            "positions_BL": None if positions_BL is None else positions_BL[rows],
-            "visible_BLL": visible_BLL if is_shared else visible_BLL[rows],
-        }
+        if positions_BL is not None:
+            positions_BL = positions_BL[rows]
+        if visible_BLL is not None and visible_BLL.dim() == 3 and len(visible_BLL) > 1:
+            visible_BLL = visible_BLL[rows]  # else all sequences share it
+        return {"positions_BL": positions_BL, "visible_BLL": visible_BLL}
 
 
 @dataclass(frozen=True)

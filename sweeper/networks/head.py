@@ -32,7 +32,9 @@ def head_scores(h_BND: Tensor, head_VD: Tensor, bias_V: Tensor | None, query: Qu
     Products are in the type that autocast asks for. The rest, and the sum over chunks of the
     gradient of W, is in float32 or wider.
     """
-    scores_SBN: Tensor = _HeadScores.apply(h_BND, head_VD, bias_V, query)
+    scores_SBN: Tensor = _HeadScores.apply(  # type: ignore[no-untyped-call]
+        h_BND, head_VD, bias_V, query
+    )
     return scores_SBN
 
 

@@ -64,7 +64,8 @@ def main() -> None:
     parser.add_argument("--case", nargs=2, metavar=("FAMILY", "PATH"))
     options = parser.parse_args()
     if options.case:
-        say(json.dumps(measured(*options.case, options.width)))
+        name, path = options.case
+        say(json.dumps(measured(name, path, options.width)))
         return
     say_machine(f"torch {torch.__version__}")
     say(f"V = {VOCAB_SIZE:,}, L = {SEQ_LEN:,}, width {options.width}, bfloat16")

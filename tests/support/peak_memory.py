@@ -9,12 +9,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class _Storages(TorchDispatchMode):
+class _Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what operators return, for as long as it lives; not what is inside a kernel."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.held = self.peak = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.held: int = 0
+        self.peak: int = 0
         self._alive: dict[int, weakref.ref[Any]] = {}
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
