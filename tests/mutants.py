@@ -110,9 +110,9 @@ MUTANTS = [
     # Normalisers.
     Mutant(
         "uniform: V − 1 for V",
-        "families/uniform",
-        "log_kappa_BL = math.log(self.vocab_size) +",
-        "log_kappa_BL = math.log(self.vocab_size - 1) +",
+        "families/_mixing",
+        "log_one_noise_BL = self.log_shares(t_BL)[0] - math.log(self.vocab_size)  # log(s / V)",
+        "log_one_noise_BL = self.log_shares(t_BL)[0] - math.log(self.vocab_size - 1)",
     ),
     Mutant(
         "mixing: noise never repeats the token",
@@ -131,8 +131,8 @@ MUTANTS = [
     Mutant(
         "mixing: reconstruction left out",
         "families/_mixing",
-        "nats_BL[is_start_B] = start / self.t_min",
-        "nats_BL[is_start_B] = 0 * start",
+        "start_BL = self.reconstruction_of(scores, *noise) / self.t_min",
+        "start_BL = 0 * self.reconstruction_of(scores, *noise)",
     ),
     Mutant(
         "mixing: no Bayes' rule in the reconstruction",
@@ -151,6 +151,21 @@ MUTANTS = [
         "families/masked",
         ".long().clamp(max=length - 1) + 1",
         ".long().clamp(max=length - 2) + 1",
+    ),
+    # The head.
+    Mutant(
+        "head: the gradient of the sum over the vocabulary forgets the normaliser",
+        "networks/head",
+        "total_R1 = total_R1 + d_RV.sum(dim=-1, keepdim=True)",
+        "total_R1 = 1 * total_R1",
+        "test_head",
+    ),
+    Mutant(
+        "head: rows of a doubled sequence not moved",
+        "families/esolm",
+        "rows_R=rows_R + rows_R // length * (n_inputs - length),",
+        "rows_R=rows_R,",
+        "test_head",
     ),
     # Optimiser.
     Mutant(

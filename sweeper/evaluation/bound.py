@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sweeper.families._prefixes import after_prefix, prefix_lengths
+from sweeper.families._prefixes import AfterPrefix, prefix_lengths
+from sweeper.families._scores import Query, score
 from sweeper.families.base import AbstractFamily, Denoiser, stratified
 from sweeper.trials.seeds import generator
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from sweeper.data.corpus import Corpus
 
 EVAL_BATCH_SEQUENCES = 64
-"""Sequences scored at a time. Fixed, because the noise is drawn per batch."""
+"""Sequences whose noise is drawn at a time. Fixed, because another number gives other noise; the
+network may read fewer at once."""
 
 N_PREFIX_LENGTHS = 8
 """Lengths of prefix that share the sequences; fewer, if some would get less than two."""
@@ -75,7 +77,8 @@ class BoundEstimate:
 
 @dataclass(frozen=True)
 class Scoring:
-    """How processes share the scoring of a set. No number depends on it."""
+    """How processes share the scoring of a set. No number depends on it, but for the rounding of
+    matrix products of other sizes."""
 
     after_batch: Callable[[], object] = lambda: None
     """Called between batches, to show that the process is alive."""
@@ -83,9 +86,54 @@ class Scoring:
     """Whether this process scores the batch of a number; exactly one of all processes does."""
     all_gather: Callable[[list[Any]], list[Any]] = lambda parts: parts
     """The parts of all processes from those of each."""
+    sequences_at_once: int = EVAL_BATCH_SEQUENCES
+    """Most sequences that the network reads in one call, as its memory allows."""
 
 
 BY_ONE_PROCESS = Scoring()
+
+
+@dataclass(frozen=True)
+class _InParts:
+    """A denoiser that reads only some sequences of a batch at once."""
+
+    denoiser: Denoiser
+    sequences_at_once: int
+
+    def __call__(self, z_BN: Tensor, t_B: Tensor, /, **reading: Tensor | None) -> Tensor:
+        return torch.cat(
+            [
+                self.denoiser(z_BN[rows], t_B[rows], **self._cut(reading, rows))
+                for rows in self._parts(len(z_BN))
+            ]
+        )
+
+    def score(
+        self, z_BN: Tensor, t_B: Tensor, query: Query, /, **reading: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        parts = [
+            score(
+                self.denoiser,
+                z_BN[rows],
+                t_B[rows],
+                query.of_sequences(rows),
+                **self._cut(reading, rows),
+            )
+            for rows in self._parts(len(z_BN))
+        ]
+        return tuple(torch.cat(values) for values in zip(*parts, strict=True))
+
+    def _parts(self, n: int) -> list[slice]:
+        starts = range(0, n, self.sequences_at_once)
+        return [slice(start, min(start + self.sequences_at_once, n)) for start in starts]
+
+    def _cut(self, reading: dict[str, Tensor | None], rows: slice) -> dict[str, Tensor | None]:
+        visible_BLL, positions_BL = reading.get("visible_BLL"), reading.get("positions_BL")
+        if positions_BL is not None:
+            positions_BL = positions_BL[rows]
+        if visible_BLL is not None and visible_BLL.dim() == 3 and len(visible_BLL) > 1:
+            visible_BLL = visible_BLL[rows]  # else all sequences share it
+        return {"positions_BL": positions_BL, "visible_BLL": visible_BLL}
 
 
 @dataclass(frozen=True)
@@ -124,7 +172,7 @@ def evaluate_bound(
     scoring: Scoring = BY_ONE_PROCESS,
 ) -> BoundEstimate:
     """Score all sequences; the result does not depend on anything but weights and arguments."""
-    evaluator = _Evaluator(family, denoiser, seed, scoring)
+    evaluator = _evaluator(family, denoiser, seed, scoring)
     first, second = (evaluator.scores(validation.half(i), i) for i in range(2))
     n, total, variance = validation.sequences_NL.shape[0], 0.0, 0.0
     # Control variates for the noise and a regression estimate for the data (Cochran, Sampling
@@ -150,7 +198,7 @@ def evaluate_given_prefixes(
     Each of a few prefix lengths gets its share of the sequences. To the family the rest of a
     sequence is a shorter sequence. There are no control variates.
     """
-    evaluator = _Evaluator(family, denoiser, seed, scoring)
+    evaluator = _evaluator(family, denoiser, seed, scoring)
     sequences_NL = validation.sequences_NL
     nats, variance, n_tokens = 0.0, 0.0, 0
     n_lengths = min(N_PREFIX_LENGTHS, sequences_NL.shape[0] // 2)  # one has no standard error
@@ -203,7 +251,7 @@ class _Evaluator:
         def score(start: int) -> tuple[Tensor, ...]:
             x_BL, t_B = (a[start : start + EVAL_BATCH_SEQUENCES] for a in (x_NL, t_N))
             noise = generator(self.seed, "prefix evaluation noise", n_prefix, start)
-            reader = after_prefix(self.denoiser, x_BL[:, :n_prefix])
+            reader = AfterPrefix(self.denoiser, x_BL[:, :n_prefix])
             draw = self.family.bound(reader, x_BL[:, n_prefix:], t_B.to(x_BL.device), noise)
             return (draw.nats_BL.double().sum(dim=1).cpu(),)
 
@@ -230,6 +278,14 @@ class _Evaluator:
                 self.scoring.after_batch()
         parts = sorted(self.scoring.all_gather(parts), key=lambda part: part[0])
         return [torch.cat(tensors) for tensors in zip(*(part for _, part in parts), strict=True)]
+
+
+def _evaluator(
+    family: AbstractFamily, denoiser: Denoiser, seed: int, scoring: Scoring
+) -> _Evaluator:
+    if scoring.sequences_at_once < EVAL_BATCH_SEQUENCES:
+        denoiser = _InParts(denoiser, scoring.sequences_at_once)
+    return _Evaluator(family, denoiser, seed, scoring)
 
 
 def _with_one(nll: Tensor) -> Tensor:

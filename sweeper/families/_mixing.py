@@ -18,10 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from sweeper.families._sampling import draw, logits_at, tempered
+from sweeper.families._scores import Query, score, scores_of_logits
 from sweeper.families.base import (
     AbstractDiffusion,
     BoundDraw,
     Denoiser,
+    NoisyBatch,
     Samples,
     SamplingPlan,
     per_token,
@@ -48,6 +50,49 @@ class AbstractMixing(AbstractDiffusion):
         noise_BL = torch.where(is_token_BL, token_BL.to(x0_BL), self.vocab_size)
         return torch.where(is_noise_BL, noise_BL, x0_BL)
 
+    @abc.abstractmethod
+    def nelbo_of(
+        self, scores: tuple[Tensor, ...], x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    ) -> Tensor:
+        """`nelbo_density` from the numbers that `query` asks for."""
+
+    @abc.abstractmethod
+    def loss_of(
+        self, scores: tuple[Tensor, ...], x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    ) -> Tensor:
+        """`loss_density` from the same."""
+
+    def query(
+        self, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor, rows_R: Tensor | None = None
+    ) -> Query:
+        """log x_theta at x and at z (at any id where z is the mask), and the sum of all h_j."""
+        # Where the mask is no input id there is nothing to replace.
+        if self.needs.extra_input_ids:
+            zt_BL = zt_BL.masked_fill(zt_BL == self.vocab_size, 0)
+        log_kappa_BL = self.log_kappa(per_token(t_B, x0_BL))
+        return Query((x0_BL, zt_BL), log_kappa_BL, rows_R)
+
+    def log_kappa(self, t_BL: Tensor) -> Tensor:
+        """log of kappa = V alpha / ((1 − alpha) s), which makes h_j = log(1 + kappa x_theta(j))."""
+        log_one_noise_BL = self.log_shares(t_BL)[0] - math.log(self.vocab_size)  # log(s / V)
+        return torch.log1p(-t_BL) - t_BL.log() - log_one_noise_BL
+
+    def nelbo_density(
+        self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    ) -> Tensor:
+        scores = scores_of_logits(logits_BLV, self.query(x0_BL, zt_BL, t_B))
+        return self.nelbo_of(scores, x0_BL, zt_BL, t_B)
+
+    def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
+        scores = scores_of_logits(logits_BLV, self.query(x0_BL, zt_BL, t_B))
+        return self.loss_of(scores, x0_BL, zt_BL, t_B)
+
+    def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
+        # Overrides the base: a few numbers of the logits suffice.
+        noise = batch.x0_BL, batch.zt_BL, batch.t_B
+        query = self.query(*noise, batch.scored_rows())
+        return self.loss_of(score(denoiser, batch.zt_BL, batch.t_B, query), *noise)
+
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
     ) -> BoundDraw:
@@ -57,14 +102,14 @@ class AbstractMixing(AbstractDiffusion):
         u_B, u_min = t_B.to(x0_BL.device), math.sqrt(self.t_min)
         level_B = u_B.square().clamp(self.t_min, self.t_max)
         zt_BL = self.corrupt(x0_BL, level_B, rng)
-        read = denoiser(zt_BL, level_B), x0_BL, zt_BL, level_B
-        nats_BL = self.nelbo_density(*read)
+        noise = x0_BL, zt_BL, level_B
+        scores = score(denoiser, zt_BL, level_B, self.query(*noise))
         is_start_B, is_end_B = u_B < u_min, u_B.square() > self.t_max
         # The share u_min of the grid is below t_min. There the draw is the reconstruction term, so
         # that it costs no second call: share u_min · weight u_min / t_min = 1.
         # Cutting at 1e-3 loosens the bound by about 2e-6 nats on a strongly dependent toy.
-        start = self.reconstruction(*(a[is_start_B] for a in read))
-        nats_BL[is_start_B] = start / self.t_min
+        start_BL = self.reconstruction_of(scores, *noise) / self.t_min
+        nats_BL = torch.where(is_start_B[:, None], start_BL, self.nelbo_of(scores, *noise))
         weight_B = torch.where(is_start_B, u_min, 2 * u_B).masked_fill(is_end_B, 0.0)
         nats_BL = weight_B[:, None] * nats_BL + self.prior()
         return BoundDraw(nats_BL, self.token_weights(x0_BL, zt_BL, level_B, 2 * u_B))
@@ -87,18 +132,20 @@ class AbstractMixing(AbstractDiffusion):
         shown_BL1 = changed_BL1 * (1 + is_token_BL - p_token_B[:, None])[..., None]
         return torch.cat([changed_BL1, noisy_BL1, shown_BL1], dim=-1)
 
-    def reconstruction(
-        self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    def reconstruction_of(
+        self, scores: tuple[Tensor, ...], x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
     ) -> Tensor:
         """−log p(x | z) by Bayes' rule, nats, (B, L)."""
         # p(x_l = j | z) = x_theta(j) q_t(z_l | j) / sum over i of x_theta(i) q_t(z_l | i)
         t_BL = per_token(t_B, x0_BL)
         log_alpha_BL, log_noise_BL = torch.log1p(-t_BL), self._log_noise(zt_BL, t_BL)
         log_kept_BL = torch.where(zt_BL == x0_BL, log_alpha_BL, -math.inf)
-        log_seen_BL = log_alpha_BL - self._nll_of_visible(logits_BLV, zt_BL)
+        log_x_theta_x_BL, log_x_theta_z_BL, _ = scores
+        log_x_theta_z_BL = log_x_theta_z_BL.masked_fill(zt_BL == self.vocab_size, -math.inf)
+        log_seen_BL = log_alpha_BL + log_x_theta_z_BL
         log_likelihood_BL = torch.logaddexp(log_kept_BL, log_noise_BL)
         log_evidence_BL = torch.logaddexp(log_seen_BL, log_noise_BL)
-        return token_nll(logits_BLV, x0_BL) - log_likelihood_BL + log_evidence_BL
+        return -log_x_theta_x_BL - log_likelihood_BL + log_evidence_BL
 
     def prior(self) -> float:
         """KL(q(. | x) || p) at t_max, nats per token, the same for every x."""
@@ -140,7 +187,7 @@ class AbstractMixing(AbstractDiffusion):
         pi_BLE = torch.cat([tokens_BLV, mask_BL1.expand(*s_BL.shape, n_masks)], dim=-1)
         # q_s(z_s | x_theta) is alpha_s x_theta + (1 − alpha_s) pi_s
         before_BLE = (1 - s_BL)[..., None] * guess_BLE + s_BL[..., None] * pi_BLE
-        kept_BL = stays_BL * at_ids(before_BLE, z_BL)[0]
+        kept_BL = stays_BL * before_BLE.gather(-1, z_BL[..., None])[..., 0]
         joint_BLE = before_BLE * added_BL[..., None]
         is_impossible_BL = joint_BLE.sum(dim=-1) + kept_BL == 0
         # z_t that x_theta cannot give (cut by a nucleus, and no noise that made it) stays.
@@ -176,11 +223,6 @@ class AbstractMixing(AbstractDiffusion):
         return p_BLE
 
 
-def softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x), to full precision in float64 (torch's default cuts off at x = 20)."""
-    return functional.softplus(x, threshold=50.0)
-
-
 def softplus_drop(a: Tensor, log_p: Tensor) -> Tensor:
     """softplus(a) − softplus(a + log p), log p ≤ 0, without cancellation when a is large."""
     fine = torch.log1p(torch.exp(-a.abs())) - torch.log1p(torch.exp(-(a + log_p).abs()))
@@ -191,8 +233,3 @@ def itakura_saito(d: Tensor) -> Tensor:
     """e^d − 1 − d, the Itakura–Saito divergence of a ratio e^d, without cancellation near 0."""
     series = d.square() / 2 * (1 + d / 3 * (1 + d / 4 * (1 + d / 5)))
     return torch.where(d.abs() < 1e-2, series, torch.expm1(d) - d)
-
-
-def at_ids(values_BLV: Tensor, *ids_BL: Tensor) -> tuple[Tensor, ...]:
-    """The entries of each token's ids, (B, L) each, in one gather: its backward fills (B, L, V)."""
-    return values_BLV.gather(-1, torch.stack(ids_BL, dim=-1)).unbind(dim=-1)

@@ -8,14 +8,15 @@ Shapes: B sequences, L positions, of which the first P are a prefix, V vocabular
 """
 
 import dataclasses
-import functools
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sweeper.families._sampling import UncachedDecoder
+from sweeper.families._scores import Query, score
 from sweeper.families.base import (
     AbstractFamily,
     CachingDenoiser,
@@ -43,15 +44,32 @@ def with_prefixes(batch: NoisyBatch, clean_BL: Tensor) -> NoisyBatch:
     """The batch with those positions clean again."""
     clean_BL = clean_BL.to(batch.x0_BL.device)
     zt_BL = torch.where(clean_BL, batch.x0_BL, batch.zt_BL)
-    return dataclasses.replace(batch, zt_BL=zt_BL, clean_BL=clean_BL)
+    scored_BL = ~clean_BL if batch.scored_BL is None else batch.scored_BL & ~clean_BL
+    return dataclasses.replace(batch, zt_BL=zt_BL, clean_BL=clean_BL, scored_BL=scored_BL)
 
 
 def conditional_loss(family: AbstractFamily, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
     """The family's loss given the clean tokens of a batch, if any, (B, L): 0 where they are."""
     if batch.clean_BL is None:
         return family.loss(denoiser, batch)
-    reader = functools.partial(denoiser, visible_BLL=prompt_visibility(batch.clean_BL))
+    reader = _PromptReader(denoiser, prompt_visibility(batch.clean_BL))
     return family.loss(reader, batch).masked_fill(batch.clean_BL, 0)
+
+
+@dataclass(frozen=True)
+class _PromptReader:
+    """A denoiser that reads clean tokens as a prompt."""
+
+    denoiser: Denoiser
+    visible_BLL: Tensor
+
+    def __call__(self, z_BL: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
+        return self.denoiser(z_BL, t_B, visible_BLL=self.visible_BLL)
+
+    def score(
+        self, z_BL: Tensor, t_B: Tensor, query: Query, /, **_: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        return score(self.denoiser, z_BL, t_B, query, visible_BLL=self.visible_BLL)
 
 
 def prefix_lengths(seq_len: int, n_lengths: int) -> list[int]:
@@ -61,19 +79,43 @@ def prefix_lengths(seq_len: int, n_lengths: int) -> list[int]:
     return [min(int(fraction * (seq_len - 1)) + 1, seq_len - 1) for fraction in fractions]
 
 
-def after_prefix(denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
-    """A denoiser of what follows, trained with prefixes: (B, L − P) to logits (B, L − P, V)."""
-    n_prefix = prefix_BP.shape[1]
+@dataclass(frozen=True)
+class AfterPrefix:
+    """A denoiser of what follows a prefix: inputs (B, L − P) to logits (B, L − P, V)."""
 
-    def read(z_BL: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
-        whole_BL = torch.cat([prefix_BP, z_BL], dim=1)
-        clean_L = torch.arange(whole_BL.shape[1], device=z_BL.device) < n_prefix
+    denoiser: Denoiser
+    prefix_BP: Tensor
+
+    def __call__(self, z_BN: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
+        whole_BL, level_B, visible_BLL = self._whole(z_BN, t_B)
+        logits_BLV = self.denoiser(whole_BL, level_B, visible_BLL=visible_BLL)
+        return logits_BLV[:, self.prefix_BP.shape[1] :]
+
+    def score(
+        self, z_BN: Tensor, t_B: Tensor, query: Query, /, **_: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        whole_BL, level_B, visible_BLL = self._whole(z_BN, t_B)
+        n_prefix, n_rest = self.prefix_BP.shape[1], z_BN.shape[1]
+        rows_R, log_kappa_BL = query.rows_R, query.log_kappa_BN
+        if rows_R is None:
+            rows_R = torch.arange(z_BN.numel(), device=z_BN.device)
+        if log_kappa_BL is not None and log_kappa_BL.shape[1] > 1:
+            log_kappa_BL = functional.pad(log_kappa_BL, (n_prefix, 0))
+        whole = Query(
+            tuple(torch.cat([self.prefix_BP, ids_BN], dim=1) for ids_BN in query.ids),
+            log_kappa_BL,
+            rows_R + (rows_R // n_rest + 1) * n_prefix,
+        )
+        scores = score(self.denoiser, whole_BL, level_B, whole, visible_BLL=visible_BLL)
+        return tuple(values_BL[:, n_prefix:] for values_BL in scores)
+
+    def _whole(self, z_BN: Tensor, t_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs and levels of prefix and rest, and what reads what."""
+        whole_BL = torch.cat([self.prefix_BP, z_BN], dim=1)
+        clean_L = torch.arange(whole_BL.shape[1], device=z_BN.device) < self.prefix_BP.shape[1]
         if t_B.dim() > 1:  # levels per token: none where there is no noise
-            t_B = torch.cat([t_B.new_zeros(prefix_BP.shape), t_B], dim=1)
-        logits_BLV = denoiser(whole_BL, t_B, visible_BLL=prompt_visibility(clean_L[None]))
-        return logits_BLV[:, n_prefix:]
-
-    return read
+            t_B = torch.cat([t_B.new_zeros(self.prefix_BP.shape), t_B], dim=1)
+        return whole_BL, t_B, prompt_visibility(clean_L[None])
 
 
 def beside_prefix(denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:

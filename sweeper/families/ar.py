@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sweeper.families._prefixes import CausalAfterPrefix
 from sweeper.families._sampling import draw, incremental_decoder, tempered
+from sweeper.families._scores import Query, score
 from sweeper.families.base import (
     AbstractFamily,
     BoundDraw,
@@ -18,7 +19,6 @@ from sweeper.families.base import (
     Sampler,
     Samples,
     SamplingPlan,
-    token_nll,
 )
 
 
@@ -40,7 +40,9 @@ class Family(AbstractFamily):
 
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
         # −log p(x) = − sum_l log p(x_l | x_1 … x_{l−1})
-        return token_nll(denoiser(batch.zt_BL, batch.t_B), batch.x0_BL)
+        query = Query((batch.x0_BL,), rows_R=batch.scored_rows())
+        (log_p_BL,) = score(denoiser, batch.zt_BL, batch.t_B, query)
+        return -log_p_BL
 
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator

@@ -6,6 +6,7 @@ Shapes: B batch (sequences), L sequence length, V vocabulary (real tokens), X to
 """
 
 import abc
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -85,18 +86,55 @@ class NoisyBatch:
     """Positions in the order in which the network reads them; none: as they come."""
     clean_BL: Tensor | None = None
     """Positions that carry no noise and no loss; none: there are none."""
+    scored_BL: Tensor | None = None
+    """Positions that bear loss; none: all may. It and `doubled_B` stay on the CPU: shapes follow
+    from them, and nobody should wait for an accelerator to know a shape."""
+    doubled_B: Tensor | None = None
+    """Sequences that the network reads at twice their length, all after the others; none: unknown.
+    """
+    scored_R: Tensor | None = None
+    """`scored_rows` of a batch that was moved to a device."""
 
     def rows(self, start: int, stop: int, step: int = 1) -> "NoisyBatch":
         """Every `step`-th of the sequences start … stop − 1, for a micro-batch or a rank."""
-        return self._map(lambda x: x[start:stop:step])
+        return self._cut(lambda x: x[start:stop:step])
+
+    def taken(self, rows_B: Tensor) -> "NoisyBatch":
+        """The sequences of these numbers, in their order."""
+        return self._cut(lambda x: x[rows_B])
 
     def to(self, device: torch.device) -> "NoisyBatch":
         """The same batch on a device."""
-        return self._map(lambda x: x.to(device))
+        scored_R = self.scored_rows()
+        batch = self._map(lambda x: x.to(device))
+        return dataclasses.replace(
+            batch, scored_R=None if scored_R is None else scored_R.to(device)
+        )
+
+    def scored_rows(self) -> Tensor | None:
+        """Flat positions b · L + l, in the order of reading, of what bears loss; none: all may."""
+        if self.scored_R is not None or self.scored_BL is None:
+            return self.scored_R
+        scored_BL = self.scored_BL
+        if self.order_BL is not None:
+            scored_BL = scored_BL.gather(1, self.order_BL)
+        return flat_positions(scored_BL)
+
+    def _cut(self, f: Callable[[Tensor], Tensor]) -> "NoisyBatch":
+        scored_BL, doubled_B = (a if a is None else f(a) for a in (self.scored_BL, self.doubled_B))
+        batch = self._map(f)
+        return dataclasses.replace(batch, scored_BL=scored_BL, doubled_B=doubled_B, scored_R=None)
 
     def _map(self, f: Callable[[Tensor], Tensor]) -> "NoisyBatch":
         order_BL, clean_BL = (a if a is None else f(a) for a in (self.order_BL, self.clean_BL))
-        return NoisyBatch(f(self.x0_BL), f(self.zt_BL), f(self.t_B), order_BL, clean_BL)
+        return dataclasses.replace(
+            self,
+            x0_BL=f(self.x0_BL),
+            zt_BL=f(self.zt_BL),
+            t_B=f(self.t_B),
+            order_BL=order_BL,
+            clean_BL=clean_BL,
+        )
 
 
 @dataclass(frozen=True)
@@ -246,6 +284,7 @@ class AbstractDiffusion(AbstractFamily):
 
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
         """`loss_density` at the batch's own noise."""
+        # From all logits. A family whose density needs few numbers of them asks for those instead.
         logits_BLV = denoiser(batch.zt_BL, batch.t_B)
         return self.loss_density(logits_BLV, batch.x0_BL, batch.zt_BL, batch.t_B)
 
@@ -280,6 +319,11 @@ def token_nll(logits_BLV: Tensor, ids_BL: Tensor) -> Tensor:
     logits = at_least_float32(logits_BLV).flatten(0, -2)
     targets = ids_BL.flatten().long()  # torch refuses int32 here, and only here
     return functional.cross_entropy(logits, targets, reduction="none").view_as(ids_BL)
+
+
+def flat_positions(is_scored_BL: Tensor) -> Tensor:
+    """Where a mask is true, as positions b · L + l, (R,)."""
+    return is_scored_BL.flatten().nonzero()[:, 0]
 
 
 def at_least_float32(x: Tensor) -> Tensor:

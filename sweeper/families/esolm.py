@@ -9,6 +9,7 @@ alpha_0 = 0 leaves only the first, sequential one: autoregression.
 The network is causal over an order of its own, so keys and values can be cached in generation.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from sweeper.families._prefixes import CausalAfterPrefix
 from sweeper.families._sampling import draw, incremental_decoder, tempered
+from sweeper.families._scores import Query, score
 from sweeper.families.base import (
     AbstractFamily,
     BoundDraw,
@@ -30,7 +32,6 @@ from sweeper.families.base import (
     SamplingPlan,
     per_token,
     stratified,
-    token_nll,
     uniform_draws,
 )
 
@@ -86,7 +87,7 @@ class Family(AbstractFamily):
             t_B[:n_diffusion] = T_MIN + (1 - T_MIN) * stratified(n_diffusion, rng)
         t_B = t_B.to(x0_BL.device)
         zt_BL = self.corrupt(x0_BL, t_B, rng)
-        return NoisyBatch(x0_BL, zt_BL, t_B, self._order(zt_BL, t_B == 0, rng))
+        return self._batch(x0_BL, zt_BL, t_B, t_B == 0, rng)
 
     def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
         """The sum of the averages of both terms, each over its own sequences."""
@@ -97,7 +98,7 @@ class Family(AbstractFamily):
         if self.objective == "nelbo":  # −alpha'_t / (1 − alpha_t) = alpha_0 / m
             weight_B = self.alpha_0 / self._masked_share(batch.t_B)
         weight_B = torch.where(is_sequential_B, 1.0, weight_B)
-        return (weight_B / share_B)[:, None] * self._masked_nll(denoiser, batch, is_sequential_B)
+        return (weight_B / share_B)[:, None] * self._masked_nll(denoiser, batch)
 
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
@@ -112,8 +113,10 @@ class Family(AbstractFamily):
         m_B = torch.where(is_sequential_B, 1 - self.alpha_0, root_B.square())
         level_B = torch.where(is_sequential_B, 0.0, (m_B - (1 - self.alpha_0)) / self.alpha_0)
         zt_BL = self._mask(x0_BL, m_B, rng)
-        batch = NoisyBatch(x0_BL, zt_BL, level_B, self._order(zt_BL, is_sequential_B, rng))
-        nll_BL = self._masked_nll(denoiser, batch, is_sequential_B)
+        batch = self._batch(x0_BL, zt_BL, level_B, is_sequential_B, rng)
+        # In a batch the sequences of the diffusion term come first.
+        first_B = is_sequential_B.long().argsort(stable=True)
+        nll_BL = self._masked_nll(denoiser, batch.taken(first_B))[first_B.argsort()]
         token_weight_BL = (weight_B / m_B)[:, None] * (zt_BL == self.vocab_size)
         return BoundDraw(token_weight_BL * nll_BL, token_weight_BL[..., None])
 
@@ -124,6 +127,20 @@ class Family(AbstractFamily):
         u_BL = uniform_draws(tuple(x0_BL.shape), rng).to(x0_BL.device)
         return torch.where(u_BL < per_token(m_B, x0_BL), self.vocab_size, x0_BL)
 
+    def _batch(
+        self,
+        x0_BL: Tensor,
+        zt_BL: Tensor,
+        t_B: Tensor,
+        is_sequential_B: Tensor,
+        rng: torch.Generator,
+    ) -> NoisyBatch:
+        order_BL = self._order(zt_BL, is_sequential_B, rng)
+        is_masked_BL = zt_BL == self.vocab_size
+        return NoisyBatch(
+            x0_BL, zt_BL, t_B, order_BL, scored_BL=is_masked_BL, doubled_B=is_sequential_B
+        )
+
     def _order(self, zt_BL: Tensor, is_sequential_B: Tensor, rng: torch.Generator) -> Tensor:
         """Positions as the network reads them: clean ones in random order, then masked ones."""
         random_BL = uniform_draws(tuple(zt_BL.shape), rng).to(zt_BL.device)
@@ -133,22 +150,32 @@ class Family(AbstractFamily):
         key_BL = torch.where(zt_BL == self.vocab_size, 2 + masked_BL, random_BL)
         return key_BL.argsort(dim=1, stable=True)
 
-    def _masked_nll(self, denoiser: Denoiser, batch: NoisyBatch, is_sequential_B: Tensor) -> Tensor:
+    def _masked_nll(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
         """−log x_theta at the masked positions, 0 elsewhere, (B, L), positions as they come."""
-        assert batch.order_BL is not None
-        nll_BL = torch.zeros(batch.x0_BL.shape, device=batch.x0_BL.device)
-        terms = [(~is_sequential_B, diffusion_logits), (is_sequential_B, sequential_logits)]
-        for is_row_B, logits_of in terms:
-            if is_row_B.any():
-                x_BL, z_BL, order_BL = (
-                    a[is_row_B] for a in (batch.x0_BL, batch.zt_BL, batch.order_BL)
-                )
-                x_BL, z_BL = x_BL.gather(1, order_BL), z_BL.gather(1, order_BL)
-                logits_BLV = logits_of(denoiser, x_BL, z_BL, batch.t_B[is_row_B], order_BL)
-                read_BL = token_nll(logits_BLV, x_BL) * (z_BL == self.vocab_size)
-                rows_BL = torch.zeros_like(read_BL).scatter(1, order_BL, read_BL)
-                nll_BL = nll_BL.to(read_BL.dtype).index_put((is_row_B,), rows_BL)
-        return nll_BL
+        is_masked_BL, is_sequential_B = batch.scored_BL, batch.doubled_B
+        if is_masked_BL is None or is_sequential_B is None:
+            is_masked_BL, is_sequential_B = batch.zt_BL == self.vocab_size, batch.t_B == 0
+            batch = dataclasses.replace(batch, scored_BL=is_masked_BL)
+        order_BL, masked_R = batch.order_BL, batch.scored_rows()
+        assert order_BL is not None
+        assert masked_R is not None
+        x_BL, z_BL = (ids_BL.gather(1, order_BL) for ids_BL in (batch.x0_BL, batch.zt_BL))
+        length = x_BL.shape[1]
+        # Nothing waits for an accelerator here: in training these two masks are on the CPU.
+        n_first = len(x_BL) - int(is_sequential_B.sum())
+        assert not is_sequential_B[:n_first].any()
+        first_R, second_R = masked_R.tensor_split((int(is_masked_BL[:n_first].sum()),))
+        terms = [
+            (slice(n_first), first_R, diffusion_reading),
+            (slice(n_first, None), second_R - n_first * length, sequential_reading),
+        ]
+        log_p = []
+        for part, rows_R, reading_of in terms:
+            if len(x_BL[part]):
+                reading = reading_of(x_BL[part], z_BL[part], order_BL[part])
+                log_p.append(reading.log_p(denoiser, x_BL[part], batch.t_B[part], rows_R))
+        log_p_BL = torch.cat(log_p)
+        return torch.zeros_like(log_p_BL).scatter(1, order_BL, -log_p_BL)
 
     def given_prefix(self, denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
         # Clean tokens come first in the order it is trained in, so a prefix is read as they are.
@@ -208,25 +235,38 @@ class Family(AbstractFamily):
         return Samples(torch.zeros_like(tokens_BL).scatter(1, order_BL, tokens_BL), len(counts))
 
 
-def diffusion_logits(
-    denoiser: Denoiser, _x_BL: Tensor, z_BL: Tensor, t_B: Tensor, order_BL: Tensor
-) -> Tensor:
-    """x_theta(. | clean tokens), causal in the order given."""
-    return denoiser(z_BL, t_B, positions_BL=order_BL)
+@dataclass(frozen=True)
+class Reading:
+    """What the network reads for a term: N inputs, the first L for the tokens to predict."""
+
+    z_BN: Tensor
+    positions_BN: Tensor
+    visible_NN: Tensor | None
+
+    def log_p(self, denoiser: Denoiser, x_BL: Tensor, t_B: Tensor, rows_R: Tensor) -> Tensor:
+        """log x_theta(x) at flat positions b · L + l, 0 elsewhere, (B, L)."""
+        length, n_inputs = x_BL.shape[1], self.z_BN.shape[1]
+        query = Query(
+            (x_BL.repeat(1, n_inputs // length),),
+            rows_R=rows_R + rows_R // length * (n_inputs - length),
+        )
+        reading = {"positions_BL": self.positions_BN, "visible_BLL": self.visible_NN}
+        (log_p_BN,) = score(denoiser, self.z_BN, t_B, query, **reading)
+        return log_p_BN[:, :length]
 
 
-def sequential_logits(
-    denoiser: Denoiser, x_BL: Tensor, z_BL: Tensor, t_B: Tensor, order_BL: Tensor
-) -> Tensor:
-    """x_theta(. | true tokens earlier in the order), from the doubled sequence [z ; x]."""
-    length = z_BL.shape[1]
-    logits_BLV = denoiser(
+def diffusion_reading(_x_BL: Tensor, z_BL: Tensor, order_BL: Tensor) -> Reading:
+    """For x_theta(. | clean tokens), causal in the order given."""
+    return Reading(z_BL, order_BL, visible_NN=None)
+
+
+def sequential_reading(x_BL: Tensor, z_BL: Tensor, order_BL: Tensor) -> Reading:
+    """For x_theta(. | true tokens earlier in the order): the doubled sequence [z ; x]."""
+    return Reading(
         torch.cat([z_BL, x_BL], dim=1),
-        t_B,
-        positions_BL=torch.cat([order_BL, order_BL], dim=1),
-        visible_BLL=doubled_visibility(length, z_BL.device),
+        torch.cat([order_BL, order_BL], dim=1),
+        doubled_visibility(z_BL.shape[1], z_BL.device),
     )
-    return logits_BLV[:, :length]
 
 
 def doubled_visibility(length: int, device: torch.device) -> Tensor:

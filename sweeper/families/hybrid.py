@@ -16,15 +16,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sweeper.families._mixing import AbstractMixing, at_ids, itakura_saito, softplus, softplus_drop
+from sweeper.families._mixing import AbstractMixing, itakura_saito, softplus_drop
 from sweeper.families._sampling import logits_at, rewritten
+from sweeper.families._scores import softplus
 from sweeper.families.base import (
     Denoiser,
     Needs,
     Sampler,
     Samples,
     SamplingPlan,
-    at_least_float32,
     per_token,
     uniform_draws,
 )
@@ -77,29 +77,31 @@ class Family(AbstractMixing):
         own_BL = self.t_min + (self.t_max - self.t_min) * own_BL
         return torch.where(is_per_token_B1, own_BL, t_B[:, None])
 
-    def nelbo_density(
-        self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    def nelbo_of(
+        self, scores: tuple[Tensor, ...], x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
     ) -> Tensor:
         t_BL = per_token(t_B, x0_BL)
         # dlambda/dt = −1 / (alpha (1 − alpha)): from the density in lambda to that in t.
-        return self._divergence(logits_BLV, x0_BL, zt_BL, t_BL) / (t_BL * (1 - t_BL))
+        return self._divergence(scores, x0_BL, zt_BL, t_BL) / (t_BL * (1 - t_BL))
 
-    def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
+    def loss_of(
+        self, scores: tuple[Tensor, ...], x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    ) -> Tensor:
         if self.objective == "unweighted":
-            return self._divergence(logits_BLV, x0_BL, zt_BL, per_token(t_B, x0_BL))
-        return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
+            return self._divergence(scores, x0_BL, zt_BL, per_token(t_B, x0_BL))
+        return self.nelbo_of(scores, x0_BL, zt_BL, t_B)
 
-    def _divergence(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor) -> Tensor:
+    def _divergence(
+        self, scores: tuple[Tensor, ...], x0_BL: Tensor, zt_BL: Tensor, t_BL: Tensor
+    ) -> Tensor:
         """W · (KL(q || q_theta) + IS(q(z), q_theta(z))), the density in lambda."""
         # Proposition 1 of arXiv 2512.10858; q_theta is q with x_theta in the place of x.
         log_s_BL = self.log_shares(t_BL)[0]
         log_one_noise_BL = log_s_BL - math.log(self.vocab_size)  # log(s / V)
-        log_kappa_BL = torch.log1p(-t_BL) - t_BL.log() - log_one_noise_BL  # kappa = V e^lambda / s
+        log_kappa_BL = self.log_kappa(t_BL)  # kappa = V e^lambda / s
         # h_j = log(1 + kappa x_theta(j)), h* = log(1 + kappa)
-        log_p_BLV = torch.log_softmax(at_least_float32(logits_BLV), dim=-1)
+        log_p_x_BL, log_p_z_BL, h_sum_BL = scores
         is_mask_BL = zt_BL == self.vocab_size
-        log_p_x_BL, log_p_z_BL = at_ids(log_p_BLV, x0_BL, zt_BL.masked_fill(is_mask_BL, 0))
-        h_sum_BL = softplus(log_kappa_BL[..., None] + log_p_BLV).sum(dim=-1)
         drop_BL = softplus_drop(log_kappa_BL, log_p_x_BL)  # h* − h_x
         one_noise_BL = t_BL * log_one_noise_BL.exp()  # (1 − alpha) s / V
         others_BL = h_sum_BL - softplus(log_kappa_BL + log_p_x_BL)  # sum over j != x of h_j

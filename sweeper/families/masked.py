@@ -9,6 +9,7 @@ summed over t for each number of masked tokens (the average over generation orde
 2110.02037).
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -18,14 +19,17 @@ from torch import Tensor
 
 from sweeper.families._prefixes import beside_prefix
 from sweeper.families._sampling import logits_at, rewritten
+from sweeper.families._scores import Query, score
 from sweeper.families.base import (
     AbstractDiffusion,
     BoundDraw,
     Denoiser,
     Needs,
+    NoisyBatch,
     Sampler,
     Samples,
     SamplingPlan,
+    flat_positions,
     per_token,
     token_nll,
     uniform_draws,
@@ -58,9 +62,20 @@ class Family(AbstractDiffusion):
         return self._masked_nll(logits_BLV, x0_BL, zt_BL) / per_token(t_B, x0_BL)
 
     def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
-        if self.objective == "cross_entropy":  # Eq. 8 of arXiv 2602.15014
-            return self._masked_nll(logits_BLV, x0_BL, zt_BL)
-        return self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
+        return self._loss_of(self._masked_nll(logits_BLV, x0_BL, zt_BL), t_B)
+
+    def noisy_batch(self, x0_BL: Tensor, rng: torch.Generator) -> NoisyBatch:
+        batch = super().noisy_batch(x0_BL, rng)
+        return dataclasses.replace(batch, scored_BL=batch.zt_BL == self.vocab_size)
+
+    def loss(self, denoiser: Denoiser, batch: NoisyBatch) -> Tensor:
+        # Overrides the base: the network's head is read where there are masks only.
+        rows_R = batch.scored_rows()
+        if rows_R is None:
+            rows_R = flat_positions(batch.zt_BL == self.vocab_size)
+        query = Query((batch.x0_BL,), rows_R=rows_R)
+        (log_p_BL,) = score(denoiser, batch.zt_BL, batch.t_B, query)
+        return self._loss_of(-log_p_BL, batch.t_B)
 
     def bound(
         self, denoiser: Denoiser, x0_BL: Tensor, t_B: Tensor, rng: torch.Generator
@@ -79,8 +94,9 @@ class Family(AbstractDiffusion):
         share_B = n_masked_B / length
         weight_B = share_B.sqrt() + (share_B - 1 / length).clamp(min=0).sqrt()  # 1 / (L P)
         weights_BL1 = self.token_weights(x0_BL, z_BL, share_B, weight_B)
-        nll_BL = token_nll(denoiser(z_BL, share_B), x0_BL)
-        return BoundDraw(weights_BL1[..., 0] * nll_BL, weights_BL1)
+        query = Query((x0_BL,), rows_R=flat_positions(is_masked_BL))
+        (log_p_BL,) = score(denoiser, z_BL, share_B, query)
+        return BoundDraw(weights_BL1[..., 0] * -log_p_BL, weights_BL1)
 
     def _masked_nll(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor) -> Tensor:
         return token_nll(logits_BLV, x0_BL) * (zt_BL == self.vocab_size)
@@ -88,6 +104,11 @@ class Family(AbstractDiffusion):
     def given_prefix(self, denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
         # A prefix is one of the sets of visible tokens that it is trained to read.
         return beside_prefix(denoiser, prefix_BP)
+
+    def _loss_of(self, masked_nll_BL: Tensor, t_B: Tensor) -> Tensor:
+        if self.objective == "cross_entropy":  # Eq. 8 of arXiv 2602.15014
+            return masked_nll_BL
+        return masked_nll_BL / per_token(t_B, masked_nll_BL)
 
     @property
     def samplers(self) -> Mapping[str, Sampler]:

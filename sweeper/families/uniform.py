@@ -14,14 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sweeper.families._mixing import AbstractMixing, at_ids, itakura_saito, softplus, softplus_drop
-from sweeper.families.base import (
-    LATER_OPTION,
-    Needs,
-    Sampler,
-    at_least_float32,
-    per_token,
-)
+from sweeper.families._mixing import AbstractMixing, itakura_saito, softplus_drop
+from sweeper.families._scores import softplus
+from sweeper.families.base import LATER_OPTION, Needs, Sampler, per_token
 
 
 @dataclass(frozen=True)
@@ -43,15 +38,13 @@ class Family(AbstractMixing):
     def log_shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(t), torch.full_like(t, -math.inf)
 
-    def nelbo_density(
-        self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    def nelbo_of(
+        self, scores: tuple[Tensor, ...], x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
     ) -> Tensor:
         t_BL = per_token(t_B, x0_BL)
         # kappa = V alpha / (1 − alpha), h_j = log(1 + kappa x_theta(j)), h* = log(1 + kappa)
-        log_kappa_BL = math.log(self.vocab_size) + torch.log1p(-t_BL) - t_BL.log()
-        log_p_BLV = torch.log_softmax(at_least_float32(logits_BLV), dim=-1)
-        log_p_x_BL, log_p_z_BL = at_ids(log_p_BLV, x0_BL, zt_BL)
-        h_sum_BL = softplus(log_kappa_BL[..., None] + log_p_BLV).sum(dim=-1)
+        log_kappa_BL = self.log_kappa(t_BL)
+        log_p_x_BL, log_p_z_BL, h_sum_BL = scores
         drop_BL = softplus_drop(log_kappa_BL, log_p_x_BL)  # h* − h_x
         is_kept_BL = zt_BL == x0_BL
         # d = log of the ratio of scores at z: h* − h_x where z = x, −h_z elsewhere.
@@ -65,8 +58,10 @@ class Family(AbstractMixing):
         terms_BL = (self.vocab_size + kappa_BL) * itakura_saito(d_BL) + divergence_BL
         return weight_BL * terms_BL / (self.vocab_size * (1 - t_BL))
 
-    def loss_density(self, logits_BLV: Tensor, x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor) -> Tensor:
-        nats_BL = self.nelbo_density(logits_BLV, x0_BL, zt_BL, t_B)
+    def loss_of(
+        self, scores: tuple[Tensor, ...], x0_BL: Tensor, zt_BL: Tensor, t_B: Tensor
+    ) -> Tensor:
+        nats_BL = self.nelbo_of(scores, x0_BL, zt_BL, t_B)
         if self.objective == "nelbo":
             return nats_BL
         # The density in the log-SNR lambda: dlambda/dt = −1 / (alpha (1 − alpha)).

@@ -15,17 +15,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from sweeper.families._scores import Query
 from sweeper.families.base import Needs, at_least_float32
 from sweeper.networks import dit, gidd
 from sweeper.networks.attention import AttentionContext, KVCache, rotary_angles, visibility_bias
+from sweeper.networks.head import head_scores
 from sweeper.trials.ladder import BackboneName, Rung
 from sweeper.trials.trial import Precision, Trial
+
+EVALUATION_BYTES = 2**30
 
 ARCHITECTURES = {"gidd": gidd.ARCHITECTURE, "dit": dit.ARCHITECTURE}
 
 
 class Backbone(nn.Module):
-    """Ids (B, N) to logits (B, N, V), float32 or wider."""
+    """Ids (B, N) to logits (B, N, V) or to what is asked of them, float32 or wider."""
 
     recomputes = False
     """Whether the backward pass computes what is inside the blocks again, to save its memory."""
@@ -76,8 +80,11 @@ class Backbone(nn.Module):
         positions_BL: Tensor | None = None,
         visible_BLL: Tensor | None = None,
         cache: KVCache | None = None,
+        query: Query | None = None,
     ) -> Tensor:
         """Logits of every new input; `positions_BL` and `visible_BLL` are those of `Denoiser`.
+
+        With a query, the S numbers it asks for in their place, (S, B, N).
 
         With a cache the inputs follow those it keeps, and read them too; the caller says
         afterwards which of the new ones to keep.
@@ -99,6 +106,8 @@ class Backbone(nn.Module):
             else:
                 h_BND = block(h_BND, context)
         h_BND = self.final(h_BND, context)
+        if query is not None:
+            return head_scores(h_BND, self.head, self.head_bias, query)
         return at_least_float32(functional.linear(h_BND, self.head, self.head_bias))
 
     def _context(
@@ -120,6 +129,14 @@ class Backbone(nn.Module):
         rotation = rotary_angles(positions_BN, self.rung.head_width)
         return AttentionContext(rotation, bias_BHNM, is_causal=is_causal and not n_kept)
 
+    def sequences_at_once(self, seq_len: int) -> int:
+        """As many as a pass without gradients reads in about EVALUATION_BYTES."""
+        # What one layer holds at its widest, in float32: a few copies of its attention logits, or
+        # of its hidden layers. The head has a limit of its own.
+        width, n_heads = self.rung.width, self.rung.n_heads
+        n_numbers = 4 * n_heads * seq_len**2 + 20 * width * seq_len
+        return max(1, EVALUATION_BYTES // (4 * n_numbers))
+
 
 def backbone_of(trial: Trial, needs: Needs) -> Backbone:
     """The network that a trial trains, its weights not yet drawn."""
@@ -135,7 +152,7 @@ def backbone_of(trial: Trial, needs: Needs) -> Backbone:
 
 @dataclass(frozen=True)
 class BackboneDenoiser:
-    """A `CachingDenoiser` in the arithmetic of a trial; float32 logits or wider."""
+    """A `CachingDenoiser` that answers queries, in the arithmetic of a trial."""
 
     backbone: Backbone
     precision: Precision
@@ -147,6 +164,15 @@ class BackboneDenoiser:
         with self.autocast(z_BL.device):
             logits_BLV: Tensor = (self.wrapper or self.backbone)(z_BL, t_B, **reading)
         return logits_BLV
+
+    def score(
+        self, z_BN: Tensor, t_B: Tensor, query: Query, /, **reading: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """What the query asks for, (B, N) each."""
+        # The head is inside the call of the wrapper, which gathers or reduces its weights, too.
+        with self.autocast(z_BN.device):
+            scores_SBN: Tensor = (self.wrapper or self.backbone)(z_BN, t_B, query=query, **reading)
+        return scores_SBN.unbind()
 
     def incremental_decoder(self, capacity: int) -> "CachedDecoder":
         """A decoder that feeds the network every final input once."""

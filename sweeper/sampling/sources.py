@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sweeper.errors import ConfigError
-from sweeper.families._prefixes import after_prefix
+from sweeper.families._prefixes import AfterPrefix
 from sweeper.families.base import AbstractFamily, Denoiser, Samples, SamplingPlan
 from sweeper.models.load import Model
 from sweeper.sampling.protocol import Protocol
@@ -71,7 +71,7 @@ class ModelSource:
             return self.denoiser
         prefix_BP = prefix_BP.to(self.device)
         if self.prefix_share:
-            return after_prefix(self.denoiser, prefix_BP)
+            return AfterPrefix(self.denoiser, prefix_BP)
         return self.family.given_prefix(self.denoiser, prefix_BP)
 
     def _on_device(self, rng: torch.Generator) -> torch.Generator:

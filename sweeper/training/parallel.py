@@ -7,6 +7,7 @@ the ranks add up to the gradient.
 import abc
 import contextlib
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from sweeper.families._scores import Query
 from sweeper.families.base import Denoiser
 from sweeper.networks.backbone import Backbone, BackboneDenoiser
 from sweeper.training.distributed import Ranks
@@ -99,19 +101,33 @@ class FSDP(ParallelNetwork):
         shard(backbone)
         self._ranks, self._device = ranks, device
         self._denoise = BackboneDenoiser(backbone, trial.precision)
-        self.denoise = self._call_together
+        self.denoise = _CalledTogether(self._denoise, ranks)
         self.gradient_scale = float(ranks.n_ranks)
-
-    def _call_together(self, z_BL: Tensor, t_B: Tensor, /, **reading: Tensor | None) -> Tensor:
-        # How often a family calls may depend on its rows, and weights are gathered in each call.
-        self._ranks.all_reduce_max(1)
-        return self._denoise(z_BL, t_B, **reading)
 
     def complete(self, loss: Tensor) -> Tensor:
         """Join the calls that other ranks still make."""
         while self._ranks.all_reduce_max(0):
             loss = loss + _zero_loss(self._denoise, self._device)
         return loss
+
+
+@dataclass(frozen=True)
+class _CalledTogether:
+    """A denoiser whose weights are gathered from all ranks in each call."""
+
+    denoise: BackboneDenoiser
+    ranks: Ranks
+
+    def __call__(self, z_BL: Tensor, t_B: Tensor, /, **reading: Tensor | None) -> Tensor:
+        # How often a family calls may depend on its rows: `FSDP.complete` joins these calls.
+        self.ranks.all_reduce_max(1)
+        return self.denoise(z_BL, t_B, **reading)
+
+    def score(
+        self, z_BN: Tensor, t_B: Tensor, query: Query, /, **reading: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        self.ranks.all_reduce_max(1)
+        return self.denoise.score(z_BN, t_B, query, **reading)
 
 
 def _zero_loss(denoise: Denoiser, device: torch.device) -> Tensor:

@@ -136,7 +136,9 @@ class Trainer:
             self.network.complete(torch.zeros((), device=self.device))
             return self.ranks.all_gather(parts)
 
-        return Scoring(after_batch, self.ranks.has_turn, all_gather)
+        n_inputs = self.trial.data.seq_len * (2 if self.family.needs.doubled_share else 1)
+        at_once = self.backbone.sequences_at_once(n_inputs)
+        return Scoring(after_batch, self.ranks.has_turn, all_gather, at_once)
 
     def log_entry(self) -> LogEntry:
         """Summarise the steps since the previous entry; raises Diverged if they are not finite."""

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sweeper.families.esolm import diffusion_logits, doubled_visibility, sequential_logits
+from sweeper.families.esolm import (
+    Reading,
+    diffusion_reading,
+    doubled_visibility,
+    sequential_reading,
+)
 from sweeper.networks.attention import AttentionContext, rotary_angles
 from sweeper.networks.backbone import Backbone
 from sweeper.networks.dit import DitBlock, Linear
@@ -168,6 +173,14 @@ def test_inputs_and_positions_permuted_together_permute_the_logits(
     torch.testing.assert_close(found, stored.gather(1, order_BL[..., None].expand_as(stored)))
 
 
+def logits_of(backbone: Backbone, reading: Reading) -> Tensor:
+    t_B = torch.zeros(len(reading.z_BN))
+    logits_BNV: Tensor = backbone(
+        reading.z_BN, t_B, positions_BL=reading.positions_BN, visible_BLL=reading.visible_NN
+    )
+    return logits_BNV
+
+
 @every_architecture
 def test_logits_ignore_tokens_later_in_the_order(architecture: BackboneName) -> None:
     """(T20): causal in the order given, wherever the inputs stand in the sequence."""
@@ -175,19 +188,18 @@ def test_logits_ignore_tokens_later_in_the_order(architecture: BackboneName) -> 
         tiny_backbone("causal", architecture),
         torch.tensor([[4, 0, 7, 2, 5, 1, 6, 3]]),
     )
-    x_BL, t_B = torch.arange(8)[None], torch.zeros(1)
+    x_BL = torch.arange(8)[None]
     z_BL = torch.where(x_BL < 3, x_BL, 11)
     changed_z_BL, changed_x_BL = z_BL.clone(), x_BL.clone()
     changed_z_BL[0, 5] = changed_x_BL[0, 5] = 9
-    order = t_B, order_BL
-    before = diffusion_logits(backbone, x_BL, z_BL, *order)[0]
-    after = diffusion_logits(backbone, x_BL, changed_z_BL, *order)[0]
+    before = logits_of(backbone, diffusion_reading(x_BL, z_BL, order_BL))[0]
+    after = logits_of(backbone, diffusion_reading(x_BL, changed_z_BL, order_BL))[0]
     assert (before == after).all(dim=-1).tolist() == [True] * 5 + [False] * 3
     # In a doubled sequence no token but its own logits sees z, and only later ones see x.
-    before = sequential_logits(backbone, x_BL, z_BL, *order)[0]
-    after = sequential_logits(backbone, x_BL, changed_z_BL, *order)[0]
+    before = logits_of(backbone, sequential_reading(x_BL, z_BL, order_BL))[0, :8]
+    after = logits_of(backbone, sequential_reading(x_BL, changed_z_BL, order_BL))[0, :8]
     assert (before == after).all(dim=-1).tolist() == [True] * 5 + [False] + [True] * 2
-    after = sequential_logits(backbone, changed_x_BL, z_BL, *order)[0]
+    after = logits_of(backbone, sequential_reading(changed_x_BL, z_BL, order_BL))[0, :8]
     assert (before == after).all(dim=-1).tolist() == [True] * 6 + [False] * 2
 
 
@@ -201,7 +213,7 @@ def test_a_doubled_sequence_scores_each_token_as_generation_does(
         torch.tensor([[4, 0, 5, 2, 1, 3]]),
     )
     x_BL, mask_BL, t_B = torch.tensor([[8, 3, 1, 0, 5, 2]]), torch.full((1, 6), 11), torch.zeros(1)
-    together = sequential_logits(backbone, x_BL, mask_BL, t_B, order_BL)[0]
+    together = logits_of(backbone, sequential_reading(x_BL, mask_BL, order_BL))[0, :6]
     for n_known in range(6):
         ids_BL = torch.cat([x_BL[:, :n_known], mask_BL[:, :1]], dim=1)
         alone = backbone(ids_BL, t_B, positions_BL=order_BL[:, : n_known + 1])[0, -1]
