@@ -10,6 +10,7 @@ import re
 MAX_MAGNITUDE = 1e40
 
 _SUFFIX_EXPONENT = {"": 0, "%": -2, "K": 3, "k": 3, "M": 6, "B": 9, "G": 9, "T": 12}
+_BYTES = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 _NUMBER = re.compile(
@@ -18,6 +19,7 @@ _NUMBER = re.compile(
     re.ASCII,
 )
 
+_MEMORY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([MGT]i?B)", re.ASCII)
 _DURATION = re.compile(r"((\d+(?:\.\d*)?|\.\d+)([smhd]))+", re.ASCII)
 
 # Spellings that are nearly numbers, and why they are not.
@@ -67,6 +69,14 @@ def parse_seconds(value: object) -> float:
         raise ValueError(f"expected a duration with its unit, such as 90s, 15m, 12h{_why(value)}")
     parts = re.findall(r"([\d.]+)([smhd])", text)
     return _checked(sum(float(count) * _SECONDS[unit] for count, unit in parts))
+
+
+def parse_bytes(value: object) -> float:
+    """Bytes from an amount of memory with its unit, such as `80GB` or `24GiB`."""
+    match = _MEMORY.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"expected memory with its unit, such as 80GB or 24GiB{_why(value)}")
+    return _checked(float(match[1]) * _BYTES[match[2]])
 
 
 def _checked(number: float) -> float:

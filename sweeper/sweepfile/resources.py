@@ -21,12 +21,14 @@ from sweeper.sweepfile.fields import (
     quantity,
     wrong,
 )
-from sweeper.sweepfile.quantities import parse_seconds
+from sweeper.sweepfile.quantities import parse_bytes, parse_seconds
 from sweeper.trials.ladder import Rung, trunk_params
 from sweeper.trials.resources import Resources, RetryPolicy
 
 _positive_seconds = quantity(parse_seconds, lambda s: s > 0, "a time above zero, such as 5m")
 AutoSeconds = Annotated[float | Literal["auto"], BeforeValidator(or_word(_positive_seconds))]
+_positive_bytes = quantity(parse_bytes, lambda n: n > 0, "memory above zero, such as 80GB")
+AutoBytes = Annotated[float | Literal["auto"], BeforeValidator(or_word(_positive_bytes))]
 
 # Makes a subclass of a plain dataclass a mapping of the sweep file; unknown keys are refused.
 checked = pydantic.dataclasses.dataclass(
@@ -49,6 +51,8 @@ class TrialResources(Part):
     them in each (DDP)."""
     recompute: bool = False
     """Compute activations again in the backward pass, to save memory (activation checkpointing)."""
+    gpu_memory: AutoBytes = "auto"
+    """Of one GPU; a plan that takes more is refused. `auto`: of the smallest GPU here, if any."""
     micro_batch_tokens: AutoCount = "auto"
     """Tokens that go through the network at a time in training; `auto`: the whole batch. It changes
     memory, not identity: gradients add up to those of the batch, to rounding."""
@@ -94,6 +98,11 @@ class ResourceChoice(TrialResources):
             micro_batch_sequences=None if tokens == "auto" else max(1, tokens // seq_len),
             checkpoint_every_s=None if seconds == "auto" else seconds,
         )
+
+    def gpu_memory_of(self, rung: Rung) -> float | None:
+        """Bytes of a GPU that trains a trial of this size; None where the file does not say."""
+        memory = self._chosen(rung).gpu_memory
+        return None if memory == "auto" else memory
 
     def _chosen(self, rung: Rung) -> TrialResources:
         chosen: dict[str, Any] = {key: getattr(self, key) for key in TrialResources.model_fields}

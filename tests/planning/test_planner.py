@@ -353,6 +353,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "clipping": {"train": {"batch_tokens": 1024, "clip_norm": 2}},
     "no clipping": {"train": {"batch_tokens": 1024, "clip_norm": "none"}},
     "optimiser": {"train": {"batch_tokens": 1024, "optimizer": "laprop"}},
+    "muon": {"train": {"batch_tokens": 1024, "optimizer": "muon"}},
     "schedule": {"train": {"batch_tokens": 1024, "schedule": "cosine"}},
     "averaging": {"train": {"batch_tokens": 1024, "ema": 0.999}},
     "precision": {"train": {"batch_tokens": 1024, "precision": "bfloat16"}},

@@ -67,6 +67,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "hybrid with laprop, averaged": {
         "optimizer": Optimizer(8, 0.1, 6e-3, 2, name="laprop", weight_decay=0.01, ema_decay=0.9)
     },
+    "masked with muon": {"optimizer": Optimizer(8, 0.1, 6e-3, 2, name="muon")},
     "masked, unclipped": {"optimizer": Optimizer(8, 0.1, 6e-3, 2, clip_norm=None)},
 }
 
