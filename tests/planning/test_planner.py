@@ -367,6 +367,13 @@ def test_what_changes_the_numbers_changes_every_id(changes: dict[str, Any]) -> N
     assert not set(ids(plan_of(**changes))) & set(ids(plan_of()))
 
 
+def test_muon_is_refused_for_shards_which_it_could_not_train() -> None:
+    train = {"batch_tokens": 1024, "optimizer": "muon"}
+    problems = problems_of(train=train, resources={"gpus": 2, "shard": True})
+    assert "spread over ranks in shards" in problems["train", "optimizer"]
+    plan_of(train=train, resources={"gpus": 2})
+
+
 def test_other_data_are_other_trials() -> None:
     sweep = Sweep.model_validate(fields())
     other = make_plan(sweep, corpus(fingerprint="beef"), bfloat16_from_width=math.inf)

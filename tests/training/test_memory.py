@@ -7,13 +7,13 @@ import pytest
 from small_trials import trial_of
 
 from sweeper.families import family_names
-from sweeper.planning.memory import generous_bytes
+from sweeper.planning.memory import generous_bytes, usable_bytes
 from sweeper.training.memory import measured_memory, planned_memory
 from sweeper.trials.flops import flops_per_token
 from sweeper.trials.ladder import BackboneName, Rung, parameter_groups
 from sweeper.trials.plan import Observation, PlannedTrial
 from sweeper.trials.resources import Resources
-from sweeper.trials.trial import Optimizer, OptimizerName, Trial
+from sweeper.trials.trial import Data, Optimizer, OptimizerName, Trial
 
 BATCH_DATA = 2e-3
 """Relative: ids of the whole batch are more than those of the two micro-batches that are traced."""
@@ -113,3 +113,36 @@ def test_the_count_that_clears_trials_without_torch_is_above_the_peak(
     for resources in (Resources(), MICRO_BATCHES):
         peak = planned_memory(trial, resources).peak
         assert peak < generous_bytes(planned_for(trial, resources))
+
+
+H100_BYTES = 80e9
+
+DIT_2121M = dataclasses.replace(
+    trial_of(backbone="dit", rung=Rung(28, 2176, 17), precision="bfloat16"),
+    data=Data("", vocab_size=32_000, seq_len=2048),
+    optimizer=Optimizer(256, 2e-4, 2e-4, 100),
+)
+GIDD_10B = dataclasses.replace(
+    trial_of("hybrid", rung=Rung(34, 4608, 36), precision="bfloat16"),
+    data=Data("", vocab_size=131_072, seq_len=2048),
+    optimizer=Optimizer(3072, 1.8, 6e-3, 100, name="laprop"),
+)
+
+
+def test_the_largest_dit_trains_on_one_card_a_few_sequences_at_a_time() -> None:
+    resources = Resources(gpus=1, micro_batch_sequences=4)
+    memory = planned_memory(DIT_2121M, resources)
+    params = parameter_groups(DIT_2121M.rung, 32_000, 1, "dit").total
+    # Weights, gradients and two moments of four bytes, and a few counts of steps.
+    assert memory.state == pytest.approx(16 * params, rel=1e-6)
+    assert 1.2 * memory.state < memory.peak < usable_bytes(H100_BYTES, resources)
+
+
+def test_the_largest_gidd_trains_on_eight_cards_and_not_without_shards() -> None:
+    eight = Resources(gpus=8, n_ranks=8, sharded=True, recomputed=True, micro_batch_sequences=8)
+    memory = planned_memory(GIDD_10B, eight)
+    params = parameter_groups(GIDD_10B.rung, 131_072, 1).total
+    assert memory.state == pytest.approx(16 * params / 8, rel=1e-6)
+    assert memory.peak < usable_bytes(H100_BYTES, eight)
+    replicas = dataclasses.replace(eight, sharded=False)
+    assert planned_memory(GIDD_10B, replicas).peak > 2 * H100_BYTES
