@@ -122,6 +122,12 @@ def _key_problems(sweep: Sweep, run: Run) -> Iterator[Problem]:
                 f"nothing there: only {schedule} has a {key}"
             )
             yield Problem(series.train_path(sweep, key), expected)
+    if train.optimizer == "muon" and sweep.resources.of(run.rung, sweep.corpus.seq_len).sharded:
+        expected = (
+            f"whole matrices, but {name_of(run.rung)} is spread over ranks in shards — expected "
+            "adamw or laprop, or resources without shard"
+        )
+        yield Problem(series.train_path(sweep, "optimizer"), expected)
     if train.prefix_share and series.needs.attention != "bidirectional":
         expected = (
             f"series {series.label!r} ({series.family}) predicts each token from those before it "

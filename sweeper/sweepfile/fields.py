@@ -278,6 +278,7 @@ class _OneOrSeveral:
 WrittenNumber = float | Annotated[str, Field(pattern=r"^[+-]?[\d_.]+([eE][+-]?\d+)?[KkMBGT%]?$")]
 WrittenCount = int | Annotated[str, Field(pattern=r"^\+?[\d_.]+([eE]\+?\d+)?[KkMBGT]?$")]
 WrittenSeconds = Annotated[str, Field(pattern=r"^([\d.]+[smhd])+$")]
+WrittenBytes = Annotated[str, Field(pattern=r"^[\d_.]+ ?([kKMGT]i?)?B$")]
 WrittenSize = (
     WrittenNumber
     | Annotated[str, Field(pattern="^(sahoo|gidd)-")]

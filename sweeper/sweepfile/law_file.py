@@ -19,7 +19,7 @@ from sweeper.sweepfile.document import dump, expected_one_of, read_document
 from sweeper.sweepfile.fields import Count, Number, Pair, Part, Several, Share, Slug, wrong
 from sweeper.sweepfile.messages import problems
 from sweeper.trials.ladder import BackboneName
-from sweeper.trials.trial import Schedule
+from sweeper.trials.trial import OptimizerName, Schedule
 from sweeper.trials.tuned_laws import Curvature, LawKey, SizeTokensLaw, TunedLaw
 
 LAW_FILE_VERSION = 1
@@ -53,7 +53,7 @@ class KeyPart(Part):
     options: dict[str, Any] = Field(default_factory=dict)
     """Of the family, defaults included."""
     backbone: BackboneName
-    optimizer: Literal["adamw", "laprop"]
+    optimizer: OptimizerName
     schedule: Schedule
     betas: Annotated[tuple[Share, Share], Pair]
     weight_decay: Annotated[Number, Field(ge=0)]

@@ -10,6 +10,7 @@ import re
 MAX_MAGNITUDE = 1e40
 
 _SUFFIX_EXPONENT = {"": 0, "%": -2, "K": 3, "k": 3, "M": 6, "B": 9, "G": 9, "T": 12}
+_BYTES = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 _NUMBER = re.compile(
@@ -78,13 +79,11 @@ def parse_seconds(value: object) -> float:
 
 
 def parse_bytes(value: object) -> int:
-    """A number of bytes: a whole number, or one with a unit, such as `500MB`, `2GB` or `1GiB`."""
+    """Bytes from an amount with its unit, such as `500MB`, `80GB` or `24GiB`."""
     match = _BYTES.fullmatch(value.strip()) if isinstance(value, str) else None
-    try:
-        number = parse_number(value if match is None else match[1])
-    except ValueError as error:
-        raise ValueError("expected a number of bytes, such as 500MB or 2GB") from error
-    return round(number * (1 if match is None else _UNIT_BYTES[match[2]]))
+    if match is None:
+        raise ValueError(f"expected bytes with a unit, such as 500MB or 24GiB{_why(value)}")
+    return round(parse_number(match[1]) * _UNIT_BYTES[match[2]])
 
 
 def _checked(number: float) -> float:

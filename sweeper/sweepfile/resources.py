@@ -19,6 +19,7 @@ from sweeper.sweepfile.fields import (
     Part,
     Several,
     Size,
+    WrittenBytes,
     WrittenSeconds,
     or_word,
     quantity,
@@ -33,6 +34,10 @@ _positive_seconds = quantity(parse_seconds, lambda s: s > 0, "a time above zero,
 AutoSeconds = Annotated[
     float | Literal["auto"],
     written(or_word(_positive_seconds), WrittenSeconds | Literal["auto"]),
+]
+_positive_bytes = quantity(parse_bytes, lambda n: n > 0, "memory above zero, such as 80GB")
+AutoBytes = Annotated[
+    float | Literal["auto"], written(or_word(_positive_bytes), WrittenBytes | Literal["auto"])
 ]
 
 # Makes a subclass of a plain dataclass a mapping of the sweep file; unknown keys are refused.
@@ -56,6 +61,8 @@ class TrialResources(Part):
     them in each (DDP)."""
     recompute: bool = False
     """Compute activations again in the backward pass, to save memory (activation checkpointing)."""
+    gpu_memory: AutoBytes = "auto"
+    """Of one GPU; a plan that takes more is refused. `auto`: of the smallest GPU here, if any."""
     micro_batch_tokens: AutoCount = "auto"
     """Tokens that go through the network at a time in training; `auto`: the whole batch. It changes
     memory, not identity: gradients add up to those of the batch, to rounding."""
@@ -103,6 +110,11 @@ class ResourceChoice(TrialResources):
             checkpoint_every_s=None if seconds == "auto" else seconds,
         )
 
+    def gpu_memory_of(self, rung: Rung) -> float | None:
+        """Bytes of a GPU that trains a trial of this size; None where the file does not say."""
+        memory = self._chosen(rung).gpu_memory
+        return None if memory == "auto" else memory
+
     def _chosen(self, rung: Rung) -> TrialResources:
         chosen: dict[str, Any] = {key: getattr(self, key) for key in TrialResources.model_fields}
         for entry in self.from_size:
@@ -128,7 +140,7 @@ class KeepChoice(Part):
     """`keep` in a sweep file: a word, or `{models: word, at_most: bytes}`."""
 
     models: KeepModels = "optimal"
-    at_most: Annotated[float, BeforeValidator(parse_bytes)] = math.inf
+    at_most: Annotated[float, written(parse_bytes, WrittenBytes)] = math.inf
     """Bytes of the weights that may stay; a plan of more is refused."""
 
     @model_validator(mode="before")

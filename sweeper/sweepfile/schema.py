@@ -63,7 +63,12 @@ from sweeper.sweepfile.tune_choice import TuneChoice
 from sweeper.trials.ladder import BackboneName, Rung
 from sweeper.trials.resources import Limits
 from sweeper.trials.text_options import AS_BYTES, KEYS, TEXT_OPTION_KEYS, TextOptions
-from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO, MAX_VOCAB_SIZE, Schedule
+from sweeper.trials.trial import (
+    EMBEDDING_LEARNING_RATE_RATIO,
+    MAX_VOCAB_SIZE,
+    OptimizerName,
+    Schedule,
+)
 
 
 class AssumedCorpus(Part):
@@ -133,8 +138,9 @@ class Train(Part):
         EMBEDDING_LEARNING_RATE_RATIO
     )
     """Learning rate of the input table in units of the auxiliary one."""
-    optimizer: Literal["adamw", "laprop"] = "adamw"
-    """AdamW, or LaProp, that of arXiv 2512.10858."""
+    optimizer: OptimizerName = "adamw"
+    """`laprop` is that of arXiv 2512.10858; `muon` trains the matrices of all layers, and adamw the
+    rest, see `docs/training.md`."""
     schedule: Schedule = "constant"
     """Course of the learning rate after warmup. `cosine` and `wsd` (a cooldown at the end) depend
     on the length of the run, so that every observation takes a run of its own."""

@@ -6,6 +6,7 @@ cooldown would reach zero with the update after the last one.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,7 +15,12 @@ from torch import nn
 from sweeper.networks.backbone import Backbone
 from sweeper.networks.gidd import is_matrix
 from sweeper.training.laprop import LaProp
+from sweeper.training.muon import MuonAndAdamW
 from sweeper.trials.trial import Optimizer
+
+# Where the updates of Muon are as large, entry by entry, as those of AdamW at the same eta: the
+# width of the smallest network of arXiv 2512.10858.
+MUON_REFERENCE_WIDTH = 512
 
 
 def build_optimizer(backbone: Backbone, settings: Optimizer) -> torch.optim.Optimizer:
@@ -26,13 +32,20 @@ def build_optimizer(backbone: Backbone, settings: Optimizer) -> torch.optim.Opti
             epsilon = epsilon / (backbone.rung.width * backbone.rung.n_layers)  # eps / (d · L)
         case "standard":  # arXiv 2602.15014 §6.1: one rate, decay and epsilon
             rate, decay = settings.learning_rate, settings.weight_decay
-            groups = [{"params": [*backbone.parameters()], "peak": rate, "weight_decay": decay}]
+            parts = [[*backbone.parameters()]]
+            if settings.name == "muon":
+                matrices = _trunk_matrices(backbone)
+                parts = [matrices, _without(matrices, backbone.parameters())]
+            groups = [{"params": part, "peak": rate, "weight_decay": decay} for part in parts]
     rate = groups[0]["peak"]
     match settings.name:
         case "adamw":
             return torch.optim.AdamW(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
         case "laprop":
             return LaProp(groups, lr=rate, betas=settings.betas, eps=epsilon)
+        case "muon":
+            matrices_group, *others = groups
+            return MuonAndAdamW(matrices_group, others, lr=rate, betas=settings.betas, eps=epsilon)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
@@ -42,23 +55,37 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def _complete_p_groups(backbone: Backbone, settings: Optimizer) -> list[dict[str, Any]]:
-    width = backbone.rung.width
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in backbone.named_parameters():
-        if name.startswith("blocks.") and is_matrix(name, parameter):
-            matrices.append(parameter)
-        elif parameter is not backbone.embedding:
-            others.append(parameter)
+    matrices = _trunk_matrices(backbone)
+    others = _without([*matrices, backbone.embedding], backbone.parameters())
     # Matrices train at eta / d, and decay is relative to the rate, hence times d; everything else
     # trains at an auxiliary rate without decay.
-    bulk_rate, other_rate = settings.learning_rate / width, settings.auxiliary_learning_rate
+    scale: float = backbone.rung.width
+    if settings.name == "muon":
+        # A feature moves by the rate times the spectral norm of the update (arXiv 2310.17813 eq.
+        # 7). With entries of one size that grows as d where, as AdamW's, they point one way, and as
+        # sqrt(d) where all singular values are equal.
+        scale = math.sqrt(backbone.rung.width * MUON_REFERENCE_WIDTH)
+    bulk_rate, other_rate = settings.learning_rate / scale, settings.auxiliary_learning_rate
     embedding_rate = settings.embedding_learning_rate_ratio * other_rate
     return [
-        {"params": matrices, "peak": bulk_rate, "weight_decay": settings.weight_decay * width},
+        {"params": matrices, "peak": bulk_rate, "weight_decay": settings.weight_decay * scale},
         {"params": [backbone.embedding], "peak": embedding_rate, "weight_decay": 0.0},
         {"params": others, "peak": other_rate, "weight_decay": 0.0},
     ]
+
+
+def _trunk_matrices(backbone: Backbone) -> list[nn.Parameter]:
+    """Weight matrices of all layers, without those that read the noise level."""
+    return [
+        parameter
+        for name, parameter in backbone.blocks.named_parameters()
+        if is_matrix(name, parameter) and ".modulation." not in name
+    ]
+
+
+def _without(some: Iterable[nn.Parameter], of: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    left_out = {*map(id, some)}  # tensors compare by value
+    return [parameter for parameter in of if id(parameter) not in left_out]
 
 
 def rate_factor(step: int, settings: Optimizer) -> float:

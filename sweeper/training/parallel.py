@@ -47,7 +47,9 @@ class SingleProcess(ParallelNetwork):
         self, backbone: Backbone, trial: Trial, device: torch.device, _ranks: Ranks
     ) -> None:
         backbone.initialize(generator(trial.seed, "weights"))
-        self.denoise = BackboneDenoiser(backbone.to(device), trial.precision)
+        if device.type != "cpu":  # where it is already, and what has no numbers cannot be moved
+            backbone.to(device)
+        self.denoise = BackboneDenoiser(backbone, trial.precision)
 
 
 class DDP(ParallelNetwork):

@@ -60,7 +60,7 @@ def probe(
     resources = Resources(
         recomputed=planned.resources.recomputed, micro_batch_sequences=min(batch, micro_batch)
     )
-    corpus = _random_corpus(trial.data.vocab_size, 4 * batch * trial.data.seq_len)
+    corpus = random_corpus(trial.data.vocab_size, 4 * batch * trial.data.seq_len)
     try:
         trainer = Trainer(short, family_of(short), corpus, device, resources)
         _seconds_of_steps(trainer, N_WARMUP_STEPS)
@@ -83,7 +83,8 @@ def _seconds_of_steps(trainer: Trainer, n_steps: int) -> float:
     return time.perf_counter() - started_s
 
 
-def _random_corpus(vocab_size: int, n_tokens: int) -> Corpus:
+def random_corpus(vocab_size: int, n_tokens: int) -> Corpus:
+    """Random tokens to train on, and the same to validate."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(vocab_size, size=n_tokens).astype(token_dtype(vocab_size))
     return Corpus("random", SplitTokens(tokens, tokens, vocab_size, None), "")

@@ -15,6 +15,8 @@ Schedule = Literal["constant", "cosine", "wsd"]
 # Those that do not depend on the length of the run: every shorter run is the start of it.
 ENDLESS_SCHEDULES: tuple[Schedule, ...] = ("constant",)
 
+OptimizerName = Literal["adamw", "laprop", "muon"]
+
 Precision = Literal["float32", "bfloat16"]
 
 MAX_VOCAB_SIZE = 10_000_000  # more is a mistake, and an embedding that fits nowhere
@@ -52,7 +54,7 @@ class Optimizer:
     embedding_learning_rate_ratio: float = EMBEDDING_LEARNING_RATE_RATIO
     """Peak rate of the input table in units of the auxiliary one."""
     schedule: Schedule = "constant"
-    name: Literal["adamw", "laprop"] = "adamw"
+    name: OptimizerName = "adamw"
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0

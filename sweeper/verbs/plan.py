@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import click
 from sweeper.store.storage import StoragePath
 from sweeper.verbs.cost import cost_here, cost_text, limit_warnings, probe_here
 from sweeper.verbs.driving.expected import expected_width
+from sweeper.verbs.memory import gpu_bytes_here, peaks_of, refuse_misfits
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
 
@@ -25,12 +26,21 @@ if TYPE_CHECKING:
 @click.option(
     "--probe", "is_probed", is_flag=True, help="Time some training steps of each size first."
 )
+@click.option(
+    "--memory",
+    "is_traced",
+    is_flag=True,
+    help="Trace the peak memory of each size; seconds for each.",
+)
 @json_option
 def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) -> None:
     """List every trial of a sweep, with its cost, and what is left out and why.
 
     The time it takes on this machine follows from trials finished in the results folder and from
     probes, at most 2 s for each size, which are kept there.
+
+    Where resources.gpu_memory is named or this machine has GPUs, a plan that does not fit is
+    refused with what would fit.
 
     Where the corpus cannot be read, the sizes in corpus.assume of the sweep file are used instead.
 
@@ -45,12 +55,16 @@ def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) 
             say(line, err=True)
     cost = cost_here(planned.plan, results, is_on_gpus=is_on_gpus)
     width = expected_width(loaded.sweep, planned)
+    peaks = peaks_of(planned) if options["is_traced"] else None
     if as_json:
         expected = {} if loaded.sweep.ask is None else {"expected_interval_ratio": width}
         of_cost = {"cost": dataclasses.asdict(cost) if cost else None}
-        print_json({**plan_to_json(planned), **of_cost, **expected})
+        printed = plan_to_json(planned)
+        for trial, peak in zip(printed["trials"], peaks or (), strict=peaks is not None):
+            trial["peak_memory_bytes"] = peak
+        print_json({**printed, **of_cost, **expected})
         return
-    show(plan_view(planned))
+    show(plan_view(planned, peaks))
     if (ask := loaded.sweep.ask) is not None:
         say(
             f"asked: {ask.interval} of {' and '.join(ask.labels)} within a factor {ask.within:g}; "
@@ -71,8 +85,13 @@ def planned_sweep(
     planner: "Callable[..., PlannedSweep]",
     *,
     is_on_gpus: bool | None = None,
+    runs_here: bool = True,
 ) -> "tuple[LoadedSweep, PlannedSweep]":
-    """A sweep file with its overrides, and its plan for GPUs or not; None: as on this machine."""
+    """A sweep file with its overrides, and its plan for GPUs or not; None: as on this machine.
+
+    Raises ConfigError for a plan that takes more memory than GPUs have, those that the file names
+    or, where it names none and the sweep runs here, those of this machine.
+    """
     from sweeper.data.corpus import cache_beside
     from sweeper.planning.recipe import bfloat16_from_width
     from sweeper.sweepfile.schema import load_sweep
@@ -80,7 +99,10 @@ def planned_sweep(
     loaded = load_sweep(sweep_file, overrides)
     width = bfloat16_from_width(has_gpu=has_gpu(loaded, is_on_gpus))
     cache = cache_beside(results) if loaded.sweep.corpus.is_costly_to_read else None
-    return loaded, planner(loaded, bfloat16_from_width=width, cache_folder=cache)
+    planned = planner(loaded, bfloat16_from_width=width, cache_folder=cache)
+    is_for_gpus_here = runs_here and width == 0
+    refuse_misfits(loaded, planned, gpu_bytes_here() if is_for_gpus_here else None)
+    return loaded, planned
 
 
 def has_gpu(loaded: "LoadedSweep", is_on_gpus: bool | None = None) -> bool:
@@ -94,9 +116,15 @@ def has_gpu(loaded: "LoadedSweep", is_on_gpus: bool | None = None) -> bool:
     return torch.cuda.is_available()
 
 
-def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
-    """The trials, what is left out, warnings and totals, to be printed in this order."""
+def plan_view(
+    sweep: "PlannedSweep", peaks: Sequence[int] | None = None
+) -> Iterator[str | TextTable]:
+    """The trials, what is left out, warnings and totals, to be printed in this order.
+
+    `peaks`: bytes of memory of every trial, where they are to be shown.
+    """
     from sweeper.planning.kept_bytes import bytes_text, kept_bytes
+    from sweeper.planning.memory import gigabytes
     from sweeper.sweepfile.question import GPU_FLOPS_PER_S
     from sweeper.verbs.progress import count
 
@@ -114,11 +142,14 @@ def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
         + (f"fingerprint {corpus.fingerprint[:12]}" if corpus.fingerprint else "all assumed")
     )
     numbers = ("params", "layers × width", "batch", "rate", "steps", "tokens", "FLOPs")
+    memory = ["memory"] if peaks else []
     why = ["why"] if sweep.reasons else []
     if kept := kept_bytes(sweep.trials, sweep.plan.keep):
         yield f"keeps at most {bytes_text(kept)} of models (keep: {sweep.plan.keep})"
-    table = TextTable("trial", "series", *numbers, "observed at", *why, numbers=numbers)
-    for planned in sweep.trials:
+    table = TextTable(
+        "trial", "series", *numbers, *memory, "observed at", *why, numbers=(*numbers, *memory)
+    )
+    for i, planned in enumerate(sweep.trials):
         trial, cells = planned.trial, planned.cells
         # The budgets of a trial, or else its tokens: the first and the last.
         points = [f"{c.budget_flops:.3g}" if c.budget_flops else count(c.tokens) for c in cells]
@@ -133,6 +164,7 @@ def plan_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
             f"{trial.n_steps:,}",
             count(cells[-1].tokens),
             f"{cells[-1].flops:.3g}",
+            *([gigabytes(peaks[i])] if peaks else []),
             span,
             *([plain(sweep.reasons.get(planned.trial_id, "in the design"))] if why else []),
         )

@@ -45,7 +45,12 @@ def run(context: click.Context, /, sweep_file: Path, results: StoragePath, **opt
     machines.check(results)
     is_on_gpus = machines.is_on_gpus()
     loaded, planned = planned_sweep(
-        sweep_file, options["overrides"], results, plan_sweep, is_on_gpus=is_on_gpus
+        sweep_file,
+        options["overrides"],
+        results,
+        plan_sweep,
+        is_on_gpus=is_on_gpus,
+        runs_here=not options["address"],
     )
     _say_warnings(loaded, planned, None if options["address"] else results)
     store = store_at(results, loaded.sweep.name)

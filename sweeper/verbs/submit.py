@@ -83,7 +83,9 @@ def _request(sweep_file: Path, options: dict[str, Any]) -> "tuple[JobRequest, li
     overrides = (*options["overrides"], *own_overrides)
     loaded = load_sweep(sweep_file, overrides)
     try:
-        _, planned = planned_sweep(sweep_file, overrides, place(results), preview_sweep)
+        _, planned = planned_sweep(
+            sweep_file, overrides, place(results), preview_sweep, runs_here=False
+        )
         notes += [f"{warning.message} [{warning.code}]" for warning in planned.warnings]
     except (UnavailableData, MissingPackage) as error:
         notes.append(f"sizes and tokens are checked on the cluster alone: {error}")

@@ -354,6 +354,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "clipping": {"train": {"batch_tokens": 1024, "clip_norm": 2}},
     "no clipping": {"train": {"batch_tokens": 1024, "clip_norm": "none"}},
     "optimiser": {"train": {"batch_tokens": 1024, "optimizer": "laprop"}},
+    "muon": {"train": {"batch_tokens": 1024, "optimizer": "muon"}},
     "schedule": {"train": {"batch_tokens": 1024, "schedule": "cosine"}},
     "averaging": {"train": {"batch_tokens": 1024, "ema": 0.999}},
     "precision": {"train": {"batch_tokens": 1024, "precision": "bfloat16"}},
@@ -365,6 +366,13 @@ OTHER: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
 def test_what_changes_the_numbers_changes_every_id(changes: dict[str, Any]) -> None:
     assert not set(ids(plan_of(**changes))) & set(ids(plan_of()))
+
+
+def test_muon_is_refused_for_shards_which_it_could_not_train() -> None:
+    train = {"batch_tokens": 1024, "optimizer": "muon"}
+    problems = problems_of(train=train, resources={"gpus": 2, "shard": True})
+    assert "spread over ranks in shards" in problems["train", "optimizer"]
+    plan_of(train=train, resources={"gpus": 2})
 
 
 def test_other_data_are_other_trials() -> None:

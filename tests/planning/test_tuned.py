@@ -179,6 +179,7 @@ def test_far_laws_are_warned_of_once_a_series(tmp_path: Path) -> None:
             TUNED,
             ["for backbone dit, optimizer laprop"],
         ),
+        ((LAW,), f"{TUNED}, optimizer: muon", ["optimizer muon", "is for optimizer adamw"]),
         (
             (law(options=(("objective", "cross_entropy"),)),),
             TUNED,

@@ -210,7 +210,7 @@ CASES = [
     Broken("rate of zero", "batch_tokens: 256", "learning_rate: §0", "0", "more than 0"),
     Broken("huge rate", "batch_tokens: 256", "learning_rate: §3e4", "3e4", "at most 1000"),
     Broken("unknown schedule", "batch_tokens: 256", "schedule: §linear", "linear", "'constant', 'cosine' or 'wsd'"),
-    Broken("unknown optimiser", "batch_tokens: 256", "optimizer: §adam", "adam", "'adamw' or 'laprop'"),
+    Broken("unknown optimiser", "batch_tokens: 256", "optimizer: §adam", "adam", "'adamw', 'laprop' or 'muon'"),
     Broken("cooldown of constant", "batch_tokens: 256", "cooldown: §20%", "20%", "only wsd has a cooldown"),
     Broken("cooldown of cosine", "batch_tokens: 256", "schedule: cosine, cooldown: §20%", "20%", "of schedule cosine"),
     Broken("minimum of constant", "batch_tokens: 256", "min_learning_rate_ratio: §0.1", "0.1", "only cosine has"),

@@ -82,6 +82,24 @@ def test_two_ranks_have_the_losses_and_bounds_of_one_process(
     assert_close(results(tmp_path / "two", trial), alone(tmp_path / "one", trial))
 
 
+MUON_ROUNDING = 1e-3
+"""Relative; the iteration of Muon is in bfloat16, where the order of sums of gradients shows."""
+
+
+def test_two_replicas_train_with_muon_and_resume_to_the_same_bits(
+    tmp_path: Path, two: RankProcesses
+) -> None:
+    trial = observed_at_every_step("masked", optimizer=Optimizer(8, 0.1, 6e-3, 2, name="muon"))
+    two.run(start, assigned(tmp_path / "two", trial, DDP), 1000)
+    found, expected = results(tmp_path / "two", trial), alone(tmp_path / "one", trial)
+    for values, others in zip(found, expected, strict=True):
+        assert values == pytest.approx(others, rel=MUON_ROUNDING)
+    cut = tmp_path / "cut"
+    assert two.run(start, assigned(cut, trial, DDP), 4) == ["interrupted"] * 2
+    assert two.run(start, assigned(cut, trial, DDP), 1000) == ["published"] * 2
+    assert results(cut, trial) == found
+
+
 SAVERS = {
     "recomputed": {"recomputed": True},
     "micro-batches": {"micro_batch_sequences": 4},

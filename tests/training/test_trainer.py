@@ -165,6 +165,7 @@ def test_noise_levels_are_stratified_over_the_global_batch_whatever_the_split(
 VARIANTS: dict[str, dict[str, Any]] = {
     "adamw": {},
     "laprop": {"name": "laprop", "weight_decay": 0.01},
+    "muon": {"name": "muon", "weight_decay": 0.01},
     "cosine": {"schedule": "cosine", "schedule_steps": 10, "min_learning_rate_ratio": 0.1},
     "wsd": {"schedule": "wsd", "schedule_steps": 10, "cooldown_steps": 5},
     "averaged": {"ema_decay": 0.9},
