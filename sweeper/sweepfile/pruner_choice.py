@@ -16,7 +16,7 @@ PrunerName = Literal[
 
 
 class Halving(Part):
-    """Of the trials that reach a step, the best `1 / reduction_factor` go on."""
+    """Of the trials that have reached a step so far, the best `1 / reduction_factor` go on."""
 
     reduction_factor: Annotated[Count, Field(ge=2, le=100)] = 2
     bootstrap_count: Annotated[Count, Field(ge=0, le=10_000)] = 0
@@ -65,11 +65,12 @@ class Threshold(Part):
 
 
 class Patient(Part):
-    """Trials go on until their bound has not fallen for so many steps, then as `pruner` says."""
+    """Trials go on whose bound has not risen over the last milestones, else as `pruner` says."""
 
     patience: Annotated[Count, Field(ge=0, le=100)]
-    """Milestones."""
+    """Milestones beside the last."""
     min_delta: Annotated[Number, Field(ge=0)] = 0.0
+    """Nats per token by which it may rise."""
     pruner: "PrunerChoice | None" = None
     """Absent: they are stopped."""
 

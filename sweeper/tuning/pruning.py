@@ -1,7 +1,7 @@
 """Which trials of a search go on, by a pruner of Optuna: a pure function of what they measured.
 
-The trials of a generation run to the first milestone. There all report before the pruner is asked,
-of the best first, so that it sees the whole generation; those that it lets go on run to the next.
+The trials of a generation run to the first milestone. There they report and the pruner is asked,
+in the order of their numbers, when all have come; those that it lets go on run to the next.
 """
 
 import warnings
@@ -74,9 +74,8 @@ def _of_generation(
             break
         for i in sorted(diverged):
             study.tell(trials[i], state=optuna.trial.TrialState.FAIL)
-        for i, bound in sorted(arrived.items()):
-            trials[i].report(bound, percent)
-        for i in sorted(arrived, key=lambda i: (arrived[i], i)):
+        for i in sorted(arrived):
+            trials[i].report(arrived[i], percent)
             if n == len(milestones):
                 found[i] = Standing("done", n)
                 study.tell(trials[i], arrived[i])
