@@ -97,8 +97,7 @@ def progress_timing(planned: PlannedTrial, progress: Progress) -> Timing:
     """Of a trial that runs, or was interrupted, as it last reported."""
     n_observed = sum(cell.step <= progress.step for cell in planned.cells)
     times_s = progress.train_time_s, progress.eval_time_s
-    steps = progress.step if progress.own_steps is None else progress.own_steps
-    return Timing.of(planned, steps, n_observed, *times_s)
+    return Timing.of(planned, progress.steps_taken, n_observed, *times_s)
 
 
 def probe_timings(

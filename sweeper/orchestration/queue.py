@@ -147,9 +147,12 @@ class Queue:
         records = list(records)
         found = recorded_device_s(self.plan, records)
         planned = {each.trial_id: each for each in self.plan.trials}
-        timed = [(planned[r.trial_id], r.work_time_s) for r in records if r.trial_id in planned]
-        if time_s := math.fsum(time_s for _, time_s in timed):
-            works = (expected_work(each) / each.resources.n_ranks for each, _ in timed)
+        timed = [(planned[r.trial_id], r) for r in records if r.trial_id in planned]
+        if time_s := math.fsum(record.work_time_s for _, record in timed):
+            works = (
+                expected_work(each) / each.resources.n_ranks * record.own_steps / record.steps
+                for each, record in timed
+            )
             self._recorded_speed = math.fsum(works) / time_s
         for job in self.pending:
             reported = read_progress(self._store, job.trial_id) if job.share_done else None

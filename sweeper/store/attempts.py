@@ -45,6 +45,11 @@ class Progress:
     own_steps: int | None = None
     """Steps taken for this trial, not for the published one that it goes on from; None: all."""
 
+    @property
+    def steps_taken(self) -> int:
+        """Those that the seconds are of."""
+        return self.step if self.own_steps is None else self.own_steps
+
 
 @dataclass(frozen=True)
 class ReportedProgress:
