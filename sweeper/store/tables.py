@@ -148,9 +148,8 @@ def needless_checkpoints(
         if each.checkpoint_kept_until in wanted and each.trajectory_id not in diverged
     }
     settled = {record.trajectory_id for record in records} - pending - kept
-    return [
-        path for path in sorted(store.all_checkpoints.glob("*"), key=str) if path.name in settled
-    ]
+    folders: list[StoragePath] = sorted(store.all_checkpoints.glob("*"), key=str)
+    return [folder for folder in folders if folder.name in settled]
 
 
 def _basis(store: Store, labels: Labels, failed: Sequence[TrialRow]) -> str:

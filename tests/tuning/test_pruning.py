@@ -14,6 +14,7 @@ from sweeper.store.layout import Store
 from sweeper.store.results import published
 from sweeper.sweepfile.pruner_choice import PrunerName
 from sweeper.sweepfile.schema import load_sweep
+from sweeper.sweepfile.search_choice import SamplerName
 from sweeper.tuning.pruning import Course, standings
 from sweeper.tuning.search import Search, Tried, frozen_trial, propose_generation, study_of
 from sweeper.tuning.search_sweep import (
@@ -141,7 +142,8 @@ def test_a_pruned_trial_is_one_in_the_study_with_what_it_was_seen_at(tmp_path: P
         Tried(settings[2], (), ()),
         Tried(settings[3], (), (), ((25, 2.8), (50, 2.7)), is_pruned=True),
     ]
-    for sampler in ("tpe", "cmaes", "nsga2", "gp"):
+    samplers: tuple[SamplerName, ...] = ("tpe", "cmaes", "nsga2", "gp")
+    for sampler in samplers:
         asked = dataclasses.replace(search, sampler=sampler)
         trials = study_of(asked, history).trials
         names = [trial.state.name for trial in trials]
