@@ -10,7 +10,7 @@ import math
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.orchestration.device_time import recorded_device_s
@@ -60,7 +60,7 @@ class Timing:
     def of(
         cls, planned: PlannedTrial, steps: int, n_observed: int, train_s: float, eval_s: float
     ) -> "Timing":
-        """Of the first steps of a trial, with what was observed on the way."""
+        """Of some steps of a trial, with what was observed on the way."""
         per_token = _work_per_token(planned)
         return cls(
             series=planned.series,
@@ -87,7 +87,7 @@ def record_timings(
         if planned and record.device == device:
             train_s = record.work_time_s - record.eval_time_s
             n_observed = len(record.observed_steps)
-            timing = Timing.of(planned, record.steps, n_observed, train_s, record.eval_time_s)
+            timing = Timing.of(planned, record.own_steps, n_observed, train_s, record.eval_time_s)
             yield dataclasses.replace(
                 timing, startup_s=record.startup_s, ended_at=record.finished_at
             )
@@ -97,7 +97,7 @@ def progress_timing(planned: PlannedTrial, progress: Progress) -> Timing:
     """Of a trial that runs, or was interrupted, as it last reported."""
     n_observed = sum(cell.step <= progress.step for cell in planned.cells)
     times_s = progress.train_time_s, progress.eval_time_s
-    return Timing.of(planned, progress.step, n_observed, *times_s)
+    return Timing.of(planned, progress.steps_taken, n_observed, *times_s)
 
 
 def probe_timings(
@@ -241,18 +241,27 @@ def time_left(
 
 
 def expected_cost(
-    plan: Plan, records: Collection[Published], model: CostModel, device: str, n_slots: int
+    plan: Plan,
+    records: Collection[Published],
+    model: CostModel,
+    device: str,
+    n_slots: int,
+    share_done: Callable[[PlannedTrial], float] = lambda _: 0.0,
 ) -> ExpectedCost:
-    """The cost of what is missing of a plan, at most so many trials at a time."""
-    missing = pending_trials(plan.trials, records)
+    """The cost of what is missing of a plan, at most so many trials at a time.
+
+    `share_done`: of the steps of a missing trial, those that it need not take.
+    """
+    missing = [(each, share_done(each)) for each in pending_trials(plan.trials, records)]
     hours = math.fsum(
-        model.seconds(planned) * planned.resources.n_devices(device) / 3600 for planned in missing
+        model.seconds(planned, share) * planned.resources.n_devices(device) / 3600
+        for planned, share in missing
     )
     return ExpectedCost(
         n_trials=len(missing),
         device=device,
         n_slots=min(n_slots, len(missing)),
-        wall=time_left(model, [], [(planned, 0.0) for planned in missing], n_slots),
+        wall=time_left(model, [], missing, n_slots),
         device_hours=hours,
         device_hours_spent=math.fsum(recorded_device_s(plan, records).values()) / 3600,
         price_per_hour=plan.price_per_hour,

@@ -28,7 +28,7 @@ from sweeper.store.layout import Store
 from sweeper.store.results import published, read_head
 from sweeper.store.sharing import adopt, adopt_one
 from sweeper.store.tables import refresh_tables, tidy
-from sweeper.trials.plan import Plan, PlannedTrial
+from sweeper.trials.plan import Plan, PlannedTrial, flops_to_train
 from sweeper.trials.resources import Limits, RetryPolicy
 
 POLL_S = 0.25  # longest sleep of the driver: how late it may notice Ctrl-C
@@ -180,8 +180,8 @@ class _Driver:
                 n_done=len(done),
                 n_waiting=len(unfinished),
                 flops_planned=plan.train_flops,
-                flops_done=sum(planned.train_flops for planned in done),
-                flops_waiting=sum(job.planned.train_flops for job in unfinished),
+                flops_done=flops_to_train((planned, planned.train_flops) for planned in done),
+                flops_waiting=sum(job.train_flops for job in unfinished),
                 waiting=tuple(job.planned for job in pending),
                 executor=self.executor.name,
                 n_slots=min(n_slots, self.executor.max_running or n_slots, len(pending)),
@@ -339,7 +339,9 @@ class _Driver:
                     end_attempt(self.store, trial_id, number, "interrupted")
                 refresh_tables(self.store, plan)
                 self.keeper.reduce(plan)
-                tidy(self.store, plan, published(self.store), before_s=self.started_s)
+                records = published(self.store)
+                is_complete = self.end_reason() == "complete"
+                tidy(self.store, plan, records, before_s=self.started_s, is_complete=is_complete)
         outcome = self.queue.outcome(published(self.store), self.end_reason())
         self.run.on_event(outcome)
         return outcome

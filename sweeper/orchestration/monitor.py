@@ -74,7 +74,7 @@ class Monitor:
             allowed_s = self._patience.starting_s
             if watched.report:
                 progress = watched.report.progress
-                step_s = progress.train_time_s / max(1, progress.step)
+                step_s = progress.train_time_s / max(1, progress.steps_taken)
                 allowed_s = max(self._patience.silent_s, STEPS_OF_PATIENCE * step_s)
             if now_s - watched.since_s > allowed_s:
                 silent.append(trial_id)

@@ -26,7 +26,7 @@ from sweeper.orchestration.scheduler import (
     starts,
 )
 from sweeper.store.attempts import attempts, begun_trials, read_progress
-from sweeper.store.layout import Store
+from sweeper.store.layout import Store, share_kept
 from sweeper.store.pending import DonePoints, pending_trials
 from sweeper.store.results import Published
 from sweeper.trials.plan import Plan, PlannedTrial
@@ -43,12 +43,14 @@ class Spending:
     @classmethod
     def of(cls, sweep: str, records: Iterable[Published]) -> "Spending":
         """What a sweep's own results have cost; others in its folder were paid for elsewhere."""
-        own = [record.train_flops for record in records if record.sweep == sweep]
-        return cls(sum(own), len(own))
+        own = [record for record in records if record.sweep == sweep]
+        flops = sum(record.train_flops for record in own)
+        return cls(flops, sum(not record.continued_steps for record in own))
 
-    def plus(self, planned: PlannedTrial) -> "Spending":
-        """Spending once this trial has run, too."""
-        return Spending(self.flops + planned.train_flops, self.n_trials + 1)
+    def plus(self, job: Job) -> "Spending":
+        """Spending once this job has run, too; a trial that is lengthened stays one trial."""
+        n_trials = self.n_trials + (0 if job.share_paid else 1)
+        return Spending(self.flops + job.train_flops, n_trials)
 
     def is_within(self, limits: Limits) -> bool:
         """Whether no limit is passed."""
@@ -76,6 +78,8 @@ class Queue:
         """Work per second and rank of the published trials."""
         self.held_back: set[str] = set()
         """Trajectories of which more may be pending once their running trial has ended."""
+        self._published_steps: dict[str, int] = {}
+        """Of this sweep's own trials, the longest of each trajectory."""
         self._micro_batches: dict[tuple[str, int], int] = {}
         """Largest micro-batch that may fit a GPU, by size and number of ranks."""
         self.use(plan)
@@ -94,6 +98,7 @@ class Queue:
 
     def refresh(self, records: Iterable[Published]) -> list[PlannedTrial]:
         """Drop jobs that are not pending any more; return pending trials that have no job yet."""
+        records = tuple(records)
         # A trajectory that is being trained yields no second job: both would write its checkpoints.
         busy = {running.job.planned.trajectory_id for running in self.running.values()}
         left = [
@@ -101,6 +106,9 @@ class Queue:
             for planned in pending_trials(self.plan.trials, records)
             if planned.trial_id not in self.failed
         ]
+        by_length = sorted(records, key=lambda record: record.steps)
+        own = (record for record in by_length if record.sweep == self.plan.name)
+        self._published_steps = {record.trajectory_id: record.steps for record in own}
         self.held_back = busy & {planned.trajectory_id for planned in left}
         new = {each.trial_id: each for each in left if each.trajectory_id not in busy}
         self.pending = [
@@ -115,16 +123,18 @@ class Queue:
         refused, jobs = [], []
         begun = begun_trials(self._store)  # one listing, where each trial would need three looks
         for planned in trials:
-            share = 0.0
+            share, steps_before = 0.0, self._published_steps.get(planned.trajectory_id, 0)
             if planned.trial_id in begun:
                 planned = dataclasses.replace(planned, resources=self._resources_so_far(planned))
+            if planned.trial_id in begun or steps_before:
                 share = share_done(self._store, planned)
+            share_paid = min(share, steps_before / planned.trial.n_steps)
             demand = demand_of(planned.resources, nodes)
             if reason := why_infeasible(demand, nodes, max_ranks):
                 refused.append((planned, reason))
                 self.failed.add(planned.trial_id)
             else:
-                jobs.append(Job(planned, demand, share))
+                jobs.append(Job(planned, demand, share, share_paid=share_paid))
         self._push(jobs)
         return refused
 
@@ -137,9 +147,12 @@ class Queue:
         records = list(records)
         found = recorded_device_s(self.plan, records)
         planned = {each.trial_id: each for each in self.plan.trials}
-        timed = [(planned[r.trial_id], r.work_time_s) for r in records if r.trial_id in planned]
-        if time_s := math.fsum(time_s for _, time_s in timed):
-            works = (expected_work(each) / each.resources.n_ranks for each, _ in timed)
+        timed = [(planned[r.trial_id], r) for r in records if r.trial_id in planned]
+        if time_s := math.fsum(record.work_time_s for _, record in timed):
+            works = (
+                expected_work(each) / each.resources.n_ranks * record.own_steps / record.steps
+                for each, record in timed
+            )
             self._recorded_speed = math.fsum(works) / time_s
         for job in self.pending:
             reported = read_progress(self._store, job.trial_id) if job.share_done else None
@@ -167,7 +180,7 @@ class Queue:
         self.pending.remove(job)
         self._device_time.begin(job.trial_id, n_devices(job), now_s)
         if not job.is_paid:
-            self._spent = self._spent.plus(job.planned)
+            self._spent = self._spent.plus(job)
         resources, known = job.planned.resources, self._micro_batches.get(_size(job))
         if known is not None:
             micro_batch = min(_micro_batch(job.planned), known)
@@ -181,7 +194,7 @@ class Queue:
         recorded_s = None
         if head is not None:
             recorded_s = head.work_time_s * n_devices(running.job)
-            work = running.job.work / len(running.placement)
+            work = running.job.work / len(running.placement) * head.own_steps / head.steps
             for node_id in set(running.placement) - set(self._speeds.measured):
                 self._speeds = self._speeds.after(node_id, work, head.work_time_s)
         self._device_time.end(trial_id, now_s, recorded_s)
@@ -291,16 +304,18 @@ def allowed(pending: Iterable[Job], spent: Spending, limits: Limits) -> Iterator
     """The pending jobs that the limits allow together, first come, first served."""
     for job in pending:
         # One that was started before has been paid for.
-        after = spent if job.is_paid else spent.plus(job.planned)
+        after = spent if job.is_paid else spent.plus(job)
         if job.is_paid or after.is_within(limits):
             yield job
             spent = after
 
 
 def share_done(store: Store, planned: PlannedTrial) -> float:
-    """Share of a trial's steps that its checkpoint has behind it, by its last report."""
+    """Share of a trial's steps that a checkpoint has behind it, by its last report if any."""
     reported = read_progress(store, planned.trial_id)
-    if reported is None or not store.checkpoints(planned.trial).exists():
+    if reported is None:
+        return share_kept(store, planned.trial)
+    if not store.checkpoints(planned.trial).exists():
         return 0.0
     return min(1.0, reported.progress.step / planned.trial.n_steps)
 

@@ -34,11 +34,18 @@ class Job:
     """Of this run of the driver, oldest first."""
     is_paid: bool = False
     """Whether it has been started before, and counts as spent."""
+    share_paid: float = 0.0
+    """Share of its steps that were taken for the published trial from which it goes on."""
 
     @property
     def trial_id(self) -> str:
         """Hash of the trial."""
         return self.planned.trial_id
+
+    @property
+    def train_flops(self) -> float:
+        """Training FLOPs from the first step that is its own."""
+        return (1 - self.share_paid) * self.planned.train_flops
 
     @property
     def work(self) -> float:

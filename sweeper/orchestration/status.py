@@ -21,12 +21,12 @@ from sweeper.orchestration.device_time import recorded_device_s
 from sweeper.orchestration.lease import DriverAtWork, driver_at_work
 from sweeper.store.assignment import Attempt
 from sweeper.store.attempts import ReportedProgress, attempts, begun_trials, read_progress
-from sweeper.store.layout import Store
+from sweeper.store.layout import Store, share_kept
 from sweeper.store.pending import DonePoints, pending_trials
 from sweeper.store.probes import probes_of
 from sweeper.store.results import Published, published
 from sweeper.store.submission import read_plan
-from sweeper.trials.plan import Plan, PlannedTrial
+from sweeper.trials.plan import Plan, PlannedTrial, flops_to_train
 
 State = Literal["done", "diverged", "failed", "running", "interrupted", "pending"]
 """`interrupted`: begun and not running now; the next run resumes it from its checkpoint."""
@@ -97,7 +97,7 @@ def status(store: Store) -> SweepStatus:
     unfinished = {
         planned.trajectory_id: _begun(store, planned, driver)
         if planned.trial_id in begun
-        else _Unfinished(planned)
+        else _not_begun(store, planned)
         for planned in pending_trials(plan.trials, records)
     }
     longest_last = sorted(records, key=lambda record: record.steps)
@@ -107,7 +107,6 @@ def status(store: Store) -> SweepStatus:
         _trial_status(planned, (by_trajectory if done.cover(planned) else unfinished))
         for planned in plan.trials
     )
-    once = {trial.trial_id: trial for trial in trials}.values()
     device = _device(records, unfinished.values())
     model = CostModel(
         _timings(plan, records, unfinished.values(), device),
@@ -117,7 +116,10 @@ def status(store: Store) -> SweepStatus:
         name=plan.name,
         driver=driver,
         flops_planned=plan.train_flops,
-        flops_done=sum(trial.share_done * trial.train_flops for trial in once),
+        flops_done=flops_to_train(
+            (planned, trial.share_done * trial.train_flops)
+            for planned, trial in zip(plan.trials, trials, strict=True)
+        ),
         time_left=_time_left(model, list(unfinished.values()), records),
         cost=_cost(plan, records, list(unfinished.values()), model, device),
         trials=trials,
@@ -138,16 +140,25 @@ class _Unfinished:
     state: State = "pending"
     history: tuple[Attempt, ...] = ()
     reported: ReportedProgress | None = None
+    share_kept: float = 0.0
+    """Of its steps, those behind the checkpoint of a shorter trial."""
 
     @property
     def share_done(self) -> float:
-        return self.reported.progress.step / self.planned.trial.n_steps if self.reported else 0.0
+        if self.reported is None:
+            return self.share_kept
+        return self.reported.progress.step / self.planned.trial.n_steps
 
     @property
     def time_s(self) -> float:
         """Spent in training and evaluation so far."""
         progress = self.reported.progress if self.reported else None
         return progress.train_time_s + progress.eval_time_s if progress else 0.0
+
+
+def _not_begun(store: Store, planned: PlannedTrial) -> _Unfinished:
+    is_kept = planned.keeps_checkpoint
+    return _Unfinished(planned, share_kept=share_kept(store, planned.trial) if is_kept else 0.0)
 
 
 def _begun(store: Store, planned: PlannedTrial, driver: DriverAtWork | None) -> _Unfinished:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ from sweeper.store.results import (
 )
 from sweeper.store.storage import TEMPORARY_PREFIX, StoragePath
 from sweeper.store.submission import read_plan
-from sweeper.store.tables import build_tables
+from sweeper.store.tables import build_tables, needless_checkpoints
 from sweeper.trials.plan import Plan
 from sweeper.trials.records import ROW_TYPES, TABLE_FILE, TableName, schema
 from sweeper.trials.sampling_task import SamplingTask
@@ -58,6 +59,7 @@ def verify(folder: StoragePath) -> list[Finding]:
     damaged = (store.published, sampling_store(store).published)
     if not any(finding.file.parent in damaged for finding in findings):
         findings += _check_missing(store, plan)
+        findings += _check_checkpoints(store, plan)
         expected = build_tables(store, plan)
         records = read_without_losses(record_paths(store))
         is_at_rest = driver_at_work(store) is None
@@ -153,6 +155,27 @@ def _check_missing(store: Store, plan: Plan) -> Iterator[Finding]:
             f"{planned.series}, {planned.params.trunk:,} parameters: planned "
             f"and not published at step {steps}; run the sweep again",
         )
+
+
+def _check_checkpoints(store: Store, plan: Plan) -> Iterator[Finding]:
+    """Checkpoints that are of no use, and damaged ones; a driver at work owns them."""
+    if driver_at_work(store):
+        return
+    needless = needless_checkpoints(store, plan, published(store), is_complete=False)
+    for folder in needless:
+        message = "checkpoints of a run that is done and is not to be lengthened; delete them"
+        yield Finding("needless-checkpoint", folder, message)
+    for path in _sorted(store.all_checkpoints.glob("*/step-*.pt")):
+        if path.parent in needless:
+            continue
+        try:
+            with files.local_file(path) as file, zipfile.ZipFile(file) as archive:
+                is_sound = archive.testzip() is None
+        except (OSError, zipfile.BadZipFile):
+            is_sound = False
+        if not is_sound:
+            message = "damaged: a run that goes on takes an older one or starts anew; delete it"
+            yield Finding("torn-checkpoint", path, message)
 
 
 def _check_table(folder: StoragePath, name: TableName, expected: pa.Table) -> Iterator[Finding]:

@@ -33,7 +33,7 @@ class _Chain:
 
 def limit_problems(sweep: Sweep, runs: Sequence[Run], plan_runs: PlanRuns) -> Iterator[Problem]:
     """Limits on trials and FLOPs that a plan breaks."""
-    limits, n_trials, flops = sweep.limits, n_trials_of(runs), flops_of(runs)
+    limits, n_trials, flops = sweep.limits, n_trials_of(runs), flops_of(sweep, runs)
     if n_trials <= limits.n_trials and flops <= limits.flops:
         return
     # Without its largest sizes a budget may lose its minimum, so these alone go only where fewer
@@ -52,13 +52,16 @@ def n_trials_of(runs: Sequence[Run]) -> int:
     return sum(len(run.series.train.seeds) for run in runs if run.cells)
 
 
-def flops_of(runs: Sequence[Run]) -> float:
-    """Training FLOPs of all runs with all their seeds."""
-    return math.fsum(
-        len(run.series.train.seeds) * max(cell.flops for cell in run.cells)
-        for run in runs
-        if run.cells
-    )
+def flops_of(sweep: Sweep, runs: Sequence[Run]) -> float:
+    """Training FLOPs of all runs with all their seeds, each going on from shorter ones if kept."""
+    is_kept = sweep.checkpoints_kept_until != "published"
+    found: dict[tuple[object, ...], float] = {}
+    for number, run in enumerate(runs):
+        for seed in run.series.train.seeds if run.cells else ():
+            apart = number if not is_kept else (run.series.label, run.rung, run.optimizer)
+            flops = max(cell.flops for cell in run.cells)
+            found[apart, seed] = max(flops, found.get((apart, seed), 0.0))
+    return math.fsum(found.values())
 
 
 def _largest_within(sweep: Sweep, chains: Sequence[Sequence[_Smaller]], plan_runs: PlanRuns) -> str:
@@ -75,8 +78,9 @@ def _largest_within(sweep: Sweep, chains: Sequence[Sequence[_Smaller]], plan_run
                 low = middle + 1
         if low < len(ways):
             runs = plan_runs(ways[low].sweep)
-            cost = f"{n_trials_of(runs):,} trials, {flops_of(runs):.3g} FLOPs"
-            found.append((flops_of(runs), f"plan the largest that fits, {cost}: {ways[low].how}"))
+            flops = flops_of(sweep, runs)
+            cost = f"{n_trials_of(runs):,} trials, {flops:.3g} FLOPs"
+            found.append((flops, f"plan the largest that fits, {cost}: {ways[low].how}"))
     if not found:
         return "plan less: not even its smallest run fits"
     return max(found)[1]
@@ -85,7 +89,7 @@ def _largest_within(sweep: Sweep, chains: Sequence[Sequence[_Smaller]], plan_run
 def _is_within(sweep: Sweep, runs: Sequence[Run]) -> bool:
     is_something = any(run.cells for run in runs)
     is_sound = not any(run.problems for run in runs)
-    n_trials, flops = n_trials_of(runs), flops_of(runs)
+    n_trials, flops = n_trials_of(runs), flops_of(sweep, runs)
     is_allowed = n_trials <= sweep.limits.n_trials and flops <= sweep.limits.flops
     return is_something and is_sound and is_allowed
 

@@ -27,7 +27,7 @@ from sweeper.sweepfile.schema import LoadedSweep, Sweep
 from sweeper.trials.flops import BACKWARD_FACTOR
 from sweeper.trials.ladder import parameter_groups, trunk_params
 from sweeper.trials.plan import Plan, PlannedTrial
-from sweeper.trials.trial import Data, Evaluation, Trial
+from sweeper.trials.trial import ENDLESS_SCHEDULES, Data, Evaluation, Trial
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class PlannedSweep:
             n_trials=len(self.trials),
             n_cells=sum(len(planned.cells) for planned in self.trials),
             tokens=sum(planned.cells[-1].tokens for planned in self.trials),
-            train_flops=math.fsum(planned.train_flops for planned in self.trials),
+            train_flops=self.plan.train_flops,
             eval_flops=math.fsum(
                 len(planned.cells)
                 * planned.trial.evaluation.n_sequences
@@ -280,6 +280,7 @@ def _trials(
     if not run.cells:
         return
     train, precision = run.series.train, run.series.train.precision
+    is_endless = train.schedule in ENDLESS_SCHEDULES
     if precision == "auto":  # as `recipe.py` says
         precision = "bfloat16" if run.rung.width >= bfloat16_from_width else "float32"
     extra_input_ids = run.series.needs.extra_input_ids
@@ -308,6 +309,7 @@ def _trials(
             source=facts.source,
             reading=sweep.corpus.reading,
             resources=sweep.resources.of(run.rung, sweep.corpus.seq_len),
+            checkpoint_kept_until=sweep.checkpoints_kept_until if is_endless else "published",
         )
 
 

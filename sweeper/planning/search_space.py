@@ -51,9 +51,7 @@ def search_space(sweep: Sweep, search: SearchChoice, vocab_size: int) -> dict[st
             found.append(Problem(path, expected_one_of(label, sweep.series)))
     if found:
         raise InvalidSweep(found)
-    if search.sampler == "cmaes" and len(labels) > 1:
-        expected = f"for {len(labels)} series — expected gp, nsga2, qmc, random or tpe"
-        found.append(Problem(("tune", "sampler"), expected))
+    found += _problems_of_several(search, len(labels))
     for name, choice in search.search.items():
         refusals = [_refusal(name, sweep.series[label], vocab_size) for label in labels]
         if None in refusals:
@@ -70,6 +68,21 @@ def search_space(sweep: Sweep, search: SearchChoice, vocab_size: int) -> dict[st
     if found:
         raise InvalidSweep(found)
     return space
+
+
+def _problems_of_several(search: SearchChoice, n_series: int) -> Iterator[Problem]:
+    """What cannot search several series together, each with an objective of its own."""
+    if n_series == 1:
+        return
+    if search.sampler == "cmaes":
+        expected = f"for {n_series} series — expected gp, nsga2, qmc, random or tpe"
+        yield Problem(("tune", "sampler"), expected)
+    if search.pruner:
+        expected = (
+            f"for {n_series} series, each with an objective of its own — a pruner judges by one: "
+            "leave it out, or name one series in tune.series"
+        )
+        yield Problem(("tune", "pruner"), expected, at_key=True)
 
 
 def _refusal(name: str, series: Series, vocab_size: int) -> Refusal | None:

@@ -33,7 +33,7 @@ REMOTE_PROGRESS_INTERVAL_S = 8.0
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far the running attempt is; seconds are those of all attempts."""
+    """How far the running attempt is; seconds and FLOPs are those of all attempts."""
 
     step: int
     n_steps: int
@@ -42,6 +42,13 @@ class Progress:
     """Training loss as last logged; null before that."""
     train_time_s: float
     eval_time_s: float
+    own_steps: int | None = None
+    """Steps taken for this trial, not for the published one that it goes on from; None: all."""
+
+    @property
+    def steps_taken(self) -> int:
+        """Those that the seconds are of."""
+        return self.step if self.own_steps is None else self.own_steps
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@
       attempts/<trial_id>/<n>.json   started and how it ended              (attempts.py)
       attempts/<trial_id>/progress.json                                    (attempts.py)
       attempts.jsonl                 attempts at published trials          (attempts.py)
-      checkpoints/<trajectory_id>/   while the trial needs them       (checkpoints.py)
+      checkpoints/<trajectory_id>/   while a trial of it needs them   (checkpoints.py)
       models/<trajectory_id>/step-…/ weights that stay                 (models/kept.py)
       drivers/<epoch>.json …         who is, or was, at work here           (lease.py)
       sampling/                      measurements of samples          (measurements.py)
@@ -79,10 +79,19 @@ class Store:
         return self.folder / "attempts" / trial_id
 
     def checkpoints(self, trial: Trial) -> StoragePath:
-        """Folder of a trial's checkpoints, removed when it is published."""
-        # A trial that observes other steps of the same run may resume from it if it has passed none
-        # of them unobserved. The worker judges that.
-        return self.folder / "checkpoints" / trial.trajectory_id
+        """Folder of the checkpoints of a trial's trajectory."""
+        # A trial that observes other steps of the same run, or is longer, may resume from it if it
+        # has passed none of them unobserved. The worker judges that.
+        return self.all_checkpoints / trial.trajectory_id
+
+    @property
+    def all_checkpoints(self) -> StoragePath:
+        """Folder of one folder of checkpoints per trajectory."""
+        return self.folder / "checkpoints"
+
+    def checkpoint(self, trial: Trial, step: int) -> StoragePath:
+        """The checkpoint of a trial's trajectory at a step."""
+        return self.checkpoints(trial) / f"step-{step:08}.pt"
 
     @property
     def models(self) -> StoragePath:
@@ -92,6 +101,19 @@ class Store:
     def table(self, name: TableName) -> StoragePath:
         """Folder of one Parquet dataset."""
         return self.folder / name
+
+
+def checkpoint_steps(folder: StoragePath) -> list[int]:
+    """The steps of the checkpoints in a trajectory's folder, increasing."""
+    stems = [path.stem.removeprefix("step-") for path in folder.glob("step-*.pt")]
+    return sorted(int(stem) for stem in stems if stem.isdecimal())
+
+
+def share_kept(store: Store, trial: Trial) -> float:
+    """Share of a new trial's steps that lie behind a checkpoint before all that it observes."""
+    steps = checkpoint_steps(store.checkpoints(trial))
+    usable = (step for step in steps if step < trial.observe_at_steps[0])
+    return max(usable, default=0) / trial.n_steps
 
 
 def store_at(results: StoragePath, sweep: str) -> Store:

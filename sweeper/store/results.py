@@ -15,11 +15,12 @@ from sweeper.errors import StoreError
 from sweeper.store import attempts, files
 from sweeper.store.assignment import Assignment
 from sweeper.store.layout import Store
+from sweeper.store.rows import Continued
 from sweeper.store.storage import StoragePath, read_many
 from sweeper.trials.records import LossRow, ObservationRow, SampleRow, TrialRow
 from sweeper.trials.trial import canonical, from_canonical
 
-INDEX_VERSION = 4  # of the layout of `records.json`, and of what the fields of a head mean
+INDEX_VERSION = 5  # of the layout of `records.json`, and of what the fields of a head mean
 # Columns of `losses` that a record stores; the others are the same in every row.
 LOSS_COLUMNS = tuple(
     field.name for field in dataclasses.fields(LossRow) if field.name not in ("trial_id", "series")
@@ -34,6 +35,7 @@ class Result:
     observations: tuple[ObservationRow, ...]
     losses: tuple[LossRow, ...]
     samples: tuple[SampleRow, ...] = ()
+    continued: Continued | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,11 @@ class Published:
     attempt: int
     is_diverged: bool
     steps: int
+    continued_steps: int = 0
+    """Of these, steps of the published, shorter trial from which it went on; 0: none."""
     observed_steps: tuple[int, ...]
     train_flops: float
+    """Of its own steps; so are the times below."""
     last_bound_nats_per_token: float | None
     """Bound of the last observation; null when it diverged before the first."""
     work_time_s: float
@@ -60,6 +65,11 @@ class Published:
     device: str
     finished_at: str
     """ISO 8601, UTC."""
+
+    @property
+    def own_steps(self) -> int:
+        """Steps that were taken for this trial."""
+        return self.steps - self.continued_steps
 
     @property
     def span_s(self) -> tuple[float, float] | None:
@@ -90,7 +100,7 @@ class RecordIndex:
 
 
 def publish(assignment: Assignment, result: Result) -> bool:
-    """Publish a result and drop the trial's checkpoints.
+    """Publish a result and drop the trial's checkpoints, unless a longer trial may need them.
 
     Returns False, changing nothing, when the trial is published already or a later attempt has
     started. Raises ValueError for a result that is not the assignment's, is incomplete, or holds
@@ -102,7 +112,9 @@ def publish(assignment: Assignment, result: Result) -> bool:
     is_superseded = attempts.latest_number(store, trial.trial_id) > assignment.attempt.number
     # A second publisher loses nothing: the numbers are a pure function of the trial.
     is_first = not is_superseded and files.create_exclusively(record, _encode(assignment, result))
-    if not is_superseded or record.exists():  # else the later attempt resumes from them
+    is_kept = assignment.planned.keeps_checkpoint and result.trial.status == "done"
+    # While a later attempt is at work, it resumes from them.
+    if not is_kept and (not is_superseded or record.exists()):
         files.remove_folder(store.checkpoints(trial))
     return is_first
 
@@ -131,6 +143,10 @@ def read_head(path: StoragePath) -> Published:
 def head_of(record: dict[str, Any]) -> Published:
     """The head of a record given as plain JSON values."""
     row, observations = record["trial"], record["observations"]
+    before = Continued(**record["continued"]) if "continued" in record else None
+    steps_before = before.steps if before else 0
+    eval_time_s = row["eval_time_s"] - (before.eval_time_s if before else 0.0)
+    train_time_s = row["train_time_s"] - (before.train_time_s if before else 0.0)
     return Published(
         trial_id=row["trial_id"],
         trajectory_id=row["trajectory_id"],
@@ -138,27 +154,27 @@ def head_of(record: dict[str, Any]) -> Published:
         attempt=record["attempt"],
         is_diverged=row["status"] == "diverged",
         steps=row["steps"],
+        continued_steps=steps_before,
         observed_steps=tuple(observation["step"] for observation in observations),
-        train_flops=row["train_flops"],
+        train_flops=row["train_flops"] * (1 - steps_before / max(row["steps"], 1)),
         last_bound_nats_per_token=(
             observations[-1]["bound_nats_per_token"] if observations else None
         ),
-        work_time_s=row["train_time_s"] + row["eval_time_s"],
-        eval_time_s=row["eval_time_s"],
-        startup_s=_startup_s(row) if row["n_attempts"] == 1 else None,
+        work_time_s=train_time_s + eval_time_s,
+        eval_time_s=eval_time_s,
+        startup_s=_startup_s(row, train_time_s + eval_time_s) if row["n_attempts"] == 1 else None,
         device=row["device"],
         finished_at=row["finished_at"],
     )
 
 
-def _startup_s(row: dict[str, Any]) -> float | None:
+def _startup_s(row: dict[str, Any], work_time_s: float) -> float | None:
     try:
         started, finished = (
             datetime.datetime.fromisoformat(row[name]) for name in ("started_at", "finished_at")
         )
     except ValueError:
         return None
-    work_time_s: float = row["train_time_s"] + row["eval_time_s"]
     return (finished - started).total_seconds() - work_time_s
 
 
@@ -234,6 +250,7 @@ def _encode(assignment: Assignment, result: Result) -> bytes:
         "trial": vars(result.trial),
         "observations": [vars(row) for row in result.observations],
         "samples": [vars(row) for row in result.samples],
+        **({"continued": vars(result.continued)} if result.continued else {}),
         "losses": {name: [getattr(row, name) for row in result.losses] for name in LOSS_COLUMNS},
     }
     try:

@@ -11,7 +11,7 @@ from sweeper.trials.records import LossRow, ObservationRow, TrialRow
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a run ended and what it cost, over all attempts: columns of `trials`."""
+    """How a run ended and what it cost from its start, over all attempts: columns of `trials`."""
 
     status: Literal["done", "diverged", "failed"]
     steps: int
@@ -36,6 +36,16 @@ class Measurement:
     bound_given_prefix_stderr_nats_per_token: float | None
     eval_tokens: int
     train_loss_nats_per_token: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continued:
+    """What a published, shorter trial of the trajectory had done when this one went on from it."""
+
+    trial_id: str
+    steps: int
+    train_time_s: float
+    eval_time_s: float
 
 
 @dataclass(frozen=True, kw_only=True)

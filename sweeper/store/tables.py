@@ -7,7 +7,7 @@ duplicate or half of a refresh of one table. The same store gives the same bytes
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ from sweeper.store.assignment import Assignment
 from sweeper.store.attempts import archive_attempts, attempts, begun_trials, read_progress
 from sweeper.store.layout import Store
 from sweeper.store.measurements import measurement_stamps, sample_rows
-from sweeper.store.pending import pending_trials
+from sweeper.store.pending import DonePoints, pending_trials
 from sweeper.store.results import (
     LOSS_COLUMNS,
     Published,
@@ -32,6 +32,7 @@ from sweeper.store.results import (
     write_index,
 )
 from sweeper.store.rows import Ending, trial_row
+from sweeper.store.storage import StoragePath
 from sweeper.trials.plan import Labels, Plan
 from sweeper.trials.records import ROW_TYPES, TABLE_FILE, TableName, TrialRow, schema
 
@@ -101,25 +102,47 @@ def read_table(store: Store, name: TableName) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema(name))
 
 
-def tidy(store: Store, plan: Plan, published: Iterable[Published], *, before_s: float) -> None:
+def tidy(
+    store: Store,
+    plan: Plan,
+    published: Iterable[Published],
+    *,
+    before_s: float,
+    is_complete: bool = True,
+) -> None:
     """Remove temporary files and checkpoints of no more use; archive attempts at published trials.
 
-    `before_s` is when the driver that asks started, in seconds since the epoch.
+    `before_s` is when the driver that asks started, in seconds since the epoch; `is_complete` says
+    that it has nothing to add to the plan.
     """
     records = tuple(published)
     # Nobody is left who would finish an older file; an orphan that tries publishes nothing.
     files.remove_temporaries(store.folder, before_s)
-    pending = {each.trajectory_id for each in pending_trials(plan.trials, records)}
-    settled = {record.trajectory_id for record in records} - pending
-    checkpoints = store.folder / "checkpoints"
-    for trajectory_id in settled.intersection(path.name for path in checkpoints.glob("*")):
-        files.remove_folder(checkpoints / trajectory_id)
+    for folder in needless_checkpoints(store, plan, records, is_complete=is_complete):
+        files.remove_folder(folder)
     archive_attempts(store, {record.trial_id for record in records})
 
 
 def _write(store: Store, name: TableName, table: pa.Table) -> None:
     write = functools.partial(pq.write_table, table, compression="zstd")
     files.replace_with(store.table(name) / TABLE_FILE, write)
+
+
+def needless_checkpoints(
+    store: Store, plan: Plan, records: Collection[Published], *, is_complete: bool
+) -> list[StoragePath]:
+    """Folders of checkpoints that no trial of a plan needs, nor any that may lengthen one."""
+    pending = {each.trajectory_id for each in pending_trials(plan.trials, records)}
+    wanted = ("always",) if is_complete else ("always", "complete")
+    diverged = DonePoints.of(records).diverged_at
+    kept = {
+        each.trajectory_id
+        for each in plan.trials
+        if each.checkpoint_kept_until in wanted and each.trajectory_id not in diverged
+    }
+    settled = {record.trajectory_id for record in records} - pending - kept
+    folders: list[StoragePath] = sorted(store.all_checkpoints.glob("*"), key=str)
+    return [folder for folder in folders if folder.name in settled]
 
 
 def _basis(

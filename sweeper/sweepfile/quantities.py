@@ -10,7 +10,6 @@ import re
 MAX_MAGNITUDE = 1e40
 
 _SUFFIX_EXPONENT = {"": 0, "%": -2, "K": 3, "k": 3, "M": 6, "B": 9, "G": 9, "T": 12}
-_BYTES = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 _NUMBER = re.compile(

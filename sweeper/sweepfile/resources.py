@@ -82,6 +82,9 @@ class ResourceChoice(TrialResources):
 
     from_size: Annotated[tuple[ResourcesFromSize, ...], Several] = ()
     """What larger models take: keys that are named replace those above, smaller sizes first."""
+    keep_checkpoints: Literal["auto", "never", "always"] = "auto"
+    """Whether the last checkpoint of a published trial stays, from which a longer one goes on;
+    `auto`: while the sweep adds runs by itself. Of runs with a constant schedule alone."""
     price_per_hour: Annotated[Number, Field(ge=0)] | None = None
     """Of one GPU, or of one core where trials run on none, in whatever currency; absent: no money
     is shown."""

@@ -61,6 +61,7 @@ from sweeper.sweepfile.question import AddedRuns, AskChoice, AutoDesign
 from sweeper.sweepfile.resources import KeepChoice, ResourceChoice, RetryChoice, checked
 from sweeper.sweepfile.tune_choice import TuneChoice
 from sweeper.trials.ladder import BackboneName, Rung
+from sweeper.trials.plan import KeptUntil
 from sweeper.trials.resources import Limits
 from sweeper.trials.text_options import AS_BYTES, KEYS, TEXT_OPTION_KEYS, TextOptions
 from sweeper.trials.trial import (
@@ -373,6 +374,29 @@ class Sweep(Part):
     """How `sweeper tune` measures laws for it."""
     law_files: dict[str, LawFile] = Field(default_factory=dict)
     """Contents of the files that `laws` names; read from there where they are not written here."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether rounds may follow its design."""
+        return self.ask is not None or self.brackets
+
+    @property
+    def brackets(self) -> bool:
+        """Whether rounds bracket the open budgets of every series."""
+        if self.design.auto is not None:
+            return self.ask is not None
+        return self.design.isoflop is not None and self.design.isoflop.on_unbracketed == "extend"
+
+    @property
+    def checkpoints_kept_until(self) -> KeptUntil:
+        """How long checkpoints stay from which longer trials may go on."""
+        match self.resources.keep_checkpoints:
+            case "auto":
+                return "complete" if self.goes_on else "published"
+            case "never":
+                return "published"
+            case "always":
+                return "always"
 
     @model_validator(mode="after")
     def _consistent(self) -> "Sweep":

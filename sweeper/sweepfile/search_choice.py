@@ -1,6 +1,7 @@
 """A search in a sweep file: what is searched with Optuna, where and how."""
 
 import json
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -18,6 +19,7 @@ from sweeper.sweepfile.fields import (
     Tokens,
     wrong,
 )
+from sweeper.sweepfile.pruner_choice import PrunerChoice
 
 SamplerName = Literal["tpe", "gp", "random", "qmc", "cmaes", "nsga2"]
 
@@ -34,6 +36,15 @@ def _positive(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+def _whole_percents(shares: tuple[float, ...]) -> tuple[float, ...]:
+    for i, share in enumerate(shares):
+        if not 1 <= 100 * share <= 99 or not math.isclose(100 * share, round(100 * share)):
+            raise wrong("expected whole percents of a run from 1% to 99%", i)
+        if i and share <= shares[i - 1]:
+            raise wrong("expected shares in increasing order", i)
+    return shares
+
+
 def _distinct_choices(choices: tuple[Any, ...]) -> tuple[Any, ...]:
     first: dict[str, int] = {}
     for i, choice in enumerate(choices):
@@ -45,6 +56,7 @@ def _distinct_choices(choices: tuple[Any, ...]) -> tuple[Any, ...]:
     return choices
 
 
+Milestones = Annotated[tuple[Number, ...], Several, AfterValidator(_whole_percents)]
 Ends = Annotated[tuple[Number, Number], Pair, AfterValidator(_increasing)]
 
 
@@ -95,6 +107,10 @@ class SearchChoice(Part):
     """Of Optuna."""
     seeds: Annotated[tuple[Seed, ...], Several, Distinct] = ()
     """One run of every setting for each, of whose bounds the mean counts; absent: `seed`."""
+    pruner: PrunerChoice | None = None
+    """Which settings are given up before their runs end; absent: none."""
+    milestones: Milestones = (0.25, 0.5)
+    """Shares of a run after which the pruner is asked."""
 
     @model_validator(mode="after")
     def _sensible(self) -> "SearchChoice":
@@ -104,6 +120,8 @@ class SearchChoice(Part):
             raise wrong("expected at least one setting: {weight_decay: {log: [1e-3, 1]}}", "search")
         if self.at is None:
             raise wrong("expected the key 'at': {size: 20K, tokens: 1.5M}")
+        if self.pruner is None and "milestones" in self.model_fields_set:
+            raise wrong("of a pruner: expected pruner beside it", "milestones", at_key=True)
         if self.sampler == "cmaes":
             n_ranges = sum(one.choices is None for one in self.search.values())
             if n_ranges < 2:

@@ -1,4 +1,7 @@
-"""Checkpoints of a trajectory: complete files named by their step, of which the newest two stay."""
+"""Checkpoints of a trajectory: complete files named by their step.
+
+The newest two stay while a trial runs, the newest one of a trial that a longer one may continue.
+"""
 
 import logging
 import time
@@ -11,7 +14,7 @@ from typing import Any
 import torch
 
 from sweeper.store import files
-from sweeper.store.layout import Store
+from sweeper.store.layout import Store, checkpoint_steps
 from sweeper.store.storage import TEMPORARY_PREFIX, StoragePath
 from sweeper.trials.trial import Trial
 
@@ -32,31 +35,40 @@ UNREADABLE = (
 
 
 class Checkpoints:
-    """The checkpoints of one trial, as one attempt at it sees them."""
+    """The checkpoints of a trial's trajectory, as one attempt at it sees them."""
 
     def __init__(self, store: Store, trial: Trial) -> None:
-        self._folder, self._trial = store.checkpoints(trial), trial
+        self._store, self._trial = store, trial
+        self._folder = store.checkpoints(trial)
         self._skipped: set[StoragePath] = set()
         """Files that this attempt could not use; deleted once there is a better one."""
 
     def newest_first(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Steps and contents of all that can be read; warns of the others."""
-        for path in reversed(self._paths()):
+        for step in reversed(checkpoint_steps(self._folder)):
             try:
-                contents = _read(path)
+                contents = _read(self._path(step))
                 if contents["trajectory"] != self._trial.trajectory_id:
                     raise ValueError(f"of trajectory {contents['trajectory']}")
             except UNREADABLE as error:
-                self.skip(_step(path), f"it is unreadable ({type(error).__name__}: {error})")
+                self.skip(step, f"it is unreadable ({type(error).__name__}: {error})")
             else:
-                yield _step(path), contents
+                yield step, contents
 
     def skip(self, step: int, reason: str) -> None:
-        """Do not use the checkpoint of a step."""
-        path = self._path(step)
-        self._skipped.add(path)
+        """Do not use the checkpoint of a step, which is of no use to anybody."""
+        self._skipped.add(self._path(step))
+        self.pass_over(step, reason)
+
+    def pass_over(self, step: int, reason: str) -> None:
+        """Do not use the checkpoint of a step, which another trial of the trajectory may."""
         message = "trial %s: checkpoint %s is skipped: %s"
-        logger.warning(message, self._trial.trial_id, path.name, reason)
+        logger.warning(message, self._trial.trial_id, self._path(step).name, reason)
+
+    def keep_newest(self) -> None:
+        """Delete all but the newest checkpoint, from which a longer trial may go on."""
+        for step in checkpoint_steps(self._folder)[:-1]:
+            self._path(step).unlink(missing_ok=True)
 
     def save(self, step: int, contents: dict[str, Any]) -> bool:
         """Write a checkpoint, all of it or nothing, and delete older ones.
@@ -67,7 +79,8 @@ class Checkpoints:
         def write(path: Path) -> None:
             # Python's own file raises an OSError that gives the reason; torch's does not.
             with path.open("xb") as file:
-                torch.save({"trajectory": self._trial.trajectory_id, **contents}, file)
+                ids = {"trajectory": self._trial.trajectory_id, "trial": self._trial.trial_id}
+                torch.save({**ids, **contents}, file)
 
         # A worker that was killed while it saved leaves a temporary file.
         for path in self._folder.glob(f"{TEMPORARY_PREFIX}*"):
@@ -81,7 +94,8 @@ class Checkpoints:
             logger.warning(message, self._trial.trial_id, step, error)
             return False
         self._skipped.discard(self._path(step))
-        others = [p for p in self._paths() if p != self._path(step) and p not in self._skipped]
+        others = [self._path(each) for each in checkpoint_steps(self._folder) if each != step]
+        others = [path for path in others if path not in self._skipped]
         # One older file stays: disks and power fail, and a damaged file then costs one more
         # interval instead of the whole run.
         for path in {*others[:-1], *self._skipped}:
@@ -90,11 +104,7 @@ class Checkpoints:
         return True
 
     def _path(self, step: int) -> StoragePath:
-        return self._folder / f"step-{step:08}.pt"
-
-    def _paths(self) -> list[StoragePath]:
-        named = [path for path in self._folder.glob("step-*.pt") if path.stem[5:].isdecimal()]
-        return sorted(named, key=_step)  # oldest first
+        return self._store.checkpoint(self._trial, step)
 
 
 class CheckpointTimer:
@@ -138,7 +148,3 @@ def _read(path: StoragePath) -> dict[str, Any]:
             raise zipfile.BadZipFile(f"{damaged} is damaged")
         contents: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return contents
-
-
-def _step(path: StoragePath) -> int:
-    return int(path.stem[5:])

@@ -28,7 +28,15 @@ from sweeper.store.assignment import Assignment, Outcome, StopRequested
 from sweeper.store.attempts import Progress, attempts, progress_reporter, utc_now
 from sweeper.store.layout import Store
 from sweeper.store.results import Result, publish
-from sweeper.store.rows import Ending, LogEntry, Measurement, loss_row, observation_row, trial_row
+from sweeper.store.rows import (
+    Continued,
+    Ending,
+    LogEntry,
+    Measurement,
+    loss_row,
+    observation_row,
+    trial_row,
+)
 from sweeper.training import distributed
 from sweeper.training.checkpoints import UNREADABLE, Checkpoints, CheckpointTimer
 from sweeper.training.distributed import Ranks
@@ -43,12 +51,13 @@ LOG_EVERY_STEPS = 25
 
 @dataclass
 class Measured:
-    """What a trial has yielded so far; part of its checkpoint."""
+    """What a trajectory has yielded so far; part of its checkpoint."""
 
     measurements: list[Measurement] = field(default_factory=list)
     log: list[LogEntry] = field(default_factory=list)
     train_time_s: float = 0.0
     eval_time_s: float = 0.0
+    continued: Continued | None = None
 
 
 class BeforeStep(enum.IntEnum):
@@ -81,6 +90,7 @@ def run_trial(assignment: Assignment, *, stop: StopRequested) -> Outcome:
     except Diverged as divergence:
         worker.publish("diverged", str(divergence))
         return "diverged"
+    worker.keep()
     worker.publish("done")
     return "published"
 
@@ -199,9 +209,17 @@ class _Worker:
                 for measurement in self.measured.measurements
             ),
             losses=tuple(loss_row(assignment, entry) for entry in self.measured.log),
+            continued=self.measured.continued,
         )
         if not publish(assignment, result):
             logger.warning("trial %s was published by another attempt", self.trial.trial_id)
+
+    def keep(self) -> None:
+        """Write the checkpoint from which a longer trial may go on."""
+        if self.assignment.planned.keeps_checkpoint:
+            self.save()
+            if self.ranks.is_first:
+                self.checkpoints.keep_newest()
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -219,44 +237,65 @@ class _Worker:
             self.measured = measured
 
     def usable_checkpoint(self) -> tuple[dict[str, Any], Measured] | None:
-        """State of the trainer, and what this trial had measured."""
+        """State of the trainer, and what was measured until then of what this trial needs."""
         for step, contents in self.checkpoints.newest_first():
             try:
                 state, fields = contents["trainer"], contents["measured"]
                 self.trainer.check(state)
                 rows = [Measurement(**row) for row in fields["measurements"]]
                 log = [LogEntry(**row) for row in fields["log"]]
-                rows = self._measured_until(state["step"], rows)
-                return state, Measured(rows, log, fields["train_time_s"], fields["eval_time_s"])
+                times_s = fields["train_time_s"], fields["eval_time_s"]
+                continued = self._continued(contents)
             except UNREADABLE as error:
                 self.checkpoints.skip(step, str(error) or type(error).__name__)
+                continue
+            if reason := self._why_too_late(state["step"], rows):
+                self.checkpoints.pass_over(step, reason)
+                continue
+            rows = [row for row in rows if row.step in self.trial.observe_at_steps]
+            return state, Measured(rows, log, *times_s, continued)
         return None
 
-    def _measured_until(self, step: int, measured: list[Measurement]) -> list[Measurement]:
-        """Those this trial needs; raises ValueError if it cannot continue from that step."""
+    def _why_too_late(self, step: int, measured: list[Measurement]) -> str:
+        """Why this trial cannot go on from a step; empty if it can."""
         if step > self.trial.n_steps:
-            raise ValueError(f"it is past step {self.trial.n_steps}, the last")
-        by_step = {measurement.step: measurement for measurement in measured}
-        passed = [s for s in self.trial.observe_at_steps if s <= step]
-        for unobserved in passed:
-            if unobserved not in by_step:
-                raise ValueError(f"it is past step {unobserved}, still to be observed")
-        return [by_step[s] for s in passed]
+            return f"it is past step {self.trial.n_steps}, the last"
+        observed = {measurement.step for measurement in measured}
+        for needed in self.trial.observe_at_steps:
+            if needed <= step and needed not in observed:
+                return f"it is past step {needed}, still to be observed"
+        return ""
+
+    def _continued(self, contents: dict[str, Any]) -> Continued | None:
+        """What of a checkpoint was done for a trial that is published, and paid for."""
+        fields, own_id = contents["measured"], self.trial.trial_id
+        writer = contents.get("trial", own_id)  # checkpoints once did not say
+        if writer == own_id or not Store(self.assignment.store_folder).record(writer).exists():
+            earlier = fields.get("continued")
+            return Continued(**earlier) if earlier else None
+        return Continued(
+            trial_id=writer,
+            steps=contents["trainer"]["step"],
+            train_time_s=fields["train_time_s"],
+            eval_time_s=fields["eval_time_s"],
+        )
 
     def report_progress(self) -> None:
         """Write progress; cheap enough to do after every step and batch."""
         if not self.ranks.is_first:
             return
-        step, measured = self.trainer.step, self.measured
-        n_tokens = step * self.trial.tokens_per_step
+        step, measured, before = self.trainer.step, self.measured, self.measured.continued
+        own_steps = step - (before.steps if before else 0)
+        n_tokens = own_steps * self.trial.tokens_per_step
         self.report(
             Progress(
                 step=step,
                 n_steps=self.trial.n_steps,
                 flops_done=n_tokens * self.assignment.planned.flops_per_token.total,
                 loss_nats_per_token=measured.log[-1].loss_nats_per_token if measured.log else None,
-                train_time_s=measured.train_time_s,
-                eval_time_s=measured.eval_time_s,
+                train_time_s=measured.train_time_s - (before.train_time_s if before else 0.0),
+                eval_time_s=measured.eval_time_s - (before.eval_time_s if before else 0.0),
+                own_steps=own_steps,
             )
         )
 

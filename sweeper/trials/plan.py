@@ -1,13 +1,19 @@
 """A plan: the trials of a sweep, and where each is observed."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sweeper.trials.flops import FlopsPerToken
 from sweeper.trials.ladder import ParameterGroups
 from sweeper.trials.resources import BY_DEFAULT, KeepModels, Resources
 from sweeper.trials.text_options import AS_BYTES, TextOptions
 from sweeper.trials.trial import Trial, canonical, from_canonical
+
+KeptUntil = Literal["published", "complete", "always"]
+"""How long the last checkpoint of a trial is kept, from which a longer one goes on: until its
+result is published, until its sweep is complete, or until somebody deletes it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class PlannedTrial:
     """Corpus as named in the sweep file."""
     reading: TextOptions = AS_BYTES
     resources: Resources = BY_DEFAULT
+    checkpoint_kept_until: KeptUntil = "published"
 
     @property
     def trial_id(self) -> str:
@@ -48,13 +55,25 @@ class PlannedTrial:
         return self.trial.trajectory_id
 
     @property
+    def keeps_checkpoint(self) -> bool:
+        """Whether a longer trial of its trajectory may go on where this one ended."""
+        return self.checkpoint_kept_until != "published"
+
+    @property
     def train_flops(self) -> float:
         """Training FLOPs of the trial from its start."""
         return self.cells[-1].flops
 
+    @property
+    def checkpoint_bytes(self) -> int:
+        """About what a checkpoint takes: weights, two moments and any average, in float32."""
+        n_copies = 4 if self.trial.optimizer.ema_decay else 3
+        return 4 * n_copies * self.params.total
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, as `plan.json` holds them."""
         # Not dataclasses.asdict, which copies every value and takes three times as long.
+        kept = {"checkpoint_kept_until": self.checkpoint_kept_until}
         return {
             "series": self.series,
             "trial_id": self.trial_id,
@@ -66,6 +85,7 @@ class PlannedTrial:
             "params": vars(self.params),
             "flops_per_token": vars(self.flops_per_token),
             "trial": canonical(self.trial),
+            **(kept if self.keeps_checkpoint else {}),
         }
 
     @classmethod
@@ -83,6 +103,7 @@ class PlannedTrial:
             source=fields["source"],
             reading=TextOptions(**fields.get("reading", {})),  # plans were once of bytes alone
             resources=Resources(**fields.get("resources", {})),
+            checkpoint_kept_until=fields.get("checkpoint_kept_until", "published"),
         )
 
 
@@ -100,7 +121,16 @@ class Plan:
     @property
     def train_flops(self) -> float:
         """Training FLOPs of all trials, each trained once."""
-        return sum({planned.trial_id: planned.train_flops for planned in self.trials}.values())
+        return flops_to_train((planned, planned.train_flops) for planned in self.trials)
+
+
+def flops_to_train(parts: Iterable[tuple[PlannedTrial, float]]) -> float:
+    """FLOPs of so much of each trial; of those that lengthen one another, the most of any."""
+    of_runs: dict[str, float] = {}
+    for planned, flops in parts:
+        run = planned.trajectory_id if planned.keeps_checkpoint else planned.trial_id
+        of_runs[run] = max(flops, of_runs.get(run, 0.0))
+    return math.fsum(of_runs.values())
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class _Point:
 class TrialRow(_Point):
     """One row per trial: its configuration, ingredients, outcome and cost."""
 
-    train_flops: float = column("Training FLOPs spent, convention `full`.")
+    train_flops: float = column("Training FLOPs from the first step on, convention `full`.")
     steps: int = column("Optimiser steps taken.")
     error_class: str | None = column("Class of the failure or divergence; null when done.")
     error_message: str | None = column("One line on the failure or divergence; null when done.")
@@ -81,8 +81,11 @@ class TrialRow(_Point):
     eval_sequences: int = column("Sequences of the fixed validation set.")
     trainer_version: int = column("Version of the numbers the trainer produces.")
     n_attempts: int = column("Attempts started, this one included.")
-    train_time_s: float = column("Seconds spent in training steps, over all attempts.")
-    eval_time_s: float = column("Seconds spent in evaluation, over all attempts.")
+    train_time_s: float = column(
+        "Seconds spent in training steps from the first one on, over all attempts; of a run that "
+        "goes on from a shorter trial, that one's included."
+    )
+    eval_time_s: float = column("Seconds spent in evaluation, counted as `train_time_s`.")
     started_at: str = column("Start of the first attempt, ISO 8601, UTC.")
     finished_at: str = column("Publication, ISO 8601, UTC.")
     device: str = column("Device that trained it.")

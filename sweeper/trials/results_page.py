@@ -21,7 +21,7 @@ INTRODUCTION = """\
 | `published/<trial_id>.json` | everything a trial yields, written once: the source of truth |
 | `records.json` | heads of these records, so that nobody opens them all; derived |
 | `attempts/`, `attempts.jsonl` | attempts and progress; those of published trials in one file |
-| `checkpoints/` | state of unfinished trials |
+| `checkpoints/` | state of unfinished trials, and of those that longer ones may go on from |
 | `models/` | trained weights that stay ([models](models.md)) |
 | `sampling/` | measurements of samples, a record each ([samples](samples.md)) |
 | `trials/`, `losses/`, `observations/`, `samples/` | four Parquet datasets, derived |

@@ -15,7 +15,9 @@ from sweeper.tuning.search import Search, Tried, frozen_trial
 
 
 def export_study(search: Search, tried: Sequence[Tried], name: str, path: Path) -> None:
-    """Write finished trials, diverged ones as failures, to a journal that must not exist yet.
+    """Write finished trials to a journal that must not exist yet, diverged ones as failures.
+
+    Pruned ones have the state of Optuna for that; their values along the way are in it, too.
 
     Raises OutputError for a path that exists or cannot be written.
     """

@@ -23,6 +23,7 @@ from optuna.distributions import (
 )
 
 from sweeper.planning.search_space import Dimension, plain
+from sweeper.sweepfile.pruner_choice import PrunerChoice
 from sweeper.sweepfile.search_choice import SamplerName
 
 Settings = Mapping[str, Any]
@@ -45,6 +46,9 @@ class Search:
     n_parallel: int
     sampler: SamplerName
     seed: int
+    pruner: PrunerChoice | None = None
+    milestones: tuple[int, ...] = (100,)
+    """Percents of a run at which a trial is judged; the last is its end."""
 
     @property
     def n_generations(self) -> int:
@@ -63,9 +67,12 @@ class Tried:
 
     settings: Settings
     bounds: tuple[float, ...]
-    """Nats per token, one for each series; empty where one of its runs diverged."""
+    """Nats per token, one for each series; empty where a run diverged, or the trial was pruned."""
     stderrs: tuple[float, ...]
     """Of the bounds: evaluation alone."""
+    reports: tuple[tuple[int, float], ...] = ()
+    """Percent of the run, and the bound there, of a search with a pruner."""
+    is_pruned: bool = False
 
 
 def propose_generation(
@@ -83,7 +90,7 @@ def propose_generation(
     study = study_of(search, history)
     # Each trial is in the study, running, when the next one is chosen, so that a sampler which
     # heeds that (TPE as a liar, GP) does not choose it twice.
-    return [_ask(study, search, number) for number in numbers]
+    return [_settings_of(search, _ask(study, search, number)) for number in numbers]
 
 
 def study_of(search: Search, history: Sequence[Tried]) -> optuna.Study:
@@ -102,16 +109,25 @@ def study_of(search: Search, history: Sequence[Tried]) -> optuna.Study:
 def frozen_trial(
     search: Search, tried: Tried, values: tuple[float, ...] | None
 ) -> optuna.trial.FrozenTrial:
-    """A trial as Optuna has it, with the values it is to be told; None: a failure."""
-    state = optuna.trial.TrialState.FAIL if values is None else optuna.trial.TrialState.COMPLETE
-    params = params_of(search, tried.settings)
+    """A trial as Optuna has it, with the values it is to be told; None: a failure, or pruned."""
     return optuna.trial.create_trial(
-        state=state, values=values, params=params, distributions=distributions(search)
+        state=_state(tried, values),
+        # A pruned trial has the value that it was last seen at, as when a study is told of it.
+        values=(tried.reports[-1][1],) if tried.is_pruned else values,
+        params=params_of(search, tried.settings),
+        distributions=distributions(search),
+        intermediate_values=dict(tried.reports),
     )
 
 
+def _state(tried: Tried, values: tuple[float, ...] | None) -> optuna.trial.TrialState:
+    if tried.is_pruned:
+        return optuna.trial.TrialState.PRUNED
+    return optuna.trial.TrialState.FAIL if values is None else optuna.trial.TrialState.COMPLETE
+
+
 def told_values(history: Sequence[Tried]) -> list[tuple[float, ...] | None]:
-    """What a sampler is told of each trial; None, a failure, where there is nothing to tell.
+    """What a sampler is told of each trial; None where there is nothing to tell, or it was pruned.
 
     A diverged trial is told as the worst that did not diverge, in each objective. Left out, as
     Optuna leaves out failures, it would be tried again and again; at the bound of a blind model,
@@ -119,7 +135,7 @@ def told_values(history: Sequence[Tried]) -> list[tuple[float, ...] | None]:
     """
     finished = [tried.bounds for tried in history if tried.bounds]
     worst = tuple(map(max, zip(*finished, strict=True))) or None
-    return [tried.bounds or worst for tried in history]
+    return [None if tried.is_pruned else tried.bounds or worst for tried in history]
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:
@@ -206,24 +222,32 @@ def _replay(study: optuna.Study, search: Search, history: Sequence[Tried]) -> No
     values = told_values(history)
     for generation in range(math.ceil(len(history) / search.n_parallel)):
         numbers = search.numbers(generation)
+        trials = []
         for number in numbers:
             study.enqueue_trial(params_of(search, history[number].settings))
-            _ask(study, search, number)
-        for number in numbers:
-            told = values[number]
-            study.tell(number, told, state=None if told else optuna.trial.TrialState.FAIL)
+            trials.append(_ask(study, search, number))
+        for number, trial in zip(numbers, trials, strict=True):
+            told, tried = values[number], history[number]
+            for percent, bound in tried.reports if len(search.labels) == 1 else ():
+                trial.report(bound, percent)
+            study.tell(trial, told, state=None if told else _state(tried, told))
 
 
-def _ask(study: optuna.Study, search: Search, number: int) -> dict[str, Any]:
+def _ask(study: optuna.Study, search: Search, number: int) -> optuna.Trial:
     # A sampler of its own for each trial, as what one keeps in memory (random states, kernels)
     # would depend on when the search was last interrupted.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of QMC
         study.sampler = SAMPLERS[search.sampler].make(search, _seed(search.seed, number))
         trial = study.ask(distributions(search))
-        # For a trial of the past `params` are its own; asking for the relative ones makes the
-        # sampler choose all the same, and note it.
-        params = {**(trial.relative_params or {}), **trial.params}
+        # Asking for the relative parameters makes the sampler choose them for a trial of the past,
+        # too, whose `params` are its own, and note it.
+        _ = trial.relative_params
+    return trial
+
+
+def _settings_of(search: Search, trial: optuna.Trial) -> dict[str, Any]:
+    params = {**(trial.relative_params or {}), **trial.params}
     return {name: _setting(search.space[name], params[name]) for name in search.space}
 
 

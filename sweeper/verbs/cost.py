@@ -8,7 +8,7 @@ from sweeper.store.storage import StoragePath
 
 if TYPE_CHECKING:
     from sweeper.orchestration.cost import ExpectedCost
-    from sweeper.trials.plan import Plan
+    from sweeper.trials.plan import Plan, PlannedTrial
     from sweeper.trials.resources import Limits
 
 
@@ -25,7 +25,7 @@ def cost_here(plan: "Plan", results: StoragePath, *, is_on_gpus: bool) -> "Expec
         probe_timings,
         record_timings,
     )
-    from sweeper.store.layout import Store
+    from sweeper.store.layout import Store, share_kept
     from sweeper.store.probes import probes_here
     from sweeper.store.results import published
 
@@ -41,12 +41,19 @@ def cost_here(plan: "Plan", results: StoragePath, *, is_on_gpus: bool) -> "Expec
     if is_on_gpus and not n_gpus:
         return None
     # Planning needs no object store to answer.
-    records = published(Store(results / plan.name)) if isinstance(results, Path) else ()
+    store = Store(results / plan.name)
+    is_local = isinstance(results, Path)
+    records = published(store) if is_local else ()
     model = CostModel(
         record_timings(plan.trials, records, device),
         probe_timings(plan.trials, probes_here(results), device),
     )
-    return expected_cost(plan, records, model, device, max(1, n_slots))
+
+    def share_done(planned: "PlannedTrial") -> float:
+        is_kept = is_local and planned.keeps_checkpoint
+        return share_kept(store, planned.trial) if is_kept else 0.0
+
+    return expected_cost(plan, records, model, device, max(1, n_slots), share_done)
 
 
 def probe_here(plan: "Plan", results: StoragePath, *, is_on_gpus: bool) -> Iterator[str]:

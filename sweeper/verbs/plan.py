@@ -169,6 +169,15 @@ def plan_view(
             *([plain(sweep.reasons.get(planned.trial_id, "in the design"))] if why else []),
         )
     yield table
+    kept = {each.trajectory_id: each for each in sweep.trials if each.keeps_checkpoint}
+    if kept:
+        n_bytes = sum(each.checkpoint_bytes for each in kept.values())
+        is_for_good = any(each.checkpoint_kept_until == "always" for each in kept.values())
+        until = "you delete them" if is_for_good else "the sweep is complete"
+        yield (
+            f"checkpoints of {len(kept)} runs, {count(n_bytes)} bytes in all, stay until {until}: "
+            "longer runs go on from them"
+        )
     yield from _tuned_view(sweep)
     if sweep.skipped:
         # The part before the comma is a number that differs from cell to cell.

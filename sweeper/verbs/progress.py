@@ -176,7 +176,8 @@ class Panel:
             case events.TrialPublished(assignment, published):
                 del self._running[assignment.trial.trial_id]
                 self._n_done += 1
-                self._flops_done += assignment.planned.train_flops
+                share = 1 - published.continued_steps / assignment.trial.n_steps
+                self._flops_done += share * assignment.planned.train_flops
                 planned, device = assignment.planned, published.device
                 self._timings += record_timings([planned], [published], device)
             case events.TrialFailed(assignment, _, will_retry):

@@ -16,17 +16,28 @@ from sweeper.executors.base import Executor, Failure, Finished
 from sweeper.executors.placement import Demand, Node, Placement
 from sweeper.executors.stop import StopSignal
 from sweeper.orchestration import driver
+from sweeper.orchestration.device_time import recorded_device_s
 from sweeper.orchestration.driver import SweepRun, run_sweep
-from sweeper.orchestration.events import Event, Notice, ResultsTaken, SweepOutcome, TrialStarted
+from sweeper.orchestration.events import (
+    Event,
+    Notice,
+    ResultsTaken,
+    SweepOutcome,
+    SweepStarted,
+    TrialStarted,
+)
 from sweeper.orchestration.lease import held
+from sweeper.orchestration.queue import Spending
 from sweeper.orchestration.replan import new_plan, replan
 from sweeper.orchestration.verify import verify
+from sweeper.store import files
 from sweeper.store.assignment import Assignment, Outcome, RunTrial, StopRequested
-from sweeper.store.layout import Store
+from sweeper.store.layout import Store, checkpoint_steps
 from sweeper.store.results import publish, published
+from sweeper.store.rows import Continued
 from sweeper.store.submission import submit
 from sweeper.store.tables import read_table
-from sweeper.trials.plan import Plan
+from sweeper.trials.plan import Plan, PlannedTrial
 from sweeper.trials.resources import Limits
 
 
@@ -175,6 +186,98 @@ def test_added_budgets_of_what_has_ended_are_trained_for_their_steps_alone(tmp_p
     assert steps == [(10, 20), (40,), (10, 20, 40)]  # the longest first, each time
     assert read_table(sweep.store, "observations").num_rows == 2 * 3
     assert verify(sweep.store.folder) == []
+
+
+def kept(plan: Plan) -> Plan:
+    """The plan with checkpoints that stay until it is complete."""
+    trials = (dataclasses.replace(each, checkpoint_kept_until="complete") for each in plan.trials)
+    return dataclasses.replace(plan, trials=tuple(trials))
+
+
+def run_lengthened(assignment: Assignment, *, stop: StopRequested) -> Outcome:
+    """A planted trial that goes on from the newest checkpoint, and leaves one of its own."""
+    store, trial = Store(assignment.store_folder), assignment.trial
+    before = checkpoint_steps(store.checkpoints(trial))
+    result = planted_result(assignment)
+    if before:
+        continued = Continued(
+            trial_id="0" * 12, steps=before[-1], train_time_s=0.5, eval_time_s=0.25
+        )
+        result = dataclasses.replace(result, continued=continued)
+    for step in before:
+        store.checkpoint(trial, step).unlink()
+    files.replace(store.checkpoint(trial, trial.n_steps), b"weights")
+    publish(assignment, result)
+    return "published"
+
+
+def test_a_run_that_is_lengthened_costs_the_difference(tmp_path: Path) -> None:
+    short, long = (
+        kept(planned_sweep(("masked",), widths=(8,), steps=steps)) for steps in [(10,), (10, 40)]
+    )
+    (whole,) = long.trials
+    sweep = Sweep(tmp_path, short)
+    store, is_kept = sweep.store, list[bool]()
+
+    def new_plan() -> Plan | None:
+        if len(is_kept) == 0 and published(store):
+            is_kept.append(store.checkpoint(whole.trial, 10).exists())
+            submit(store, long, "name: planted\n")
+            return long
+        return None
+
+    # All FLOPs of the longer run, and one trial, are just allowed.
+    limits = Limits(flops=whole.train_flops, n_trials=1)
+    outcome = sweep.run(run_lengthened, limits=limits, new_plan=new_plan)
+    assert (outcome.exit_code, outcome.n_done, outcome.n_left) == (0, 1, 0)
+    assert [each.trial.observe_at_steps for each in sweep.started] == [(10,), (40,)]
+    assert is_kept == [True]
+    started = [each for each in sweep.events if isinstance(each, SweepStarted)]
+    assert [each.flops_waiting for each in started] == pytest.approx(
+        [0.25 * whole.train_flops, 0.75 * whole.train_flops]
+    )
+    spent = Spending.of("planted", published(store))
+    assert (spent.flops, spent.n_trials) == (pytest.approx(whole.train_flops), 1)
+    assert recorded_device_s(long, published(store)) == {
+        head.trial_id: 1.5 - (0.75 if head.continued_steps else 0.0) for head in published(store)
+    }
+    assert not store.checkpoints(whole.trial).exists()  # the sweep is complete
+    assert verify(store.folder) == []
+
+
+def test_checkpoints_stay_while_a_sweep_is_not_complete_or_for_good(tmp_path: Path) -> None:
+    plan = kept(planned_sweep(("masked",), widths=(8, 16), steps=(10,)))
+    (_, large) = plan.trials
+    sweep = Sweep(tmp_path, plan)
+    outcome = sweep.run(run_lengthened, limits=Limits(n_trials=1))
+    assert outcome.exit_code == 4
+    assert store_has(sweep.store, large)
+    assert [finding.code for finding in verify(sweep.store.folder)] == [
+        "missing-trial",
+        "torn-checkpoint",  # what planted trials write is no archive
+    ]
+    always = tuple(
+        dataclasses.replace(each, checkpoint_kept_until="always") for each in plan.trials
+    )
+    plan = dataclasses.replace(plan, trials=always)
+    sweep = Sweep(tmp_path, plan)
+    assert sweep.run(run_lengthened).exit_code == 0
+    assert all(store_has(sweep.store, each) for each in plan.trials)
+    never = dataclasses.replace(
+        plan,
+        trials=tuple(
+            dataclasses.replace(each, checkpoint_kept_until="published") for each in plan.trials
+        ),
+    )
+    sweep = Sweep(tmp_path, never)
+    codes = [finding.code for finding in verify(sweep.store.folder)]
+    assert codes == ["needless-checkpoint"] * 2
+    assert sweep.run(run_lengthened).exit_code == 0
+    assert verify(sweep.store.folder) == []
+
+
+def store_has(store: Store, planned: PlannedTrial) -> bool:
+    return store.checkpoint(planned.trial, planned.trial.n_steps).exists()
 
 
 def test_more_steps_of_a_run_wait_until_it_has_ended(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class TestLimits:
         long, short = _job(planned_trial(steps=(40,))), _job(planned_trial(steps=(20,)))
         limits = Limits(flops=1.5 * short.planned.train_flops)
         assert [*allowed([long, short], NOTHING, limits)] == [short]
-        assert [*allowed([long, short], NOTHING.plus(short.planned), limits)] == []
+        assert [*allowed([long, short], NOTHING.plus(short), limits)] == []
 
     def test_limit_that_is_just_met_is_not_passed(self) -> None:
         job = _job(planned_trial())

@@ -146,3 +146,25 @@ def test_the_message_stands_at_the_limit(tmp_path: Path) -> None:
         sweep.plan()
     text = loaded.document.describe(caught.value.problems)
     assert "limits.trials: found 3 — the plan has 6" in text
+
+
+def test_a_run_that_is_lengthened_counts_once_where_its_checkpoint_is_kept(tmp_path: Path) -> None:
+    added = [{"series": "masked", "size": "5K", "budgets": ["2e12"]}]
+    design = {**ISOFLOP, "added": added}
+    sweep = _Sweep(tmp_path, design=design, train={"batch_tokens": 1024, "warmup": 50})
+    apart = sweep.plan()
+    merged = sweep.plan("resources.keep_checkpoints=always")
+    ids = [each.trial_id for each in apart.trials]
+    assert [each.trial_id for each in merged.trials] == ids
+    (short, long) = [
+        each for each in merged.trials if each.series == "masked" and each.params.trunk < 7000
+    ]
+    assert short.trajectory_id == long.trajectory_id
+    saved = apart.totals.train_flops - merged.totals.train_flops
+    assert saved == pytest.approx(short.train_flops)
+    limits = f"limits.flops={merged.totals.train_flops * 1.000001}"
+    assert sweep.plan("resources.keep_checkpoints=always", limits).totals == merged.totals
+    with pytest.raises(InvalidSweep):
+        sweep.plan(limits)
+    cosine = sweep.plan("resources.keep_checkpoints=always", "train.schedule=cosine")
+    assert not any(each.keeps_checkpoint for each in cosine.trials)

@@ -59,16 +59,18 @@ def search_sweep(
 
 
 def searched_result(assignment: Assignment) -> Result:
-    """A valley at weight decay .05 that beta2 moves; beyond DIVERGING_DECAY, divergence."""
+    """A valley at weight decay .05 that beta2 moves and every step lowers; beyond DIVERGING_DECAY,
+    divergence."""
     optimizer = assignment.trial.optimizer
     if optimizer.weight_decay > DIVERGING_DECAY:
         return planted_result(assignment, until_step=assignment.trial.n_steps // 2)
     result = planted_result(assignment)
     bound = 2 + 0.1 * math.log(optimizer.weight_decay / 0.05) ** 2 + 10 * (1 - optimizer.betas[1])
-    (row,) = result.observations
-    return dataclasses.replace(
-        result, observations=(dataclasses.replace(row, bound_nats_per_token=bound),)
+    rows = (
+        dataclasses.replace(row, bound_nats_per_token=bound + 20 / row.step)
+        for row in result.observations
     )
+    return dataclasses.replace(result, observations=tuple(rows))
 
 
 def drive(sweep: SearchSweep, on_trial: Callable[[], None] = lambda: None) -> int:

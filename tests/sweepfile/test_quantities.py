@@ -131,15 +131,13 @@ def test_what_is_no_duration_is_refused(value: object) -> None:
         ("1GiB", 2**30),
         ("7B", 7),
         ("64kB", 64_000),
-        ("1e9", 10**9),
-        (1000, 1000),
     ],
 )
 def test_bytes_are_read_with_their_unit(text: object, n_bytes: int) -> None:
     assert parse_bytes(text) == n_bytes
 
 
-@pytest.mark.parametrize("text", ["2XB", "GB", "", None, True, "-1GB", "1,5GB"])
+@pytest.mark.parametrize("text", ["1e9", "2XB", "GB", "", None, True, "-1GB", "1,5GB"])
 def test_bytes_that_are_none_are_refused(text: object) -> None:
-    with pytest.raises(ValueError, match="expected a number of bytes"):
+    with pytest.raises(ValueError, match="expected bytes with a unit"):
         parse_bytes(text)

@@ -27,14 +27,15 @@ from sweeper.errors import DataError
 from sweeper.evaluation.bound import evaluate_bound, validation_set
 from sweeper.families import family_of
 from sweeper.networks.backbone import Backbone
+from sweeper.store.assignment import Assignment
 from sweeper.store.layout import Store
-from sweeper.store.results import read_records
+from sweeper.store.results import head_of, read_records
 from sweeper.training import worker
 from sweeper.training.trainer import Trainer
 from sweeper.training.worker import run_trial
 from sweeper.trials.resources import Resources
 from sweeper.trials.text_options import TextOptions
-from sweeper.trials.trial import Data, Optimizer
+from sweeper.trials.trial import Data, Optimizer, Schedule, Trial
 
 
 def test_a_trial_is_published_with_its_numbers(tmp_path: Path) -> None:
@@ -332,6 +333,95 @@ def test_a_checkpoint_past_the_end_of_a_shortened_trial_is_not_used(tmp_path: Pa
     assert run_trial(assignment_of(tmp_path, shortened), stop=never) == "published"
     assert run_trial(assignment_of(tmp_path / "whole", shortened), stop=never) == "published"
     assert numbers(tmp_path, shortened) == numbers(tmp_path / "whole", shortened)
+
+
+def kept(folder: Path, trial: Trial) -> Assignment:
+    return planned_with(assignment_of(folder, trial), checkpoint_kept_until="complete")
+
+
+def record_of(folder: Path, trial: Trial) -> dict[str, Any]:
+    return read_records([Store((folder / "sweep").resolve()).record(trial.trial_id)])[0]
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}, {"name": "laprop"}])
+def test_a_longer_trial_goes_on_from_a_published_one_in_the_same_bits(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    optimizer = dataclasses.replace(trial_of().optimizer, **changes)
+    short, long = (
+        trial_of("uniform", optimizer=optimizer, observe_at_steps=steps) for steps in [(4,), (10,)]
+    )
+    assert short.trajectory_id == long.trajectory_id
+    assert run_trial(kept(tmp_path, short), stop=never) == "published"
+    asked = StopAfter(100)
+    assert run_trial(kept(tmp_path, long), stop=asked) == "published"
+    assert 100 - asked.left == 6
+    # A run that was never cut observes both steps.
+    whole = trial_of("uniform", optimizer=optimizer, observe_at_steps=(4, 10))
+    assert run_trial(assignment_of(tmp_path / "whole", whole), stop=never) == "published"
+    _, rows, losses = numbers(tmp_path / "whole", whole)
+    assert isinstance(rows, list)
+    found = [row for trial in (short, long) for row in record_of(tmp_path, trial)["observations"]]
+    for row in (*found, *rows):
+        del row["trial_id"]
+    assert found == rows
+    assert record_of(tmp_path, long)["losses"] == losses
+    (checkpoint,) = on_disk(Store((tmp_path / "sweep").resolve()).checkpoints(long)).iterdir()
+    assert checkpoint.name == "step-00000010.pt"
+
+
+def test_the_record_of_a_longer_trial_says_what_it_went_on_from(tmp_path: Path) -> None:
+    trials = [trial_of(observe_at_steps=(steps,)) for steps in (4, 6, 10)]
+    for trial in trials[:2]:
+        assert run_trial(kept(tmp_path, trial), stop=never) == "published"
+    # Stopped and taken up again, it still goes on from the second.
+    assert run_trial(kept(tmp_path, trials[2]), stop=StopAfter(2)) == "interrupted"
+    assert run_trial(kept(tmp_path, trials[2]), stop=never) == "published"
+    first, second, third = (record_of(tmp_path, trial) for trial in trials)
+    assert "continued" not in first
+    assert third["continued"] == {
+        "trial_id": trials[1].trial_id,
+        "steps": 6,
+        "train_time_s": second["trial"]["train_time_s"],
+        "eval_time_s": second["trial"]["eval_time_s"],
+    }
+    assert third["trial"]["train_time_s"] > second["trial"]["train_time_s"]
+    heads = [head_of(record) for record in (first, second, third)]
+    assert [head.own_steps for head in heads] == [4, 2, 4]
+    assert sum(head.train_flops for head in heads) == pytest.approx(third["trial"]["train_flops"])
+    spent_s = third["trial"]["train_time_s"] + third["trial"]["eval_time_s"]
+    assert sum(head.work_time_s for head in heads) == pytest.approx(spent_s)
+
+
+def test_a_trial_goes_on_from_no_checkpoint_past_what_it_observes(tmp_path: Path) -> None:
+    assert run_trial(kept(tmp_path, trial_of(observe_at_steps=(8,))), stop=never) == "published"
+    earlier = trial_of(observe_at_steps=(5, 10))
+    asked = StopAfter(100)
+    assert run_trial(kept(tmp_path, earlier), stop=asked) == "published"
+    assert 100 - asked.left == 10
+    assert "continued" not in record_of(tmp_path, earlier)
+    assert run_trial(assignment_of(tmp_path / "whole", earlier), stop=never) == "published"
+    assert numbers(tmp_path, earlier) == numbers(tmp_path / "whole", earlier)
+
+
+def test_a_shorter_trial_leaves_the_checkpoint_of_a_longer_one(tmp_path: Path) -> None:
+    long, short = trial_of(observe_at_steps=(8,)), trial_of(observe_at_steps=(5,))
+    assert run_trial(kept(tmp_path, long), stop=never) == "published"
+    assert run_trial(kept(tmp_path, short), stop=never) == "published"
+    (checkpoint,) = on_disk(Store((tmp_path / "sweep").resolve()).checkpoints(long)).iterdir()
+    assert checkpoint.name == "step-00000008.pt"
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_runs_of_a_schedule_that_knows_its_length_share_no_checkpoints(schedule: Schedule) -> None:
+    def trial(n_steps: int) -> Trial:
+        settings = dataclasses.replace(
+            trial_of().optimizer, schedule=schedule, schedule_steps=n_steps, cooldown_steps=2
+        )
+        return trial_of(optimizer=settings, observe_at_steps=(n_steps,))
+
+    store = Store(Path("/results/sweep"))
+    assert store.checkpoints(trial(5)) != store.checkpoints(trial(10))
 
 
 def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:

@@ -58,10 +58,18 @@ def plan_and_records(results_folder: Path) -> tuple[str, dict[str, Any]]:
     return (folder / "plan.json").read_text(), records
 
 
+PRUNED = SWEEP.replace("tokens: 50K}", "tokens: 80K}") + "  pruner: successive_halving\n"
+
+
+@pytest.fixture(scope="module", params=[SWEEP, PRUNED], ids=["whole", "pruned"])
+def text(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+def undisturbed(text: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "planted.yaml").write_text(SWEEP)
+    (folder / "planted.yaml").write_text(text)
     assert drive(search_sweep(folder / "planted.yaml", folder / "results")) == 0
     return plan_and_records(folder / "results")
 
@@ -84,8 +92,9 @@ def driver(path: Path, results_folder: Path, **kill: int) -> int:
 
 @pytest.mark.slow
 def test_a_search_killed_in_every_generation_ends_as_if_it_had_not_been(
-    path: Path, undisturbed: tuple[str, dict[str, Any]]
+    path: Path, text: str, undisturbed: tuple[str, dict[str, Any]]
 ) -> None:
+    path.write_text(text)
     folder = path.parent / "results"
     assert driver(path, folder, trial=3) == -9  # in the middle of the first generation
     assert driver(path, folder, plan=3) == -9  # the second is decided and not yet recorded

@@ -35,7 +35,7 @@ class Rounds:
         self, loaded: "LoadedSweep", planned: "PlannedSweep"
     ) -> "tuple[LoadedSweep, PlannedSweep]":
         """The round that a sweep is at, by what was published."""
-        while goes_on(loaded.sweep) and self._is_complete(planned):
+        while loaded.sweep.goes_on and self._is_complete(planned):
             if (following := self.after(loaded, planned, lambda _: None)) is None:
                 break
             loaded, planned = following
@@ -46,7 +46,7 @@ class Rounds:
     ) -> "tuple[LoadedSweep, PlannedSweep] | None":
         """The round after a complete one; None where the sweep needs or may have no more."""
         sweep, number = loaded.sweep, 1 + _rounds_so_far(loaded.sweep)
-        if not goes_on(sweep):
+        if not sweep.goes_on:
             return None
         if number > (MAX_ROUNDS if sweep.ask is None else sweep.ask.rounds):
             tell(f"no further round: {number - 1} were allowed")
@@ -132,18 +132,6 @@ class Rounds:
         return fit_table(table, FitSettings(n_bootstrap=N_BOOTSTRAP))
 
 
-def goes_on(sweep: "Sweep") -> bool:
-    """Whether a sweep may have rounds after its design."""
-    return sweep.ask is not None or _brackets(sweep)
-
-
-def _brackets(sweep: "Sweep") -> bool:
-    """Whether rounds bracket the open budgets of every series."""
-    if sweep.design.auto is not None:
-        return sweep.ask is not None
-    return sweep.design.isoflop is not None and sweep.design.isoflop.on_unbracketed == "extend"
-
-
 def _chosen(
     result: "FitResult", sweep: "Sweep", answer: float | None, planned_flops: float, left: float
 ) -> "list[Proposal]":
@@ -151,12 +139,14 @@ def _chosen(
     from analysis.answers.propose import Request, bracketing_runs, next_runs
 
     chosen: list[Proposal] = []
-    if _brackets(sweep) and left > 0:
-        chosen += bracketing_runs(result, left, resumes=False)
+    # Whether or not a checkpoint is still there: a round follows from file and results alone.
+    resumes = sweep.checkpoints_kept_until != "published"
+    if sweep.brackets and left > 0:
+        chosen += bracketing_runs(result, left, resumes=resumes)
     left -= math.fsum(each.run.flops_added for each in chosen)
     ask, spend = sweep.ask, min(left, ROUND_SHARE * planned_flops)
     if ask is not None and spend > 0 and (answer is None or answer > ask.within):
-        request = Request(ask.labels, ask.interval, ask.at, within=ask.within, resumes=False)
+        request = Request(ask.labels, ask.interval, ask.at, within=ask.within, resumes=resumes)
         known = {each.run.name for each in chosen}
         found = next_runs(result, request, spend).proposals
         chosen += [each for each in found if each.run.name not in known]

@@ -1,5 +1,6 @@
 """How `tune` searches with Optuna: it drives the search's own sweep, and shows what did best."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,13 +83,18 @@ def search_sweep(loaded: "LoadedSweep", results: StoragePath, machines: Machines
 def run_search(sweep: "SearchSweep", results: StoragePath, machines: Machines) -> ExitCode:
     """Train what is missing of a search, generation by generation."""
     from sweeper.tuning.search_sweep import check_search, next_revision, open_revision
+    from sweeper.tuning.search_sweep import results as results_of
 
     def next_round(
         _: "LoadedSweep", __: "PlannedSweep", tell: Callable[[str], None]
     ) -> "tuple[LoadedSweep, PlannedSweep] | None":
         if (following := next_revision(sweep)) is None:
             return None
-        tell(f"{len(following.settings)} of {sweep.search.n_trials} trials are chosen")
+        n_pruned = sum(one is not None and one.is_pruned for one in results_of(sweep, following))
+        tell(
+            f"{len(following.settings)} of {sweep.search.n_trials} trials are chosen"
+            + (f", {n_pruned} of them pruned" if n_pruned else "")
+        )
         return following.loaded, following.planned
 
     check_search(sweep)
@@ -128,12 +134,16 @@ class SearchResult:
     """Bound that a Gaussian process over all trials expects; empty for several series, or few."""
     run_sd: float
     """Standard deviation of single runs about it; 0 where there is none."""
+    flops: float = 0.0
+    """Training FLOPs of all trials that were chosen, as far as they are to come."""
+    flops_saved: float = 0.0
+    """Of what pruned trials would have been trained on besides."""
 
 
 def result_of(sweep: "SearchSweep") -> SearchResult:
     """The published results of a search."""
     from sweeper.tuning.search import best
-    from sweeper.tuning.search_sweep import results, submitted_revision
+    from sweeper.tuning.search_sweep import flops_saved, results, submitted_revision
     from sweeper.tuning.surrogate import expected_bounds
 
     revision = submitted_revision(sweep)
@@ -153,6 +163,8 @@ def result_of(sweep: "SearchSweep") -> SearchResult:
         best=tuple([*done][i] for i in best([*done.values()])),
         expected=dict(zip(done, process.bound, strict=True)) if process else {},
         run_sd=process.run_sd if process else 0.0,
+        flops=revision.planned.totals.train_flops if revision else 0.0,
+        flops_saved=flops_saved(sweep, revision) if revision else 0.0,
     )
 
 
@@ -166,11 +178,13 @@ def result_to_json(result: SearchResult) -> dict[str, Any]:
         "best": result.best,
         "best_expected": _best_expected(result),
         "run_sd_nats_per_token": result.run_sd if result.expected else None,
+        "train_flops": result.flops,
+        "train_flops_saved_by_pruning": result.flops_saved,
         "trials": [
             {
                 "trial": number,
                 "settings": dict(one.settings),
-                "status": "done" if one.bounds else "diverged",
+                "status": _status(one),
                 "bound_nats_per_token": dict(zip(result.labels, one.bounds, strict=False)),
                 "bound_stderr_nats_per_token": dict(zip(result.labels, one.stderrs, strict=False)),
                 "expected_bound_nats_per_token": result.expected.get(number),
@@ -178,6 +192,10 @@ def result_to_json(result: SearchResult) -> dict[str, Any]:
             for number, one in result.tried.items()
         ],
     }
+
+
+def _status(one: "Tried") -> str:
+    return "done" if one.bounds else "pruned" if one.is_pruned else "diverged"
 
 
 def _best_expected(result: SearchResult) -> int | None:
@@ -188,10 +206,14 @@ def _best_expected(result: SearchResult) -> int | None:
 def result_view(result: SearchResult) -> Iterator[str | TextTable]:
     """The best trials and what to think of them."""
     done = {number: one for number, one in result.tried.items() if one.bounds}
-    n_diverged = len(result.tried) - len(done)
+    counted = Counter(map(_status, result.tried.values()))
+    n_diverged, n_pruned = counted["diverged"], counted["pruned"]
+    share = result.flops_saved / max(result.flops + result.flops_saved, 1.0)
     yield (
         f"[bold]{plain(result.name)}[/bold]: {len(result.tried)} of {result.n_trials} trials "
         f"finished{f', {n_diverged} of them diverged' if n_diverged else ''}"
+        + (f", {n_pruned} of them pruned" if n_pruned else "")
+        + (f", which saved {result.flops_saved:.2g} FLOPs ({share:.0%})" if n_pruned else "")
     )
     if not done:
         return
