@@ -18,7 +18,8 @@ from analysis.figures.axes import set_flops_axis, set_log_axis, set_loss_axis, w
 from analysis.figures.labels import CurveLabel, label_curves
 from analysis.figures.layout import house_style, new_figure
 from analysis.figures.marks import MANY_BUDGETS, Mark, draw_mark, key_entry
-from analysis.figures.style import DASHES, INK, MUTED, PAPER, SeriesStyle, series_styles
+from analysis.figures.palette import INK, MUTED, PAPER
+from analysis.figures.style import DASHES, SeriesStyle, series_styles
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.isoflop import Optimum
 from analysis.notation import Interval

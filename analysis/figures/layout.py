@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from analysis.figures.style import FONT, GRID, INK, MUTED, PAPER
+from analysis.figures.palette import GRID, INK, MUTED, PAPER
+from analysis.figures.style import FONT
 
 WIDTH_INCHES = 9.0
 DPI = 160

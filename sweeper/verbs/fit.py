@@ -1,6 +1,7 @@
 """Verbs that need a fit: `fit`, `compare`, `predict`, `propose`, `plot` and `report`."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,8 +211,9 @@ def plot(source: StoragePath, out: Path, names: tuple[str, ...], **options: Any)
     Example: sweeper plot results/quick -o figures
     """
     from analysis.answers.compare import compare_all
-    from analysis.figures.render import FIGURES, Study, save_figures
+    from analysis.figures.render import FIGURES, save_figures
     from analysis.sensitivity.sensitivity import sensitivities
+    from analysis.sensitivity.study import Study
 
     table, result = fitted(source, options)
     comparisons = compare_all(result)
@@ -242,20 +244,34 @@ def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **option
 
     Example: sweeper report results/quick -o report.html
     """
-    from analysis.answers.compare import compare_all
+    from analysis.answers.compare import compare as compare_series
     from analysis.answers.forecast import check, read_forecast
-    from analysis.figures.render import Study
     from analysis.report.html import write_report
+    from analysis.report.page.training import training_of
     from analysis.report.provenance import provenance_of
     from analysis.sensitivity.sensitivity import sensitivities
+    from analysis.sensitivity.study import Study, question_of
 
     registered = [(read_forecast(file), file.name) for file in forecasts]
     table, result = fitted(source, options)
     outcomes = [check(forecast, name, table) for forecast, name in registered]
-    comparisons = compare_all(result)
-    study = Study(table, result, comparisons, sensitivities(table, result, comparisons))
-    write_report(source.name, study, provenance_of(source), out, outcomes)
+    training = training_of(source)
+    question = question_of(result, *_asked(training.asked))
+    comparisons = [compare_series(result, *pair) for pair in question.compared]
+    tried = sensitivities(table, result, comparisons)
+    study = Study(table, result, comparisons, tried, question)
+    write_report(source.name, study, provenance_of(source), out, outcomes, training)
     say(f"wrote {out}")
+
+
+def _asked(ask: Mapping[str, Any]) -> tuple[tuple[str, str] | None, float | None]:
+    """The pair and the budget that a sweep file asks about, where it asks about two series."""
+    from sweeper.sweepfile.quantities import parse_number
+
+    if ask.get("interval") != "multiplier":
+        return None, None
+    at = ask.get("at")
+    return (ask["baseline"], ask["against"]), None if at is None else parse_number(at)
 
 
 def fitted(source: StoragePath, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":

@@ -10,13 +10,14 @@ from small_sweep import small_sweep
 
 from analysis.answers.compare import compare, compare_all
 from analysis.errors import NothingToDraw
-from analysis.figures.render import Study, save_figures
+from analysis.figures.render import save_figures
 from analysis.figures.sensitivity import MAX_PAIRS, sensitivity
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.report.html import render_report
 from analysis.report.provenance import Provenance
 from analysis.sensitivity.conclusions import Sensitivity
 from analysis.sensitivity.sensitivity import sensitivities
+from analysis.sensitivity.study import Study
 from analysis.tables.tidy import TidyTable
 
 PAIR = ("ar", "masked")

@@ -14,12 +14,12 @@ from analysis.answers.compare import compare
 from analysis.answers.forecast import Forecast, check
 from analysis.answers.predict import predict
 from analysis.errors import FitWarning
-from analysis.figures.render import Study
 from analysis.fitting.fit import FitResult, FitSettings, fit_table, to_json
 from analysis.report import html, tables
 from analysis.report.html import render_report, write_report
 from analysis.report.provenance import Provenance
 from analysis.report.published_table import with_published
+from analysis.sensitivity.study import Study
 from analysis.tables.tidy import TidyTable
 from sweeper.errors import OutputError
 from sweeper.store.files import write_output
