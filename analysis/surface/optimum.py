@@ -13,6 +13,10 @@ from analysis.tables.points import FloatArray
 
 Numbers = FloatArray | float
 
+ROUNDING = 1e-13
+"""Of a log size, the step below which nothing is gained."""
+TINY = float(np.finfo(float).tiny)
+
 
 @dataclass(frozen=True)
 class SurfaceOptima:
@@ -39,14 +43,24 @@ def best_size(
     alpha, beta = exponents
     shape = np.broadcast_shapes(np.shape(size_arm), np.shape(log_flops))
     low, high = np.full(shape, cost.low - margin), np.full(shape, cost.high + margin)
-    for _ in range(60):  # halvings: down to rounding
-        middle = 0.5 * (low + high)
+    least, most = low.copy(), high.copy()
+    at = 0.5 * (low + high)
+    log_arms = np.log(np.maximum(alpha * size_arm, TINY)) - np.log(
+        np.maximum(beta * data_arm, TINY)
+    )
+    for _ in range(60):  # of Newton, or a halving where it would leave what is known: to rounding
         # dL/dlog N = 0: alpha·A·N^(−alpha) = beta·B·m·D^(−beta) with m = d log M / d log N.
-        gain = alpha * size_arm * np.exp(-alpha * middle)
-        log_tokens = cost.log_tokens(middle, log_flops)
-        price = beta * data_arm * cost.slope(middle) * np.exp(-beta * log_tokens)
-        low, high = np.where(gain > price, middle, low), np.where(gain > price, high, middle)
-    return low
+        slope = cost.slope(at)
+        log_tokens = cost.log_tokens(at, log_flops)
+        ahead = log_arms - alpha * at - np.log(slope) + beta * log_tokens
+        low, high = np.where(ahead > 0, at, low), np.where(ahead > 0, high, at)
+        after = at + ahead / (alpha + beta * slope)
+        after = np.where((after > low) & (after < high), after, 0.5 * (low + high))
+        moved = np.max(np.abs(after - at), initial=0.0)
+        at = after
+        if moved < ROUNDING:
+            break
+    return np.clip(at, least, most)
 
 
 def surface_optima(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from analysis.answers.predict import Prediction
     from analysis.fitting.fit import FitResult
     from analysis.tables.tidy import TidyTable
+    from sweeper.trials.plan import Plan
 
 
 @click.command()
@@ -255,13 +256,22 @@ def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **option
     registered = [(read_forecast(file), file.name) for file in forecasts]
     table, result = fitted(source, options)
     outcomes = [check(forecast, name, table) for forecast, name in registered]
-    training = training_of(source)
+    training = training_of(source, _plan_of(source))
     question = question_of(result, *_asked(training.asked))
     comparisons = [compare_series(result, *pair) for pair in question.compared]
     tried = sensitivities(table, result, comparisons)
     study = Study(table, result, comparisons, tried, question)
     write_report(source.name, study, provenance_of(source), out, outcomes, training)
     say(f"wrote {out}")
+
+
+def _plan_of(source: StoragePath) -> "Plan | None":
+    """What a results folder plans; None for a table."""
+    from sweeper.store.layout import Store
+    from sweeper.store.submission import read_plan
+
+    store = Store(source)
+    return read_plan(store) if (source / "trials").is_dir() and store.plan.exists() else None
 
 
 def _asked(ask: Mapping[str, Any]) -> tuple[tuple[str, str] | None, float | None]:

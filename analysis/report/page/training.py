@@ -1,6 +1,5 @@
 """What a results folder knows beside its observations: loss curves, plan, spend, the question."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,7 +42,7 @@ class Training:
     """By series: bits per byte of text over nats per token."""
 
 
-def training_of(source: StoragePath) -> Training:
+def training_of(source: StoragePath, plan: Plan | None) -> Training:
     """Of a results folder; raises `SourceError` where it is damaged."""
     if not (source / "trials").is_dir():
         return Training()
@@ -52,10 +51,9 @@ def training_of(source: StoragePath) -> Training:
         observations = read_parquet(source / "observations")
         losses = read_parquet(source / "losses") if (source / "losses").is_dir() else None
         sweep = yaml.safe_load((source / "sweep.yaml").read_text(encoding="utf-8"))
-        plan = _plan(source)
-    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise SourceError(
-            f"{source}: its trials, losses, plan or sweep file cannot be read ({error}); run the "
+            f"{source}: its trials, losses or sweep file cannot be read ({error}); run the "
             "sweep again to rewrite them, or `sweeper verify` to see what is wrong"
         ) from error
     losses = pd.DataFrame() if losses is None else losses
@@ -66,11 +64,6 @@ def training_of(source: StoragePath) -> Training:
         asked=(sweep.get("ask") if isinstance(sweep, dict) else None) or {},
         bits_per_nat=_bits_per_nat(observations),
     )
-
-
-def _plan(source: StoragePath) -> Plan | None:
-    file = source / "plan.json"
-    return Plan.from_json(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
 
 def _curves(trials: pd.DataFrame, losses: pd.DataFrame) -> dict[str, LossCurve]:
