@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis.isoflop.isoflop import IsoFlopFit
 from analysis.stats.power_law import TINY, PowerLaw, nested_law
-from analysis.tables.points import FloatArray, IntArray
+from analysis.tables.points import BoolArray, FloatArray, IntArray
 
 ROUNDING = 1e-14
 """Of a share, the step below which nothing is gained."""
@@ -61,11 +61,13 @@ class Frontier:
         n_above_R = np.sum(y > log_loss_R[:, None], axis=1)
         left_R = np.clip(n_above_R - 1, 0, len(x) - 2)
         wanted_R = np.log(np.maximum(np.exp(log_loss_R) - self.level, TINY))
-        inside_R = x[left_R] + self._share_reaching(left_R, wanted_R) * (x[left_R + 1] - x[left_R])
+        is_inside_R = (n_above_R > 0) & (n_above_R < len(x))
+        share_R = np.zeros(len(y))
+        share_R[is_inside_R] = self._share_reaching(is_inside_R, left_R, wanted_R)
+        inside_R = x[left_R] + share_R * (x[left_R + 1] - x[left_R])
         outside_R = np.where(
             n_above_R == 0, self._reached_from(0, log_loss_R), self._reached_from(-1, log_loss_R)
         )
-        is_inside_R = (n_above_R > 0) & (n_above_R < len(x))
         return np.where(is_inside_R, inside_R, outside_R)
 
     @cached_property
@@ -98,9 +100,12 @@ class Frontier:
             slope_RK[:, end] = np.clip(outer, 3 * chord_RK[:, end], 0.0)
         return slope_RK
 
-    def _share_reaching(self, left_R: IntArray, wanted_R: FloatArray) -> FloatArray:
-        """The share of the way along a falling segment at which the log arm is as wanted, (R,)."""
-        rows = np.arange(len(left_R))
+    def _share_reaching(
+        self, chosen_R: BoolArray, left_R: IntArray, wanted_R: FloatArray
+    ) -> FloatArray:
+        """Of the chosen rows, how far along a falling segment the log arm is as wanted."""
+        rows = np.flatnonzero(chosen_R)
+        left_R, wanted_R = left_R[rows], wanted_R[rows]
         start_R, end_R = self._log_arm_RK[rows, left_R], self._log_arm_RK[rows, left_R + 1]
         width_R = self.log_flops_K[left_R + 1] - self.log_flops_K[left_R]
         first_R = self._slope_RK[rows, left_R] * width_R

@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import notation
 from analysis.answers.forecast import Outcome
 from analysis.figures.palette import DARK_PALETTE, PALETTE
 from analysis.report import tables
@@ -18,9 +17,10 @@ from analysis.report.forecasts import forecasts_table
 from analysis.report.page import bundle, charts, forests
 from analysis.report.page.answers import Answer, answer
 from analysis.report.page.downloads import downloads
-from analysis.report.page.frames import Shown, frames
+from analysis.report.page.frames import Shown
 from analysis.report.page.runs import n_thinned, runs_json, runs_table
 from analysis.report.page.training import Training
+from analysis.report.page.views import views_json
 from analysis.report.provenance import Provenance
 from analysis.report.published_table import exponents_of
 from analysis.report.sensitivity_text import variations_table, verdicts_table
@@ -40,18 +40,20 @@ SECTIONS = {
     "provenance": "Provenance",
     "data": "Data",
 }
+FONT = 'system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif'
 CONFIG = {
     "background": None,
-    "font": "inherit",
+    "font": FONT,
     "view": {"stroke": None},
     "mark": {"aria": False},
     "axis": {
         "aria": False, "domainColor": "var(--muted)", "gridColor": "var(--grid)",
-        "labelColor": "var(--ink)", "labelFontSize": 11, "labelOverlap": True, "tickCount": 5,
+        "labelColor": "var(--ink)", "labelFontSize": 11, "labelOverlap": "greedy",
+        "labelSeparation": 4, "tickCount": 5,
         "tickColor": "var(--muted)", "titleColor": "var(--ink)", "titleFontSize": 12,
         "titleFontWeight": "normal",
     },
-    "text": {"color": "var(--ink)", "font": "inherit"},
+    "text": {"color": "var(--ink)", "font": FONT},
 }  # fmt: skip
 """The look that all charts share, in colours that follow the theme."""
 
@@ -85,7 +87,7 @@ def render_report(
     files = downloads(study, training)
     content = {
         "series": [_series_json(label, training) for label in fit.families],
-        "views": [_view(study, shown)],
+        "views": views_json(study, shown),
         "figures": [
             {"name": "answer", "panels": [one.chart for one in answered if one.chart is not None]},
             *({"name": f.name, "panels": [panel.spec for panel in f.panels]} for f in figures),
@@ -116,8 +118,8 @@ def render_report(
                 for n, label in enumerate(fit.families)
             ],
             has_bits=set(fit.families) <= set(training.bits_per_nat),
-            params=[fit.params_convention],
-            flops=[fit.flops_convention],
+            params=_conventions(study, "params_convention"),
+            flops=_conventions(study, "flops_convention"),
             figures={figure.name: figure for figure in figures},
             exponents=tables.exponents_table(study.comparisons),
             laws=_law_tables(study),
@@ -160,19 +162,10 @@ def _series_json(label: str, training: Training) -> dict[str, Any]:
     return {"label": label, "bits": training.bits_per_nat.get(label)}
 
 
-def _view(study: Study, shown: Shown) -> dict[str, Any]:
-    """What all charts draw under the conventions of one fit."""
-    fit = study.fit
-    found = frames(fit, study.comparisons, shown)
-    return {
-        "params": fit.params_convention,
-        "flops": fit.flops_convention,
-        "titles": {
-            "{params}": notation.params_unit(fit.params_convention),
-            "{flops}": notation.flops_unit(fit.flops_convention),
-        },
-        "frames": {name: frame.to_json() for name, frame in found.items()},
-    }
+def _conventions(study: Study, name: str) -> list[str]:
+    """The fit's own first."""
+    fits = [study.fit, *(each.fit for each in study.recounts)]
+    return list(dict.fromkeys(getattr(fit, name) for fit in fits))
 
 
 def _figures(study: Study, remark: str) -> list[charts.Figure]:

@@ -9,6 +9,7 @@ from analysis.answers.compare import Comparison
 from analysis.fitting.fit import FitResult
 from analysis.isoflop.frontier import frontier
 from analysis.sensitivity.conclusions import Sensitivity
+from analysis.sensitivity.recounted import Recount
 from analysis.tables.tidy import TidyTable
 
 
@@ -31,6 +32,8 @@ class Study:
     fit: FitResult
     comparisons: Sequence[Comparison] = ()
     sensitivities: Sequence[Sensitivity] = ()
+    recounts: Sequence[Recount] = ()
+    """The same under other conventions."""
     question: Question | None = None
     """None: of all comparisons, each at its largest budget."""
 

@@ -43,24 +43,29 @@ def best_size(
     alpha, beta = exponents
     shape = np.broadcast_shapes(np.shape(size_arm), np.shape(log_flops))
     low, high = np.full(shape, cost.low - margin), np.full(shape, cost.high + margin)
-    least, most = low.copy(), high.copy()
-    at = 0.5 * (low + high)
-    log_arms = np.log(np.maximum(alpha * size_arm, TINY)) - np.log(
-        np.maximum(beta * data_arm, TINY)
-    )
-    for _ in range(60):  # of Newton, or a halving where it would leave what is known: to rounding
+    log_arms = np.log(np.maximum(alpha * size_arm, TINY))
+    log_arms = log_arms - np.log(np.maximum(beta * data_arm, TINY))
+
+    def gain(at: FloatArray) -> tuple[FloatArray, FloatArray]:
         # dL/dlog N = 0: alpha·A·N^(−alpha) = beta·B·m·D^(−beta) with m = d log M / d log N.
         slope = cost.slope(at)
-        log_tokens = cost.log_tokens(at, log_flops)
-        ahead = log_arms - alpha * at - np.log(slope) + beta * log_tokens
+        log_price = np.log(slope) - beta * cost.log_tokens(at, log_flops)
+        return log_arms - alpha * at - log_price, alpha + beta * slope
+
+    # Without a minimum inside, an end of the range.
+    high = np.where(gain(low)[0] < 0, low, high)
+    low = np.where(gain(high)[0] > 0, high, low)
+    at = 0.5 * (low + high)
+    for _ in range(60):  # of Newton, or a halving where it would leave what is known: to rounding
+        ahead, slope = gain(at)
         low, high = np.where(ahead > 0, at, low), np.where(ahead > 0, high, at)
-        after = at + ahead / (alpha + beta * slope)
+        after = at + ahead / slope
         after = np.where((after > low) & (after < high), after, 0.5 * (low + high))
-        moved = np.max(np.abs(after - at), initial=0.0)
+        moved = float(np.max(np.abs(after - at), initial=0.0))
         at = after
         if moved < ROUNDING:
             break
-    return np.clip(at, least, most)
+    return at
 
 
 def surface_optima(

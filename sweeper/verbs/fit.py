@@ -250,6 +250,7 @@ def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **option
     from analysis.report.html import write_report
     from analysis.report.page.training import training_of
     from analysis.report.provenance import provenance_of
+    from analysis.sensitivity.recounted import recounts
     from analysis.sensitivity.sensitivity import sensitivities
     from analysis.sensitivity.study import Study, question_of
 
@@ -260,7 +261,8 @@ def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **option
     question = question_of(result, *_asked(training.asked))
     comparisons = [compare_series(result, *pair) for pair in question.compared]
     tried = sensitivities(table, result, comparisons)
-    study = Study(table, result, comparisons, tried, question)
+    counted = recounts(table, result, comparisons)
+    study = Study(table, result, comparisons, tried, counted, question)
     write_report(source.name, study, provenance_of(source), out, outcomes, training)
     say(f"wrote {out}")
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from analysis import notation
 from analysis.answers.compare import Comparison, MultiplierPoint, multiplier_between
 from analysis.answers.propose import Proposals, Request, next_runs
@@ -46,7 +48,7 @@ def answer(
     """What the data say of a pair at a budget, or at the largest that both observed."""
     pair = comparison.baseline, comparison.against
     if not comparison.points:
-        return Answer(*pair, "none", comparison.verdict, "", None)
+        return _unbracketed(fit, comparison, flops)
     point = None if flops is None else multiplier_between(fit, *pair, flops)
     point = point or _spoken(comparison.points)
     status, sentence = _sentence(point, *pair)
@@ -68,6 +70,33 @@ def answer(
     return Answer(
         *pair, status, f"{would}.", remark, chart, _runs_table(found), fragment(found).rstrip()
     )
+
+
+def _unbracketed(fit: FitResult, comparison: Comparison, flops: float | None) -> Answer:
+    """Of a pair that cannot be compared: why, and what would bracket its budgets."""
+    pair = comparison.baseline, comparison.against
+    lacking = next(each for each in comparison.warnings if each.code == "no_frontier")
+    found = next_runs(fit, Request(pair, "multiplier", flops, resumes=False), _spent(fit, pair))
+    sentence = f"Cannot tell yet: {lacking.message}"
+    if not found.proposals:
+        return Answer(*pair, "none", f"{sentence}.", "", None)
+    n = len(found.proposals)
+    runs = "this run is" if n == 1 else f"these {n} runs are"
+    text = f"{sentence}; {runs} where minima may lie, {notation.flops(found.flops)} FLOPs in all."
+    table, yaml = _runs_table(found), fragment(found).rstrip()
+    return Answer(*pair, "none", text, "", None, table, yaml)
+
+
+def _spent(fit: FitResult, pair: tuple[str, str]) -> float:
+    """FLOPs of the runs of both series."""
+    total = 0.0
+    for label in pair:
+        points = fit.families[label].points
+        _, run_P = np.unique(points.run_P, return_inverse=True)
+        last = np.zeros(int(run_P.max()) + 1)
+        np.maximum.at(last, run_P, points.flops_P)
+        total += float(last.sum())
+    return total
 
 
 def _spoken(points: Sequence[MultiplierPoint]) -> MultiplierPoint:
@@ -110,13 +139,8 @@ def _would_tell(fit: FitResult, point: MultiplierPoint, pair: tuple[str, str]) -
         return None
     # An interval about the present value leaves out 1 once it is no wider than its square.
     within = max(math.exp(2.0 * abs(math.log(point.multiplier))), LEAST_WITHIN)
-    spent = sum(
-        float(each.flops_P[each.run_P == run].max())
-        for each in points
-        for run in set(each.run_P.tolist())
-    )
     request = Request(pair, "multiplier", point.flops, within=within, resumes=False)
-    return next_runs(fit, request, spent)
+    return next_runs(fit, request, _spent(fit, pair))
 
 
 def _is_enough(found: Proposals) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from analysis.figures.palette import PALETTE
 from analysis.fitting.fit import FitResult
+from analysis.report.page.frames import bracketed
 from analysis.report.tables import Table
 
 Json = dict[str, Any]
@@ -26,7 +27,7 @@ INK, MUTED, PAPER = "var(--ink)", "var(--muted)", "var(--paper)"
 DASHES = [5, 4]
 LABELS: dict[str, str] = {
     "flops": "replace(format(datum.value, '.3~e'), 'e+', 'e')",
-    "count": "replace(format(datum.value, '.3~s'), 'G', 'B')",
+    "count": "replace(replace(format(datum.value, '.3~s'), 'G', 'B'), 'k', 'K')",
     "loss": "format(datum.value, '.4~r')",
     "ratio": "format(datum.value, '.3~r') + '×'",
     "number": "format(datum.value, '.3~f')",
@@ -51,6 +52,8 @@ class Panel:
     spec: Json
     series: int | None = None
     """The only series that it is of."""
+    note: str = ""
+    """How many of its budgets are bracketed, in the view that is shown."""
 
 
 @dataclass(frozen=True)
@@ -210,8 +213,7 @@ def valleys(fit: FitResult, tables: tuple[tuple[str, Table], ...]) -> Figure:
         if not any(optimum.curve_params for optimum in family.optima):
             continue
         on = Canvas(size, loss, labels, number)
-        n_bracketed = sum(optimum.bracketed for optimum in family.optima)
-        noted = f"{n_bracketed} of {len(family.optima)} budgets bracketed"
+        noted = bracketed(family.optima)
         by_budget = {"field": "budget", "type": "nominal"}
         look = _if_bracketed(series_color(number))
         dashes = {"condition": {"test": "datum.bracketed", "value": [1, 0]}, "value": DASHES}
@@ -239,7 +241,7 @@ def valleys(fit: FitResult, tables: tuple[tuple[str, Table], ...]) -> Figure:
         }
         losses = ("loss", "low", "high", "loss_low", "loss_high")
         described = f"Loss against size of {label} at each budget; {noted}."
-        panels.append(Panel(f"{label}: {noted}", on.spec(layers, described, tips, losses), number))
+        panels.append(Panel(label, on.spec(layers, described, tips, losses), number, noted))
     caption = (
         "Loss against model size at equal compute. Diamonds are compute-optimal sizes. A budget "
         "counts only when its minimum is bracketed: sizes on both sides rise above the noise; "
@@ -261,11 +263,15 @@ def frontiers(fit: FitResult, tables: tuple[tuple[str, Table], ...]) -> Figure:
         "params": ("Compute-optimal size", Axis("value", "N* ({params})", "count", "log")),
         "tokens": ("Compute-optimal tokens", Axis("value", "D* (tokens)", "count", "log")),
     }
+    optima = [optimum for family in fit.families.values() for optimum in family.optima]
     panels = [
         Panel(title, _law_chart(Canvas(flops, axis, labels), name))
         for name, (title, axis) in axes.items()
+        # The lowest loss of a budget is drawn where it is not bracketed, too.
+        if any(each.bracketed or (name == "loss" and each.curve_params) for each in optima)
     ]
-    panels.append(Panel("What the loss law misses", _residual_chart(flops, labels)))
+    if any(family.isoflop and family.isoflop.loss_law for family in fit.families.values()):
+        panels.append(Panel("What the loss law misses", _residual_chart(flops, labels)))
     caption = (
         "Lines are power laws through the bracketed budgets, dashed beyond them; bands hold 95 % "
         "of the bootstrap laws. Hollow: the lowest loss of a budget that is not bracketed, or "

@@ -130,6 +130,12 @@ def frames(fit: FitResult, comparisons: Sequence[Comparison], shown: Shown) -> F
     return found
 
 
+def bracketed(optima: Sequence[Optimum]) -> str:
+    """How many of the budgets count."""
+    n_bracketed = sum(optimum.bracketed for optimum in optima)
+    return f"{n_bracketed} of {len(optima)} budgets bracketed"
+
+
 def _flops_limits(fit: FitResult) -> notation.Interval:
     """Of the frontiers: all budgets, and a third of a decade beyond."""
     flops = [o.flops for family in fit.families.values() for o in family.optima if o.curve_params]
@@ -159,15 +165,16 @@ def _add_valleys(found: Frames, series: int, family: FamilyFit) -> None:
         for params, loss in [*pairs[:-1:step], pairs[-1]]:
             found["curves"].add(series, optimum.budget_flops, optimum.bracketed, params, loss)
         if id(optimum) in labelled:
-            budget = f"{optimum.budget_flops:.3g}".replace("e+", "e")
+            budget = f"{optimum.budget_flops:.3g}".replace("e+0", "e").replace("e+", "e")
             found["ends"].add(series, budget, optimum.bracketed, *pairs[-1])
     for optimum in family.optima:
         if optimum.bracketed:
             values = [_with_ends(optimum, name) for name in QUANTITIES]
             found["optima"].add(series, optimum.flops, *(cell for each in values for cell in each))
         elif optimum.curve_params:
-            at_budget = family.points.budget_P == optimum.budget_flops
-            lowest = float(family.points.loss_P[at_budget].min())
+            # Where budgets were regrouped, no point is of one.
+            mine = family.points.loss_P[family.points.budget_P == optimum.budget_flops]
+            lowest = min(mine.tolist() or optimum.curve_loss)
             why = REASONS[optimum.reason] if optimum.reason else "not bracketed"
             found["open"].add(series, optimum.flops, lowest, why)
 

@@ -39,7 +39,10 @@
     const found = view();
     if (!cached.has(found)) cached.set(found, {});
     const frames = cached.get(found);
-    if (!(frame in frames)) frames[frame] = rowsFrom(found.frames[frame]);
+    // A view has the columns in which it differs from the first.
+    if (!(frame in frames)) {
+      frames[frame] = rowsFrom({ ...page.views[0].frames[frame], ...found.frames[frame] });
+    }
     return frames[frame];
   }
 
@@ -299,6 +302,9 @@
 
   function drawAll() {
     let next = 0;
+    for (const note of document.querySelectorAll("small[data-series]")) {
+      note.textContent = view().bracketed[note.dataset.series];
+    }
     const step = () => {
       const until = performance.now() + 40;
       while (next < charts.length && performance.now() < until) charts[next++].draw();
