@@ -16,7 +16,7 @@ from analysis.report import tables
 from analysis.report.forecasts import forecasts_table
 from analysis.report.page import bundle, charts, forests
 from analysis.report.page.answers import Answer, answer
-from analysis.report.page.downloads import downloads
+from analysis.report.page.downloads import downloads, that_fit
 from analysis.report.page.frames import Shown
 from analysis.report.page.runs import n_thinned, runs_json, runs_table
 from analysis.report.page.training import Training
@@ -84,7 +84,7 @@ def render_report(
     shown = Shown.of(fit)
     answered = _answers(study)
     figures = _figures(study, n_thinned(fit, shown))
-    files = downloads(study, training)
+    files, left_out = that_fit(downloads(study, training))
     content = {
         "series": [_series_json(label, training) for label in fit.families],
         "views": views_json(study, shown),
@@ -117,6 +117,8 @@ def render_report(
                 }
                 for n, label in enumerate(fit.families)
             ],
+            has_published=bool(fit.published),
+            shows_published=study.shows_published,
             has_bits=set(fit.families) <= set(training.bits_per_nat),
             params=_conventions(study, "params_convention"),
             flops=_conventions(study, "flops_convention"),
@@ -130,6 +132,7 @@ def render_report(
             excluded=Table(("trial", "series", "status", "reason"), provenance.excluded, n_text=4),
             provenance=_provenance(study, provenance),
             downloads=files,
+            too_large=left_out,
             data=bundle.embedded_json(content),
             files=[bundle.embedded_json(each.to_json()) for each in files],
             scripts=[Markup(text) for text in texts],

@@ -34,6 +34,8 @@ class Study:
     sensitivities: Sequence[Sensitivity] = ()
     recounts: Sequence[Recount] = ()
     """The same under other conventions."""
+    shows_published: bool = False
+    """Whether laws of others, where the fit has some, are drawn from the first."""
     question: Question | None = None
     """None: of all comparisons, each at its largest budget."""
 

@@ -255,14 +255,16 @@ def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **option
     from analysis.sensitivity.study import Study, question_of
 
     registered = [(read_forecast(file), file.name) for file in forecasts]
-    table, result = fitted(source, options)
+    # A few laws of others are always at hand on the page.
+    shows_published = options["published"] is not None
+    table, result = fitted(source, options | {"published": options["published"] or "main"})
     outcomes = [check(forecast, name, table) for forecast, name in registered]
     training = training_of(source, _plan_of(source))
     question = question_of(result, *_asked(training.asked))
     comparisons = [compare_series(result, *pair) for pair in question.compared]
     tried = sensitivities(table, result, comparisons)
     counted = recounts(table, result, comparisons)
-    study = Study(table, result, comparisons, tried, counted, question)
+    study = Study(table, result, comparisons, tried, counted, shows_published, question)
     write_report(source.name, study, provenance_of(source), out, outcomes, training)
     say(f"wrote {out}")
 

@@ -14,6 +14,7 @@ from analysis.fitting.fit import FitSettings, fit_table
 from analysis.report.html import write_report
 from analysis.report.page.training import LossCurve, Training
 from analysis.report.provenance import Provenance
+from analysis.report.published_table import with_published
 from analysis.sensitivity.sensitivity import sensitivities
 from analysis.sensitivity.study import Study
 from analysis.tables.load import load
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.slow
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the quick sweep's table, with loss curves as its store would have them."""
     table = load(ROOT / "docs/runs/quick.csv")
-    fit = fit_table(table, FitSettings(n_bootstrap=50))
+    fit = with_published(fit_table(table, FitSettings(n_bootstrap=50)), "main")
     comparisons = [compare(fit, "masked", "uniform")]
     tried = sensitivities(table, fit, comparisons)
     tokens = np.linspace(1e5, 3e6, 50)
@@ -120,6 +121,16 @@ def test_axes_turn_linear_and_logarithmic(opened: Watched) -> None:
     page.select_option("select[name=axes]", "log")
     opened.settle()
     assert tick_labels(page, "#chart-frontiers-1") == drawn
+    assert opened.messages == []
+
+
+def test_published_laws_are_drawn_when_asked_for(opened: Watched) -> None:
+    page = opened.page
+    lines = "#chart-frontiers-1 g.published_marks path[d]"
+    assert page.locator(lines).count() == 0
+    page.get_by_label("Published laws").check()
+    opened.settle()
+    assert page.locator(lines).count() > 2
     assert opened.messages == []
 
 

@@ -275,8 +275,7 @@ def frontiers(fit: FitResult, tables: tuple[tuple[str, Table], ...]) -> Figure:
     caption = (
         "Lines are power laws through the bracketed budgets, dashed beyond them; bands hold 95 % "
         "of the bootstrap laws. Hollow: the lowest loss of a budget that is not bracketed, or "
-        "a residual that the smaller budgets alone had to predict. Grey: published laws, where "
-        "asked for."
+        "a residual that the smaller budgets alone had to predict. Grey: published laws."
     )
     name = "Compute-optimal loss, size and tokens"
     return Figure("frontiers", name, caption, tuple(panels), tables, has_key=True)

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from analysis.answers import compare as comparing
@@ -14,6 +15,8 @@ from analysis.fitting import fit as fitting
 from analysis.report.page.training import Training
 from analysis.sensitivity.study import Study
 
+MAX_PACKED = 5_000_000
+"""Characters of all packed files: with them a page stays below 8 MB."""
 PRECISION = "%.10g"
 """Of a measured number: more than any was measured in."""
 
@@ -26,23 +29,32 @@ class Download:
     what: str
     content: bytes
 
+    @cached_property
+    def packed(self) -> str:
+        """The same text for the same content."""
+        return base64.b64encode(gzip.compress(self.content, 6, mtime=0)).decode("ascii")
+
     def to_json(self) -> dict[str, str]:
-        """Packed; the same bytes for the same content."""
-        packed = gzip.compress(self.content, 9, mtime=0)
-        return {
-            "file": self.file,
-            "type": "application/json" if self.file.endswith(".json") else "text/csv",
-            "gzip": base64.b64encode(packed).decode("ascii"),
-        }
+        """As the page's script unpacks it."""
+        kind = "application/json" if self.file.endswith(".json") else "text/csv"
+        return {"file": self.file, "type": kind, "gzip": self.packed}
+
+
+def that_fit(found: Sequence[Download]) -> tuple[list[Download], list[Download]]:
+    """Those for which the page has room, the first ones first, and those left out."""
+    kept, left, room = [], [], MAX_PACKED
+    for each in found:
+        if len(each.packed) <= room:
+            kept.append(each)
+            room -= len(each.packed)
+        else:
+            left.append(each)
+    return kept, left
 
 
 def downloads(study: Study, training: Training) -> list[Download]:
     """Points, optima, laws, comparisons, loss curves, and the fit as JSON."""
-    points = study.table.frame.dropna(axis="columns", how="all")
-    text = points.to_csv(index=False, float_format=PRECISION, lineterminator="\n")
-    found = [
-        Download("points.csv", f"{len(points)} measured points", text.encode("utf-8", "replace"))
-    ]
+    found = [Download("fit.json", "the fit and its comparisons", _fit_json(study))]
     for name, what, columns, rows in (
         ("optima.csv", "budgets and their optima", _OPTIMA, _optima(study)),
         ("laws.csv", "laws", _LAWS, _laws(study)),
@@ -51,11 +63,14 @@ def downloads(study: Study, training: Training) -> list[Download]:
     ):
         if rows:
             found.append(Download(name, f"{len(rows)} {what}", _csv(columns, rows)))
+    points = study.table.frame.dropna(axis="columns", how="all")
+    text = points.to_csv(index=False, float_format=PRECISION, lineterminator="\n")
+    what = f"{len(points)} measured points"
+    found.append(Download("points.csv", what, text.encode("utf-8", "replace")))
     if not training.losses.empty:
         text = training.losses.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         what = f"{len(training.losses)} logged steps of all trials"
         found.append(Download("losses.csv", what, text.encode("utf-8", "replace")))
-    found.append(Download("fit.json", "the fit and its comparisons", _fit_json(study)))
     return found
 
 

@@ -6,6 +6,7 @@
   const state = {
     unit: "nats", axes: "drawn", hidden: new Set(),
     params: page.views[0].params, flops: page.views[0].flops,
+    published: document.querySelector("input[name=published]")?.checked ?? false,
   };
   const say = (text) => { document.getElementById("said").textContent = text; };
 
@@ -68,7 +69,8 @@
     });
   }
 
-  function shown(rows, series) {
+  function shown(name, rows, series) {
+    if (name === "published" && !state.published) return [];
     return rows.filter((row) => !("series" in row) ||
       (!state.hidden.has(row.series) && (series === null || row.series === series)));
   }
@@ -84,7 +86,7 @@
     for (const layer of ready.layer) {
       const name = layer.data?.name;
       if (name && !(name in ready.datasets)) {
-        ready.datasets[name] = shown(converted(frames(name), meta.losses), meta.series);
+        ready.datasets[name] = shown(name, converted(frames(name), meta.losses), meta.series);
       }
       for (const channel of ["x", "y"]) adapt(layer.encoding?.[channel], meta[channel]);
     }
@@ -324,6 +326,10 @@
       drawAll();
     });
   }
+  document.querySelector("input[name=published]")?.addEventListener("change", (event) => {
+    state.published = event.target.checked;
+    drawAll();
+  });
   for (const button of document.querySelectorAll("button[data-series]")) {
     button.addEventListener("click", () => {
       const series = Number(button.dataset.series);
