@@ -97,8 +97,14 @@ class PairFit:
 
     def first(self) -> "PairFit":
         """The first fit alone."""
-        *numbers, residual_P = vars(self).values()
-        return PairFit(*(value[:1] for value in numbers), residual_P)
+        return PairFit(
+            self.alpha_R[:1],
+            self.beta_R[:1],
+            self.level_RK[:1],
+            self.size_arm_RK[:1],
+            self.data_arm_RK[:1],
+            self.residual_P,
+        )
 
     def loss(self, log_params: FloatArray, log_tokens: FloatArray) -> FloatArray:
         """Curve at centred coordinates of shape (R or 1, K)."""
@@ -201,11 +207,11 @@ def _means(design: PairDesign, loss_RP: FloatArray) -> tuple[PairDesign, FloatAr
         return design, loss_RP
     weight_C = np.add.reduceat(design.weight_P[order_P], first_C)
     mean_RC = np.add.reduceat((design.weight_P * loss_RP)[:, order_P], first_C, axis=1) / weight_C
-    log_params_C, log_tokens_C, budget_C = (
-        each[order_P][first_C]
-        for each in (design.log_params_P, design.log_tokens_P, design.budget_P)
+    one_C = order_P[first_C]
+    means = PairDesign(
+        design.log_params_P[one_C], design.log_tokens_P[one_C], weight_C, design.budget_P[one_C]
     )
-    return PairDesign(log_params_C, log_tokens_C, weight_C, budget_C), mean_RC
+    return means, mean_RC
 
 
 def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
@@ -233,8 +239,10 @@ def fit_arms(design: PairDesign, loss_RP: FloatArray, exponents_R2: FloatArray) 
         parts.append((level_RK, found.x_arm_RK, found.z_arm_RK))
         if rows.start == 0:
             residual_P = found.residual_RP[0]
-    numbers = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return PairFit(exponents_R2[:, 0], exponents_R2[:, 1], *numbers, residual_P)
+    level_RK, size_arm_RK, data_arm_RK = map(np.concatenate, zip(*parts, strict=True))
+    return PairFit(
+        exponents_R2[:, 0], exponents_R2[:, 1], level_RK, size_arm_RK, data_arm_RK, residual_P
+    )
 
 
 class _ExponentGrid:

@@ -185,13 +185,13 @@ def _figures(study: Study, remark: str) -> list[charts.Figure]:
     if verdicts.rows:
         varied.insert(0, ("What becomes of each number", verdicts))
     left_out = tables.left_out_table(fit)
-    optima = (("Vertex of every bracketed valley, with 95 % intervals", tables.optima_table(fit)),)
+    optima = [("Vertex of every bracketed valley, with 95 % intervals", tables.optima_table(fit))]
     if left_out.rows:
-        optima += (("Budgets that are not bracketed and enter no law", left_out),)
+        optima.append(("Budgets that are not bracketed and enter no law", left_out))
     laws = (("Power laws in training compute C (FLOPs)", tables.laws_table(fit)),)
     baselines = tuple(dict.fromkeys(each.baseline for each in study.comparisons if each.points))
     return [
-        charts.valleys(fit, optima),
+        charts.valleys(fit, tuple(optima)),
         charts.frontiers(fit, laws),
         charts.multipliers(fit, baselines, tables.multipliers_table(study.comparisons)),
         forests.sensitivity(study.sensitivities, varied),

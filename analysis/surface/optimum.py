@@ -65,7 +65,8 @@ def best_size(
         at = after
         if moved < ROUNDING:
             break
-    return at
+    result: FloatArray = at
+    return result
 
 
 def surface_optima(

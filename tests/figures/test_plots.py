@@ -19,15 +19,9 @@ from analysis.figures.frontier import frontier
 from analysis.figures.isoflop import isoflop
 from analysis.figures.labels import columns_of, spread, thinned
 from analysis.figures.multiplier import multiplier
+from analysis.figures.palette import DARK_PALETTE, MUTED, PALETTE
 from analysis.figures.render import figure_bytes, save_figures
-from analysis.figures.style import (
-    DARK_PALETTE,
-    MAX_LABEL,
-    MUTED,
-    PALETTE,
-    drawn_label,
-    series_styles,
-)
+from analysis.figures.style import MAX_LABEL, drawn_label, series_styles
 from analysis.figures.trajectories import trajectories
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.report.published_table import with_published

@@ -1,6 +1,5 @@
 """The page in a real browser: it loads fast, asks nobody, and its charts answer."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,11 +63,9 @@ def tick_labels(page: "Page", chart: str) -> list[str]:
 def test_the_page_of_a_real_sweep_is_drawn_in_two_seconds_and_says_and_asks_nothing(
     browser: "Browser", report: Path
 ) -> None:
-    watched = Watched(browser, report)  # the first page also starts the browser
-    started = time.monotonic()
     watched = Watched(browser, report, viewport={"width": 1400, "height": 900})
-    # Twice the two seconds that a quiet machine is given: others may be at work on this one.
-    assert time.monotonic() - started < 4.0
+    # Of the thread that draws: others may be at work on this machine.
+    assert watched.cpu_s() < 2.0
     assert watched.messages == []
     assert watched.requests == [report.as_uri()]
     assert report.stat().st_size < 4e6

@@ -26,7 +26,7 @@ from analysis.tables.load import load
 from analysis.tables.tidy import TidyTable
 
 SETTINGS = FitSettings(n_bootstrap=20)
-SERIES = ("ar", "masked", "uniform")
+SERIES = ("ar", "masked", "masked-ce", "uniform")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def fit(table: TidyTable) -> FitResult:
 
 @pytest.fixture(scope="module")
 def pair(fit: FitResult) -> Comparison:
-    return compare(fit, "ar", "masked")
+    return compare(fit, "masked-ce", "masked")
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,7 @@ def test_other_conventions_rename_sizes_and_refit_budgets(
     own = fit.families["ar"].optima[2]
     renamed = found["total", "as given"].fit.families["ar"].optima[2]
     assert own.params is not None
+    assert renamed.params is not None
     assert renamed.params == pytest.approx(3 * own.params + 5000, rel=0.02)  # cubic in logs
     assert renamed.loss == own.loss
     assert renamed.params_ci is not None
@@ -124,8 +125,9 @@ def test_other_conventions_rename_sizes_and_refit_budgets(
     assert found["total", "as given"].comparisons == (pair,)
     doubled = found["as given", "doubled"]
     assert doubled.fit.families["ar"].optima[2].flops == pytest.approx(2 * own.flops, rel=1e-6)
-    theirs = doubled.comparisons[0].points[2].multiplier
-    assert theirs == pytest.approx(pair.points[2].multiplier, rel=0.01)
+    ours, theirs = pair.points[2], doubled.comparisons[0].points[2]
+    assert not ours.extrapolated
+    assert theirs.multiplier == pytest.approx(ours.multiplier, rel=0.01)
 
 
 def test_a_view_holds_what_differs_from_the_first(content: dict[str, Any]) -> None:
@@ -145,9 +147,9 @@ def point(multiplier: float | None, ci: tuple[float, float] | None) -> Multiplie
 @pytest.mark.parametrize(
     ("multiplier", "ci", "said"),
     [
-        (1.5, (1.2, 1.9), "ar is better: masked needs 1.5× [1.2×, 1.9×] its compute."),
-        (0.5, (0.4, 0.7), "masked is better: it needs 0.5× [0.4×, 0.7×] the compute of ar."),
-        (None, None, "ar is better: masked reaches its loss at no compute."),
+        (1.5, (1.2, 1.9), "masked-ce is better: masked needs 1.5× [1.2×, 1.9×] its compute."),
+        (0.5, (0.4, 0.7), "masked is better: it needs 0.5× [0.4×, 0.7×] the compute of masked-ce."),
+        (None, None, "masked-ce is better: masked reaches its loss at no compute."),
     ],
 )
 def test_an_answer_says_who_is_better_by_how_much_and_how_sure(
@@ -168,7 +170,9 @@ def test_an_open_answer_names_the_runs_that_would_tell(fit: FitResult, pair: Com
     assert found.sentence.startswith("Cannot tell yet at 3.2×10¹¹ FLOPs: masked needs 1.1×")
     assert found.status == "open"
     assert found.runs is not None
-    assert f"these {len(found.runs.rows)} runs" in found.sentence
+    assert "; th" in found.sentence
+    assert found.sentence.endswith("FLOPs would.") or "runs" in found.sentence
+    assert {row[0] for row in found.runs.rows} <= {"masked", "masked-ce"}
     assert found.fragment.startswith("design:\n  list:\n")
 
 
@@ -182,10 +186,13 @@ def test_a_pair_without_frontier_is_told_what_would_bracket_it(fit: FitResult) -
 def test_the_question_is_the_asked_pair_or_all_against_the_best(fit: FitResult) -> None:
     asked = question_of(fit, ("masked", "ar"), 5e11)
     assert asked.pairs == (("masked", "ar"),)
-    assert asked.compared == (("masked", "ar"), ("masked", "uniform"))
+    assert asked.compared[0] == ("masked", "ar")
+    assert set(asked.compared[1:]) == {("masked", "masked-ce"), ("masked", "uniform")}
     assert asked.flops == 5e11
     unasked = question_of(fit, None, None)
-    assert unasked.pairs == unasked.compared == (("ar", "masked"), ("ar", "uniform"))
+    assert unasked.pairs == unasked.compared
+    assert {baseline for baseline, _ in unasked.pairs} == {"ar"}
+    assert {other for _, other in unasked.pairs} == {"masked", "masked-ce", "uniform"}
     assert question_of(fit, ("masked", "gone"), None).pairs == unasked.pairs
 
 

@@ -63,8 +63,8 @@ def answer(
         text = f"{sentence}; twice the compute spent so far is not expected to tell."
         return Answer(*pair, status, text, remark, chart)
     n = len(found.proposals)
-    runs = "this run" if n == 1 else f"these {n} runs"
-    would = f"{sentence}; {runs} of {notation.flops(found.flops)} FLOPs in all would"
+    runs, in_all = ("this run", "") if n == 1 else (f"these {n} runs", " in all")
+    would = f"{sentence}; {runs} of {notation.flops(found.flops)} FLOPs{in_all} would"
     if not _is_enough(found):
         would = f"{sentence}; {runs}, twice the compute spent, would tell more but not enough"
     return Answer(

@@ -324,8 +324,13 @@ def _law_chart(on: Canvas, quantity: str) -> Json:
         losses = ("value", "low", "high", "loss", "loss_low", "loss_high")
         hollow = point(48, filled=False, strokeWidth=1.4)
         layers.append(measured.mark("open", "open", hollow, color=on.color(), shape=on.shape()))
-        lines = (("series", "series", "series"), ("lowest loss", "loss", "loss"))
-        tips["open"] = Tip((*lines, ("not bracketed", "why", "text")))
+        tips["open"] = Tip(
+            (
+                ("series", "series", "series"),
+                ("lowest loss", "loss", "loss"),
+                ("not bracketed", "why", "text"),
+            )
+        )
     return on.spec(layers, f"{on.y.title} against compute, by series.", tips, losses)
 
 
@@ -438,8 +443,7 @@ def loss_curve() -> Json:
     ]
     for layer in layers:
         layer["encoding"].pop("color", None)
-    lines = (("tokens", "tokens", "count"), ("loss", "loss", "loss"))
-    tips = {"observed": Tip(lines, {"loss": ("low", "high")})}
-    spec = on.spec(layers, "Loss of the chosen run.", tips, ("loss", "low", "high"))
+    tip = Tip((("tokens", "tokens", "count"), ("loss", "loss", "loss")), {"loss": ("low", "high")})
+    spec = on.spec(layers, "Loss of the chosen run.", {"observed": tip}, ("loss", "low", "high"))
     spec["usermeta"]["series"] = None
     return spec

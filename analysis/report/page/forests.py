@@ -66,7 +66,7 @@ def _forest(
          "encoding": {"x": x.encoded(), "y": y, "stroke": color, "shape": own | {"field": "shape"},
                       "fill": own | {"field": "fill"}}},
     ]  # fmt: skip
-    usermeta = {
+    usermeta: Json = {
         "x": x.kind, "y": None, "losses": [], "series": None,
         "tips": {"number": [["", "told", "text"], ["95 %", "interval", "text"]]},
     }  # fmt: skip

@@ -129,11 +129,13 @@ def _spend(trials: pd.DataFrame, plan: Plan | None) -> Table:
         )
     taken = len(trials) - len(own)
     devices = "GPU" if (own["device"] == "cuda").any() else "core"
-    columns = ("series", "trials done", "to do", "FLOPs spent", "FLOPs planned yet",
-               f"{devices}-hours spent")  # fmt: skip
-    columns += () if price is None else (f"money at {price:g} an hour",)
+    columns = (
+        "series", "trials done", "to do", "FLOPs spent", "FLOPs planned yet",
+        f"{devices}-hours spent", *(() if price is None else (f"money at {price:g} an hour",)),
+    )  # fmt: skip
     if taken:
-        rows.append((f"{taken} trials taken over from other sweeps", *("",) * (len(columns) - 1)))
+        what = f"{taken} trials taken over from other sweeps"
+        rows.append((what, *("" for _ in columns[1:])))
     return Table(columns, tuple(rows))
 
 
