@@ -6,6 +6,7 @@ The draws of both series come from the same random numbers, so what their runs s
 import dataclasses
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +130,35 @@ def compare_all(result: FitResult) -> tuple[Comparison, ...]:
 
     ranked = sorted(result.families, key=loss_at_largest)
     return tuple(compare(result, *pair) for pair in itertools.combinations(ranked, 2))
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring points of a curve that are all observed or all extrapolated."""
+
+    points: tuple[MultiplierPoint, ...]
+    is_extrapolated: bool
+
+
+def stretches(curve: Iterable[MultiplierPoint]) -> list[Stretch]:
+    """Cut a curve where its flag changes or a value is missing."""
+
+    def flag(point: MultiplierPoint) -> bool | None:
+        return None if point.multiplier is None else point.extrapolated
+
+    groups = [(found, tuple(group)) for found, group in itertools.groupby(curve, key=flag)]
+    pieces = []
+    for index, (is_extrapolated, members) in enumerate(groups):
+        if is_extrapolated is None:
+            continue
+        before = groups[index - 1] if index else (None, ())
+        after = groups[index + 1] if index + 1 < len(groups) else (None, ())
+        if is_extrapolated:  # reaches to the observed stretch on either side
+            left = before[1][-1:] if before[0] is False else ()
+            right = after[1][:1] if after[0] is False else ()
+            members = (*left, *members, *right)
+        pieces.append(Stretch(members, is_extrapolated))
+    return pieces
 
 
 def to_json(comparison: Comparison, sensitivity: Json | None = None) -> Json:

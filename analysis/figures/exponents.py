@@ -9,9 +9,9 @@ from matplotlib.lines import Line2D
 
 from analysis.errors import NothingToDraw
 from analysis.figures.axes import set_exponents_axis
-from analysis.figures.layout import house_style, new_figure
 from analysis.figures.marks import Mark, draw_mark, key_entry
-from analysis.figures.style import MUTED, PAPER, SeriesStyle, series_styles
+from analysis.figures.palette import MUTED, PAPER
+from analysis.figures.style import SeriesStyle, house_style, new_figure, series_styles
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.stats.power_law import PowerLaw
 

@@ -16,9 +16,9 @@ from analysis import notation
 from analysis.errors import NothingToDraw
 from analysis.figures.axes import set_flops_axis, set_log_axis, set_loss_axis, widened
 from analysis.figures.labels import CurveLabel, label_curves
-from analysis.figures.layout import house_style, new_figure
 from analysis.figures.marks import MANY_BUDGETS, Mark, draw_mark, key_entry
-from analysis.figures.style import DASHES, INK, MUTED, PAPER, SeriesStyle, series_styles
+from analysis.figures.palette import INK, MUTED, PAPER
+from analysis.figures.style import DASHES, SeriesStyle, house_style, new_figure, series_styles
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.isoflop import Optimum
 from analysis.notation import Interval

@@ -11,9 +11,17 @@ from analysis import notation
 from analysis.errors import NothingToDraw
 from analysis.figures.axes import set_log_axis, set_loss_axis, widened
 from analysis.figures.labels import CurveLabel, label_curves
-from analysis.figures.layout import WIDTH_INCHES, columns_for, house_style, panels
 from analysis.figures.marks import MANY_BUDGETS, Mark, draw_mark, hollow_entry, key_entry
-from analysis.figures.style import DASHES, INK, MUTED, PAPER, SeriesStyle, series_styles
+from analysis.figures.palette import INK, MUTED, PAPER
+from analysis.figures.style import (
+    DASHES,
+    WIDTH_INCHES,
+    SeriesStyle,
+    columns_for,
+    house_style,
+    panels,
+    series_styles,
+)
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.isoflop import Optimum
 from analysis.tables.points import Points

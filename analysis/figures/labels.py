@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from scipy.optimize import isotonic_regression
 
-from analysis.figures.style import PAPER
+from analysis.figures.palette import PAPER
 from analysis.tables.points import FloatArray, IntArray
 
 

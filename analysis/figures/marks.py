@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis.figures.style import DASHES, INK, MUTED, PAPER, SeriesStyle
+from analysis.figures.palette import INK, MUTED, PAPER
+from analysis.figures.style import DASHES, SeriesStyle
 from analysis.notation import Interval
 from analysis.tables.points import FloatArray
 

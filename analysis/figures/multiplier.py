@@ -1,8 +1,6 @@
 """The multiplier figure: how much more compute a series needs than another for equal loss."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,13 +8,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import notation
-from analysis.answers.compare import Comparison, MultiplierPoint
+from analysis.answers.compare import Comparison, stretches
 from analysis.errors import NothingToDraw
 from analysis.figures.axes import set_log_axis, widened
 from analysis.figures.labels import CurveLabel, label_curves
-from analysis.figures.layout import columns_for, house_style, panels
 from analysis.figures.marks import MANY_BUDGETS, Mark, draw_mark, hollow_entry
-from analysis.figures.style import DASHES, INK, PAPER, SeriesStyle, series_styles
+from analysis.figures.palette import INK, PAPER
+from analysis.figures.style import (
+    DASHES,
+    SeriesStyle,
+    columns_for,
+    house_style,
+    panels,
+    series_styles,
+)
 from analysis.fitting.fit import FitResult
 
 
@@ -88,32 +93,3 @@ def _curve(axes: Axes, comparison: Comparison, style: SeriesStyle) -> CurveLabel
             draw_mark(axes, mark, style, size, face)
     end = [(p.flops, p.multiplier) for p in comparison.curve if p.multiplier is not None][-1]
     return CurveLabel(*end, style.label, style.color)
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Neighbouring points of a curve that are all observed or all extrapolated."""
-
-    points: tuple[MultiplierPoint, ...]
-    is_extrapolated: bool
-
-
-def stretches(curve: Iterable[MultiplierPoint]) -> list[Stretch]:
-    """Cut a curve where its flag changes or a value is missing."""
-
-    def flag(point: MultiplierPoint) -> bool | None:
-        return None if point.multiplier is None else point.extrapolated
-
-    groups = [(found, tuple(group)) for found, group in groupby(curve, key=flag)]
-    pieces = []
-    for index, (is_extrapolated, members) in enumerate(groups):
-        if is_extrapolated is None:
-            continue
-        before = groups[index - 1] if index else (None, ())
-        after = groups[index + 1] if index + 1 < len(groups) else (None, ())
-        if is_extrapolated:  # reaches to the observed stretch on either side
-            left = before[1][-1:] if before[0] is False else ()
-            right = after[1][:1] if after[0] is False else ()
-            members = (*left, *members, *right)
-        pieces.append(Stretch(members, is_extrapolated))
-    return pieces

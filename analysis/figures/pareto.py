@@ -12,9 +12,9 @@ from analysis import notation
 from analysis.errors import NothingToDraw
 from analysis.figures.axes import set_log_axis, widened
 from analysis.figures.labels import CurveLabel, label_curves
-from analysis.figures.layout import house_style, new_figure
 from analysis.figures.marks import Mark, draw_mark, hollow_entry
-from analysis.figures.style import DASHES, INK, MUTED, PAPER, SeriesStyle, series_styles
+from analysis.figures.palette import INK, MUTED, PAPER
+from analysis.figures.style import DASHES, SeriesStyle, house_style, new_figure, series_styles
 from analysis.pareto.answer import MetricAnswer, ParetoAnswer
 
 MAX_PANELS = 2

@@ -1,12 +1,9 @@
-"""All figures by name; to PNG, SVG and PDF files, and to SVG that can stand inside a page.
+"""All figures by name; to PNG, SVG and PDF files.
 
 Same input, same bytes: no dates, ids hashed with a fixed salt.
 """
 
-import hashlib
-import html
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,47 +12,20 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from analysis.answers.compare import Comparison
 from analysis.errors import NothingToDraw, SettingsError
 from analysis.figures.exponents import exponents
 from analysis.figures.frontier import frontier
 from analysis.figures.isoflop import isoflop
-from analysis.figures.layout import house_style
 from analysis.figures.multiplier import multiplier
 from analysis.figures.pareto import pareto
 from analysis.figures.sensitivity import sensitivity
-from analysis.figures.style import GRID, INK, MUTED, PALETTE, PAPER
+from analysis.figures.style import house_style
 from analysis.figures.trajectories import trajectories
-from analysis.fitting.fit import FitResult
-from analysis.pareto.answer import ParetoAnswer
-from analysis.sensitivity.conclusions import Sensitivity
-from analysis.tables.tidy import TidyTable
+from analysis.sensitivity.study import Study, fingerprint
 from sweeper.errors import did_you_mean
 from sweeper.store.files import write_output
 
 SUFFIXES = (".png", ".svg", ".pdf")
-THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {
-    color: f"var(--series-{index})" for index, color in enumerate(PALETTE)
-}
-"""Colours that follow the theme of the page a figure stands in."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """Everything that figures and a report are made from."""
-
-    table: TidyTable
-    fit: FitResult
-    comparisons: Sequence[Comparison] = ()
-    sensitivities: Sequence[Sensitivity] = ()
-    samples: ParetoAnswer | None = None
-    """None where the source has none."""
-
-    def sensitivity_of(self, comparison: Comparison) -> Sensitivity | None:
-        """What was tried of one comparison, None where nothing could be."""
-        pair = (comparison.baseline, comparison.against)
-        return next((s for s in self.sensitivities if (s.baseline, s.against) == pair), None)
-
 
 FIGURES: dict[str, Callable[[Study], Figure]] = {
     "frontier": lambda study: frontier(study.fit),
@@ -132,12 +102,6 @@ def save_drawn(
     return SavedFigures(tuple(paths), tuple(skipped))
 
 
-def fingerprint(table: TidyTable) -> str:
-    """First 16 hex digits of the SHA-256 of the tidy rows."""
-    text = table.frame.to_csv(index=False, float_format="%.12g", lineterminator="\n")
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def figure_bytes(figure: Figure, suffix: str, source: str) -> bytes:
     """A rendered figure with the fingerprint of its data in its metadata."""
     described = f"data {source}"
@@ -150,22 +114,3 @@ def figure_bytes(figure: Figure, suffix: str, source: str) -> bytes:
     with house_style(), matplotlib.rc_context({"svg.hashsalt": source}):
         figure.savefig(buffer, format=suffix.removeprefix("."), metadata=metadata)
     return buffer.getvalue()
-
-
-def inline_svg(figure: Figure, prefix: str, title: str) -> str:
-    """An `<svg>` element to stand in a page: themed colours, ids that no other figure has."""
-    # It carries no comments (they repeat labels), no metadata and nothing from outside.
-    text = figure_bytes(figure, ".svg", prefix).decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", text)
-    # A page holds many figures: ids, and what refers to them, carry the name of theirs.
-    text = re.sub(r'\b(?:xlink:)?href="#', f'href="#{prefix}-', text)
-    text = text.replace("url(#", f"url(#{prefix}-").replace(' id="', f' id="{prefix}-')
-    text = re.sub(r"(\d\.\d{3})\d+", r"\1", text)  # a thousandth of a point is plenty
-    for color, variable in THEME.items():
-        text = text.replace(color, variable)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    label = html.escape(title, quote=True)
-    return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()

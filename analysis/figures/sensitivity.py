@@ -15,9 +15,9 @@ from matplotlib.patches import Patch
 from analysis import notation
 from analysis.errors import NothingToDraw
 from analysis.figures.axes import set_exponents_axis, set_log_axis, widened
-from analysis.figures.layout import house_style, new_figure
 from analysis.figures.marks import key_entry
-from analysis.figures.style import INK, MUTED, PALETTE, PAPER, drawn_label, series_styles
+from analysis.figures.palette import INK, MUTED, PALETTE, PAPER
+from analysis.figures.style import drawn_label, house_style, new_figure, series_styles
 from analysis.fitting.fit import FitResult
 from analysis.sensitivity.conclusions import KIND_TITLES, SYMBOLS, Conclusion, Row, Sensitivity
 from analysis.sensitivity.variations import Variation

@@ -1,24 +1,21 @@
-"""The look that all figures share: ink, palette, one colour and marker per series.
+"""The look that all figures share: blank figures that lay themselves out, the settings under which
+they are drawn, one colour and marker per series.
 
 Every colour keeps a contrast of 3 : 1 with its page.
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-INK, MUTED, GRID, PAPER = "#1f2329", "#7a828c", "#d5dae0", "#ffffff"
-"""Text and axes; what is left out; grid lines; background."""
-PALETTE = (
-    "#0072b2", "#d55e00", "#009e73", "#c2609a", "#332288", "#0f4c5c", "#a02c2c", "#6a51c8",
-)  # fmt: skip
-"""Any two differ by 15 or more in CIELAB (1976) also for a reader who lacks one kind of cone
-(simulated after Machado et al. 2009)."""
-DARK_PALETTE = (
-    "#4ba8e0", "#f08a45", "#8fe3c4", "#d060a0", "#8a7be8", "#c8a482", "#e05050", "#ffffff",
-)  # fmt: skip
-"""What they become on the dark page of the report."""
+from analysis.figures.palette import GRID, INK, MUTED, PALETTE, PAPER
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = (0.0, (3.5, 2.5))
 """Whatever lies outside the data."""
@@ -53,3 +50,59 @@ def drawn_label(label: str) -> str:
     shown = "".join(char if ord(char) in glyphs else "?" for char in " ".join(label.split()))
     half = MAX_LABEL // 2
     return shown if len(shown) <= MAX_LABEL else f"{shown[:half]}…{shown[1 - half :]}"
+
+
+WIDTH_INCHES = 9.0
+DPI = 160
+_RC = {
+    "font.family": FONT,
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "savefig.dpi": DPI,
+    "svg.fonttype": "path",
+}
+
+
+def house_style() -> AbstractContextManager[None]:
+    """The settings under which figures are made and rendered, whatever the user's own are."""
+    return matplotlib.style.context(["default", _RC])
+
+
+def new_figure(height_inches: float) -> Figure:
+    """A blank figure that lays itself out."""
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    return Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout=layout)
+
+
+def columns_for(n: int) -> int:
+    """Small multiples that stand side by side."""
+    return 2 if n == 4 else min(n, 3)
+
+
+def panels(n: int, height_inches: float, n_columns: int) -> tuple[Figure, list[Axes]]:
+    """A figure of n small multiples."""
+    n_rows = -(-n // n_columns)
+    figure = new_figure(1.0 + height_inches * n_rows)
+    grid = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())
+    for axes in grid[n:]:
+        axes.remove()
+    return figure, grid[:n]

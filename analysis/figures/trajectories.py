@@ -8,11 +8,11 @@ from matplotlib.lines import Line2D
 from analysis import notation
 from analysis.figures.axes import set_flops_axis, set_loss_axis, widened
 from analysis.figures.labels import CurveLabel, label_curves
-from analysis.figures.layout import columns_for, house_style, panels
 from analysis.figures.marks import key_entry
-from analysis.figures.style import INK, MUTED, SeriesStyle, series_styles
+from analysis.figures.palette import INK, MUTED
+from analysis.figures.style import SeriesStyle, columns_for, house_style, panels, series_styles
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.tables.points import FloatArray, Points
+from analysis.tables.points import Points, records
 
 
 def trajectories(fit: FitResult) -> Figure:
@@ -59,14 +59,6 @@ def _panel(axes: Axes, points: Points, style: SeriesStyle) -> list[CurveLabel]:
     # Of more than 8 sizes, up to 8 are labelled, evenly chosen.
     stride = -(-len(ends) // 8) or 1
     return [CurveLabel(x, y, notation.count(params), INK) for x, y, params in ends[::stride]]
-
-
-def records(points: Points) -> tuple[FloatArray, FloatArray]:
-    """FLOPs and loss of the points that are lower than all points of no more compute."""
-    order = np.lexsort((points.loss_P, points.flops_P))
-    flops, loss = points.flops_P[order], points.loss_P[order]
-    is_record = loss < np.minimum.accumulate(np.concatenate([[np.inf], loss[:-1]]))
-    return flops[is_record], loss[is_record]
 
 
 def _key(shown: list[FamilyFit]) -> list[Line2D]:

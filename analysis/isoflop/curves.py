@@ -84,9 +84,15 @@ def drawn_sizes(grid: BudgetGrid) -> FloatArray:
 
 
 def pair_minima(
-    grid: BudgetGrid, loss_RP: FloatArray, exponents_R2: FloatArray | None = None
+    grid: BudgetGrid,
+    loss_RP: FloatArray,
+    exponents_R2: FloatArray | None = None,
+    start: tuple[float, float] | None = None,
 ) -> Minima:
-    """Curves c + p·N^(−alpha) + r·D^(−beta) that share alpha and beta, fitted unless given."""
+    """Curves c + p·N^(−alpha) + r·D^(−beta) that share alpha and beta, fitted unless given.
+
+    `start`: exponents near those of a single fit, which then are not looked for everywhere.
+    """
     log_params_P, log_tokens_P = np.log(grid.points.params_P), np.log(grid.points.tokens_P)
     origin = float(log_params_P.mean())
     count_K = np.bincount(grid.budget_P)
@@ -98,7 +104,7 @@ def pair_minima(
         budget_P=grid.budget_P,
     )
     if exponents_R2 is None:
-        fit = fit_pair(design, loss_RP)
+        fit = fit_pair(design, loss_RP, None if start is None else np.array(start))
     else:
         fit = fit_arms(design, loss_RP, exponents_R2)
 
@@ -111,14 +117,14 @@ def pair_minima(
     lower_end_RK = np.where(loss_at(low_K) < loss_at(high_K), low_K, high_K)
     log_params_RK = np.where(is_interior_RK, vertex_RK, lower_end_RK)
     sizes_QK = drawn_sizes(grid)
-    first = fit.take(slice(1))
+    first = fit.first()
     drawn_QK = first.loss(sizes_QK - origin, grid.log_tokens(sizes_QK) - tokens_origin_K)
     return Minima(
         log_params_RK=log_params_RK,
         log_tokens_RK=grid.log_tokens(log_params_RK),
         loss_RK=loss_at(log_params_RK),
         is_interior_RK=is_interior_RK,
-        fitted_P=loss_RP[0] - fit.residual_RP[0] / design.root_weight_P,
+        fitted_P=loss_RP[0] - fit.residual_P / design.root_weight_P,
         basis_Pc=tangent_basis(design, fit),
         drawn_QK=drawn_QK,
         exponents=(float(fit.alpha_R[0]), float(fit.beta_R[0])),

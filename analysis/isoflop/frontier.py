@@ -14,8 +14,10 @@ import numpy as np
 
 from analysis.isoflop.isoflop import IsoFlopFit
 from analysis.stats.power_law import TINY, PowerLaw, nested_law
-from analysis.tables.points import FloatArray, IntArray
+from analysis.tables.points import BoolArray, FloatArray, IntArray
 
+ROUNDING = 1e-14
+"""Of a share, the step below which nothing is gained."""
 MIN_POINTS_FOR_LEVEL = 4
 """An offset, an arm, an exponent, and one point that could contradict them."""
 
@@ -58,18 +60,14 @@ class Frontier:
         x, y = self.log_flops_K, self.log_loss_RK
         n_above_R = np.sum(y > log_loss_R[:, None], axis=1)
         left_R = np.clip(n_above_R - 1, 0, len(x) - 2)
-        low_R, high_R = np.zeros(len(y)), np.ones(len(y))
         wanted_R = np.log(np.maximum(np.exp(log_loss_R) - self.level, TINY))
-        for _ in range(50):  # halvings of a segment: down to rounding
-            middle_R = 0.5 * (low_R + high_R)
-            is_above_R = self._between(left_R, middle_R) > wanted_R
-            low_R = np.where(is_above_R, middle_R, low_R)
-            high_R = np.where(is_above_R, high_R, middle_R)
-        inside_R = x[left_R] + high_R * (x[left_R + 1] - x[left_R])
+        is_inside_R = (n_above_R > 0) & (n_above_R < len(x))
+        share_R = np.zeros(len(y))
+        share_R[is_inside_R] = self._share_reaching(is_inside_R, left_R, wanted_R)
+        inside_R = x[left_R] + share_R * (x[left_R + 1] - x[left_R])
         outside_R = np.where(
             n_above_R == 0, self._reached_from(0, log_loss_R), self._reached_from(-1, log_loss_R)
         )
-        is_inside_R = (n_above_R > 0) & (n_above_R < len(x))
         return np.where(is_inside_R, inside_R, outside_R)
 
     @cached_property
@@ -101,6 +99,35 @@ class Frontier:
             outer = 1.5 * chord_RK[:, end] - 0.5 * slope_RK[:, neighbour]
             slope_RK[:, end] = np.clip(outer, 3 * chord_RK[:, end], 0.0)
         return slope_RK
+
+    def _share_reaching(
+        self, chosen_R: BoolArray, left_R: IntArray, wanted_R: FloatArray
+    ) -> FloatArray:
+        """Of the chosen rows, how far along a falling segment the log arm is as wanted."""
+        rows = np.flatnonzero(chosen_R)
+        left_R, wanted_R = left_R[rows], wanted_R[rows]
+        start_R, end_R = self._log_arm_RK[rows, left_R], self._log_arm_RK[rows, left_R + 1]
+        width_R = self.log_flops_K[left_R + 1] - self.log_flops_K[left_R]
+        first_R = self._slope_RK[rows, left_R] * width_R
+        last_R = self._slope_RK[rows, left_R + 1] * width_R
+        # Hermite's cubic: start + first·t + b·t² + a·t³.
+        a_R = 2 * (start_R - end_R) + first_R + last_R
+        b_R = 3 * (end_R - start_R) - 2 * first_R - last_R
+        low_R, high_R = np.zeros(len(left_R)), np.ones(len(left_R))
+        t_R = np.full(len(left_R), 0.5)
+        for _ in range(60):  # of Newton, or a halving where it would leave what is known
+            above_R = start_R + t_R * (first_R + t_R * (b_R + t_R * a_R)) - wanted_R
+            low_R = np.where(above_R > 0, t_R, low_R)
+            high_R = np.where(above_R > 0, high_R, t_R)
+            slope_R = first_R + t_R * (2 * b_R + 3 * t_R * a_R)
+            after_R = t_R - above_R / np.where(slope_R < 0, slope_R, -TINY)
+            is_known_R = (after_R > low_R) & (after_R < high_R)
+            after_R = np.where(is_known_R, after_R, 0.5 * (low_R + high_R))
+            moved = float(np.max(np.abs(after_R - t_R), initial=0.0))
+            t_R = after_R
+            if moved < ROUNDING:
+                break
+        return t_R
 
     def _between(self, left_R: IntArray, share_R: FloatArray) -> FloatArray:
         """Log arm at a share of the way from one knot to the next, by Hermite's cubic, (R,)."""

@@ -231,9 +231,10 @@ def _weigh_by_stderr(grid: BudgetGrid) -> BudgetGrid:
 def _tempered(grid: BudgetGrid) -> BudgetGrid:
     """Huber weights on top: points far from the curves count less (Huber 1964)."""
     # Without them a few misread points choose the shape of all curves, since the shape is shared.
-    robust = grid
+    robust, start = grid, None
     for _ in range(6):
-        minima = MINIMA["pair"](robust, grid.points.loss_P[None])
+        minima = pair_minima(robust, grid.points.loss_P[None], start=start)
+        start = minima.exponents
         residual_P = (grid.points.loss_P - minima.fitted_P) * np.sqrt(grid.weight_P)
         # Before what the fit absorbed (Schweppe's form of the weights): a bad point at the end of a
         # curve bends the curve towards itself and hides.

@@ -9,7 +9,7 @@ biased on asymmetric curves (arXiv 2603.22339).
 Suffixes: R resamples, P points, K budgets, G grid cells, 2 alpha and beta.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -92,12 +92,19 @@ class PairFit:
     """p_k."""
     data_arm_RK: FloatArray
     """r_k."""
-    residual_RP: FloatArray
-    """Times the root of the weights."""
+    residual_P: FloatArray
+    """Of the first fit, times the root of the weights."""
 
-    def take(self, rows: slice) -> "PairFit":
-        """Some of them."""
-        return PairFit(*(value[rows] for value in vars(self).values()))
+    def first(self) -> "PairFit":
+        """The first fit alone."""
+        return PairFit(
+            self.alpha_R[:1],
+            self.beta_R[:1],
+            self.level_RK[:1],
+            self.size_arm_RK[:1],
+            self.data_arm_RK[:1],
+            self.residual_P,
+        )
 
     def loss(self, log_params: FloatArray, log_tokens: FloatArray) -> FloatArray:
         """Curve at centred coordinates of shape (R or 1, K)."""
@@ -166,21 +173,45 @@ class _Linearised:
         return _Linearised(*(value[chosen] for value in vars(self).values()))
 
 
-def fit_pair(design: PairDesign, loss_RP: FloatArray) -> PairFit:
-    """Fit all resamples; every budget needs three or more distinct sizes."""
+def fit_pair(design: PairDesign, loss_RP: FloatArray, start_2: FloatArray | None = None) -> PairFit:
+    """Fit all resamples; every budget needs three or more distinct sizes.
+
+    Exponents to start from spare a single fit the grid.
+    """
     # Given (alpha, beta) the fit is linear in 3K coefficients. They are projected out: a grid over
     # (alpha, beta) finds the basin, Gauss–Newton on the projected residual finishes (Golub and
     # Pereyra 1973, in Kaufman's form).
-    # Coarser for resamples, which lie around an estimate found on the fine grid.
-    grid = _ExponentGrid(design, GRID_SIZE if len(loss_RP) == 1 else 11)
+    means, mean_RC = _means(design, loss_RP)
+    if start_2 is None:
+        # Coarser for resamples, which lie around an estimate found on the fine grid.
+        grid = _ExponentGrid(means, GRID_SIZE if len(loss_RP) == 1 else 11)
     # Chunks of about 2^15 numbers stay in cache.
-    chunk = max(1, 2**15 // loss_RP.shape[1])
-    parts = [
-        _fit_chunk(design, grid, loss_RP[first : first + chunk])
-        for first in range(0, len(loss_RP), chunk)
-    ]
-    names = [each.name for each in fields(PairFit)]
-    return PairFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    chunk = max(1, 2**15 // mean_RC.shape[1])
+    found = []
+    for rows in (slice(first, first + chunk) for first in range(0, len(loss_RP), chunk)):
+        centred_RC = means.centred(mean_RC[rows])[1]
+        rounding_R = np.sum(means.weight_P * mean_RC[rows] ** 2, axis=1) * np.finfo(float).eps
+        start_R2 = start_2[None] if start_2 is not None else grid.best(centred_RC)
+        found.append(_gauss_newton(means, centred_RC, np.log(start_R2), rounding_R))
+    return fit_arms(design, loss_RP, np.exp(np.concatenate(found)))
+
+
+def _means(design: PairDesign, loss_RP: FloatArray) -> tuple[PairDesign, FloatArray]:
+    """Points of one size and number of tokens in a budget as one point of their weighted mean."""
+    # Curves and their exponents are the same: about the means, squared errors sum to a constant.
+    places = np.stack([design.budget_P, design.log_params_P, design.log_tokens_P])
+    order_P = np.lexsort(places[::-1])
+    is_new_P = np.any(np.diff(places[:, order_P], axis=1) != 0, axis=0)
+    first_C = np.flatnonzero(np.concatenate([[True], is_new_P]))
+    if 2 * len(first_C) > len(order_P):
+        return design, loss_RP
+    weight_C = np.add.reduceat(design.weight_P[order_P], first_C)
+    mean_RC = np.add.reduceat((design.weight_P * loss_RP)[:, order_P], first_C, axis=1) / weight_C
+    one_C = order_P[first_C]
+    means = PairDesign(
+        design.log_params_P[one_C], design.log_tokens_P[one_C], weight_C, design.budget_P[one_C]
+    )
+    return means, mean_RC
 
 
 def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
@@ -189,28 +220,29 @@ def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
     exponents_R2 = np.stack([fit.alpha_R[:1], fit.beta_R[:1]], axis=1)
     basis = _Basis(design, exponents_R2)
     columns = [onehot_PK, onehot_PK * basis.x_RP[0, :, None], onehot_PK * basis.z_RP[0, :, None]]
-    arms = _Regression(fit.size_arm_RK[:1], fit.data_arm_RK[:1], fit.residual_RP[:1])
+    arms = _Regression(fit.size_arm_RK[:1], fit.data_arm_RK[:1], fit.residual_P[None])
     tangents = [tangent_RP[0, :, None] for tangent_RP in basis.tangents(arms, exponents_R2)]
     jacobian = np.hstack([*columns, *tangents]) * design.root_weight_P[:, None]
     orthonormal, _ = np.linalg.qr(jacobian)
     return orthonormal
 
 
-def _fit_chunk(design: PairDesign, grid: "_ExponentGrid", loss_RP: FloatArray) -> PairFit:
-    centred_RP = design.centred(loss_RP)[1]
-    rounding_R = np.sum(design.weight_P * loss_RP**2, axis=1) * np.finfo(float).eps
-    log_exponents_R2 = np.log(grid.best(centred_RP))
-    exponents_R2 = np.exp(_gauss_newton(design, centred_RP, log_exponents_R2, rounding_R))
-    return fit_arms(design, loss_RP, exponents_R2)
-
-
 def fit_arms(design: PairDesign, loss_RP: FloatArray, exponents_R2: FloatArray) -> PairFit:
     """Levels and arms at given exponents, three coefficients for every budget."""
-    mean_RK, centred_RP = design.centred(loss_RP)
-    basis = _Basis(design, exponents_R2)
-    found = basis.regress(centred_RP)
-    level_RK = mean_RK - found.x_arm_RK * basis.x_mean_RK - found.z_arm_RK * basis.z_mean_RK
-    return PairFit(exponents_R2[:, 0], exponents_R2[:, 1], level_RK, *found)
+    parts = []
+    chunk = max(1, 2**15 // loss_RP.shape[1])
+    for rows in (slice(first, first + chunk) for first in range(0, len(loss_RP), chunk)):
+        mean_RK, centred_RP = design.centred(loss_RP[rows])
+        basis = _Basis(design, exponents_R2[rows])
+        found = basis.regress(centred_RP)
+        level_RK = mean_RK - found.x_arm_RK * basis.x_mean_RK - found.z_arm_RK * basis.z_mean_RK
+        parts.append((level_RK, found.x_arm_RK, found.z_arm_RK))
+        if rows.start == 0:
+            residual_P = found.residual_RP[0]
+    level_RK, size_arm_RK, data_arm_RK = map(np.concatenate, zip(*parts, strict=True))
+    return PairFit(
+        exponents_R2[:, 0], exponents_R2[:, 1], level_RK, size_arm_RK, data_arm_RK, residual_P
+    )
 
 
 class _ExponentGrid:

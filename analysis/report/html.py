@@ -1,40 +1,63 @@
 """The report: one HTML file that answers the question first and then shows everything behind it.
 
-It holds its figures, its style and its data; it loads and runs nothing. Same input, same bytes.
+It holds its charts, scripts, style and data; it loads nothing. Same input, same bytes.
 """
 
-import base64
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.answers import compare as comparing
 from analysis.answers.forecast import Outcome
-from analysis.errors import NothingToDraw
-from analysis.figures.render import FIGURES, Study, fingerprint, inline_svg
-from analysis.figures.style import DARK_PALETTE, PALETTE
-from analysis.fitting import fit as fitting
+from analysis.figures.palette import DARK_PALETTE, PALETTE
 from analysis.report import tables
 from analysis.report.forecasts import forecasts_table
+from analysis.report.page import bundle, charts, forests
+from analysis.report.page.answers import Answer, answer
+from analysis.report.page.downloads import downloads, that_fit
+from analysis.report.page.frames import Shown
+from analysis.report.page.runs import n_thinned, runs_json, runs_table
+from analysis.report.page.training import Training
+from analysis.report.page.views import views_json
 from analysis.report.provenance import Provenance
 from analysis.report.published_table import exponents_of
 from analysis.report.samples import SamplesSection
 from analysis.report.sensitivity_text import variations_table, verdicts_table
+from analysis.report.tables import Table
+from analysis.sensitivity.study import Study, fingerprint
 from sweeper.store.files import write_output
 
 TEMPLATES = Path(__file__).parent / "templates"
-TITLES = {
-    "frontier": "Compute-optimal loss, size and tokens",
-    "isoflop": "Loss against size at every budget",
-    "multiplier": "Compute multipliers",
-    "trajectories": "Loss against compute by size",
-    "exponents": "Scaling exponents by series and method",
-    "sensitivity": "Comparisons otherwise",
+SECTIONS = {
+    "curves": "Curves",
+    "frontiers": "Frontiers",
+    "multipliers": "Multipliers",
+    "samples": "Samples",
+    "sensitivity": "Sensitivity",
+    "laws": "Laws",
+    "losses": "Loss curves",
+    "remarks": "Remarks",
+    "provenance": "Provenance",
+    "data": "Data",
 }
-"""What each figure is called for a reader who cannot see it."""
+FONT = 'system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif'
+CONFIG = {
+    "background": None,
+    "font": FONT,
+    "view": {"stroke": None},
+    "mark": {"aria": False},
+    "axis": {
+        "aria": False, "domainColor": "var(--muted)", "gridColor": "var(--grid)",
+        "labelColor": "var(--ink)", "labelFontSize": 11, "labelOverlap": "greedy",
+        "labelSeparation": 4, "tickCount": 5,
+        "tickColor": "var(--muted)", "titleColor": "var(--ink)", "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    },
+    "text": {"color": "var(--ink)", "font": FONT},
+}  # fmt: skip
+"""The look that all charts share, in colours that follow the theme."""
 
 
 def write_report(
@@ -43,68 +66,184 @@ def write_report(
     provenance: Provenance,
     out: Path,
     outcomes: Sequence[Outcome] = (),
+    training: Training | None = None,
 ) -> Path:
     """Write the report, whole or not at all; raises `OutputError` for a path that cannot be."""
-    page = render_report(source_name, study, provenance, outcomes)
+    page = render_report(source_name, study, provenance, outcomes, training)
     write_output(out, page.encode("utf-8", errors="replace"))
     return out
 
 
 def render_report(
-    source_name: str, study: Study, provenance: Provenance, outcomes: Sequence[Outcome] = ()
+    source_name: str,
+    study: Study,
+    provenance: Provenance,
+    outcomes: Sequence[Outcome] = (),
+    training: Training | None = None,
 ) -> str:
     """The report as HTML, with what came of forecasts if there are any."""
-    fit, comparisons = study.fit, study.comparisons
-    environment = Environment(
+    fit, training = study.fit, training or Training()
+    shown = Shown.of(fit)
+    answered = _answers(study)
+    figures = _figures(study, n_thinned(fit, shown))
+    files, left_out = that_fit(downloads(study, training))
+    content = {
+        "series": [_series_json(label, training) for label in fit.families],
+        "views": views_json(study, shown),
+        "figures": [
+            {"name": "answer", "panels": [one.chart for one in answered if one.chart is not None]},
+            *({"name": f.name, "panels": [panel.spec for panel in f.panels]} for f in figures),
+        ],
+        "runs": runs_json(study.table, shown, training),
+        "curve": charts.loss_curve(),
+        "config": CONFIG,
+    }
+    texts = bundle.scripts()
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=source_name,
+            policy=bundle.policy(texts),
+            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+            light=PALETTE,
+            dark=DARK_PALETTE,
+            sections={k: v for k, v in SECTIONS.items() if k != "samples" or study.samples},
+            answers=answered,
+            single=tables.answers(fit),
+            series=[
+                {
+                    "label": label,
+                    "sign": charts.SHAPES[charts.series_shape(n)],
+                    "color": n % len(PALETTE),
+                }
+                for n, label in enumerate(fit.families)
+            ],
+            has_published=bool(fit.published),
+            shows_published=study.shows_published,
+            has_bits=set(fit.families) <= set(training.bits_per_nat),
+            params=_conventions(study, "params_convention"),
+            flops=_conventions(study, "flops_convention"),
+            figures={figure.name: figure for figure in figures},
+            exponents=tables.exponents_table(study.comparisons),
+            laws=_law_tables(study),
+            missing=tables.missing(fit),
+            samples=SamplesSection.of(study.samples) if study.samples else None,
+            forecasts=forecasts_table(outcomes),
+            spend=training.spend,
+            remarks=tables.remarks(_warnings(study)),
+            excluded=Table(("trial", "series", "status", "reason"), provenance.excluded, n_text=4),
+            provenance=_provenance(study, provenance),
+            downloads=files,
+            too_large=left_out,
+            data=bundle.embedded_json(content),
+            files=[bundle.embedded_json(each.to_json()) for each in files],
+            scripts=[Markup(text) for text in texts],
+        )
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    warnings = [*fit.warnings, *(warning for one in comparisons for warning in one.warnings)]
-    tried = [(each, study.sensitivity_of(each)) for each in comparisons]
-    compared = [comparing.to_json(each, s.to_json() if s else None) for each, s in tried]
-    content = {"fit": fitting.to_json(fit), "comparisons": compared}
-    if study.samples is not None:
-        content["samples"] = study.samples.to_json()
-    data = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    return environment.get_template("report.html").render(
-        title=source_name,
-        light=PALETTE,
-        dark=DARK_PALETTE,
-        answers=tables.answers(fit),
-        comparisons=tried,
-        pictures={name: _picture(name, title, study) for name, title in TITLES.items()},
-        optima=tables.optima_table(fit),
-        left_out=tables.left_out_table(fit),
-        laws=tables.laws_table(fit),
-        published=exponents_of(fit.published),
-        surfaces=tables.surfaces_table(fit),
-        holdout=tables.holdout_table(fit),
-        further=tables.further_table(fit),
-        multipliers=tables.multipliers_table(comparisons),
-        exponents=tables.exponents_table(comparisons),
-        verdicts=verdicts_table(study.sensitivities),
-        variations=[(found, variations_table(found)) for found in study.sensitivities],
-        samples=SamplesSection.of(study.samples) if study.samples else None,
-        forecasts=forecasts_table(outcomes),
-        missing=tables.missing(fit),
-        remarks=tables.remarks(warnings),
-        excluded=tables.Table(
-            ("trial", "series", "status", "reason"), provenance.excluded, n_text=4
+
+
+def _answers(study: Study) -> list[Answer]:
+    """Of the asked pairs; those with a chart before those without: its place is its number."""
+    question = study.question
+    found = [
+        answer(study.fit, each, study.sensitivity_of(each), question.flops if question else None)
+        for each in study.comparisons
+        if question is None or (each.baseline, each.against) in question.pairs
+    ]
+    return sorted(found, key=lambda each: each.chart is None)
+
+
+def _series_json(label: str, training: Training) -> dict[str, Any]:
+    return {"label": label, "bits": training.bits_per_nat.get(label)}
+
+
+def _conventions(study: Study, name: str) -> list[str]:
+    """The fit's own first."""
+    fits = [study.fit, *(each.fit for each in study.recounts)]
+    return list(dict.fromkeys(getattr(fit, name) for fit in fits))
+
+
+def _figures(study: Study, remark: str) -> list[charts.Figure]:
+    fit = study.fit
+    varied = [
+        (
+            f"{each.against} against {each.baseline}: every variation with its 95 % interval from "
+            f"{each.n_draws} resamples; ! marks the other sign",
+            variations_table(each),
+        )
+        for each in study.sensitivities
+    ]
+    verdicts = verdicts_table(study.sensitivities)
+    if verdicts.rows:
+        varied.insert(0, ("What becomes of each number", verdicts))
+    left_out = tables.left_out_table(fit)
+    optima = [("Vertex of every bracketed valley, with 95 % intervals", tables.optima_table(fit))]
+    if left_out.rows:
+        optima.append(("Budgets that are not bracketed and enter no law", left_out))
+    laws = (("Power laws in training compute C (FLOPs)", tables.laws_table(fit)),)
+    baselines = tuple(dict.fromkeys(each.baseline for each in study.comparisons if each.points))
+    return [
+        charts.valleys(fit, tuple(optima)),
+        charts.frontiers(fit, laws),
+        charts.multipliers(fit, baselines, tables.multipliers_table(study.comparisons)),
+        forests.sensitivity(study.sensitivities, varied),
+        forests.exponents(fit, laws),
+        charts.trajectories(fit, runs_table(study.table), remark),
+    ]
+
+
+def _law_tables(study: Study) -> list[tuple[str, str, Table]]:
+    """(caption, name, table), the first of which is shown open."""
+    fit = study.fit
+    return [
+        (
+            "Power laws in training compute C (FLOPs). Scatter is the standard deviation of the "
+            "optima about the law beyond their own noise.",
+            "laws",
+            tables.laws_table(fit),
         ),
-        provenance=_provenance(study, provenance),
-        json=data,
-        json_base64=base64.b64encode(data.encode()).decode(),
-    )
+        (
+            "Hold-out: each form fitted to what cost less, and how far it misses the loss of what "
+            "cost more. Trust an extrapolation no further than this.",
+            "holdout",
+            tables.holdout_table(fit),
+        ),
+        (
+            "Further laws: along envelopes of training curves, in tokens, and of the best batch "
+            "and learning rate",
+            "further",
+            tables.further_table(fit),
+        ),
+        (
+            "Surfaces: L(N, D) = E + A / N^α + B / D^β, with 95 % intervals",
+            "surfaces",
+            tables.surfaces_table(fit),
+        ),
+        (
+            "Exponents published elsewhere, with the intervals they claim. Losses are of other "
+            "corpora and tokenizers: compare exponents, not levels.",
+            "published",
+            exponents_of(fit.published),
+        ),
+    ]
 
 
-def _picture(name: str, title: str, study: Study) -> tuple[Markup | None, str]:
-    try:
-        return Markup(inline_svg(FIGURES[name](study), name, title)), ""
-    except NothingToDraw as reason:
-        return None, str(reason)
+def _warnings(study: Study) -> list[Any]:
+    return [
+        *study.fit.warnings,
+        *(warning for each in study.comparisons for warning in each.warnings),
+    ]
 
 
 def _provenance(study: Study, provenance: Provenance) -> tuple[tuple[str, str], ...]:

@@ -91,7 +91,7 @@ def cases(table: TidyTable, result: FitResult, fits: Mapping[str, IsoFlopFit]) -
 def _by_params(
     table: TidyTable, series: Series, fits: Mapping[str, IsoFlopFit], method: IsoFlopMethod
 ) -> Iterator[Case]:
-    others = _differing(table.counts.params, table.frame["params"].to_numpy())
+    others = differing(table.counts.params, table.frame["params"].to_numpy())
     if not others:
         reason = "no columns to recount parameters from"
         yield Case(Variation("params", "other conventions"), dict.fromkeys(fits, reason), method)
@@ -105,15 +105,13 @@ def _by_params(
 
 def _renamed(fit: IsoFlopFit, points: Points, params_P: FloatArray) -> IsoFlopFit | str:
     """The optima under another count of parameters, by a monotone cubic in logs between sizes."""
-    old, rung_P = np.unique(np.log(points.params_P), return_inverse=True)
-    new = np.bincount(rung_P, np.log(params_P)) / np.bincount(rung_P)
-    if np.any(np.diff(new) <= 0):
+    rename = size_names(points, params_P)
+    if rename is None:
         return "sizes are ordered differently under this count"
     if len(fit.bracketed) < 2:
         return fit
     # Curves are not fitted again: which model is best does not depend on what its size is called,
     # and curves over another axis would move every optimum by its noise.
-    rename = PchipInterpolator(old, new)
     # Only bracketed optima have a size, and only they enter laws.
     optima = tuple(
         dataclasses.replace(o, params=float(np.exp(rename(np.log(o.params)))))
@@ -124,8 +122,23 @@ def _renamed(fit: IsoFlopFit, points: Points, params_P: FloatArray) -> IsoFlopFi
     return dataclasses.replace(fit, optima=optima, log_params_RK=rename(fit.log_params_RK))
 
 
+SizeNames = Callable[[FloatArray], FloatArray]
+"""Log params under one count as log params under another."""
+
+
+def size_names(points: Points, params_P: FloatArray) -> SizeNames | None:
+    """By monotone cubics between the sizes; None where they are ordered differently."""
+    old, rung_P = np.unique(np.log(points.params_P), return_inverse=True)
+    new = np.bincount(rung_P, np.log(params_P)) / np.bincount(rung_P)
+    if np.any(np.diff(new) <= 0):
+        return None
+    if len(old) == 1:
+        return lambda log_params: log_params + (new[0] - old[0])
+    return PchipInterpolator(old, new)
+
+
 def _by_flops(table: TidyTable, series: Series, method: IsoFlopMethod) -> Iterator[Case]:
-    others = _differing(table.counts.flops, table.frame["flops"].to_numpy())
+    others = differing(table.counts.flops, table.frame["flops"].to_numpy())
     if not others:
         reason = "no columns to recount FLOPs from"
         yield Case(Variation("flops", "other conventions"), dict.fromkeys(series, reason), method)
@@ -234,7 +247,7 @@ def _span(values: FloatArray, write: Callable[[float], str]) -> str:
     return first if len(values) == 1 else f"{first}–{last}"
 
 
-def _differing(counts: Mapping[str, FloatArray], own: FloatArray) -> dict[str, FloatArray]:
+def differing(counts: Mapping[str, FloatArray], own: FloatArray) -> dict[str, FloatArray]:
     """The conventions under which some row is counted otherwise than in the fit."""
     # Counts that agree to 0.5 % are one convention.
     return {k: each for k, each in counts.items() if np.max(np.abs(each / own - 1.0)) > 0.005}

@@ -9,10 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.tables.points import FloatArray
+from analysis.tables.points import FloatArray, IntArray
 
 INTERVAL = (2.5, 97.5)
 """Percentiles of every interval: central 95 %."""
+OFFSET_STRIDE = 6
+"""Cells of a grid of exponents between those that are looked at first."""
 MIN_BUDGETS_FOR_OFFSET = 6
 """Three coefficients through fewer points follow the noise."""
 EXPONENT_RANGE = (0.02, 2.0)
@@ -232,11 +234,21 @@ def _offset_fit(
     # the exponent is the best of a grid, refined by a parabola through it and its neighbours.
     grid_G = np.geomspace(0.02, 1.5, 150)
     log_c_K = np.log(flops_K) - np.log(flops_K).mean()
-    misfit_RG = np.stack(
-        [_linear_part(log_c_K, loss_RK, np.full(len(loss_RK), a))[2] for a in grid_G], 1
-    )
-    best_R = np.clip(np.argmin(misfit_RG, axis=1), 1, len(grid_G) - 2)
-    left, middle, right = (misfit_RG[np.arange(len(best_R)), best_R + d] for d in (-1, 0, 1))
+
+    def misfits(index_RJ: IntArray) -> FloatArray:
+        columns = [_linear_part(log_c_K, loss_RK, grid_G[index_R])[2] for index_R in index_RJ.T]
+        return np.stack(columns, axis=1)
+
+    # Every sixth cell, then all about the best of those.
+    coarse_J = np.arange(0, len(grid_G), OFFSET_STRIDE)
+    coarse_RJ = np.tile(coarse_J, (len(loss_RK), 1))
+    near_R = coarse_J[np.argmin(misfits(coarse_RJ), axis=1)]
+    first_R = np.clip(near_R - OFFSET_STRIDE, 0, len(grid_G) - 2 * OFFSET_STRIDE - 1)
+    fine_RJ = first_R[:, None] + np.arange(2 * OFFSET_STRIDE + 1)
+    misfit_RJ = misfits(fine_RJ)
+    place_R = np.clip(np.argmin(misfit_RJ, axis=1), 1, 2 * OFFSET_STRIDE - 1)
+    best_R = fine_RJ[np.arange(len(place_R)), place_R]
+    left, middle, right = (misfit_RJ[np.arange(len(place_R)), place_R + d] for d in (-1, 0, 1))
     bend = left - 2 * middle + right
     shift = np.where(bend > 0, 0.5 * (left - right) / np.where(bend > 0, bend, 1.0), 0.0)
     log_step = np.log(grid_G[1] / grid_G[0])

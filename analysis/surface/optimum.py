@@ -13,6 +13,10 @@ from analysis.tables.points import FloatArray
 
 Numbers = FloatArray | float
 
+ROUNDING = 1e-13
+"""Of a log size, the step below which nothing is gained."""
+TINY = float(np.finfo(float).tiny)
+
 
 @dataclass(frozen=True)
 class SurfaceOptima:
@@ -39,14 +43,30 @@ def best_size(
     alpha, beta = exponents
     shape = np.broadcast_shapes(np.shape(size_arm), np.shape(log_flops))
     low, high = np.full(shape, cost.low - margin), np.full(shape, cost.high + margin)
-    for _ in range(60):  # halvings: down to rounding
-        middle = 0.5 * (low + high)
+    log_arms = np.log(np.maximum(alpha * size_arm, TINY))
+    log_arms = log_arms - np.log(np.maximum(beta * data_arm, TINY))
+
+    def gain(at: FloatArray) -> tuple[FloatArray, FloatArray]:
         # dL/dlog N = 0: alpha·A·N^(−alpha) = beta·B·m·D^(−beta) with m = d log M / d log N.
-        gain = alpha * size_arm * np.exp(-alpha * middle)
-        log_tokens = cost.log_tokens(middle, log_flops)
-        price = beta * data_arm * cost.slope(middle) * np.exp(-beta * log_tokens)
-        low, high = np.where(gain > price, middle, low), np.where(gain > price, high, middle)
-    return low
+        slope = cost.slope(at)
+        log_price = np.log(slope) - beta * cost.log_tokens(at, log_flops)
+        return log_arms - alpha * at - log_price, alpha + beta * slope
+
+    # Without a minimum inside, an end of the range.
+    high = np.where(gain(low)[0] < 0, low, high)
+    low = np.where(gain(high)[0] > 0, high, low)
+    at = 0.5 * (low + high)
+    for _ in range(60):  # of Newton, or a halving where it would leave what is known: to rounding
+        ahead, slope = gain(at)
+        low, high = np.where(ahead > 0, at, low), np.where(ahead > 0, high, at)
+        after = at + ahead / slope
+        after = np.where((after > low) & (after < high), after, 0.5 * (low + high))
+        moved = float(np.max(np.abs(after - at), initial=0.0))
+        at = after
+        if moved < ROUNDING:
+            break
+    result: FloatArray = at
+    return result
 
 
 def surface_optima(

@@ -38,6 +38,8 @@ MAX_WIDTH = 0.5
 MAX_WIDTH_WITHOUT_FLOOR = 1 / 3
 """The same where resamples also disagree on whether there is an E: then alpha and beta trade with
 it, and the interval covers two laws that go apart beyond the data."""
+MAX_NUMBERS, LEAST_DRAWS = 4_000_000, 200
+"""Of points times resamples, and of resamples where points are many: their draws take the time."""
 UNCLEAR_FLOOR = 0.1
 """Share of resamples at E = 0 from which they disagree; in those series it is 0.01 at most, or 0.92
 with E = 0 as the best fit, where there is nothing to disagree on."""
@@ -118,7 +120,8 @@ def fit_surface(
         return _refusal(points, *reason)
     if not best.is_certified_R[0]:
         return _refusal(points, "surface_not_certified", "no optimum could be certified")
-    minimum = _bootstrap(centred.problem, points, theta_5, delta, resampler)
+    n_draws = max(LEAST_DRAWS, MAX_NUMBERS // len(points.loss_P))
+    minimum = _bootstrap(centred.problem, points, theta_5, delta, resampler.first(n_draws))
     draws_R5 = minimum.theta_R5[minimum.is_certified_R]
     n_uncertified = int((~minimum.is_certified_R).sum())
     is_flat_2R = _is_flat(centred.problem, draws_R5)

@@ -126,3 +126,11 @@ def _design_slots(frame: pd.DataFrame, run: IntArray) -> IntArray:
     table["copy"] = table.groupby(["family", *place], dropna=False).cumcount()
     slots = table.groupby([*place, "copy"], dropna=False, sort=True).ngroup()
     return slots.to_numpy()[np.searchsorted(table.index.to_numpy(), run)].astype(np.int64)
+
+
+def records(points: Points) -> tuple[FloatArray, FloatArray]:
+    """FLOPs and loss of the points that are lower than all points of no more compute."""
+    order = np.lexsort((points.loss_P, points.flops_P))
+    flops, loss = points.flops_P[order], points.loss_P[order]
+    is_record = loss < np.minimum.accumulate(np.concatenate([[np.inf], loss[:-1]]))
+    return flops[is_record], loss[is_record]

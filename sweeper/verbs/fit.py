@@ -1,6 +1,7 @@
 """Verbs that need a fit: `fit`, `compare`, `predict`, `propose`, `plot` and `report`."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from analysis.fitting.fit import FitResult
     from analysis.pareto.answer import ParetoAnswer
     from analysis.tables.tidy import TidyTable
+    from sweeper.trials.plan import Plan
 
 
 @click.command()
@@ -214,8 +216,9 @@ def plot(source: StoragePath, out: Path, names: tuple[str, ...], **options: Any)
     Example: sweeper plot results/quick -o figures
     """
     from analysis.answers.compare import compare_all
-    from analysis.figures.render import FIGURES, Study, check_names, save_drawn, save_figures
+    from analysis.figures.render import FIGURES, check_names, save_drawn, save_figures
     from analysis.sensitivity.sensitivity import sensitivities
+    from analysis.sensitivity.study import Study
 
     check_names(names)
     if names == ("pareto",):  # a table of samples has nothing to fit
@@ -231,7 +234,7 @@ def plot(source: StoragePath, out: Path, names: tuple[str, ...], **options: Any)
         comparisons = compare_all(result)
         is_asked_for = not names or "sensitivity" in names
         tried = sensitivities(table, result, comparisons) if is_asked_for else ()
-        study = Study(table, result, comparisons, tried, read_samples(source, options))
+        study = Study(table, result, comparisons, tried, samples=read_samples(source, options))
         saved = save_figures(study, out, names or tuple(FIGURES))
     for path in saved.paths:
         say(f"wrote {path}")
@@ -256,21 +259,56 @@ def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **option
 
     Example: sweeper report results/quick -o report.html
     """
-    from analysis.answers.compare import compare_all
+    from analysis.answers.compare import compare as compare_series
     from analysis.answers.forecast import check, read_forecast
-    from analysis.figures.render import Study
     from analysis.report.html import write_report
+    from analysis.report.page.training import training_of
     from analysis.report.provenance import provenance_of
+    from analysis.sensitivity.recounted import recounts
     from analysis.sensitivity.sensitivity import sensitivities
+    from analysis.sensitivity.study import Study, question_of
 
     registered = [(read_forecast(file), file.name) for file in forecasts]
-    table, result = fitted(source, options)
+    # A few laws of others are always at hand on the page.
+    shows_published = options["published"] is not None
+    table, result = fitted(source, options | {"published": options["published"] or "main"})
     outcomes = [check(forecast, name, table) for forecast, name in registered]
-    comparisons = compare_all(result)
+    training = training_of(source, _plan_of(source))
+    question = question_of(result, *_asked(training.asked))
+    comparisons = [compare_series(result, *pair) for pair in question.compared]
     tried = sensitivities(table, result, comparisons)
-    study = Study(table, result, comparisons, tried, read_samples(source, options))
-    write_report(source.name, study, provenance_of(source), out, outcomes)
+    counted = recounts(table, result, comparisons)
+    study = Study(
+        table,
+        result,
+        comparisons,
+        tried,
+        counted,
+        shows_published,
+        question,
+        read_samples(source, options),
+    )
+    write_report(source.name, study, provenance_of(source), out, outcomes, training)
     say(f"wrote {out}")
+
+
+def _plan_of(source: StoragePath) -> "Plan | None":
+    """What a results folder plans; None for a table."""
+    from sweeper.store.layout import Store
+    from sweeper.store.submission import read_plan
+
+    store = Store(source)
+    return read_plan(store) if (source / "trials").is_dir() and store.plan.exists() else None
+
+
+def _asked(ask: Mapping[str, Any]) -> tuple[tuple[str, str] | None, float | None]:
+    """The pair and the budget that a sweep file asks about, where it asks about two series."""
+    from sweeper.sweepfile.quantities import parse_number
+
+    if ask.get("interval") != "multiplier":
+        return None, None
+    at = ask.get("at")
+    return (ask["baseline"], ask["against"]), None if at is None else parse_number(at)
 
 
 def fitted(source: StoragePath, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":

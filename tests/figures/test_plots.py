@@ -11,27 +11,22 @@ from matplotlib.figure import Figure
 from small_sweep import BUDGETS, LAWS, SIZES, small_sweep
 
 from analysis import notation
-from analysis.answers.compare import Comparison, MultiplierPoint, compare
+from analysis.answers.compare import Comparison, MultiplierPoint, compare, stretches
 from analysis.errors import FitError, NothingToDraw, SettingsError
 from analysis.figures.axes import log_ticks
 from analysis.figures.exponents import exponents
 from analysis.figures.frontier import frontier
 from analysis.figures.isoflop import isoflop
 from analysis.figures.labels import columns_of, spread, thinned
-from analysis.figures.multiplier import multiplier, stretches
-from analysis.figures.render import Study, figure_bytes, save_figures
-from analysis.figures.style import (
-    DARK_PALETTE,
-    MAX_LABEL,
-    MUTED,
-    PALETTE,
-    drawn_label,
-    series_styles,
-)
-from analysis.figures.trajectories import records, trajectories
+from analysis.figures.multiplier import multiplier
+from analysis.figures.palette import DARK_PALETTE, MUTED, PALETTE
+from analysis.figures.render import figure_bytes, save_figures
+from analysis.figures.style import MAX_LABEL, drawn_label, series_styles
+from analysis.figures.trajectories import trajectories
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.report.published_table import with_published
-from analysis.tables.points import FloatArray
+from analysis.sensitivity.study import Study
+from analysis.tables.points import FloatArray, records
 from analysis.tables.tidy import TidyTable
 from sweeper.errors import OutputError
 
