@@ -112,13 +112,13 @@ class Backbone(nn.Module):
         if positions_BN is None:
             positions_BN = torch.arange(n_kept, n_kept + n_new, device=z_BN.device)
         is_causal = visible_BNM is None and self.is_causal
-        if is_causal:  # all cached inputs, the new ones before it, and itself
+        if is_causal and n_kept:  # all cached inputs, the new ones before it, and itself
             every_NM = torch.ones(n_new, n_kept + n_new, dtype=torch.bool, device=z_BN.device)
             visible_BNM = every_NM.tril(n_kept)
         dtype = self.embedding.dtype
-        bias_BHNM = None if visible_BNM is None else visibility_bias(visible_BNM, dtype)
+        bias_BNM = None if visible_BNM is None else visibility_bias(visible_BNM, dtype)
         rotation = rotary_angles(positions_BN, self.rung.head_width)
-        return AttentionContext(rotation, bias_BHNM, is_causal=is_causal and not n_kept)
+        return AttentionContext(rotation, bias_BNM, is_causal=is_causal and not n_kept)
 
 
 def backbone_of(trial: Trial, needs: Needs) -> Backbone:
