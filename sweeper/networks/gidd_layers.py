@@ -1,8 +1,7 @@
 """Layers of the network `gidd` whose gradients are written out.
 
-Small networks are bound by passes over intermediates and by calls, not by arithmetic. Autograd makes
-two to three times as many of both as these formulas; `tests/support/plain_gidd.py` is what it is
-given in their place, for tests and benchmarks.
+Small networks are bound by calls and by passes over intermediates, not by arithmetic, and autograd
+makes about twice as many of both as these formulas. They have no second derivatives.
 
 Tokens come last wherever there are heads: then halves of heads, heads, and queries beside keys are
 contiguous, a sum over channels runs along tokens, and matrix products need no copies.
@@ -24,9 +23,10 @@ from sweeper.families.base import at_least_float32
 RMS_EPSILON = 1e-6
 LOGIT_CAP = 30.0  # attention logits saturate here: cap · tanh(logit / cap)
 sigmoid_backward = torch.ops.aten.sigmoid_backward
-MAX_KEPT_LOGITS = 2**23
-"""With more logits than these a layer keeps none for the backward pass, and computes at most so many
-at a time: its memory is then linear in the number of keys."""
+MAX_KEPT_LOGITS = 512**2
+"""Of one head and sequence. With more than these a layer keeps none for the backward pass but
+computes them again, `BLOCK_LOGITS` of all heads at a time: its memory is linear in the keys."""
+BLOCK_LOGITS = 2**21
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -81,7 +81,7 @@ class MLP(Function):
     """relu(n U' + u)² W' + w of the normalised input n (1 + gain)."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913 (autograd takes each tensor by itself)
         ctx: Any,
         h_TD: Tensor,
         gain_D: Tensor,
@@ -116,12 +116,13 @@ class MLP(Function):
 
 
 class Heads(Function):
-    """Queries, keys and values of the normalised input n (1 + gain); queries and keys are normalised
-    in their turn, over the full width, and rotated.
+    """Queries, keys and values of the normalised input n (1 + gain).
+
+    Queries and keys are normalised in their turn, over the full width, and rotated.
     """
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913 (autograd takes each tensor by itself)
         ctx: Any,
         h_BND: Tensor,
         gain_D: Tensor,
@@ -213,24 +214,28 @@ class CappedAttention(Function):
     """
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink_key: Tensor, sink_value: Tensor, mask: Mask
     ) -> Tensor:
         """What is read, (D, T), from (H, B, K, N), twice (H, B, K, M) and twice (H, K)."""
         H, B, K, N = q.shape
         q_GKN, k_GKM, v_GKM = (x.flatten(0, 1) for x in (q, k, v))
         sinks = _of_all_sequences(sink_key, B, q.dtype), _of_all_sequences(sink_value, B, q.dtype)
-        mixed_GKN, kept = torch.empty_like(q_GKN), ()
-        blocks = query_blocks(H * B * k.shape[3], N)
+        mixed_GKN, kept = torch.empty_like(q_GKN), list[Tensor]()
+        blocks = query_blocks(H * B, N, k.shape[3])
         for rows in blocks:
             keys = mask.keys(rows)
-            kept = capped_weights(q_GKN[..., rows], k_GKM[..., keys], sinks[0], mask, rows)
-            weights_GNS = kept[0]
-            on_keys_GKN = torch.bmm(v_GKM[..., keys], weights_GNS[..., 1:].transpose(1, 2))
-            mixed_GKN[..., rows] = on_keys_GKN.addcmul_(sinks[1], weights_GNS[:, None, :, 0])
+            weights_GnS, *sigmoids = capped_weights(
+                q_GKN[..., rows], k_GKM[..., keys], sinks[0], mask, rows
+            )
+            on_sink_G1n, on_keys_Gnm = weights_GnS[:, None, :, 0], weights_GnS[..., 1:]
+            mixed_GKN[..., rows] = torch.bmm(
+                v_GKM[..., keys], on_keys_Gnm.transpose(1, 2)
+            ).addcmul_(sinks[1], on_sink_G1n)
+            if len(blocks) == 1:
+                kept = [weights_GnS, *sigmoids]
+            del weights_GnS, sigmoids, on_sink_G1n, on_keys_Gnm  # before those of the next block
         ctx.mask, ctx.blocks, ctx.shape = mask, blocks, (H, B, K, N)
-        # Of several blocks none is kept.
-        kept = kept if len(blocks) == 1 else ()
         ctx.save_for_backward(q_GKN, k_GKM, v_GKM, *sinks, mixed_GKN, *kept)
         return mixed_GKN.view(H, B, K, N).transpose(1, 2).reshape(H * K, B * N)
 
@@ -240,7 +245,7 @@ class CappedAttention(Function):
         q_GKN, k_GKM, v_GKM, sink_key_GK1, sink_value_GK1, mixed_GKN, *kept = ctx.saved_tensors
         H, B, K, N = ctx.shape
         d_mixed_GKN = d_mixed_DT.view(H, K, B, N).transpose(1, 2).flatten(0, 1)
-        dq_GKN, dk_GKM, dv_GKM = torch.empty_like(q_GKN), k_GKM.new_zeros(k_GKM.shape), v_GKM.new_zeros(v_GKM.shape)
+        dq_GKN, dk_GKM, dv_GKM = (torch.zeros_like(x) for x in (q_GKN, k_GKM, v_GKM))
         d_sink_key_GK, d_sink_value_GK = dq_GKN.new_zeros(2, H * B, K).unbind()
         for rows in ctx.blocks:
             keys, q_GKn, d_GKn = ctx.mask.keys(rows), q_GKN[..., rows], d_mixed_GKN[..., rows]
@@ -251,8 +256,8 @@ class CappedAttention(Function):
             on_sink_G1n, on_keys_Gnm = weights_GnS[:, None, :, 0], weights_GnS[..., 1:]
             dv_GKM[..., keys] += torch.bmm(d_GKn, on_keys_Gnm)
             d_sink_value_GK += (d_GKn * on_sink_G1n).sum(2)
-            # Softmax: dlogit = weight · (dweight − delta), delta = sum of weight · dweight over S,
-            # which is the product of what is read and its gradient (arXiv 2205.14135, appendix B.2).
+            # Softmax: dlogit = weight · (dweight − delta), delta = sum of weight · dweight,
+            # which is the sum of what is read times its gradient (arXiv 2205.14135, appendix B.2).
             delta_Gn = (d_GKn * mixed_GKN[..., rows]).sum(1)
             d_Gnm = at_least_float32(torch.bmm(d_GKn.transpose(1, 2), v_GKM[..., keys]))
             d_Gnm.sub_(delta_Gn[..., None]).mul_(on_keys_Gnm)
@@ -264,6 +269,7 @@ class CappedAttention(Function):
             dq_GKN[..., rows] = dq_GKn.addcmul_(sink_key_GK1, dx_sink_G1n)
             dk_GKM[..., keys] += torch.bmm(q_GKn, dx_Gnm)
             d_sink_key_GK += (q_GKn * dx_sink_G1n).sum(2)
+            del weights_GnS, s_Gnm, on_sink_G1n, on_keys_Gnm, d_Gnm, dx_Gnm
         scale = 4 * K**-0.5  # 2 cap · 2 / (cap sqrt(K))
         d_sinks = [d.view(H, B, K).sum(1) for d in (d_sink_key_GK.mul_(scale), d_sink_value_GK)]
         dq_GKN, dk_GKM = dq_GKN.mul_(scale), dk_GKM.mul_(scale)
@@ -279,22 +285,22 @@ def capped_weights(
     hyperbolic tangent, and the softmax does not see the constant.
     """
     scale = 2 * q_GKN.shape[1] ** -0.5 / LOGIT_CAP
-    x_GNM = torch.baddbmm(
-        q_GKN.new_empty(()), q_GKN.transpose(1, 2), k_GKM, beta=0, alpha=scale
-    )
+    x_GNM = torch.baddbmm(q_GKN.new_empty(()), q_GKN.transpose(1, 2), k_GKM, beta=0, alpha=scale)
     s_GNM = at_least_float32(x_GNM).sigmoid_()
     s_sink_GN = at_least_float32(q_GKN * sink_key_GK1).sum(1).mul_(scale).sigmoid_()
-    (G, N, M), cap2 = s_GNM.shape, 2 * LOGIT_CAP
+    G, N, M = s_GNM.shape
     logits_GNS = s_GNM.new_empty(G, N, 1 + M)
-    torch.mul(s_GNM, cap2, out=logits_GNS[..., 1:])
-    torch.mul(s_sink_GN, cap2, out=logits_GNS[..., 0])
+    torch.mul(s_sink_GN, 2 * LOGIT_CAP, out=logits_GNS[..., 0])
+    torch.mul(s_GNM, 2 * LOGIT_CAP, out=logits_GNS[..., 1:])
     mask.apply(logits_GNS[..., 1:], rows)
     return logits_GNS.softmax(-1).to(q_GKN.dtype), s_GNM, s_sink_GN
 
 
-def query_blocks(logits_of_one: int, n_queries: int) -> list[slice]:
-    """All queries, or as many blocks as keep `logits_of_one` logits of each below the limit."""
-    size = max(1, MAX_KEPT_LOGITS // logits_of_one)
+def query_blocks(n_heads: int, n_queries: int, n_keys: int) -> list[slice]:
+    """All queries of short sequences, else blocks of them; `n_heads` over all sequences."""
+    if n_queries * n_keys <= MAX_KEPT_LOGITS:
+        return [slice(0, n_queries)]
+    size = max(1, BLOCK_LOGITS // (n_heads * n_keys))
     return [slice(i, min(i + size, n_queries)) for i in range(0, n_queries, size)]
 
 

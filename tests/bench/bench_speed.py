@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 SOURCE = "synthetic:markov?vocab=256&tokens=200000"
 SIZES = {"20K": 2e4, "100K": 1e5, "1M": 1e6, "5M": 5e6}
 LARGE = 5e5
-"""Trunk parameters from which sequences have 128 tokens and steps 4,096, in place of 64 and 1,024."""
+"""Trunk parameters from which sequences have 128 tokens, not 64, and steps 4,096, not 1,024."""
 N_SEQUENCES = 128
 """Of an evaluation; fixed, so that all are alike."""
 MIN_RUNS, MAX_RUNS = 3, 41
@@ -130,7 +130,9 @@ def training(trainer: Trainer, _validation: ValidationSet) -> tuple[Callable[[],
     return trainer.advance, trainer.trial.tokens_per_step, 3
 
 
-def evaluation(trainer: Trainer, validation: ValidationSet) -> tuple[Callable[[], object], int, int]:
+def evaluation(
+    trainer: Trainer, validation: ValidationSet
+) -> tuple[Callable[[], object], int, int]:
     """One bound."""
 
     def evaluate() -> object:
