@@ -54,7 +54,9 @@ class Attention(nn.Module):
         q_HBKN, k_HBKM, v_HBKM = layers.Heads.apply(
             h_BND, gains[0], self.qkv, gains[1], context.rotation, self.n_heads
         )
+        n_before = 0
         if context.cache is not None:
+            n_before = context.cache.n_kept
             k_HBKM, v_HBKM = (
                 x_BHMK.permute(1, 0, 3, 2)
                 for x_BHMK in context.cache.with_new(
@@ -65,9 +67,9 @@ class Attention(nn.Module):
             q_HBKN,
             k_HBKM,
             v_HBKM,
-            self.sink_key_bias[:, 0],
-            self.sink_value_bias[:, 0],
-            layers.Mask(context.bias_BNM, context.is_causal),
+            self.sink_key_bias.squeeze(1),
+            self.sink_value_bias.squeeze(1),
+            layers.Mask(context.bias_BNM, context.is_causal, n_before),
         )
         return functional.linear(mixed_DT.t(), self.out).view(h_BND.shape)
 

@@ -191,6 +191,8 @@ class Mask:
     """Added to logits, (N, M) or (B, N, M): −inf where a query must not read a key."""
     is_causal: bool
     """In place of a bias: each query reads the keys up to its own, and N = M."""
+    n_before: int = 0
+    """Keys before that of the first query, M − N."""
 
     def keys(self, rows: slice) -> slice:
         """The keys that some of these queries read."""
@@ -209,8 +211,9 @@ class Mask:
 class CappedAttention(Function):
     """softmax(cap · tanh(q · k / sqrt(K) / cap) + bias) v, with a sink beside the keys.
 
-    One block of queries at a time; the weights of a single block are kept for the backward pass,
-    those of several are computed again.
+    That is a · (softmax over the keys alone) v + (1 − a) · (value of the sink), a being what the
+    sink leaves. One block of queries at a time; the weights of a single block are kept for the
+    backward pass, those of several are computed again.
     """
 
     @staticmethod
@@ -221,79 +224,86 @@ class CappedAttention(Function):
         H, B, K, N = q.shape
         q_GKN, k_GKM, v_GKM = (x.flatten(0, 1) for x in (q, k, v))
         sinks = _of_all_sequences(sink_key, B, q.dtype), _of_all_sequences(sink_value, B, q.dtype)
-        mixed_GKN, kept = torch.empty_like(q_GKN), list[Tensor]()
+        s_sink_GN = at_least_float32(q_GKN * sinks[0]).sum(1).mul_(sigmoid_scale(K)).sigmoid_()
+        on_keys_GKN, share_GN = torch.empty_like(q_GKN), torch.empty_like(s_sink_GN)
+        kept = list[Tensor]()
         blocks = query_blocks(H * B, N, k.shape[3])
         for rows in blocks:
             keys = mask.keys(rows)
-            weights_GnS, *sigmoids = capped_weights(
-                q_GKN[..., rows], k_GKM[..., keys], sinks[0], mask, rows
+            weights, share_GN[:, rows] = capped_weights(
+                q_GKN[..., rows], k_GKM[..., keys], mask, rows
             )
-            on_sink_G1n, on_keys_Gnm = weights_GnS[:, None, :, 0], weights_GnS[..., 1:]
-            mixed_GKN[..., rows] = torch.bmm(
-                v_GKM[..., keys], on_keys_Gnm.transpose(1, 2)
-            ).addcmul_(sinks[1], on_sink_G1n)
+            on_keys_GKN[..., rows] = torch.bmm(v_GKM[..., keys], weights[0].transpose(1, 2))
             if len(blocks) == 1:
-                kept = [weights_GnS, *sigmoids]
-            del weights_GnS, sigmoids, on_sink_G1n, on_keys_Gnm  # before those of the next block
+                kept += weights
+            del weights  # before those of the next block
+        share_GN = share_GN.sub_(2 * LOGIT_CAP * s_sink_GN).sigmoid_()
+        mixed_GKN = on_keys_GKN.mul_(share_GN[:, None])
+        mixed_GKN.addcmul_(sinks[1], (1 - share_GN).to(q.dtype)[:, None])
         ctx.mask, ctx.blocks, ctx.shape = mask, blocks, (H, B, K, N)
-        ctx.save_for_backward(q_GKN, k_GKM, v_GKM, *sinks, mixed_GKN, *kept)
+        ctx.save_for_backward(q_GKN, k_GKM, v_GKM, *sinks, mixed_GKN, share_GN, s_sink_GN, *kept)
         return mixed_GKN.view(H, B, K, N).transpose(1, 2).reshape(H * K, B * N)
 
     @staticmethod
     def backward(ctx: Any, d_mixed_DT: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of all arguments but the mask."""
-        q_GKN, k_GKM, v_GKM, sink_key_GK1, sink_value_GK1, mixed_GKN, *kept = ctx.saved_tensors
-        H, B, K, N = ctx.shape
-        d_mixed_GKN = d_mixed_DT.view(H, K, B, N).transpose(1, 2).flatten(0, 1)
+        q_GKN, k_GKM, v_GKM, *sinks, mixed_GKN, share_GN, s_sink_GN = ctx.saved_tensors[:8]
+        kept, (H, B, K, N), dtype = ctx.saved_tensors[8:], ctx.shape, q_GKN.dtype
+        d_GKN = d_mixed_DT.view(H, K, B, N).transpose(1, 2).flatten(0, 1)
+        # Softmax: dlogit = weight · (dweight − delta), delta = sum of weight · dweight,
+        # which is the sum of what is read times its gradient (arXiv 2205.14135, appendix B.2).
+        delta_GN = at_least_float32(d_GKN * mixed_GKN).sum(1)
+        on_sink_GN = 1 - share_GN
+        d_sink_GN = ((d_GKN * sinks[1]).sum(1) - delta_GN).mul_(on_sink_GN)
+        d_sink_value_GK = (d_GKN * on_sink_GN.to(dtype)[:, None]).sum(2)
+        # Weights of keys are share · softmax over the keys.
+        d_GKN, delta_GN = d_GKN * share_GN.to(dtype)[:, None], delta_GN.mul_(share_GN)
+        # Cap: logit = 2 cap · s + constant, s = sigmoid(2 / (cap sqrt(K)) · q · k)
+        dx_sink_G1N = sigmoid_backward(d_sink_GN, s_sink_GN).to(dtype)[:, None]
         dq_GKN, dk_GKM, dv_GKM = (torch.zeros_like(x) for x in (q_GKN, k_GKM, v_GKM))
-        d_sink_key_GK, d_sink_value_GK = dq_GKN.new_zeros(2, H * B, K).unbind()
         for rows in ctx.blocks:
-            keys, q_GKn, d_GKn = ctx.mask.keys(rows), q_GKN[..., rows], d_mixed_GKN[..., rows]
+            keys, q_GKn, d_GKn = ctx.mask.keys(rows), q_GKN[..., rows], d_GKN[..., rows]
             k_GKm = k_GKM[..., keys]
-            weights_GnS, s_Gnm, s_sink_Gn = kept or capped_weights(
-                q_GKn, k_GKm, sink_key_GK1, ctx.mask, rows
-            )
-            on_sink_G1n, on_keys_Gnm = weights_GnS[:, None, :, 0], weights_GnS[..., 1:]
-            dv_GKM[..., keys] += torch.bmm(d_GKn, on_keys_Gnm)
-            d_sink_value_GK += (d_GKn * on_sink_G1n).sum(2)
-            # Softmax: dlogit = weight · (dweight − delta), delta = sum of weight · dweight,
-            # which is the sum of what is read times its gradient (arXiv 2205.14135, appendix B.2).
-            delta_Gn = (d_GKn * mixed_GKN[..., rows]).sum(1)
+            weights_Gnm, s_Gnm = kept or capped_weights(q_GKn, k_GKm, ctx.mask, rows)[0]
+            dv_GKM[..., keys] += torch.bmm(d_GKn, weights_Gnm)
             d_Gnm = at_least_float32(torch.bmm(d_GKn.transpose(1, 2), v_GKM[..., keys]))
-            d_Gnm.sub_(delta_Gn[..., None]).mul_(on_keys_Gnm)
-            d_sink_Gn = ((d_GKn * sink_value_GK1).sum(1) - delta_Gn) * weights_GnS[..., 0]
-            # Cap: logit = 2 cap · s + constant, s = sigmoid(2 / (cap sqrt(K)) · q · k)
-            dx_Gnm = sigmoid_backward(d_Gnm, s_Gnm).to(q_GKN.dtype)
-            dx_sink_G1n = sigmoid_backward(d_sink_Gn, s_sink_Gn).to(q_GKN.dtype)[:, None]
-            dq_GKn = torch.bmm(k_GKm, dx_Gnm.transpose(1, 2))
-            dq_GKN[..., rows] = dq_GKn.addcmul_(sink_key_GK1, dx_sink_G1n)
+            d_Gnm.sub_(delta_GN[:, rows, None]).mul_(weights_Gnm)
+            dx_Gnm = sigmoid_backward(d_Gnm, s_Gnm).to(dtype)
+            dq_GKN[..., rows] = torch.bmm(k_GKm, dx_Gnm.transpose(1, 2))
             dk_GKM[..., keys] += torch.bmm(q_GKn, dx_Gnm)
-            d_sink_key_GK += (q_GKn * dx_sink_G1n).sum(2)
-            del weights_GnS, s_Gnm, on_sink_G1n, on_keys_Gnm, d_Gnm, dx_Gnm
+            del weights_Gnm, s_Gnm, d_Gnm, dx_Gnm
+        dq_GKN.addcmul_(sinks[0], dx_sink_G1N)
+        d_sink_key_GK = (q_GKN * dx_sink_G1N).sum(2)
         scale = 4 * K**-0.5  # 2 cap · 2 / (cap sqrt(K))
-        d_sinks = [d.view(H, B, K).sum(1) for d in (d_sink_key_GK.mul_(scale), d_sink_value_GK)]
-        dq_GKN, dk_GKM = dq_GKN.mul_(scale), dk_GKM.mul_(scale)
+        for d in (dq_GKN, dk_GKM, d_sink_key_GK):
+            d.mul_(scale)
+        d_sinks = [d.view(H, B, K).sum(1) for d in (d_sink_key_GK, d_sink_value_GK)]
         return *(d.unflatten(0, (H, B)) for d in (dq_GKN, dk_GKM, dv_GKM)), *d_sinks, None
 
 
-def capped_weights(
-    q_GKN: Tensor, k_GKM: Tensor, sink_key_GK1: Tensor, mask: Mask, rows: slice
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights of the sink and the keys (G, N, S), and the sigmoids behind them, (G, N, M), (G, N).
+def sigmoid_scale(head_width: int) -> float:
+    """What multiplies q · k: cap · tanh(x / cap) = 2 cap · sigmoid(2 x / cap) − cap.
 
-    cap · tanh(x / cap) = 2 cap · sigmoid(2 x / cap) − cap: a sigmoid takes a third of the time of a
-    hyperbolic tangent, and the softmax does not see the constant.
+    A sigmoid takes a third of the time of a hyperbolic tangent; a softmax ignores the constant.
     """
-    scale = 2 * q_GKN.shape[1] ** -0.5 / LOGIT_CAP
-    x_GNM = torch.baddbmm(q_GKN.new_empty(()), q_GKN.transpose(1, 2), k_GKM, beta=0, alpha=scale)
+    return 2 * head_width**-0.5 / LOGIT_CAP
+
+
+def capped_weights(
+    q_GKN: Tensor, k_GKM: Tensor, mask: Mask, rows: slice
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Weights of keys alone and sigmoids, (G, N, M) each, and log-sum-exps of logits, (G, N)."""
+    scale, nothing = sigmoid_scale(q_GKN.shape[1]), q_GKN.new_empty(())
+    x_GNM = torch.baddbmm(nothing, q_GKN.transpose(1, 2), k_GKM, beta=0, alpha=scale)
     s_GNM = at_least_float32(x_GNM).sigmoid_()
-    s_sink_GN = at_least_float32(q_GKN * sink_key_GK1).sum(1).mul_(scale).sigmoid_()
-    G, N, M = s_GNM.shape
-    logits_GNS = s_GNM.new_empty(G, N, 1 + M)
-    torch.mul(s_sink_GN, 2 * LOGIT_CAP, out=logits_GNS[..., 0])
-    torch.mul(s_GNM, 2 * LOGIT_CAP, out=logits_GNS[..., 1:])
-    mask.apply(logits_GNS[..., 1:], rows)
-    return logits_GNS.softmax(-1).to(q_GKN.dtype), s_GNM, s_sink_GN
+    logits_GNM = s_GNM * (2 * LOGIT_CAP)
+    mask.apply(logits_GNM, rows)
+    weights_GNM = logits_GNM.softmax(-1)
+    # From the weight of each query's own key, which it always reads: capped logits differ by 60 at
+    # most, so it is never rounded to zero.
+    own = mask.n_before + rows.start
+    own_logit_GN, own_weight_GN = (x.diagonal(own, 1, 2) for x in (logits_GNM, weights_GNM))
+    return (weights_GNM.to(q_GKN.dtype), s_GNM), own_logit_GN - own_weight_GN.log()
 
 
 def query_blocks(n_heads: int, n_queries: int, n_keys: int) -> list[slice]:

@@ -123,12 +123,12 @@ def test_a_run_of_200_steps_agrees_with_one_in_plain_operations(name: str) -> No
         rung=Rung(2, 16, 2),
         data=Data(corpus.fingerprint, corpus.tokens.vocab_size, 16),
         optimizer=Optimizer(8, 0.1, auxiliary_learning_rate=6e-3, warmup_steps=10, ema_decay=0.99),
-        evaluation=Evaluation(64),
+        evaluation=Evaluation(60),
         observe_at_steps=(200,),
         seed=0,
         precision="float32",
     )
-    ids_NL = torch.from_numpy(validation_sequences(corpus, seq_len=16, n_sequences=64))
+    ids_NL = torch.from_numpy(validation_sequences(corpus, seq_len=16, n_sequences=60))
     found = []
     for layers in (as_it_is, use_plain_layers):
         trainer = Trainer(trial, family, corpus, torch.device("cpu"))
