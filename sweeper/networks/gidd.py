@@ -31,7 +31,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension in float32 or wider."""
-        normal: Tensor = layers.RMSNorm.apply(x, self.gain)
+        normal: Tensor = layers.RMSNorm.apply(x, self.gain)  # type: ignore[no-untyped-call]
         return normal
 
 
@@ -51,7 +51,7 @@ class Attention(nn.Module):
     def forward(self, h_BND: Tensor, norm: RMSNorm, context: AttentionContext) -> Tensor:
         """(B, N, D) to (B, N, D), behind a norm of the input."""
         gains = norm.gain, self.query_key_norm.gain
-        q_HBKN, k_HBKM, v_HBKM = layers.Heads.apply(
+        q_HBKN, k_HBKM, v_HBKM = layers.Heads.apply(  # type: ignore[no-untyped-call]
             h_BND, gains[0], self.qkv, gains[1], context.rotation, self.n_heads
         )
         n_before = 0
@@ -63,7 +63,7 @@ class Attention(nn.Module):
                     k_HBKM.permute(1, 0, 3, 2), v_HBKM.permute(1, 0, 3, 2)
                 )
             )
-        mixed_DT: Tensor = layers.CappedAttention.apply(
+        mixed_DT: Tensor = layers.CappedAttention.apply(  # type: ignore[no-untyped-call]
             q_HBKN,
             k_HBKM,
             v_HBKM,
@@ -95,7 +95,7 @@ class GiddBlock(nn.Module):
         attended_BND = self.attention(h_BND, self.attention_norm, context)
         h_BND = torch.add(h_BND, attended_BND, alpha=self.scale)
         mlp = self.mlp_norm.gain, self.up, self.up_bias, self.down, self.down_bias
-        mlp_TD: Tensor = layers.MLP.apply(h_BND.flatten(0, 1), *mlp)
+        mlp_TD: Tensor = layers.MLP.apply(h_BND.flatten(0, 1), *mlp)  # type: ignore[no-untyped-call]
         return torch.add(h_BND, mlp_TD.view(h_BND.shape), alpha=self.scale)
 
 

@@ -173,7 +173,7 @@ class Heads(Function):
 
 def _by_head(x_nDBN: Tensor, n_heads: int) -> Tensor:
     """(n, D, B, N) seen as (n, H, B, K, N)."""
-    return x_nDBN.unflatten(1, (n_heads, -1)).transpose(2, 3)
+    return torch.unflatten(x_nDBN, 1, (n_heads, -1)).transpose(2, 3)
 
 
 def turn(x_KN: Tensor, cos: Tensor, sin: Tensor, out_KN: Tensor) -> None:
@@ -204,7 +204,7 @@ class Mask:
             bias_NM = torch.full_like(logits_GNM[0], -math.inf).triu_(1 + rows.start)
             logits_GNM.add_(bias_NM)
         elif self.bias is not None:
-            of_sequences = logits_GNM.unflatten(0, (-1, *self.bias.shape[:-2]))
+            of_sequences = torch.unflatten(logits_GNM, 0, (-1, *self.bias.shape[:-2]))
             of_sequences.add_(self.bias[..., rows, :])
 
 
@@ -247,8 +247,9 @@ class CappedAttention(Function):
     @staticmethod
     def backward(ctx: Any, d_mixed_DT: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of all arguments but the mask."""
-        q_GKN, k_GKM, v_GKM, *sinks, mixed_GKN, share_GN, s_sink_GN = ctx.saved_tensors[:8]
-        kept, (H, B, K, N), dtype = ctx.saved_tensors[8:], ctx.shape, q_GKN.dtype
+        saved, (H, B, K, N) = ctx.saved_tensors, ctx.shape
+        q_GKN, k_GKM, v_GKM, *sinks, mixed_GKN, share_GN, s_sink_GN = saved[:8]
+        kept, dtype = saved[8:], q_GKN.dtype
         d_GKN = d_mixed_DT.view(H, K, B, N).transpose(1, 2).flatten(0, 1)
         # Softmax: dlogit = weight · (dweight − delta), delta = sum of weight · dweight,
         # which is the sum of what is read times its gradient (arXiv 2205.14135, appendix B.2).
@@ -278,7 +279,7 @@ class CappedAttention(Function):
         for d in (dq_GKN, dk_GKM, d_sink_key_GK):
             d.mul_(scale)
         d_sinks = [d.view(H, B, K).sum(1) for d in (d_sink_key_GK, d_sink_value_GK)]
-        return *(d.unflatten(0, (H, B)) for d in (dq_GKN, dk_GKM, dv_GKM)), *d_sinks, None
+        return *(torch.unflatten(d, 0, (H, B)) for d in (dq_GKN, dk_GKM, dv_GKM)), *d_sinks, None
 
 
 def sigmoid_scale(head_width: int) -> float:
@@ -286,7 +287,7 @@ def sigmoid_scale(head_width: int) -> float:
 
     A sigmoid takes a third of the time of a hyperbolic tangent; a softmax ignores the constant.
     """
-    return 2 * head_width**-0.5 / LOGIT_CAP
+    return 2 / (LOGIT_CAP * math.sqrt(head_width))
 
 
 def capped_weights(
