@@ -30,7 +30,7 @@ from sweeper.trials.ladder import ladder, trunk_params
 from sweeper.trials.trial import Data, Evaluation, Optimizer, Precision, Trial
 
 CPU = torch.device("cpu")
-SOURCE = "synthetic:markov?vocab=256&tokens=200000"
+SOURCE = "synthetic:markov?vocab=256&tokens=400000"
 SIZES = {"20K": 2e4, "100K": 1e5, "1M": 1e6, "5M": 5e6}
 LARGE = 5e5
 """Trunk parameters from which sequences have 128 tokens, not 64, and steps 4,096, not 1,024."""

@@ -7,19 +7,20 @@ import pytest
 import torch
 from live_bytes import LiveBytes
 from plain_gidd import use_plain_layers
-from small_trials import SOURCE, without_ngrams
+from small_trials import SEQ_LEN as TRIAL_SEQ_LEN
+from small_trials import SOURCE, trial_of, without_ngrams
 from torch import Tensor
 
 from sweeper.data.corpus import load_corpus, validation_sequences
 from sweeper.evaluation.bound import evaluate_bound
-from sweeper.families import encoded_options, family_names, load_family
+from sweeper.families import family_names, family_of
 from sweeper.networks import gidd_layers
 from sweeper.networks.attention import AttentionContext, rotary_angles
 from sweeper.networks.backbone import Backbone
 from sweeper.networks.gidd import Attention, RMSNorm
 from sweeper.training.trainer import Trainer
 from sweeper.trials.ladder import Rung
-from sweeper.trials.trial import Data, Evaluation, Optimizer, Trial
+from sweeper.trials.trial import Optimizer
 
 torch.set_num_threads(1)
 N_SEQUENCES, SEQ_LEN = 3, 7
@@ -116,19 +117,10 @@ def test_memory_of_attention_is_linear_in_the_sequence_length(is_causal: bool) -
 @pytest.mark.parametrize("name", family_names())
 def test_a_run_of_200_steps_agrees_with_one_in_plain_operations(name: str) -> None:
     corpus = load_corpus(SOURCE)
-    family = load_family(name, vocab_size=corpus.tokens.vocab_size)
-    trial = Trial(
-        family=name,
-        family_options=encoded_options(family),
-        rung=Rung(2, 16, 2),
-        data=Data(corpus.fingerprint, corpus.tokens.vocab_size, 16),
-        optimizer=Optimizer(8, 0.1, auxiliary_learning_rate=6e-3, warmup_steps=10, ema_decay=0.99),
-        evaluation=Evaluation(60),
-        observe_at_steps=(200,),
-        seed=0,
-        precision="float32",
-    )
-    ids_NL = torch.from_numpy(validation_sequences(corpus, seq_len=16, n_sequences=60))
+    optimizer = Optimizer(8, 0.1, 6e-3, warmup_steps=10, ema_decay=0.99)
+    trial = trial_of(name, optimizer=optimizer, observe_at_steps=(200,))
+    family = family_of(trial)
+    ids_NL = torch.from_numpy(validation_sequences(corpus, seq_len=TRIAL_SEQ_LEN, n_sequences=60))
     found = []
     for layers in (as_it_is, use_plain_layers):
         trainer = Trainer(trial, family, corpus, torch.device("cpu"))
