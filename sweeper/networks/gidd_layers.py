@@ -7,7 +7,8 @@ Tokens come last wherever there are heads: then halves of heads, heads, and quer
 contiguous, a sum over channels runs along tokens, and matrix products need no copies.
 
 Shapes: B batch, N new inputs, M inputs read, T tokens (B · N), D width, H heads, K channels of a
-head, F hidden channels of the MLP, G heads of all sequences (H · B), S the sink and the M keys.
+head, F hidden channels of the MLP, E outputs of a projection, G heads of all sequences (H · B);
+n and m are those of one block of queries.
 """
 
 import math
@@ -49,7 +50,7 @@ def to_normalised_input(dn: Tensor, n: Tensor, inverse_rms: Tensor, dim: int) ->
 
 
 def with_gain(weight: Tensor, gain: Tensor) -> Tensor:
-    """The weight that gives for n what `weight` gives for n (1 + gain): the smaller of the two."""
+    """The weight that gives for n what `weight` gives for n (1 + gain); n is larger than it."""
     return weight * (1 + gain)
 
 
