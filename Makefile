@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/setup-done
 
-.PHONY: setup run test test-fast mutants bench-fit bench-orchestration bench-design bench-sampling coverage check format docs clean
+.PHONY: setup run test test-fast mutants bench-fit bench-orchestration bench-design bench-sampling bench-train bench-eval coverage check format docs clean
 
 setup: $(SETUP_DONE)  ## virtual environment with pinned versions and the `sweeper` command
 
@@ -47,6 +47,9 @@ bench-design: setup  ## what designs and rounds of chosen runs save, replayed on
 
 bench-sampling: setup  ## caches, timing, and samples of trained models on a known source; about five minutes
 	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/bench_sampling.py
+
+bench-train bench-eval: bench-%: setup  ## tokens per second of all families at four sizes, beside plain operations; five minutes
+	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/bench_speed.py $*
 
 coverage: setup  ## how often 95 % intervals hold the truth in simulation; both cores, half an hour
 	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/simulate_coverage.py --processes 2 --out docs/coverage.md

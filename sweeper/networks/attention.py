@@ -4,6 +4,7 @@ Shapes: B batch, N new inputs, M inputs read (cached ones, then the new ones), H
 of a head, C channels of the condition.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -54,10 +55,12 @@ class AttentionContext:
     """What a layer needs besides its input."""
 
     rotation: tuple[Tensor, Tensor]
-    bias_BHNM: Tensor | None
-    """Added to attention logits: −inf where an input (row) must not read another (column)."""
+    """Cosines and sines, (N, K/2) or (B, N, K/2)."""
+    bias_BNM: Tensor | None
+    """Added to attention logits, (N, M) or (B, N, M): −inf where an input (row) must not read
+    another (column)."""
     is_causal: bool = False
-    """Whether that bias only keeps each input from those after it, so that kernels may know it."""
+    """In place of a bias: each input reads those before it and itself, and N = M."""
     condition_BNC: Tensor | None = None
     """What is known of the noise level; one for all inputs of a sequence (B, 1, C) or one each."""
     cache: LayerKVCache | None = None
@@ -68,22 +71,25 @@ class AttentionContext:
 
 
 def rotary_angles(positions_BN: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of position times frequency, float32, ready to broadcast over heads.
-
-    (N, K/2) for positions (N,) that all sequences share, (B, 1, N, K/2) for (B, N).
-    """
+    """Cosines and sines of position times frequency, float32: (N, K/2) or (B, N, K/2)."""
     half = head_width // 2
     # Frequency of channel pair k: 10,000^(−2k/K), as in arXiv 2104.09864
     frequencies = 10_000.0 ** (-torch.arange(half, device=positions_BN.device) / half)
     angles = positions_BN[..., None] * frequencies
-    if positions_BN.dim() > 1:
-        angles = angles[:, None]
     return angles.cos(), angles.sin()
+
+
+@functools.lru_cache(maxsize=8)
+def successive_angles(
+    start: int, stop: int, head_width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Those of positions start … stop − 1, the same in every call."""
+    return rotary_angles(torch.arange(start, stop, device=device), head_width)
 
 
 def rotate(x_BHNK: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """Turn channel pairs (k, k + K/2) by their angle (arXiv 2104.09864, half-split layout)."""
-    cos, sin = (r.to(x_BHNK.dtype) for r in rotation)
+    cos, sin = (for_all_heads(r.to(x_BHNK.dtype)) for r in rotation)
     a, b = x_BHNK.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
@@ -94,11 +100,12 @@ def by_head(x_BNnD: Tensor, n_heads: int) -> Tensor:
     return x_BNnD.reshape(B, N, n * n_heads, D // n_heads).transpose(1, 2)
 
 
-def visibility_bias(visible_BNM: Tensor, dtype: torch.dtype) -> Tensor:
-    """Zero where an input (row) may read another (column), −inf elsewhere; one for all heads.
+def for_all_heads(x: Tensor) -> Tensor:
+    """What all sequences share, two dimensions, as it is; (B, …) to (B, 1, …)."""
+    return x if x.dim() == 2 else x[:, None]
 
-    (N, M) for a mask that all sequences share, (B, 1, N, M) for (B, N, M).
-    """
-    bias = torch.zeros(visible_BNM.shape, dtype=dtype, device=visible_BNM.device)
-    bias = bias.masked_fill(~visible_BNM, -math.inf)
-    return bias if bias.dim() == 2 else bias[:, None]
+
+def visibility_bias(visible_BNM: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zero where an input (row) may read another (column), −inf elsewhere."""
+    bias_BNM = torch.zeros(visible_BNM.shape, dtype=dtype, device=visible_BNM.device)
+    return bias_BNM.masked_fill(~visible_BNM, -math.inf)

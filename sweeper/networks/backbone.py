@@ -18,7 +18,13 @@ from torch.utils.checkpoint import checkpoint
 from sweeper.families._scores import Query
 from sweeper.families.base import Needs, at_least_float32
 from sweeper.networks import dit, gidd
-from sweeper.networks.attention import AttentionContext, KVCache, rotary_angles, visibility_bias
+from sweeper.networks.attention import (
+    AttentionContext,
+    KVCache,
+    rotary_angles,
+    successive_angles,
+    visibility_bias,
+)
 from sweeper.networks.head import head_scores
 from sweeper.trials.ladder import BackboneName, Rung
 from sweeper.trials.trial import Precision, Trial
@@ -118,16 +124,18 @@ class Backbone(nn.Module):
         cache: KVCache | None,
     ) -> AttentionContext:
         n_new, n_kept = z_BN.shape[1], cache.n_kept if cache else 0
-        if positions_BN is None:
-            positions_BN = torch.arange(n_kept, n_kept + n_new, device=z_BN.device)
         is_causal = visible_BNM is None and self.is_causal
-        if is_causal:  # all cached inputs, the new ones before it, and itself
+        if is_causal and n_kept:  # all cached inputs, the new ones before it, and itself
             every_NM = torch.ones(n_new, n_kept + n_new, dtype=torch.bool, device=z_BN.device)
             visible_BNM = every_NM.tril(n_kept)
         dtype = self.embedding.dtype
-        bias_BHNM = None if visible_BNM is None else visibility_bias(visible_BNM, dtype)
-        rotation = rotary_angles(positions_BN, self.rung.head_width)
-        return AttentionContext(rotation, bias_BHNM, is_causal=is_causal and not n_kept)
+        bias_BNM = None if visible_BNM is None else visibility_bias(visible_BNM, dtype)
+        head_width = self.rung.head_width
+        if positions_BN is None:
+            rotation = successive_angles(n_kept, n_kept + n_new, head_width, z_BN.device)
+        else:
+            rotation = rotary_angles(positions_BN, head_width)
+        return AttentionContext(rotation, bias_BNM, is_causal=is_causal and not n_kept)
 
     def sequences_at_once(self, seq_len: int) -> int:
         """As many as a pass without gradients reads in about EVALUATION_BYTES."""

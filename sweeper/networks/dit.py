@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from sweeper.families.base import at_least_float32
 from sweeper.networks.architecture import Architecture
-from sweeper.networks.attention import AttentionContext, by_head, rotate
+from sweeper.networks.attention import AttentionContext, by_head, for_all_heads, rotate
 from sweeper.trials.ladder import DIT_CONDITION_WIDTH, DIT_LEVEL_FEATURES, Rung
 
 NORM_EPSILON = 1e-5
@@ -104,11 +104,12 @@ class DitBlock(nn.Module):
         q_BHNK, k_BHNK = qk_BHNK.chunk(2, dim=1)
         v_BHNK = by_head(qkv_BN3D[:, :, 2:], self.n_heads)
         k_BHMK, v_BHMK = context.keys_and_values(k_BHNK, v_BHNK)
+        bias = context.bias_BNM
         mixed_BHNK = functional.scaled_dot_product_attention(
             q_BHNK,
             k_BHMK,
             v_BHMK,
-            attn_mask=None if context.is_causal else context.bias_BHNM,
+            attn_mask=None if bias is None else for_all_heads(bias),
             is_causal=context.is_causal,
         )
         mixed_BND: Tensor = self.out(mixed_BHNK.transpose(1, 2).flatten(2))

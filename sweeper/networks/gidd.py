@@ -3,8 +3,8 @@
 Pre-norm blocks with RMSNorm, query–key norm over the full width, rotary positions, soft-capped
 attention logits, one learned attention sink per head, a squared-ReLU MLP, no time conditioning.
 
-Shapes: B batch, N new inputs, M inputs read, D width, H heads, K channels of a head, S the sink
-and the M keys.
+Shapes: B batch, N new inputs, M inputs read, T tokens (B · N), D width, H heads, K channels of a
+head.
 """
 
 import math
@@ -13,13 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweeper.families.base import at_least_float32
+from sweeper.networks import gidd_layers as layers
 from sweeper.networks.architecture import Architecture
-from sweeper.networks.attention import AttentionContext, by_head, rotate
+from sweeper.networks.attention import AttentionContext
 from sweeper.trials.ladder import Rung
 
-RMS_EPSILON = 1e-6
-LOGIT_CAP = 30.0  # attention logits saturate here: cap · tanh(logit / cap)
 RESIDUAL_SCALE = 4.0  # over the number of layers: multiplies each residual branch
 HEAD_SCALE = 512.0  # over the width: multiplies the logits
 
@@ -33,9 +31,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension in float32 or wider."""
-        width = self.gain.shape[-1:]
-        normal = functional.rms_norm(at_least_float32(x), width, eps=RMS_EPSILON)
-        return (normal * (1 + self.gain)).to(x.dtype)
+        normal: Tensor = layers.RMSNorm.apply(x, self.gain)  # type: ignore[no-untyped-call]
+        return normal
 
 
 class Attention(nn.Module):
@@ -43,34 +40,38 @@ class Attention(nn.Module):
 
     def __init__(self, rung: Rung) -> None:
         super().__init__()
-        self.n_heads, self.head_width = rung.n_heads, rung.head_width
+        self.n_heads = rung.n_heads
         self.qkv = nn.Parameter(torch.empty(3 * rung.width, rung.width))
         self.out = nn.Parameter(torch.empty(rung.width, rung.width))
         self.query_key_norm = RMSNorm(2, rung.width)
+        # Key and value of the sink start at zero: a logit of 0, "softmax plus one". No rotation.
         self.sink_key_bias = nn.Parameter(torch.zeros(rung.n_heads, 1, rung.head_width))
         self.sink_value_bias = nn.Parameter(torch.zeros(rung.n_heads, 1, rung.head_width))
 
-    def forward(self, x_BND: Tensor, context: AttentionContext) -> Tensor:
-        """(B, N, D) to (B, N, D)."""
-        B, N, D = x_BND.shape
-        qkv_BN3D = functional.linear(x_BND, self.qkv).view(B, N, 3, D)
-        # Queries and keys in one go: two norms and two rotations cost as much as one.
-        qk_BN2D = self.query_key_norm(qkv_BN3D[:, :, :2])  # over D, before the split into heads
-        q_BHNK, k_BHNK = rotate(by_head(qk_BN2D, self.n_heads), context.rotation).chunk(2, dim=1)
-        v_BHNK = by_head(qkv_BN3D[:, :, 2:], self.n_heads)
-        k_BHMK, v_BHMK = context.keys_and_values(k_BHNK, v_BHNK)
-        # cap · tanh(q · k / sqrt(K) / cap), with both divisions on q, the smaller tensor.
-        q_BHNK = q_BHNK * (self.head_width**-0.5 / LOGIT_CAP)
-        logits_BHNM = LOGIT_CAP * torch.tanh(q_BHNK @ k_BHMK.transpose(-1, -2))
-        if context.bias_BHNM is not None:
-            logits_BHNM = logits_BHNM + context.bias_BHNM
-        # Key and value of the sink start at zero: a logit of 0, "softmax plus one". No rotation.
-        sink_BHN1 = LOGIT_CAP * torch.tanh((q_BHNK * self.sink_key_bias).sum(-1, keepdim=True))
-        logits_BHNS = torch.cat([sink_BHN1, logits_BHNM], dim=-1)
-        weights_BHNS = at_least_float32(logits_BHNS).softmax(dim=-1).to(v_BHMK.dtype)
-        on_sink_BHN1, on_keys_BHNM = weights_BHNS.split_with_sizes([1, k_BHMK.shape[2]], dim=-1)
-        mixed_BHNK = on_keys_BHNM @ v_BHMK + on_sink_BHN1 * self.sink_value_bias
-        return functional.linear(mixed_BHNK.transpose(1, 2).flatten(2), self.out)
+    def forward(self, h_BND: Tensor, norm: RMSNorm, context: AttentionContext) -> Tensor:
+        """(B, N, D) to (B, N, D), behind a norm of the input."""
+        gains = norm.gain, self.query_key_norm.gain
+        q_HBKN, k_HBKM, v_HBKM = layers.Heads.apply(  # type: ignore[no-untyped-call]
+            h_BND, gains[0], self.qkv, gains[1], context.rotation, self.n_heads
+        )
+        n_before = 0
+        if context.cache is not None:
+            n_before = context.cache.n_kept
+            k_HBKM, v_HBKM = (
+                x_BHMK.permute(1, 0, 3, 2)
+                for x_BHMK in context.cache.with_new(
+                    k_HBKM.permute(1, 0, 3, 2), v_HBKM.permute(1, 0, 3, 2)
+                )
+            )
+        mixed_DT: Tensor = layers.CappedAttention.apply(  # type: ignore[no-untyped-call]
+            q_HBKN,
+            k_HBKM,
+            v_HBKM,
+            self.sink_key_bias.squeeze(1),
+            self.sink_value_bias.squeeze(1),
+            layers.Mask(context.bias_BNM, context.is_causal, n_before),
+        )
+        return functional.linear(mixed_DT.t(), self.out).view(h_BND.shape)
 
 
 class GiddBlock(nn.Module):
@@ -91,11 +92,11 @@ class GiddBlock(nn.Module):
 
     def forward(self, h_BND: Tensor, context: AttentionContext) -> Tensor:
         """h + scale · attention, then h + scale · mlp."""
-        h_BND = h_BND + self.scale * self.attention(self.attention_norm(h_BND), context)
-        hidden = functional.linear(self.mlp_norm(h_BND), self.up, self.up_bias)
-        return h_BND + self.scale * functional.linear(
-            functional.relu(hidden).square(), self.down, self.down_bias
-        )
+        attended_BND = self.attention(h_BND, self.attention_norm, context)
+        h_BND = torch.add(h_BND, attended_BND, alpha=self.scale)
+        mlp = self.mlp_norm.gain, self.up, self.up_bias, self.down, self.down_bias
+        mlp_TD: Tensor = layers.MLP.apply(h_BND.flatten(0, 1), *mlp)  # type: ignore[no-untyped-call]
+        return torch.add(h_BND, mlp_TD.view(h_BND.shape), alpha=self.scale)
 
 
 class GiddFinal(nn.Module):

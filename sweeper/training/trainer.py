@@ -14,6 +14,7 @@ from sweeper.families._prefixes import clean_prefixes, conditional_loss, with_pr
 from sweeper.families.base import AbstractFamily, NoisyBatch
 from sweeper.networks.backbone import backbone_of
 from sweeper.store.rows import LogEntry
+from sweeper.training.ahead import Ahead
 from sweeper.training.distributed import SINGLE_PROCESS, Ranks, full_tensor
 from sweeper.training.ema import WeightEMA
 from sweeper.training.optimizer import build_optimizer, rate_factor, set_rates
@@ -52,6 +53,10 @@ class Trainer:
         decay = trial.optimizer.ema_decay
         self.ema = WeightEMA(self.backbone.parameters(), decay) if decay else None
         self.step = 0
+        # On a CPU the thread would take its core from the step, which needs all of it.
+        self._batch_of: Callable[[int], NoisyBatch] = self.global_batch
+        if device.type != "cpu":
+            self._batch_of = Ahead(self.global_batch)
         of_all_ranks = resources.micro_batch_sequences or trial.optimizer.batch_sequences
         self._micro_batch_sequences = math.ceil(of_all_ranks / ranks.n_ranks)
         self._loss_sum = torch.zeros((), device=device)
@@ -107,7 +112,7 @@ class Trainer:
 
     def accumulate_gradients(self, step: int) -> Tensor:
         """Add the gradient of the global batch of a step; returns its mean loss, detached."""
-        batch, total = self.global_batch(step), torch.zeros((), device=self.device)
+        batch, total = self._batch_of(step), torch.zeros((), device=self.device)
         n_sequences, n_ranks = self.trial.optimizer.batch_sequences, self.ranks.n_ranks
         # Every n-th row is this rank's, because families may sort rows by their cost.
         own = range(self.ranks.rank, n_sequences, n_ranks)

@@ -17,7 +17,8 @@ from sweeper.families.esolm import (
 from sweeper.networks.attention import AttentionContext, rotary_angles
 from sweeper.networks.backbone import Backbone
 from sweeper.networks.dit import DitBlock, Linear
-from sweeper.networks.gidd import LOGIT_CAP, Attention
+from sweeper.networks.gidd import Attention, RMSNorm
+from sweeper.networks.gidd_layers import LOGIT_CAP
 from sweeper.trials.flops import flops_per_token
 from sweeper.trials.ladder import BackboneName, Rung, parameter_groups, rung_of_width
 
@@ -238,10 +239,11 @@ def test_attention_equals_a_dense_reference() -> None:
         for parameter in attention.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=rng))
     x = torch.randn(1, 4, TINY.width, generator=rng, dtype=torch.float64)
-    context = AttentionContext(rotary_angles(torch.arange(4), TINY.head_width), bias_BHNM=None)
-    expected = dense_attention(attention, x[0])
+    context = AttentionContext(rotary_angles(torch.arange(4), TINY.head_width), bias_BNM=None)
+    norm = RMSNorm(TINY.width).double()
+    expected = dense_attention(attention, norm(x)[0])
     # Angles are float32, hence the tolerance.
-    torch.testing.assert_close(attention(x, context)[0], expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(attention(x, norm, context)[0], expected, rtol=1e-6, atol=1e-6)
 
 
 def dense_attention(attention: Attention, x: torch.Tensor) -> torch.Tensor:
