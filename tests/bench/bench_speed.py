@@ -115,12 +115,13 @@ def peak_flops_per_s(precision: Precision) -> float:
     for n in (256, 512, 1024):
         a = torch.ones(n, n, dtype=getattr(torch, precision))
         seconds = seconds_in_turn([lambda a=a: a @ a], 0.5)[0]  # type: ignore[misc]
-        best = max(best, float(2 * n**3) / seconds)
+        best = max(best, 2 * n**3 / seconds)
     return best
 
 
 def peak_mib(run: Callable[[], object]) -> float:
-    with LiveBytes() as live:
+    live = LiveBytes()
+    with live:
         run()
     return live.peak / 2**20
 

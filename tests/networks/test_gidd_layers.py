@@ -103,7 +103,8 @@ def test_memory_of_attention_is_linear_in_the_sequence_length(is_causal: bool) -
             context = AttentionContext(
                 rotary_angles(torch.arange(seq_len), 16), None, is_causal=is_causal
             )
-        with LiveBytes() as live:
+        live = LiveBytes()
+        with live:
             torch.autograd.backward(attention(x_BND, norm, context).sum())
         return live.peak
 
