@@ -4,7 +4,6 @@ Shapes: B batch, N new inputs, M inputs read (cached ones, then the new ones), H
 of a head, C channels of the condition.
 """
 
-import functools
 import math
 from dataclasses import dataclass
 
@@ -77,14 +76,6 @@ def rotary_angles(positions_BN: Tensor, head_width: int) -> tuple[Tensor, Tensor
     frequencies = 10_000.0 ** (-torch.arange(half, device=positions_BN.device) / half)
     angles = positions_BN[..., None] * frequencies
     return angles.cos(), angles.sin()
-
-
-@functools.lru_cache(maxsize=8)
-def successive_angles(
-    start: int, stop: int, head_width: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Those of positions start … stop − 1, the same in every call."""
-    return rotary_angles(torch.arange(start, stop, device=device), head_width)
 
 
 def rotate(x_BHNK: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

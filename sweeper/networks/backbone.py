@@ -22,7 +22,6 @@ from sweeper.networks.attention import (
     AttentionContext,
     KVCache,
     rotary_angles,
-    successive_angles,
     visibility_bias,
 )
 from sweeper.networks.head import head_scores
@@ -130,11 +129,9 @@ class Backbone(nn.Module):
             visible_BNM = every_NM.tril(n_kept)
         dtype = self.embedding.dtype
         bias_BNM = None if visible_BNM is None else visibility_bias(visible_BNM, dtype)
-        head_width = self.rung.head_width
         if positions_BN is None:
-            rotation = successive_angles(n_kept, n_kept + n_new, head_width, z_BN.device)
-        else:
-            rotation = rotary_angles(positions_BN, head_width)
+            positions_BN = torch.arange(n_kept, n_kept + n_new, device=z_BN.device)
+        rotation = rotary_angles(positions_BN, self.rung.head_width)
         return AttentionContext(rotation, bias_BNM, is_causal=is_causal and not n_kept)
 
     def sequences_at_once(self, seq_len: int) -> int:
