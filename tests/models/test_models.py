@@ -27,6 +27,7 @@ from sweeper.models.export import choose, export_model
 from sweeper.models.kept import INDEX_FILE, Keeper, kept_models, model_folders
 from sweeper.models.model_file import write_model, write_tensors
 from sweeper.store import files
+from sweeper.store.assignment import StopRequested
 from sweeper.store.layout import Store
 from sweeper.store.results import publish, read_records, record_paths
 from sweeper.store.submission import read_plan, submit
@@ -41,10 +42,10 @@ def trained(folder: Path, *trials: Trial, stops: tuple[int, ...] = (), **of_plan
     store = Store((folder / "sweep").resolve())
     submit(store, plan, "name: sweep\n")
     for trial in trials:
-        for stop in (*map(StopAfter, stops), never):
-            run_trial(
-                dataclasses.replace(assignment_of(folder, trial), keeps_models=True), stop=stop
-            )
+        requests: list[StopRequested] = [*map(StopAfter, stops), never]
+        for stop in requests:
+            assignment = dataclasses.replace(assignment_of(folder, trial), keeps_models=True)
+            run_trial(assignment, stop=stop)
     return store
 
 
