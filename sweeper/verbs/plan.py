@@ -46,6 +46,7 @@ def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) 
 
     Example: sweeper plan sweeps/quick.yaml --set train.seeds=[0,1]
     """
+    from sweeper.planning.kept_bytes import kept_bytes
     from sweeper.planning.planner import plan_to_json, preview_sweep
 
     loaded, planned = planned_sweep(sweep_file, options["overrides"], results, preview_sweep)
@@ -59,10 +60,12 @@ def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) 
     if as_json:
         expected = {} if loaded.sweep.ask is None else {"expected_interval_ratio": width}
         of_cost = {"cost": dataclasses.asdict(cost) if cost else None}
+        kept = kept_bytes(planned.trials, planned.plan.keep)
+        of_models = {"keep": {"models": planned.plan.keep, "bytes": kept}}
         printed = plan_to_json(planned)
         for trial, peak in zip(printed["trials"], peaks or (), strict=peaks is not None):
             trial["peak_memory_bytes"] = peak
-        print_json({**printed, **of_cost, **expected})
+        print_json({**printed, **of_models, **of_cost, **expected})
         return
     show(plan_view(planned, peaks))
     if (ask := loaded.sweep.ask) is not None:
