@@ -38,6 +38,8 @@ MIN_SHARED = 3
 MIN_WINDOW = 3
 """Budgets: a line, and one point that could contradict it."""
 MIN_WINDOW_FOR_OFFSET = 4
+MOST_POINTS = 4000
+"""That a surface is fitted to, chosen by chance: it is to be judged, not to be shown."""
 N_DRAWS = 60
 """Resamples of each surface: enough for coverage, few enough to fit a surface per window."""
 N_LAW_DRAWS = 300
@@ -260,6 +262,9 @@ def _surfaces(
     train: Points, huber_delta: float | Literal["auto"], resampler: Resampler
 ) -> list[_Fitted]:
     fitted = []
+    if len(train.loss_P) > MOST_POINTS:
+        chosen = np.random.default_rng(resampler.seed).permutation(len(train.loss_P))
+        train = train.take(np.sort(chosen[:MOST_POINTS]))
     surface = fit_surface(train, huber_delta, resampler)
     if isinstance(surface, SurfaceFit):
         fitted.append(_Fitted("surface", surface, 0.0, surface.sigma))

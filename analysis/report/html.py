@@ -194,7 +194,7 @@ def _figures(study: Study, remark: str) -> list[charts.Figure]:
     laws = (("Power laws in training compute C (FLOPs)", tables.laws_table(fit)),)
     baselines = tuple(dict.fromkeys(each.baseline for each in study.comparisons if each.points))
     return [
-        charts.valleys(fit, tuple(optima)),
+        charts.valleys(fit, tuple(optima), remark),
         charts.frontiers(fit, laws),
         charts.multipliers(fit, baselines, tables.multipliers_table(study.comparisons)),
         forests.sensitivity(study.sensitivities, varied),

@@ -3,6 +3,7 @@
 Where the interval includes equal compute, the page says which runs would be expected to tell.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,7 +141,15 @@ def _would_tell(fit: FitResult, point: MultiplierPoint, pair: tuple[str, str]) -
     # An interval about the present value leaves out 1 once it is no wider than its square.
     within = max(math.exp(2.0 * abs(math.log(point.multiplier))), LEAST_WITHIN)
     request = Request(pair, "multiplier", point.flops, within=within, resumes=False)
-    return next_runs(fit, request, _spent(fit, pair))
+    spend = _spent(fit, pair)
+    found = next_runs(fit, request, spend)
+    width = 0.0 if point.ci is None else math.log(point.ci[1] / point.ci[0])
+    if found.proposals or width == 0.0 or (found.ratio_now or 1.0) <= 1.0:
+        return found
+    # The width to be expected may be less than that of the interval: both shrink by one factor.
+    share = min(math.log(within) / width, 0.9)
+    narrower = dataclasses.replace(request, within=(found.ratio_now or 1.0) ** share)
+    return next_runs(fit, narrower, spend)
 
 
 def _is_enough(found: Proposals) -> bool:

@@ -203,7 +203,7 @@ POINT_TIP = Tip(
 )
 
 
-def valleys(fit: FitResult, tables: tuple[tuple[str, Table], ...]) -> Figure:
+def valleys(fit: FitResult, tables: tuple[tuple[str, Table], ...], remark: str) -> Figure:
     """Loss against size at every budget, a chart for each series."""
     labels = tuple(fit.families)
     size = Axis("params", "{params}", "count", "log")
@@ -245,7 +245,7 @@ def valleys(fit: FitResult, tables: tuple[tuple[str, Table], ...]) -> Figure:
     caption = (
         "Loss against model size at equal compute. Diamonds are compute-optimal sizes. A budget "
         "counts only when its minimum is bracketed: sizes on both sides rise above the noise; "
-        "grey and dashed ones enter no law."
+        f"grey and dashed ones enter no law.{remark}"
     )
     return Figure("valleys", "Loss against size at every budget", caption, tuple(panels), tables)
 
