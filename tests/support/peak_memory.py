@@ -43,4 +43,5 @@ def peak_bytes(run: Callable[[], object]) -> int:
     """Of tensors made by `run`."""
     with _Storages() as storages:
         run()
-    return storages.peak
+    peak: int = storages.peak
+    return peak
