@@ -1,5 +1,6 @@
 """The pareto figure: quality of samples against their speed, and their entropy beside it."""
 
+import textwrap
 from collections.abc import Mapping
 from itertools import groupby
 
@@ -19,6 +20,8 @@ from analysis.pareto.answer import MetricAnswer, ParetoAnswer
 
 MAX_PANELS = 2
 """Metrics that stand side by side with the entropies."""
+LABEL_CHARACTERS = 40
+"""Of a line beside an axis."""
 
 
 def pareto(found: ParetoAnswer | None) -> Figure:
@@ -73,14 +76,14 @@ def _quality_panel(
         set_log_axis(axes, "y", widened(ends), notation.significant, 6)
     axes.set_xlabel("tokens per second")
     axes.set_title(metric.metric.name.replace("_", " "))
-    axes.set_ylabel(metric.metric.title)
+    axes.set_ylabel(textwrap.fill(metric.metric.title, LABEL_CHARACTERS))
     return labels
 
 
 def _entropy_panel(axes: Axes, found: ParetoAnswer, styles: Mapping[str, SeriesStyle]) -> None:
     """Entropies of everything measured, and the one at which qualities are compared."""
     of = found.entropy.of
-    speeds = []
+    speeds, trained = [], [each for each in found.settings if not each.is_control]
     for each in found.settings:
         if each.is_control or each.tokens_per_s is None:
             axes.axhline(each.entropies[of], color=MUTED, linestyle=DASHES, linewidth=1.1)
@@ -96,4 +99,8 @@ def _entropy_panel(axes: Axes, found: ParetoAnswer, styles: Mapping[str, SeriesS
     axes.set_xlabel("tokens per second")
     axes.set_title("entropy")
     unit = "of a sample's histogram (nats)" if of == "unigram" else "by n-grams (nats per token)"
-    axes.set_ylabel(f"entropy {unit}; line: where compared")
+    axes.set_ylabel(f"{unit}\nline: where qualities are compared")
+    # Repeated tokens have none at all, which would leave no room for the others.
+    seen = [found.entropy.nats, *(each.entropies[of] for each in trained)]
+    pad = 0.15 * (max(seen) - min(seen)) + 0.02
+    axes.set_ylim(min(seen) - pad, max(seen) + pad)

@@ -146,15 +146,15 @@ def ratios_table(metric: MetricAnswer) -> Table:
     rows = [
         (
             f"{ratio.against} vs {ratio.baseline}",
+            ratio.remark,
             notation.with_interval(ratio.ratio, ratio.ci, notation.ratio, notation.NO_INTERVAL),
             "—" if ratio.probability_faster is None else f"{ratio.probability_faster:.0%}",
             _levels(ratio),
-            ratio.remark,
         )
         for ratio in metric.speed_ratios
     ]
-    columns = ("series", "speed at equal quality [95 %]", "faster", "over qualities", "remark")
-    return Table(columns, tuple(rows))
+    columns = ("series", "", "speed at equal quality [95 %]", "faster", "over qualities")
+    return Table(columns, tuple(rows), n_text=2)
 
 
 def settings_table(found: ParetoAnswer) -> Table:
