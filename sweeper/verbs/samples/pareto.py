@@ -70,6 +70,14 @@ class Listed(click.ParamType):
 )
 @click.option("--entropy", type=float, metavar="NATS", help="Default: the one most settings reach.")
 @click.option(
+    "--speed",
+    "speed_of",
+    default="time",
+    show_default=True,
+    type=click.Choice(["time", "calls"]),
+    help="Tokens per second, or of a sequence per call of its network.",
+)
+@click.option(
     "--only", multiple=True, metavar="NAME=VALUE", help="Read rows of this protocol; repeatable."
 )
 @click.option("--bootstrap", "n_resamples", default=1000, show_default=True, metavar="N")
@@ -103,7 +111,7 @@ def pareto(context: click.Context, /, source: StoragePath, as_json: bool, **opti
         n_resamples=options["n_resamples"],
     )
     if exit_code in (ExitCode.DONE, ExitCode.SOME_FAILED):
-        found = answer(load_samples(source, chosen), asked)
+        found = answer(load_samples(source, chosen, options["speed_of"]), asked)
         if as_json:
             print_json(found.to_json())
         else:
