@@ -1,5 +1,6 @@
 """The pareto figure: quality of samples against their speed, and their entropy beside it."""
 
+import textwrap
 from collections.abc import Mapping
 from itertools import groupby
 
@@ -19,6 +20,8 @@ from analysis.pareto.answer import MetricAnswer, ParetoAnswer
 
 MAX_PANELS = 2
 """Metrics that stand side by side with the entropies."""
+LABEL_CHARACTERS = 40
+"""Of a line beside an axis."""
 
 
 def pareto(found: ParetoAnswer | None) -> Figure:
@@ -62,38 +65,42 @@ def _quality_panel(
     for label, points in groupby(metric.points, key=lambda point: point.series):
         style, mine = styles[label], list(points)
         for point in mine:
-            mark = Mark(point.tokens_per_s, point.quality, point.tokens_per_s_ci, point.quality_ci)
+            mark = Mark(point.speed, point.quality, point.speed_ci, point.quality_ci)
             draw_mark(axes, mark, style, 5.0, style.color if point.is_on_front else PAPER)
-        last = max(mine, key=lambda point: point.tokens_per_s)
-        labels.append(CurveLabel(last.tokens_per_s, last.quality, style.label, style.color))
+        last = max(mine, key=lambda point: point.speed)
+        labels.append(CurveLabel(last.speed, last.quality, style.label, style.color))
     ends = [end for point in metric.points for end in point.quality_ci]
-    speeds = [end for point in metric.points for end in point.tokens_per_s_ci]
+    speeds = [end for point in metric.points for end in point.speed_ci]
     set_log_axis(axes, "x", widened(speeds, 0.12), notation.count, 5)
     if min(ends) > 0:
         set_log_axis(axes, "y", widened(ends), notation.significant, 6)
-    axes.set_xlabel("tokens per second")
+    axes.set_xlabel(metric.speed_unit)
     axes.set_title(metric.metric.name.replace("_", " "))
-    axes.set_ylabel(metric.metric.title)
+    axes.set_ylabel(textwrap.fill(metric.metric.title, LABEL_CHARACTERS))
     return labels
 
 
 def _entropy_panel(axes: Axes, found: ParetoAnswer, styles: Mapping[str, SeriesStyle]) -> None:
     """Entropies of everything measured, and the one at which qualities are compared."""
     of = found.entropy.of
-    speeds = []
+    speeds, trained = [], [each for each in found.settings if not each.is_control]
     for each in found.settings:
-        if each.is_control or each.tokens_per_s is None:
+        if each.is_control or each.speed is None:
             axes.axhline(each.entropies[of], color=MUTED, linestyle=DASHES, linewidth=1.1)
             continue
-        speeds.append(each.tokens_per_s.value)
+        speeds.append(each.speed.value)
         style = styles[each.series]
         axes.plot(
-            each.tokens_per_s.value, each.entropies[of], style.marker, color=style.color,
+            each.speed.value, each.entropies[of], style.marker, color=style.color,
             markersize=3.5, markerfacecolor=PAPER, markeredgewidth=0.9,
         )  # fmt: skip
     axes.axhline(found.entropy.nats, color=INK, linewidth=1.2)
     set_log_axis(axes, "x", widened(speeds, 0.12), notation.count, 5)
-    axes.set_xlabel("tokens per second")
+    axes.set_xlabel(found.metrics[0].speed_unit)
     axes.set_title("entropy")
     unit = "of a sample's histogram (nats)" if of == "unigram" else "by n-grams (nats per token)"
-    axes.set_ylabel(f"entropy {unit}; line: where compared")
+    axes.set_ylabel(f"{unit}\nline: where qualities are compared")
+    # Repeated tokens have none at all, which would leave no room for the others.
+    seen = [found.entropy.nats, *(each.entropies[of] for each in trained)]
+    pad = 0.15 * (max(seen) - min(seen)) + 0.02
+    axes.set_ylim(min(seen) - pad, max(seen) + pad)

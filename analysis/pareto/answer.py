@@ -22,12 +22,13 @@ from analysis.pareto.matched import (
     matched,
 )
 from analysis.pareto.metrics import Metric
-from analysis.pareto.samples import EntropyOf, SamplesTable, Setting
+from analysis.pareto.samples import SPEED_UNITS, EntropyOf, SamplesTable, Setting
 from analysis.tables.points import FloatArray
 
 N_SPEEDS = 64
 N_QUALITIES = 9
 LEVEL = (2.5, 97.5)
+REACHED = 95.0
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class FrontPoint:
     sampler: str
     n_steps: int
     temperatures: tuple[float, float]
-    tokens_per_s: float
-    tokens_per_s_ci: Interval
+    speed: float
+    speed_ci: Interval
     quality: float
     quality_ci: Interval
     is_on_front: bool
@@ -50,7 +51,7 @@ class Winner:
     """A range of speeds in which one series is most often the best."""
 
     series: str
-    tokens_per_s: Interval
+    speeds: Interval
     probability: float
     """Share of resamples in which it wins, averaged over the range."""
     least_probability: float
@@ -78,13 +79,14 @@ class MetricAnswer:
     """All that one metric says."""
 
     metric: Metric
+    speed_unit: str
     ranks_controls_last: bool | None
     """None where no control has a number."""
     better_controls: tuple[str, ...]
     """Controls that beat the best of some series."""
     points: tuple[FrontPoint, ...]
     bands: Mapping[str, tuple[tuple[float, float, float, float], ...]]
-    """By series, along its front: tokens/s, quality, and the ends of its interval."""
+    """By series, along its front: speed, quality, and the ends of its interval."""
     winners: tuple[Winner, ...]
     speed_ratios: tuple[SpeedRatio, ...]
     not_compared: tuple[NotCompared, ...]
@@ -129,6 +131,7 @@ class ParetoAnswer:
             "metrics": {
                 each.metric.name: {
                     "title": each.title,
+                    "speed_unit": each.speed_unit,
                     **notation.to_json(
                         each,
                         *("ranks_controls_last", "better_controls", "points", "winners"),
@@ -192,6 +195,7 @@ def _of_metric(
     better, has_controls = _better_controls(metric, table, by_series)
     return MetricAnswer(
         metric=metric,
+        speed_unit=SPEED_UNITS[table.speed_of],
         ranks_controls_last=not better if has_controls and by_series else None,
         better_controls=better,
         points=tuple(each for group in by_series.values() for each in _described(group)),
@@ -236,7 +240,7 @@ def _described(points: Sequence[Point]) -> list[FrontPoint]:
             point.sampler,
             point.n_steps,
             point.temperatures,
-            point.tokens_per_s,
+            point.speed,
             _ends(np.exp(point.log_speed_R[1:])),
             point.quality,
             _ends(point.quality_R[1:]),
@@ -301,7 +305,9 @@ def _speed_ratio(fronts: Mapping[str, Sequence[Front]], baseline: str, against: 
         which = "better" if is_ahead else "worse"
         remark = f"no quality that both reach: all of {against} are {which} than any of {baseline}"
         return SpeedRatio(baseline, against, None, None, (), None, remark)
-    quality_Q = np.linspace(best, worst, N_QUALITIES)
+    # At its best a front is flat, where a resample that does not reach a quality has no speed.
+    best = max(best, _mostly_reached(ours), _mostly_reached(theirs))
+    quality_Q = np.linspace(best, max(best, worst), N_QUALITIES)
     with np.errstate(invalid="ignore"):  # neither reaches it in that draw
         log_ratio_RQ = np.stack(
             [
@@ -329,6 +335,11 @@ def _speed_ratio(fronts: Mapping[str, Sequence[Front]], baseline: str, against: 
         float((draws > 0).mean()) if len(draws) else None,
         remark,
     )
+
+
+def _mostly_reached(drawn: Sequence[Front]) -> float:
+    """The best quality that 95 % of the resamples of a front reach."""
+    return float(np.percentile([front.quality_F[0] for front in drawn], REACHED))
 
 
 def _warnings(answers: Sequence[MetricAnswer]) -> tuple[FitWarning, ...]:

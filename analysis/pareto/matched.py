@@ -36,10 +36,10 @@ class Point:
     n_steps: int
     temperatures: tuple[float, float]
     """Between which it was interpolated; equal where a measured setting has that entropy."""
-    tokens_per_s: float
+    speed: float
     quality: float
     log_speed_R: FloatArray = field(repr=False)
-    """Of tokens per second."""
+    """Logarithms of it."""
     quality_R: FloatArray = field(repr=False)
 
 
@@ -82,7 +82,7 @@ def matched(
         group = sorted(group, key=lambda each: each.entropies[at.of])
         entropy_T = np.array([each.entropies[at.of] for each in group])
         quality_RT = _draws([each.qualities[metric] for each in group], n_resamples, rng)
-        speeds = [each.tokens_per_s for each in group if each.tokens_per_s is not None]
+        speeds = [each.speed for each in group if each.speed is not None]
         speed_RT = _draws(speeds, n_resamples, rng)
         # A draw far below its value is no speed: its logarithm needs it positive.
         log_speed_RT = np.log(np.maximum(speed_RT, 0.01 * speed_RT[0]))

@@ -28,6 +28,11 @@ ENTROPY_COLUMNS: dict[EntropyOf, str] = {
 }
 """The first of a sample's own token histogram, as published; the second of the whole text."""
 
+SpeedOf = Literal["time", "calls"]
+SPEED_UNITS: dict[SpeedOf, str] = {"time": "tokens/s", "calls": "tokens per call"}
+"""Tokens of a sequence per call of the network need no clock, and are fair where calls cost alike:
+not to those that keep a cache."""
+
 _WORDS = ("series", "family", "trial_id", "sampler")
 _NUMBERS = ("n_steps", "temperature", "top_p", *ENTROPY_COLUMNS.values())
 _NO_JUDGE = "none"
@@ -47,7 +52,7 @@ class Setting:
     n_steps: int
     temperature: float
     top_p: float
-    tokens_per_s: Estimate | None
+    speed: Estimate | None
     """None of a control."""
     entropies: Mapping[EntropyOf, float]
     """Of the samples, nats per token."""
@@ -65,6 +70,7 @@ class SamplesTable:
     """What all rows share."""
     fingerprint: str
     """First 16 hex digits of the SHA-256 of the rows."""
+    speed_of: SpeedOf = "time"
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -83,7 +89,9 @@ class SamplesTable:
         return tuple(each for each in self.settings if each.is_control)
 
 
-def load_samples(source: StoragePath, chosen: Mapping[str, str] | None = None) -> SamplesTable:
+def load_samples(
+    source: StoragePath, chosen: Mapping[str, str] | None = None, speed_of: SpeedOf = "time"
+) -> SamplesTable:
     """The samples of a results folder, or of a table of ours in Parquet or text.
 
     `chosen` are values of conditions: of each only rows with that value are read. Raises
@@ -98,7 +106,7 @@ def load_samples(source: StoragePath, chosen: Mapping[str, str] | None = None) -
         frame = read_text_table(path).frame if is_text else read_parquet(path)
     except OSError as error:
         raise unreadable(path, error) from error
-    return samples_of(frame, source.name, chosen)
+    return samples_of(frame, source.name, chosen, speed_of)
 
 
 def load_samples_of(source: StoragePath) -> SamplesTable | None:
@@ -111,7 +119,10 @@ def load_samples_of(source: StoragePath) -> SamplesTable | None:
 
 
 def samples_of(
-    frame: pd.DataFrame, name: str, chosen: Mapping[str, str] | None = None
+    frame: pd.DataFrame,
+    name: str,
+    chosen: Mapping[str, str] | None = None,
+    speed_of: SpeedOf = "time",
 ) -> SamplesTable:
     """The rows of a `samples` table; raises as `load_samples` does."""
     missing = [column for column in (*_WORDS, *_NUMBERS) if column not in frame.columns]
@@ -130,10 +141,10 @@ def samples_of(
         raise TableError(f"{name}: no samples; run `sweeper pareto` on the results folder first")
     protocol = _shared_conditions(frame, name)
     rows = frame.to_dict("records")
-    settings = tuple(_setting(row, f"{name}, row {n}") for n, row in enumerate(rows, 1))
+    settings = tuple(_setting(row, f"{name}, row {n}", speed_of) for n, row in enumerate(rows, 1))
     text = frame.to_csv(index=False, lineterminator="\n")
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return SamplesTable(name, settings, protocol, digest)
+    return SamplesTable(name, settings, protocol, digest, speed_of)
 
 
 def groups_over_temperature(settings: Sequence[Setting]) -> list[list[Setting]]:
@@ -162,20 +173,10 @@ def _shared_conditions(frame: pd.DataFrame, name: str) -> dict[str, str]:
     return shared
 
 
-def _setting(row: Mapping[str, Any], where: str) -> Setting:
+def _setting(row: Mapping[str, Any], where: str, speed_of: SpeedOf) -> Setting:
     numbers = _numbers(row, where)
-    speed = numbers.get("tokens_per_s")
     is_control = _written(row["family"]) == CONTROL_FAMILY
-    if not is_control and (speed is None or speed <= 0):
-        raise TableError(
-            f"{where}, column 'tokens_per_s': {_written(row.get('tokens_per_s')) or 'nothing'}, "
-            "expected a positive number of every trained model"
-        )
-    tokens_per_s = None
-    if speed is not None:
-        # Not divided by the root of the repeats: what is slow in one is often slow in the next.
-        spread = numbers.get("tokens_per_s_spread", 0.0)
-        tokens_per_s = Estimate(speed, speed * spread / _RANGE_OF_REPEATS)
+    speed = None if is_control else _speed(row, numbers, where, speed_of)
     found = {metric.name: metric.estimate(numbers) for metric in METRICS}
     return Setting(
         series=_written(row["series"]),
@@ -185,10 +186,26 @@ def _setting(row: Mapping[str, Any], where: str) -> Setting:
         n_steps=int(numbers["n_steps"]),
         temperature=numbers["temperature"],
         top_p=numbers["top_p"],
-        tokens_per_s=tokens_per_s,
+        speed=speed,
         entropies={name: numbers[column] for name, column in ENTROPY_COLUMNS.items()},
         qualities={name: each for name, each in found.items() if each is not None},
     )
+
+
+def _speed(row: Mapping[str, Any], numbers: Numbers, where: str, of: SpeedOf) -> Estimate:
+    columns = {"time": ("tokens_per_s",), "calls": ("context_tokens", "network_evaluations")}[of]
+    for column in columns:
+        if numbers.get(column, 0.0) <= 0:
+            raise TableError(
+                f"{where}, column {column!r}: {_written(row.get(column)) or 'nothing'}, expected a "
+                "positive number of every trained model"
+            )
+    if of == "calls":
+        new_tokens = numbers["context_tokens"] - numbers.get("prefix_tokens", 0.0)
+        return Estimate(new_tokens / numbers["network_evaluations"])
+    # Not divided by the root of the repeats: what is slow in one is often slow in the next.
+    deviation = numbers.get("tokens_per_s_spread", 0.0) / _RANGE_OF_REPEATS
+    return Estimate(numbers["tokens_per_s"], numbers["tokens_per_s"] * deviation)
 
 
 def _numbers(row: Mapping[str, Any], where: str) -> Numbers:

@@ -94,7 +94,10 @@ def answer_sentence(found: ParetoAnswer) -> str:
     best = found.headline
     if best is None:
         return "No metric of the samples ranks the negative controls last."
-    parts = [f"{_range(each)}: {each.series} ({each.probability:.0%})" for each in best.winners]
+    parts = [
+        f"{_range(each)} {best.speed_unit}: {each.series} ({each.probability:.0%})"
+        for each in best.winners
+    ]
     ratios = [sentence(ratio) for ratio in best.speed_ratios]
     return f"By {best.metric.title}. " + "; ".join([*parts, *ratios]) + "."
 
@@ -122,12 +125,20 @@ def fronts_table(metric: MetricAnswer) -> Table:
             "front" if point.is_on_front else "",
             f"{point.n_steps}",
             _between(point.temperatures),
-            notation.with_interval(point.tokens_per_s, point.tokens_per_s_ci, notation.count),
+            notation.with_interval(point.speed, point.speed_ci, notation.count),
             notation.with_interval(point.quality, point.quality_ci, _three),
         )
-        for point in sorted(metric.points, key=lambda each: (each.series, -each.tokens_per_s))
+        for point in sorted(metric.points, key=lambda each: (each.series, -each.speed))
     ]
-    columns = ("series", "sampler", "", "steps", "temperature", "tokens/s [95 %]", "[95 %]")
+    columns = (
+        "series",
+        "sampler",
+        "",
+        "steps",
+        "temperature",
+        f"{metric.speed_unit} [95 %]",
+        "[95 %]",
+    )
     return Table(columns, tuple(rows), n_text=3)
 
 
@@ -137,7 +148,7 @@ def winners_table(metric: MetricAnswer) -> Table:
         (each.series, _range(each), f"{each.probability:.0%}", f"{each.least_probability:.0%}")
         for each in metric.winners
     ]
-    columns = ("best series", "tokens/s", "probability", "at least")
+    columns = ("best series", metric.speed_unit, "probability", "at least")
     return Table(columns, tuple(rows), n_text=2)
 
 
@@ -146,15 +157,15 @@ def ratios_table(metric: MetricAnswer) -> Table:
     rows = [
         (
             f"{ratio.against} vs {ratio.baseline}",
+            ratio.remark,
             notation.with_interval(ratio.ratio, ratio.ci, notation.ratio, notation.NO_INTERVAL),
             "—" if ratio.probability_faster is None else f"{ratio.probability_faster:.0%}",
             _levels(ratio),
-            ratio.remark,
         )
         for ratio in metric.speed_ratios
     ]
-    columns = ("series", "speed at equal quality [95 %]", "faster", "over qualities", "remark")
-    return Table(columns, tuple(rows))
+    columns = ("series", "", "speed at equal quality [95 %]", "faster", "over qualities")
+    return Table(columns, tuple(rows), n_text=2)
 
 
 def settings_table(found: ParetoAnswer) -> Table:
@@ -167,7 +178,7 @@ def settings_table(found: ParetoAnswer) -> Table:
             f"{each.n_steps}",
             f"{each.temperature:g}",
             f"{each.top_p:g}",
-            "—" if each.tokens_per_s is None else notation.count(each.tokens_per_s.value),
+            "—" if each.speed is None else notation.count(each.speed.value),
             *(f"{each.entropies[name]:.3f}" for name in each.entropies),
             *(
                 _estimate(each.qualities[name].value, each.qualities[name].stderr)
@@ -179,7 +190,7 @@ def settings_table(found: ParetoAnswer) -> Table:
         for each in found.settings
     ]
     entropies = ("entropy", "n-gram entropy")
-    columns = ("series", "sampler", "steps", "temperature", "top-p", "tokens/s", *entropies, *names)
+    columns = ("series", "sampler", "steps", "temperature", "top-p", "speed", *entropies, *names)
     return Table(columns, tuple(rows), n_text=2)
 
 
@@ -188,8 +199,8 @@ def _estimate(value: float, stderr: float) -> str:
 
 
 def _range(winner: Winner) -> str:
-    low, high = winner.tokens_per_s
-    return f"{notation.count(low)} to {notation.count(high)} tokens/s"
+    low, high = winner.speeds
+    return f"{notation.count(low)} to {notation.count(high)}"
 
 
 def _levels(ratio: SpeedRatio) -> str:

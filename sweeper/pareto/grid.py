@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sweeper.errors import ConfigError, did_you_mean
 from sweeper.trials.sampling_task import CONTROL_FAMILY, SamplingTask
@@ -78,7 +79,7 @@ class Surroundings:
 
     context_tokens: int
     data_fingerprint: str
-    device: str
+    device: Literal["cpu", "cuda"]
     sampling_version: int
     controls: tuple[str, ...]
 

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 CONTROL_FAMILY = "control"
 """Family of samplers that no metric may prefer to a trained model."""
@@ -45,7 +45,7 @@ class SamplingTask:
     judge_folder: str
     """Below the sweep's folder, or absolute; empty without a judge."""
     seed: int
-    device: str
+    device: Literal["cpu", "cuda"]
     """`cpu` or `cuda`: speeds of one say nothing of the other."""
     sampling_version: int
 

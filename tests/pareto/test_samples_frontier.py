@@ -77,7 +77,7 @@ def test_which_series_wins_where_and_how_sure_that_is() -> None:
         winner.series for winner in winners
     ] == ["uniform"]
     assert winners[-1].series == "uniform"
-    assert winners[-1].tokens_per_s[1] == pytest.approx(6400.0, rel=0.1)
+    assert winners[-1].speeds[1] == pytest.approx(6400.0, rel=0.1)
     assert winners[-1].probability > 0.9
 
 
@@ -116,3 +116,13 @@ def test_a_cell_that_is_no_number_is_an_error_with_its_place() -> None:
     rows[3]["tokens_per_s"] = "fast"
     with pytest.raises(TableError, match="row 4, column 'tokens_per_s': fast"):
         samples_of(pd.DataFrame(rows), "planted")
+
+
+def test_speed_in_tokens_per_call_needs_no_clock() -> None:
+    rows = diffusion("masked", 1.0) + diffusion("uniform", TIMES_FASTER)
+    for each in rows:  # as if another program had slowed everything down, one series most
+        each["network_evaluations"] = each["n_steps"]
+        each["tokens_per_s"] = 1.0 if each["series"] == "uniform" else 50.0
+    table = samples_of(pd.DataFrame(rows), "planted", None, "calls")
+    (ratio,) = divergence_of(answer(table, AT_A_COMMON_ENTROPY)).speed_ratios
+    assert ratio.ratio == pytest.approx(TIMES_FASTER, rel=0.06)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sweeper.executors.base import Executor
     from sweeper.orchestration.events import SweepOutcome
     from sweeper.planning.planner import PlannedSweep
+    from sweeper.store.assignment import Device, RunTrial
     from sweeper.store.layout import Store
     from sweeper.sweepfile.schema import LoadedSweep
     from sweeper.trials.plan import Plan
@@ -93,6 +94,7 @@ def drive(
     from sweeper.store.layout import store_at
     from sweeper.store.submission import record_plan, submit
     from sweeper.verbs.progress import shown
+    from sweeper.verbs.worker_entry import run_trial
 
     store, stop = store_at(results, loaded.sweep.name), StopSignal()
     text = loaded.document.as_submitted()
@@ -131,7 +133,10 @@ def drive(
         def tell(text: str) -> None:
             on_event(Notice(text))
 
-        executor = _executor(machines, is_stopped, loaded)
+        # Only this process asks whether it has a GPU, which loads torch.
+        is_here = machines.executor == "inline"
+        device: Device = "cuda" if is_here and has_gpu(loaded) else "cpu"
+        executor = executor_of(machines, run_trial, is_stopped, device)
         submit(store, planned.plan, text)
         return run_sweep(
             SweepRun(
@@ -159,17 +164,16 @@ def say_outcome(outcome: "SweepOutcome", store: "Store") -> None:
         say(f"results in {store.folder}; next: sweeper fit {store.folder}")
 
 
-def _executor(
-    machines: Machines, is_stopped: Callable[[], bool], loaded: "LoadedSweep"
+def executor_of(
+    machines: Machines, run_trial: "RunTrial", is_stopped: Callable[[], bool], device: "Device"
 ) -> "Executor":
-    from sweeper.verbs.worker_entry import run_trial
-
+    """Where to run it; `device` is that of this process, if it runs here."""
     if machines.executor == "inline":
         from sweeper.executors.inline import InlineExecutor
 
         if machines.address is not None:
             raise click.UsageError("--address is for --executor ray; inline runs in this process")
-        return InlineExecutor(run_trial, is_stopped, "cuda" if has_gpu(loaded) else "cpu")
+        return InlineExecutor(run_trial, is_stopped, device)
     from sweeper.executors.ray_executor import RayExecutor
 
     return RayExecutor(run_trial, address=machines.address)

@@ -9,12 +9,11 @@ import click
 
 from sweeper.errors import ExitCode
 from sweeper.store.storage import StoragePath, place
-from sweeper.verbs.driving.drive import Machines, machine_options
+from sweeper.verbs.driving.drive import Machines, executor_of, machine_options
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import print_json, progress_on_stderr, say
 
 if TYPE_CHECKING:
-    from sweeper.executors.base import Executor
     from sweeper.pareto.driver import MeasuringOutcome
     from sweeper.pareto.grid import Grid, JudgeChoice
 
@@ -71,6 +70,14 @@ class Listed(click.ParamType):
 )
 @click.option("--entropy", type=float, metavar="NATS", help="Default: the one most settings reach.")
 @click.option(
+    "--speed",
+    "speed_of",
+    default="time",
+    show_default=True,
+    type=click.Choice(["time", "calls"]),
+    help="Tokens per second, or of a sequence per call of its network.",
+)
+@click.option(
     "--only", multiple=True, metavar="NAME=VALUE", help="Read rows of this protocol; repeatable."
 )
 @click.option("--bootstrap", "n_resamples", default=1000, show_default=True, metavar="N")
@@ -104,7 +111,7 @@ def pareto(context: click.Context, /, source: StoragePath, as_json: bool, **opti
         n_resamples=options["n_resamples"],
     )
     if exit_code in (ExitCode.DONE, ExitCode.SOME_FAILED):
-        found = answer(load_samples(source, chosen), asked)
+        found = answer(load_samples(source, chosen, options["speed_of"]), asked)
         if as_json:
             print_json(found.to_json())
         else:
@@ -124,6 +131,7 @@ def _measure(
     from sweeper.store.measurements import sampling_store
     from sweeper.store.submission import read_plan
     from sweeper.store.tables import refresh_samples
+    from sweeper.verbs.worker_entry import run_measurement
 
     machines, store = Machines.of(options), open_store(source)
     machines.check(source.parent)
@@ -144,7 +152,9 @@ def _measure(
                     store=own,
                     sweep=plan.name,
                     wanted=wanted,
-                    executor=_executor(machines, is_stopped, wanted[0].task.device),
+                    executor=executor_of(
+                        machines, run_measurement, is_stopped, wanted[0].task.device
+                    ),
                     stop=stop,
                     tell=say,
                     stop_request=lease.stop_request,
@@ -193,20 +203,6 @@ def _is_on_gpus(machines: Machines) -> bool:
 
     is_on_gpus = machines.is_on_gpus()
     return torch.cuda.is_available() if is_on_gpus is None else is_on_gpus
-
-
-def _executor(machines: Machines, is_stopped: Callable[[], bool], device: str) -> "Executor":
-    from sweeper.verbs.worker_entry import run_measurement
-
-    if machines.executor == "inline":
-        from sweeper.executors.inline import InlineExecutor
-
-        if machines.address is not None:
-            raise click.UsageError("--address is for --executor ray; inline runs in this process")
-        return InlineExecutor(run_measurement, is_stopped, "cuda" if device == "cuda" else "cpu")
-    from sweeper.executors.ray_executor import RayExecutor
-
-    return RayExecutor(run_measurement, address=machines.address)
 
 
 def _exit_code(outcome: "MeasuringOutcome") -> ExitCode:
