@@ -140,7 +140,7 @@ def samples_of(
     if frame.empty:
         raise TableError(f"{name}: no samples; run `sweeper pareto` on the results folder first")
     protocol = _shared_conditions(frame, name)
-    rows = frame.to_dict("records")
+    rows = [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False)]
     settings = tuple(_setting(row, f"{name}, row {n}", speed_of) for n, row in enumerate(rows, 1))
     text = frame.to_csv(index=False, lineterminator="\n")
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]

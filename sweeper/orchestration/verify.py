@@ -132,7 +132,7 @@ def _check_measurements(store: Store) -> Iterator[Finding]:
     for path in record_paths(sampling_store(store)):
         try:
             record = files.read_json(path)
-            lacking = set(ROW_TYPES["samples"].__dataclass_fields__) - set(record["sample"])
+            lacking = set(schema("samples").names) - set(record["sample"])
             is_own = SamplingTask(**record["identity"]).task_id == path.stem
         except (ValueError, KeyError, TypeError) as error:
             found = f"not a complete record ({type(error).__name__}: {error})"

@@ -107,8 +107,7 @@ def run_measurement(assignment: Assignment, *, stop: StopRequested) -> Outcome:
 def _source(task: SamplingTask, corpus: Corpus, model: Model) -> Source:
     if task.family != CONTROL_FAMILY:
         return model_source(model)
-    controls = {each.name: each for each in controls_for(corpus)}
-    return controls[task.series]
+    return next(each for each in controls_for(corpus) if each.name == task.series)
 
 
 def _judge(

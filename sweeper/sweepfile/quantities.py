@@ -82,7 +82,8 @@ def parse_bytes(value: object) -> int:
     match = _BYTES.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"expected bytes with a unit, such as 500MB or 24GiB{_why(value)}")
-    return round(parse_number(match[1]) * _UNIT_BYTES[match[2]])
+    factor: int = _UNIT_BYTES[match[2]]
+    return round(parse_number(match[1]) * factor)
 
 
 def _checked(number: float) -> float:

@@ -53,11 +53,11 @@ backward pass of the last block, those of the other blocks, and what follows. In
 grows evenly with layers and with sequences; which window has the most may change."""
 
 
-class LiveStorages(TorchDispatchMode):
+class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the bytes of all storages that operations made and that still exist."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.n_bytes = self.peak = 0
         self._known = weakref.WeakSet[torch.UntypedStorage]()
 
@@ -94,7 +94,7 @@ class LiveStorages(TorchDispatchMode):
         self.n_bytes -= n_bytes
 
 
-class PretendedStorages(LiveStorages):
+class PretendedStorages(LiveStorages):  # type: ignore[no-untyped-call]
     """The same for tensors without numbers.
 
     They say that they are on the CPU, as autocast does not know the device `meta`. Batches have
@@ -230,7 +230,7 @@ def _after_backward(module: nn.Module, do: Callable[[], object]) -> None:
             do()
 
     for parameter in parameters:
-        parameter.register_post_accumulate_grad_hook(count)
+        parameter.register_post_accumulate_grad_hook(count)  # type: ignore[no-untyped-call]
 
 
 @dataclasses.dataclass(frozen=True)

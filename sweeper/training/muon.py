@@ -35,7 +35,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         """Update every parameter that has a gradient; closures are not supported."""
         if closure is not None:
             raise ValueError("Muon takes no closure: compute the gradients, then step")
-        self._muon.step()
+        self._muon.step()  # type: ignore[no-untyped-call]
         self._adamw.step()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

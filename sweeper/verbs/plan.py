@@ -147,8 +147,8 @@ def plan_view(
     numbers = ("params", "layers × width", "batch", "rate", "steps", "tokens", "FLOPs")
     memory = ["memory"] if peaks else []
     why = ["why"] if sweep.reasons else []
-    if kept := kept_bytes(sweep.trials, sweep.plan.keep):
-        yield f"keeps at most {bytes_text(kept)} of models (keep: {sweep.plan.keep})"
+    if n_bytes := kept_bytes(sweep.trials, sweep.plan.keep):
+        yield f"keeps at most {bytes_text(n_bytes)} of models (keep: {sweep.plan.keep})"
     table = TextTable(
         "trial", "series", *numbers, *memory, "observed at", *why, numbers=(*numbers, *memory)
     )

@@ -11,13 +11,13 @@ from small_sweep import small_sweep
 
 from analysis.errors import NothingToDraw
 from analysis.figures.pareto import pareto
-from analysis.figures.render import Study
 from analysis.fitting.fit import FitSettings, fit_table
 from analysis.pareto.answer import Asked, ParetoAnswer, answer
 from analysis.pareto.samples import samples_of
 from analysis.report.html import render_report
 from analysis.report.provenance import Provenance
 from analysis.report.samples import pareto_text
+from analysis.sensitivity.study import Study
 from sweeper.cli import cli
 
 EVIL = "<script>alert(1)</script>"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sweeper.pareto.grid import Grid, JudgeChoice
 
 
-class Listed(click.ParamType):
+class Listed(click.ParamType[Any]):
     """Values with commas between them."""
 
     name = "LIST"
