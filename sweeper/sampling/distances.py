@@ -1,5 +1,7 @@
 """Distances between the distributions of samples and of real text, on features of a judge.
 
+Features are its mean hidden states and its mean surprise.
+
 They compare whole distributions, so that neither likely nonsense nor varied nonsense gets by
 (arXiv 2606.08417). Levels depend on judge and number of sequences: compare within one protocol.
 
@@ -44,6 +46,14 @@ def whitened(samples_ND: np.ndarray, real_MD: np.ndarray) -> Whitened:
     n_kept = min(MAX_DIRECTIONS, int((scales > 1e-6 * scales[0]).sum()), len(real_MD) // 4)
     to_unit = axes[:n_kept].T / scales[:n_kept] * np.sqrt(len(real_MD))
     return Whitened((samples_ND - mean_D) @ to_unit, (real_MD - mean_D) @ to_unit)
+
+
+def joined(one: Whitened, other: Whitened) -> Whitened:
+    """Features of both kinds, side by side."""
+    return Whitened(
+        np.concatenate([one.samples_ND, other.samples_ND], axis=1),
+        np.concatenate([one.real_MD, other.real_MD], axis=1),
+    )
 
 
 def mauve(features: Whitened, rng: np.random.Generator, n_bootstrap: int) -> Distance:

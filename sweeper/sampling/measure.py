@@ -184,7 +184,13 @@ def _judged(made: Generated, measuring: Measuring, seed: int) -> dict[str, float
     nats_N = judged.nats_N / made.new_NL.shape[1]
     found: dict[str, float | int | None] = {"tokens_judged": judged.tokens}
     found |= zip(scores, _mean(nats_N), strict=True)
-    features = distances.whitened(judged.features_ND, real.features_ND)
+    # Mean hidden states of a small judge are little more than histograms of tokens, by which
+    # shuffled text is real. How surprised the judge is, in either direction, tells them apart, and
+    # is a coordinate of its own, so that no larger variance hides it.
+    features = distances.joined(
+        distances.whitened(judged.features_ND, real.features_ND),
+        distances.whitened(judged.nats_N[:, None], real.nats_N[:, None]),
+    )
     rng, n = np.random.default_rng([seed, _DISTANCES]), measuring.n_bootstrap
     for names, distance_of in ((of_mauve, distances.mauve), (of_mmd, distances.mmd)):
         found |= zip(names, dataclasses.astuple(distance_of(features, rng, n)), strict=True)

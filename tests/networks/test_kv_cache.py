@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from small_networks import network
 
 from sweeper.families import load_family
 from sweeper.families._sampling import UncachedDecoder, incremental_decoder
 from sweeper.families.base import AbstractFamily, SamplingPlan
 from sweeper.networks.backbone import Backbone, BackboneDenoiser
-from sweeper.trials.ladder import BackboneName, Rung
+from sweeper.trials.ladder import BackboneName
 
 torch.set_num_threads(1)
 V, SEQ_LEN = 7, 12
@@ -24,23 +25,6 @@ CAUSAL: list[tuple[str, dict[str, Any], str]] = [
     ),
 ]
 every_architecture = pytest.mark.parametrize("architecture", ["gidd", "dit"])
-
-
-def network(family: AbstractFamily, architecture: BackboneName) -> Backbone:
-    """A small causal network in float64, away from the zeros of initialisation.
-
-    Its logits are scaled to differ by about one between inputs, so that samples depend on them.
-    """
-    needs, rng = family.needs, torch.Generator().manual_seed(0)
-    backbone = Backbone(Rung(2, 16, 2), V, needs.extra_input_ids, needs.attention, architecture)
-    backbone.initialize(rng)
-    with torch.no_grad():
-        for parameter in backbone.parameters():
-            noise = torch.randn(parameter.shape, generator=rng)
-            parameter.add_(noise / parameter.shape[-1] ** 0.5)
-        ids_BN = torch.arange(V).expand(3, V)
-        backbone.head.div_(backbone(ids_BN, torch.zeros(3)).std(dim=1).mean())
-    return backbone.double()
 
 
 def sampled(

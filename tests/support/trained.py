@@ -1,6 +1,5 @@
 """Small models trained in this process, in seconds, on synthetic sources."""
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -23,13 +22,12 @@ def trained(
     """A model of the family after `n_steps` of 32 sequences, at the last step's weights."""
     corpus = load_corpus(source)
     family = load_family(name, vocab_size=corpus.tokens.vocab_size, **options)
-    settings = Optimizer(32, 0.1, auxiliary_learning_rate=6e-3, warmup_steps=20)
     trial = trial_of(
         name,
         family_options=encoded_options(family),
         rung=rung,
         data=Data(corpus.fingerprint, corpus.tokens.vocab_size, seq_len),
-        optimizer=dataclasses.replace(settings, schedule="constant"),
+        optimizer=Optimizer(32, 0.1, auxiliary_learning_rate=6e-3, warmup_steps=20),
         observe_at_steps=(n_steps,),
         seed=seed,
     )

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from scipy import stats
+from small_networks import network
 from tiny_joint import (
     PerfectDenoiser,
     PerfectPrefixDenoiser,
@@ -17,10 +18,9 @@ from torch import Tensor
 from sweeper.errors import ConfigError
 from sweeper.families import load_family
 from sweeper.families.base import Denoiser, SamplingPlan
-from sweeper.networks.backbone import Backbone, BackboneDenoiser
+from sweeper.networks.backbone import BackboneDenoiser
 from sweeper.sampling.protocol import Protocol
 from sweeper.sampling.sources import ModelSource
-from sweeper.trials.ladder import Rung
 
 torch.set_num_threads(1)
 CPU, V = torch.device("cpu"), 3
@@ -56,26 +56,16 @@ def test_the_rest_has_its_conditional_distribution(
     assert stats.chisquare(counts_K, p_K / p_K.sum() * 2000)[1] > 1e-3
 
 
-def backbone_of(name: str, **options: Any) -> ModelSource:
+def source_of(name: str, **options: Any) -> ModelSource:
     family = load_family(name, vocab_size=V, **options)
-    needs = family.needs
-    backbone, rng = Backbone(Rung(2, 16, 2), V, 1, needs.attention), seeded(0)
-    backbone.initialize(rng)
-    with torch.no_grad():
-        for parameter in backbone.parameters():
-            noise = torch.randn(parameter.shape, generator=rng)
-            parameter.add_(noise / parameter.shape[-1] ** 0.5)
-        # So that logits differ by about one between inputs, and samples depend on them.
-        ids_BN = torch.arange(V).expand(3, V)
-        backbone.head.div_(backbone(ids_BN, torch.zeros(3)).std(dim=1).mean())
-    return ModelSource("", family, BackboneDenoiser(backbone.double(), "float32"), CPU)
+    return ModelSource("", family, BackboneDenoiser(network(family), "float32"), CPU)
 
 
 @pytest.mark.parametrize(
     ("name", "options"), [("ar", {}), ("esolm", {"alpha_0": 0.5}), ("esolm", {})], ids=str
 )
 def test_a_cache_changes_nothing_behind_a_prefix(name: str, options: dict[str, Any]) -> None:
-    source, prefix_BP = backbone_of(name, **options), torch.randint(V, (4, 3), generator=seeded(2))
+    source, prefix_BP = source_of(name, **options), torch.randint(V, (4, 3), generator=seeded(2))
     kept_BN, plain_BN = (
         source.sample(SamplingPlan(4, 9, 4, keeps_cache=keeps), prefix_BP, seeded(3)).ids_BL
         for keeps in (True, False)
@@ -87,7 +77,7 @@ def test_a_cache_changes_nothing_behind_a_prefix(name: str, options: dict[str, A
 
 @pytest.mark.parametrize("name", ["uniform", "hybrid"])
 def test_noise_of_tokens_takes_a_prefix_only_after_training_with_some(name: str) -> None:
-    source, prefix_BP = backbone_of(name), torch.zeros(2, 3, dtype=torch.int64)
+    source, prefix_BP = source_of(name), torch.zeros(2, 3, dtype=torch.int64)
     with pytest.raises(ConfigError, match="train with prefix_share"):
         source.sample(SamplingPlan(2, 4, 2), prefix_BP, seeded(0))
     able = ModelSource("", source.family, source.denoiser, CPU, prefix_share=0.2)
