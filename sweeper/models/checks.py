@@ -32,10 +32,10 @@ def model_flaws(
         listed = {}
     there = {f"{each.parent.name}/{each.name}" for each in model_folders(store)}
     for name in sorted(set(listed) - there):
-        run, _, folder = name.partition("/")
+        run, _, model = name.partition("/")
         yield (
             "missing-model",
-            store.models / run / folder,
+            store.models / run / model,
             "was kept and is gone; if it is needed, delete the record of its trial and run the "
             "sweep again",
         )

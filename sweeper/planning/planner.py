@@ -16,7 +16,7 @@ from sweeper.planning import checks
 from sweeper.planning.auto_design import resolved_design, with_seeds
 from sweeper.planning.checks import CorpusFacts, PlanWarning
 from sweeper.planning.design import added_runs, resolving_targets, targets_by_variant
-from sweeper.planning.kept_bytes import keep_problems, kept_bytes
+from sweeper.planning.kept_bytes import keep_problems
 from sweeper.planning.limits import limit_problems
 from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.search_space import search_space
@@ -235,7 +235,6 @@ def plan_to_json(sweep: PlannedSweep) -> dict[str, Any]:
             }
             for cell in sweep.skipped
         ],
-        "keep": {"models": sweep.plan.keep, "bytes": kept_bytes(sweep.trials, sweep.plan.keep)},
         "tuned": [dataclasses.asdict(run) for run in sweep.tuned],
         "warnings": [dataclasses.asdict(warning) for warning in sweep.warnings],
     }

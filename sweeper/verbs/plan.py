@@ -60,6 +60,7 @@ def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) 
 
     Example: sweeper plan sweeps/quick.yaml --set train.seeds=[0,1]
     """
+    from sweeper.planning.kept_bytes import kept_bytes
     from sweeper.planning.planner import plan_to_json, preview_sweep
 
     loaded, planned = planned_sweep(sweep_file, options["overrides"], results, preview_sweep)
@@ -72,7 +73,9 @@ def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) 
     if as_json:
         expected = {} if loaded.sweep.ask is None else {"expected_interval_ratio": width}
         of_cost = {"cost": dataclasses.asdict(cost) if cost else None}
-        print_json({**plan_to_json(planned), **of_cost, **expected})
+        kept = kept_bytes(planned.trials, planned.plan.keep)
+        of_models = {"keep": {"models": planned.plan.keep, "bytes": kept}}
+        print_json({**plan_to_json(planned), **of_models, **of_cost, **expected})
         return
     show(plan_view(planned))
     if (ask := loaded.sweep.ask) is not None:

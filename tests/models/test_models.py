@@ -19,6 +19,8 @@ import sweeper
 from sweeper.data.corpus import load_corpus
 from sweeper.errors import ConfigError, OutputError, StoreError
 from sweeper.evaluation.bound import evaluate_bound, validation_set
+from sweeper.executors.inline import InlineExecutor
+from sweeper.executors.stop import StopSignal
 from sweeper.families import family_names
 from sweeper.families.base import SamplingPlan
 from sweeper.models.checks import model_flaws
@@ -26,12 +28,16 @@ from sweeper.models.config import CONFIG_FILE, WEIGHTS_FILE, read_config
 from sweeper.models.export import choose, export_model
 from sweeper.models.kept import INDEX_FILE, Keeper, kept_models, model_folders
 from sweeper.models.model_file import write_model, write_tensors
+from sweeper.orchestration.driver import SweepRun, run_sweep
+from sweeper.orchestration.verify import verify
 from sweeper.store import files
+from sweeper.store.assignment import StopRequested
 from sweeper.store.layout import Store
 from sweeper.store.results import publish, read_records, record_paths
 from sweeper.store.submission import read_plan, submit
 from sweeper.training.worker import run_trial
 from sweeper.trials.plan import Plan
+from sweeper.trials.resources import KeepModels
 from sweeper.trials.trial import Trial
 
 
@@ -41,10 +47,10 @@ def trained(folder: Path, *trials: Trial, stops: tuple[int, ...] = (), **of_plan
     store = Store((folder / "sweep").resolve())
     submit(store, plan, "name: sweep\n")
     for trial in trials:
-        for stop in (*map(StopAfter, stops), never):
-            run_trial(
-                dataclasses.replace(assignment_of(folder, trial), keeps_models=True), stop=stop
-            )
+        requests: list[StopRequested] = [*map(StopAfter, stops), never]
+        for stop in requests:
+            assignment = dataclasses.replace(assignment_of(folder, trial), keeps_models=True)
+            run_trial(assignment, stop=stop)
     return store
 
 
@@ -105,6 +111,28 @@ def test_a_killed_and_resumed_sweep_keeps_the_same_files(tmp_path: Path) -> None
     rows = [row for r in read_records(record_paths(store)) for row in r["observations"]]
     assert kept.bound_nats_per_token == min(row["bound_nats_per_token"] for row in rows)
     assert not flaws(store)
+
+
+@pytest.mark.parametrize(("keep", "n_kept"), [("optimal", 1), ("all", 4), ("none", 0)])
+def test_the_driver_leaves_the_models_that_stay(
+    keep: KeepModels, n_kept: int, tmp_path: Path
+) -> None:
+    trials = [trial_of(seed=0), trial_of(seed=1)]
+    plan = Plan("sweep", tuple(assignment_of(tmp_path / "x", t).planned for t in trials), keep=keep)
+    store, stop = planted.submitted_store(tmp_path / "sweep", plan), StopSignal()
+    run_sweep(
+        SweepRun(
+            store=store,
+            plan=plan,
+            executor=InlineExecutor(run_trial, stop.is_requested),
+            stop=stop,
+            on_event=lambda _: None,
+        )
+    )
+    models = kept_models(store)
+    assert len(models) == n_kept
+    assert model_folders(store) == sorted((model.path for model in models), key=str)
+    assert not verify(tmp_path / "sweep")
 
 
 def test_keep_says_how_many_stay(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def test_optimal_models_are_at_most_the_largest_of_each_series_and_budget() -> N
 @pytest.mark.parametrize(
     ("keep", "told"),
     [
-        ({"models": "all", "at_most": "5MB"}, "`models: optimal` fits and takes 1."),
-        ({"at_most": "1MB"}, r"up to 3e\\+11 fit"),
+        ({"models": "all", "at_most": "2MB"}, "`models: optimal` fits and takes 1."),
+        ({"at_most": "1.1MB"}, r"up to 3e\+11 fit"),
         ({"at_most": "1kB"}, "not even those of the least budget fit"),
     ],
 )
