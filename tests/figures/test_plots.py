@@ -376,7 +376,7 @@ def test_a_folder_gets_every_figure_that_can_be_drawn(
     saved = save_figures(Study(table, single), tmp_path / "figures", suffixes=(".svg",))
     names = {path.name for path in saved.paths}
     assert names == {"exponents.svg", "frontier.svg", "isoflop.svg", "trajectories.svg"}
-    assert [name for name, _ in saved.skipped] == ["multiplier", "sensitivity"]
+    assert [name for name, _ in saved.skipped] == ["multiplier", "sensitivity", "pareto"]
     assert {path.name for path in (tmp_path / "figures").iterdir()} == names
 
 
