@@ -16,7 +16,8 @@ from sweeper.orchestration.events import (
 from sweeper.store.attempts import Progress, progress_reporter
 from sweeper.store.layout import Store
 from sweeper.store.results import publish, published
-from sweeper.verbs.progress import Panel, count, duration, shown
+from sweeper.sweepfile.quantities import count, duration
+from sweeper.verbs.progress import Panel, shown
 
 SERIES = "masked[red]"
 
