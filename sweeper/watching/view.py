@@ -4,6 +4,7 @@ All of it is read from the store, so that it needs no driver and outlives any.
 """
 
 import hashlib
+import itertools
 import math
 import time
 from collections import defaultdict
@@ -259,8 +260,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     n = min(width, len(values))
     ends = [round(i * len(values) / n) for i in range(n + 1)]
     means = [
-        math.fsum(values[start:end]) / (end - start)
-        for start, end in zip(ends, ends[1:], strict=False)
+        math.fsum(values[start:end]) / (end - start) for start, end in itertools.pairwise(ends)
     ]
     low, high = min(means), max(means)
     scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
