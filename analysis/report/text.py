@@ -181,15 +181,15 @@ def _law_text(name: str, law: PowerLaw | None, by: str = "C", points: str = "bud
 
 
 def _setting_law_text(name: str, by: str, law: SettingLaw) -> str:
-    exponent = with_interval(law.exponent, law.exponent_ci, _four_digits)
+    exponent = with_interval(law.exponent, law.exponent_ci, significant)
     if law.coefficient is None:
-        form = f"{by}^{law.exponent:.4f}, each size with a level of its own"
+        form = f"{by}^{significant(law.exponent)}, each size with a level of its own"
     else:
-        size = f" · N^{law.params_exponent:.4f}" if law.params_exponent is not None else ""
-        form = f"{law.coefficient:.4g}{size} · {by}^{law.exponent:.4f}"
+        size = f" · N^{significant(law.params_exponent)}" if law.params_exponent is not None else ""
+        form = f"{significant(law.coefficient)}{size} · {by}^{significant(law.exponent)}"
     of = f"N, {by}" if len(law.size_coefficients) > 1 else by
     if law.params_exponent is not None and law.params_exponent_ci is not None:
-        of_size = with_interval(law.params_exponent, law.params_exponent_ci, _four_digits)
+        of_size = with_interval(law.params_exponent, law.params_exponent_ci, significant)
         exponent += f" of {by}, {of_size} of N"
     return f"{name}({of}) = {form}, exponent {exponent}, {law.n_budgets} vertices"
 
@@ -199,14 +199,14 @@ def _further_lines(fit: FamilyFit) -> list[str]:
     if fit.envelope is not None:
         names = {"N": fit.envelope.params_law, "D": fit.envelope.tokens_law}
         exponents = ", ".join(
-            f"{name}* exponent {with_interval(law.exponent, law.exponent_ci, _four_digits)}"
+            f"{name}* exponent {with_interval(law.exponent, law.exponent_ci, significant)}"
             for name, law in names.items()
         )
         lines.append(f"envelope of training curves: {exponents}")
     tokens = fit.token_frontier
     if tokens is not None and tokens.limit is not None:
         last = tokens.limit[-1]
-        loss = with_interval(last.loss, last.ci, _four_digits)
+        loss = with_interval(last.loss, last.ci, notation.loss)
         lines.append(f"token-bound: L* → {loss} on {count(last.tokens)} tokens as N grows")
     if (laws := fit.batch_laws) is not None:
         named = (

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -38,7 +38,7 @@ def _show_live(console: Console, watched: Watch, pause_s: float) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             view = watched.look()
-            live.update(Group(*lines(view)), refresh=True)
+            live.update(block(view), refresh=True)
             if view.is_settled:
                 return
             time.sleep(pause_s)
@@ -57,8 +57,7 @@ def _show_blocks(console: Console, watched: Watch, pause_s: float) -> None:
                 console.print()
             now = datetime.datetime.now(datetime.UTC)
             console.print(f"{now:%Y-%m-%d %H:%M:%S} UTC")
-            for line in lines(view):
-                console.print(line)
+            console.print(block(view))
             console.file.flush()
             shown = news
         if view.is_settled:
@@ -66,11 +65,12 @@ def _show_blocks(console: Console, watched: Watch, pause_s: float) -> None:
         time.sleep(pause_s)
 
 
-def lines(view: View) -> Iterator[RenderableType]:
+def block(view: View) -> Group:
     """The view, each line cut at the width of the console."""
-    for text in _lines(view):
-        text.no_wrap, text.overflow = True, "ellipsis"
-        yield text
+    lines = list(_lines(view))
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return Group(*lines)
 
 
 def _lines(view: View) -> Iterator[Text]:
