@@ -3,11 +3,12 @@
 A page is made from a snapshot: the tables are built anew in a temporary folder, from records that
 are only read. So a page needs no driver, and nothing is written into the results folder. It is
 made by the command `report` in a process of its own, only while somebody looks and something has
-been published, and at most a quarter of the time.
+been published, and at most half of the time.
 """
 
 import contextlib
 import hashlib
+import math
 import os
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ from sweeper.watching.view import View, Watch
 
 LOOK_TIME_S = 1.0  # longest wait for a look; a driver on another machine takes longer to judge
 FIRST_LOOK_TIME_S = 10.0
-REST_PER_TIME = 3.0  # a page that took a second to make is not made again for three
+REST_PER_TIME = 1.0  # a page that took a second to make is not made again for another one
 NICENESS = 10  # of the process that makes a page: training goes first
 LINKED = ("published", "attempts", "attempts.jsonl", "sampling")
 COPIED = ("plan.json", "manifest.json", "sweep.yaml")
@@ -83,6 +84,8 @@ class Followed:
         self._lock = threading.Lock()
         self._scratch = scratch
         self._made_of = ""
+        self._maker: threading.Thread | None = None
+        self._child: subprocess.Popen[bytes] | None = None
         self._next_page_s = 0.0
 
     def look(self) -> None:
@@ -102,7 +105,18 @@ class Followed:
             if self.is_making or time.monotonic() < self._next_page_s:
                 return
             self.is_making = True
-        threading.Thread(target=self._make, args=(stamp,), daemon=True).start()
+            self._maker = threading.Thread(target=self._make, args=(stamp,), daemon=True)
+            self._maker.start()
+
+    def close(self) -> None:
+        """Make no page any more; end the process that makes one."""
+        with self._lock:
+            self._next_page_s = math.inf
+            maker, child = self._maker, self._child
+        if child is not None:
+            child.kill()
+        if maker is not None:
+            maker.join()
 
     def _look_now(self) -> None:
         try:
@@ -118,7 +132,8 @@ class Followed:
             self.no_page = str(error)
         finally:
             end_s = time.monotonic()
-            self._next_page_s = end_s + REST_PER_TIME * (end_s - start_s)
+            if self._next_page_s < math.inf:
+                self._next_page_s = end_s + REST_PER_TIME * (end_s - start_s)
             self._made_of, self.is_making = stamp, False
 
     def _made(self) -> Page:
@@ -132,6 +147,7 @@ class Followed:
         out = self._scratch / "report.html"
         command = [sys.executable, "-m", "sweeper", "report", str(snapshot), "-o", str(out)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+            self._child = child
             with contextlib.suppress(OSError):  # it may have ended
                 os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
             said = child.communicate()[1].decode(errors="replace")
@@ -184,5 +200,8 @@ class Folder:
     def close(self) -> None:
         """Remove what was made."""
         self._looks.shutdown(wait=False, cancel_futures=True)
-        with contextlib.suppress(OSError):  # a page is being made there
-            self._scratch.cleanup()
+        with self._lock:
+            followed = list(self._followed.values())
+        for each in followed:
+            each.close()
+        self._scratch.cleanup()

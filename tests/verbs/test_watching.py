@@ -49,7 +49,13 @@ def test_every_line_fits_the_terminal_and_none_steers_it(store: Store, width: in
     assert max(map(len, printed)) <= width
     assert "\x1b" not in output.getvalue()
     text = output.getvalue()
-    for part in ("of 1", "1 done, 1 running, 1 pending", "device-hours", "10/20", "2.310"):
+    for part in (
+        "21% of 3.74e+09 FLOPs",
+        "1 done, 1 running, 1 pending",
+        "device-hours",
+        "10/20",
+        "2.310",
+    ):
         assert part in text
 
 

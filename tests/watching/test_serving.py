@@ -126,7 +126,7 @@ def test_what_somebody_typed_is_text_on_every_page(server: Server) -> None:
     ],
 )
 def test_no_path_leads_out_of_the_folder(server: Server, path: str) -> None:
-    answer, body = _ask(server, path)
+    answer, body = _ask(server, path, Host="localhost")
     assert answer.status == 404
     assert "secret" not in body
 

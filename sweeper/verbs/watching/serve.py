@@ -1,6 +1,7 @@
 """The verb `serve`."""
 
 import secrets
+import signal
 from pathlib import Path
 
 import click
@@ -49,6 +50,7 @@ def serve(results: Path, host: str, port: int, token: str | None) -> None:
         token = secrets.token_urlsafe(24)
     folder = Folder(results)
     server = Server(Site(folder), Access(host, token or ""), port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is temporary is removed
     say(f"serving {results} at {server.url}  (Ctrl-C stops it)")
     try:
         server.serve_forever()
