@@ -50,7 +50,7 @@ def test_every_line_fits_the_terminal_and_none_steers_it(store: Store, width: in
     assert "\x1b" not in output.getvalue()
     text = output.getvalue()
     for part in (
-        "21% of 3.74e+09 FLOPs",
+        "21% of 3.74e9 FLOPs",
         "1 done, 1 running, 1 pending",
         "device-hours",
         "10/20",

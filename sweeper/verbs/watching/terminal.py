@@ -81,7 +81,7 @@ def _lines(view: View) -> Iterator[Text]:
         f"  {view.state}  ",
         ("█" * n_full, "green"),
         ("░" * (BAR_COLUMNS - n_full), "dim"),
-        f" {view.share_done:.0%} of {status.flops_planned:.3g} FLOPs",
+        f" {view.share_done:.0%} of {_number(status.flops_planned)} FLOPs",
     )
     counts = ", ".join(f"{n} {state}" for state, n in status.counts.items() if n)
     left = ""
@@ -97,7 +97,9 @@ def _lines(view: View) -> Iterator[Text]:
         if (hidden := len(view.running) - MAX_RUNNING) > 0:
             yield Text(f"  … and {hidden} more")
     if view.valleys:
-        yield Text("bounds by size, [ ] where the lowest is inside", style="bold")
+        yield Text(
+            "bounds by size at the largest budget; [ ] bracketed (and of all budgets)", style="bold"
+        )
         yield from map(_valley_line, view.valleys)
     if view.happened:
         yield Text("last", style="bold")
@@ -109,14 +111,14 @@ def spend_lines(view: View) -> Iterator[str]:
     cost, limits, driver = view.status.cost, view.limits, view.status.driver
     parts = [_against(f"{cost.device_hours_spent:.3g}", limits.device_hours, "device-hours")]
     if cost.device_hours_left is not None:
-        parts.append(f"{cost.device_hours_left:.3g} left")
+        parts.append(f"{cost.device_hours_left:.3g} to go")
     if cost.price_per_hour is not None:
         money = cost.device_hours_spent * cost.price_per_hour
         parts.append(_against(f"{money:.2f}", limits.cost, "money"))
     yield "spent: " + ", ".join(parts)
     parts = []
     if math.isfinite(limits.flops):
-        parts.append(_against(f"{view.status.flops_done:.3g}", limits.flops, "FLOPs"))
+        parts.append(_against(_number(view.status.flops_done), limits.flops, "FLOPs"))
     if math.isfinite(limits.wall_s) and driver is not None:
         at_work = duration(max(0.0, time.time() - driver.started_s))
         parts.append(f"{at_work} of {duration(limits.wall_s)} at work")
@@ -125,7 +127,12 @@ def spend_lines(view: View) -> Iterator[str]:
 
 
 def _against(spent: str, limit: float, unit: str) -> str:
-    return f"{spent} of {limit:.3g} {unit}" if math.isfinite(limit) else f"{spent} {unit}"
+    return f"{spent} of {_number(limit)} {unit}" if math.isfinite(limit) else f"{spent} {unit}"
+
+
+def _number(value: float) -> str:
+    """As sweep files have it: 3.84e11."""
+    return f"{value:.3g}".replace("e+", "e").replace("e0", "e")
 
 
 def _running_line(running: Running) -> Text:
@@ -145,15 +152,14 @@ def _running_line(running: Running) -> Text:
 def _valley_line(valley: Valley) -> Text:
     n, best = len(valley.bounds), valley.best
     opening, closing = "(" if best == 0 else "[", ")" if best == n - 1 else "]"
-    where = "smaller sizes missing" if best == 0 else "larger sizes missing"
-    inside = "" if 0 < best < n - 1 else f", {where}"
+    inside = "" if 0 < best < n - 1 else f", open {'below' if best == 0 else 'above'}"
     return Text.assemble(
-        f"  {plain(valley.series)[:12]:12} {valley.budget_flops:<7.2g} "
+        f"  {plain(valley.series)[:12]:12} {_number(valley.budget_flops):<7} "
         f"{count(valley.sizes[0]):>5} {opening}",
         (sparkline(valley.bounds, n), "magenta"),
         f"{closing} {count(valley.sizes[-1]):5} "
         f"{valley.bounds[best]:.3f} at {count(valley.sizes[best])}{inside}"
-        f" ({valley.n_bracketed}/{valley.n_budgets} budgets)",
+        f" ({valley.n_bracketed}/{valley.n_budgets})",
     )
 
 
