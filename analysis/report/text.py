@@ -56,7 +56,7 @@ def comparison_text(
             value = "unreachable"
             if point.multiplier is not None:
                 value = with_interval(point.multiplier, point.ci, notation.ratio)
-            remark = f"  by the {FORM_NAMES[point.form]}, extrapolated" if point.form else ""
+            remark = f"  extrapolated by the {FORM_NAMES[point.form]}" if point.form else ""
             budget, loss = notation.flops(point.flops), notation.loss(point.loss)
             lines.append(f"  {budget:>9}  {loss:>7}  {value}{remark}")
         lines += ["", _crossing_line(comparison.crossover)]
