@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,17 +89,21 @@ class Followed:
         self._child: subprocess.Popen[bytes] | None = None
         self._next_page_s = 0.0
 
-    def look(self) -> None:
-        """Bring the view up to date, as far as that takes no longer than a moment."""
+    @property
+    def is_read(self) -> bool:
+        """Whether it has been looked at."""
+        return self.view is not None or bool(self.trouble)
+
+    def begin_look(self) -> Future[None]:
+        """Begin to bring the view up to date, unless that goes on already."""
         with self._lock:
             if self._look.done():
                 self._look = self._looks.submit(self._look_now)
-            look = self._look
-        wait([look], LOOK_TIME_S if self.view or self.trouble else FIRST_LOOK_TIME_S)
+            return self._look
 
     def follow(self) -> None:
         """Bring the view up to date, and begin to make a newer page where there is a reason to."""
-        self.look()
+        look_at([self])
         if (stamp := _page_stamp(self._store)) == self._made_of:
             return
         with self._lock:
@@ -157,6 +162,13 @@ class Followed:
             raise StoreError(error)
         body = out.read_bytes()
         return Page(body, hashlib.sha256(body).hexdigest()[:32])
+
+
+def look_at(sweeps: Collection[Followed]) -> None:
+    """Bring views up to date, as far as that takes no longer than a moment."""
+    looks = [each.begin_look() for each in sweeps]
+    are_read = all(each.is_read for each in sweeps)
+    wait(looks, LOOK_TIME_S if are_read else FIRST_LOOK_TIME_S)
 
 
 def _prepare(folder: Path, snapshot: Path) -> None:

@@ -21,9 +21,10 @@ from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from sweeper.errors import ConfigError
+from sweeper.errors import ConfigError, SweeperError
 from sweeper.watching.site import NOT_FOUND, Reply, Site, said
 
+EVERYWHERE = ("0.0.0.0", "::")
 COOKIE = "sweeper-token"
 SILENCE_S = 20.0  # after which a connection that says nothing is closed
 HEADERS = {
@@ -100,6 +101,7 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         """Where it is, with the token if one is wanted."""
         host = self.access.host
+        host = socket.gethostname() if host in EVERYWHERE else host
         host = f"[{host}]" if ":" in host else host
         query = f"?token={self.access.token}" if self.access.token else ""
         return f"http://{host}:{self.server_address[1]}/{query}"
@@ -134,7 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
         offered = parse_qs(url.query).get("token", [""])[0]
         if not access.is_allowed(self.headers, offered):
             return said(403, "a token is wanted: open the address that `sweeper serve` printed")
-        reply = self.server.site.reply(url.path)
+        try:
+            reply = self.server.site.reply(url.path)
+        except (SweeperError, OSError) as error:  # the folder is gone, or a disk is ill
+            return said(503, str(error))
         if access.token and offered and reply.status == HTTPStatus.OK:
             # Out of the address: it would stay in the history, and on the screen.
             cookie = f"{COOKIE}={access.token}; HttpOnly; SameSite=Lax; Path=/"

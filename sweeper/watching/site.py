@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sweeper.sweepfile.quantities import count, duration
-from sweeper.watching.followed import Folder, Followed
+from sweeper.watching.followed import Folder, Followed, look_at
 from sweeper.watching.view import sparkline
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -90,8 +90,7 @@ class Site:
         return self._whole(name, state, has_report=True) if not page else Reply(state.encode())
 
     def _list(self, sweeps: Mapping[str, Followed]) -> str:
-        for sweep in sweeps.values():
-            sweep.look()
+        look_at(sweeps.values())
         links = {name: f"/sweeps/{quote(name, safe='')}/" for name in sweeps}
         return self._render("list.html", sweeps=sweeps, links=links)
 

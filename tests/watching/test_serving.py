@@ -240,6 +240,13 @@ def test_a_browser_shows_the_report_below_how_the_sweep_stands(
         assert said == []
 
 
+def test_a_folder_that_is_gone_is_said_to_be(server: Server, results: Path) -> None:
+    results.rename(results.with_name("elsewhere"))
+    answer, body = _ask(server, "/")
+    assert answer.status == 503
+    assert "does not exist" in body
+
+
 def test_mistakes_are_told_in_a_sentence(server: Server, results: Path, tmp_path: Path) -> None:
     port = server.server_address[1]
     with pytest.raises(ConfigError, match="is in use; name another with --port"):

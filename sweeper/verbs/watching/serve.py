@@ -1,5 +1,6 @@
 """The verb `serve`."""
 
+import re
 import secrets
 import signal
 from pathlib import Path
@@ -46,8 +47,11 @@ def serve(results: Path, host: str, port: int, token: str | None) -> None:
         raise StoreError(
             f"{results} holds no sweep yet; run one with `sweeper run FILE --results {results}`"
         )
-    if token == GENERATED or (token is None and not is_loopback(host)):
+    if token == GENERATED or (not token and not is_loopback(host)):
         token = secrets.token_urlsafe(24)
+    if token and not re.fullmatch(r"[A-Za-z0-9_.~-]{16,}", token):
+        message = "expected 16 or more letters, digits, dashes, dots and underscores"
+        raise click.BadParameter(message, param_hint="--token")
     folder = Folder(results)
     server = Server(Site(folder), Access(host, token or ""), port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is temporary is removed
