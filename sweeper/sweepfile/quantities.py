@@ -119,3 +119,8 @@ def count(number: float) -> str:
             scaled = number / unit
             return f"{scaled:.1f}{name}" if scaled < 9.95 else f"{scaled:.0f}{name}"
     return f"{number:.0f}"
+
+
+def three_digits(number: float) -> str:
+    """Any number for people, as sweep files may have it: `0.21`, `3.84e11`."""
+    return f"{number:.3g}".replace("e+0", "e").replace("e+", "e")

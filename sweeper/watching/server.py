@@ -61,7 +61,7 @@ class Access:
         """Whether a request brings the token: in its query, as a cookie or as a bearer's."""
         if not self.token:
             return True
-        cookies = SimpleCookie[str]()
+        cookies = SimpleCookie()
         with contextlib.suppress(CookieError):
             cookies.load(headers.get("Cookie", ""))
         bearer = headers.get("Authorization", "").removeprefix("Bearer ")

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sweeper.sweepfile.quantities import count, duration
+from sweeper.sweepfile.quantities import count, duration, three_digits
 from sweeper.watching.followed import Folder, Followed, look_at
 from sweeper.watching.view import sparkline
 
@@ -53,7 +53,12 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters |= {"count": count, "duration": duration, "spark": _spark}
+        self._templates.filters |= {
+            "count": count,
+            "duration": duration,
+            "spark": _spark,
+            "three_digits": three_digits,
+        }
         self._style = (TEMPLATES / "follow.css").read_text(encoding="utf-8")
         self._script = (TEMPLATES / "follow.js").read_text(encoding="utf-8")
         self._policy = {

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from sweeper.store.layout import Store
-from sweeper.sweepfile.quantities import count, duration
+from sweeper.sweepfile.quantities import count, duration, three_digits
 from sweeper.verbs.output import plain
 from sweeper.watching.view import Happened, Running, Valley, View, Watch, sparkline
 
@@ -81,7 +81,7 @@ def _lines(view: View) -> Iterator[Text]:
         f"  {view.state}  ",
         ("█" * n_full, "green"),
         ("░" * (BAR_COLUMNS - n_full), "dim"),
-        f" {view.share_done:.0%} of {_number(status.flops_planned)} FLOPs",
+        f" {view.share_done:.0%} of {three_digits(status.flops_planned)} FLOPs",
     )
     counts = ", ".join(f"{n} {state}" for state, n in status.counts.items() if n)
     left = ""
@@ -118,7 +118,7 @@ def spend_lines(view: View) -> Iterator[str]:
     yield "spent: " + ", ".join(parts)
     parts = []
     if math.isfinite(limits.flops):
-        parts.append(_against(_number(view.status.flops_done), limits.flops, "FLOPs"))
+        parts.append(_against(three_digits(view.status.flops_done), limits.flops, "FLOPs"))
     if math.isfinite(limits.wall_s) and driver is not None:
         at_work = duration(max(0.0, time.time() - driver.started_s))
         parts.append(f"{at_work} of {duration(limits.wall_s)} at work")
@@ -127,12 +127,7 @@ def spend_lines(view: View) -> Iterator[str]:
 
 
 def _against(spent: str, limit: float, unit: str) -> str:
-    return f"{spent} of {_number(limit)} {unit}" if math.isfinite(limit) else f"{spent} {unit}"
-
-
-def _number(value: float) -> str:
-    """As sweep files have it: 3.84e11."""
-    return f"{value:.3g}".replace("e+", "e").replace("e0", "e")
+    return f"{spent} of {three_digits(limit)} {unit}" if math.isfinite(limit) else f"{spent} {unit}"
 
 
 def _running_line(running: Running) -> Text:
@@ -154,7 +149,7 @@ def _valley_line(valley: Valley) -> Text:
     opening, closing = "(" if best == 0 else "[", ")" if best == n - 1 else "]"
     inside = "" if 0 < best < n - 1 else f", open {'below' if best == 0 else 'above'}"
     return Text.assemble(
-        f"  {plain(valley.series)[:12]:12} {_number(valley.budget_flops):<7} "
+        f"  {plain(valley.series)[:12]:12} {three_digits(valley.budget_flops):<7} "
         f"{count(valley.sizes[0]):>5} {opening}",
         (sparkline(valley.bounds, n), "magenta"),
         f"{closing} {count(valley.sizes[-1]):5} "
