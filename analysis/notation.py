@@ -46,11 +46,11 @@ def ratio(value: float) -> str:
 
 
 def significant(value: float) -> str:
-    """Three digits of a number of any scale: 0.00524, 1.2×10⁻⁵."""
+    """Three digits of a number of any scale: 0.00524, 5140, 1.2×10⁻⁵."""
     if value == 0:
         return "0"
     if 1e-3 <= abs(value) < 1e5:
-        return f"{value:.3g}".replace("-", "−")
+        return f"{float(f'{value:.3g}'):.6g}".replace("-", "−")
     sign = "−" if value < 0 else ""
     return sign + flops(abs(value))
 

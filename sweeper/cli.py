@@ -21,6 +21,7 @@ from sweeper.verbs import cancel, fit, new_sweep, plan, run, status, submit
 from sweeper.verbs.output import say
 from sweeper.verbs.samples import export, pareto, sample
 from sweeper.verbs.tuning import tune
+from sweeper.verbs.watching import serve
 
 
 def main() -> None:
@@ -102,7 +103,7 @@ for verb in (  # those that make results, and those that read a fit
         submit.submit,
         cancel.cancel,
     ),
-    *(status.status, status.verify),
+    *(status.status, serve.serve, status.verify),
     *(export.export, sample.sample, pareto.pareto),
     *(fit.fit, fit.compare, fit.predict, fit.propose, fit.plot, fit.report),
 ):

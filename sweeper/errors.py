@@ -56,6 +56,17 @@ class OutputError(SweeperError):
     """A figure or report that cannot be written where it should go."""
 
 
+def one_per_kind(warnings: Iterable[tuple[str, str]]) -> list[str]:
+    """Lines on (code, message) pairs: the first message of every code, with how many follow it."""
+    messages: dict[str, list[str]] = {}
+    for code, message in warnings:
+        messages.setdefault(code, []).append(message)
+    return [
+        f"{first} [{code}{f', and {len(others)} more of this kind' if others else ''}]"
+        for code, (first, *others) in messages.items()
+    ]
+
+
 IN_BRACKETS = " (did you mean {!r}?)"
 
 

@@ -19,7 +19,7 @@ FLOORS = {
         models
         planning launch evaluation orchestration
         sampling
-        training tuning pareto
+        training tuning pareto watching
         verbs
         cli
         __main__""",

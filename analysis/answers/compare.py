@@ -273,17 +273,14 @@ def _verdict(points: tuple[MultiplierPoint, ...], baseline: str, against: str) -
     # The largest budget inside the overlap speaks; without one, the largest.
     observed = [point for point in points if not point.extrapolated and point.ci is not None]
     point = (observed or list(points))[-1]
-    where = f"At {point.flops:.3g} FLOPs"
+    where = f"At {notation.flops(point.flops)} FLOPs"
     target = f"{point.loss:.3f} nats/token"
     if point.multiplier is None:
         return f"{where} {against} does not reach the {target} of {baseline} at any compute."
     remark = " (extrapolated)" if point.extrapolated else ""
-    interval = "[no interval]"
-    if point.ci is not None:
-        interval = f"[{point.ci[0]:.3g}, {point.ci[1]:.3g}]"
-        if point.ci[0] <= 1 <= point.ci[1]:
-            remark += "; the interval includes 1, so neither is shown to be better"
-    return (
-        f"{where} {against} needs {point.multiplier:.3g}× {interval} the compute of {baseline} "
-        f"to reach {target}{remark}."
+    if point.ci is not None and point.ci[0] <= 1 <= point.ci[1]:
+        remark += "; the interval includes 1, so neither is shown to be better"
+    value = notation.with_interval(
+        point.multiplier, point.ci, notation.ratio, without=notation.NO_INTERVAL
     )
+    return f"{where} {against} needs {value} the compute of {baseline} to reach {target}{remark}."

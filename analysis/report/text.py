@@ -1,5 +1,8 @@
 """What `fit`, `compare`, `predict` and `propose` print."""
 
+import textwrap
+from collections.abc import Sequence
+
 from analysis import notation
 from analysis.answers.compare import Comparison
 from analysis.answers.forms import FORM_NAMES
@@ -10,23 +13,38 @@ from analysis.fitting.batch_laws import SettingLaw
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.crossover import SEARCHED_DECADES, Crossover
 from analysis.isoflop.isoflop import REASONS, Optimum
-from analysis.notation import LOSS_UNIT, count, with_interval
+from analysis.notation import LOSS_UNIT, count, significant, with_interval
+from analysis.report import tables
 from analysis.sensitivity.conclusions import SYMBOLS, Quantity, Sensitivity
 from analysis.stats.power_law import LawName, PowerLaw
+from sweeper.errors import one_per_kind
 
 _four_digits = "{:.4f}".format
+_POWERS = ("alpha", "beta")
+COLUMNS = 80
+"""Of a line; tables are made to fit, sentences are folded."""
 
 
-def summary(result: FitResult) -> str:
-    """Optima and laws of every series, one block each, then the warnings."""
-    blocks = [_family_summary(fit) for fit in result.families.values()]
+def summary(result: FitResult, *, in_full: bool = False) -> str:
+    """The answer of every series, then optima and laws, one block each, then the warnings.
+
+    `in_full`: every warning, not one of each kind.
+    """
+    answers = tables.answers(result)
+    blocks = ["\n".join(f"{label}: {answer}" for label, answer in answers.items())]
+    blocks += [_family_summary(fit) for fit in result.families.values()]
     if result.warnings:
-        blocks.append("\n".join(_warning_line(warning) for warning in result.warnings))
-    return "\n\n".join(blocks)
+        blocks.append("\n".join(_warning_lines(result.warnings, in_full=in_full)))
+    return folded("\n\n".join(blocks))
 
 
-def comparison_text(comparison: Comparison, sensitivity: Sensitivity | None = None) -> str:
-    """Verdict, multipliers and exponents, each with its sensitivity; then the warnings."""
+def comparison_text(
+    comparison: Comparison, sensitivity: Sensitivity | None = None, *, in_full: bool = False
+) -> str:
+    """Verdict, multipliers and exponents, each with its sensitivity; then the warnings.
+
+    `in_full`: every warning, not one of each kind.
+    """
 
     def tried(quantity: Quantity) -> list[str]:
         return [f"    sensitivity: {sensitivity.of(quantity).verdict}"] if sensitivity else []
@@ -37,16 +55,37 @@ def comparison_text(comparison: Comparison, sensitivity: Sensitivity | None = No
         for point in comparison.points:
             value = "unreachable"
             if point.multiplier is not None:
-                value = with_interval(point.multiplier, point.ci, "{:.3g}×".format)
+                value = with_interval(point.multiplier, point.ci, notation.ratio)
             remark = f"  extrapolated by the {FORM_NAMES[point.form]}" if point.form else ""
-            lines.append(f"  {point.flops:9.3g}  {point.loss:7.4f}  {value}{remark}")
+            budget, loss = notation.flops(point.flops), notation.loss(point.loss)
+            lines.append(f"  {budget:>9}  {loss:>7}  {value}{remark}")
         lines += ["", _crossing_line(comparison.crossover)]
     lines.append("")
     for name in comparison.exponents:
         lines.append(_exponent_line(comparison, name))
         lines += tried(name)
     if comparison.warnings:
-        lines += ["", *(_warning_line(warning) for warning in comparison.warnings)]
+        lines += ["", *_warning_lines(comparison.warnings, in_full=in_full)]
+    return folded("\n".join(lines))
+
+
+def folded(text: str) -> str:
+    """Lines of at most COLUMNS characters, as far as words allow; what follows is indented."""
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        lines += (
+            textwrap.wrap(
+                line,
+                COLUMNS,
+                subsequent_indent=indent,
+                drop_whitespace=True,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            if len(line) > COLUMNS
+            else [line]
+        )
     return "\n".join(lines)
 
 
@@ -55,9 +94,9 @@ def _crossing_line(crossing: Crossover | None) -> str:
         return f"  the frontiers do not meet within {SEARCHED_DECADES:g} decades of their budgets"
     interval = f"(in {crossing.share:.0%} of the resamples: no interval)"
     if crossing.ci is not None:
-        interval = f"[{crossing.ci[0]:.3g}, {crossing.ci[1]:.3g}]"
+        interval = notation.interval(crossing.ci, notation.flops)
     remark = "  extrapolated" if crossing.extrapolated else ""
-    return f"  the frontiers meet at {crossing.flops:.3g} FLOPs {interval}{remark}"
+    return f"  the frontiers meet at {notation.flops(crossing.flops)} FLOPs {interval}{remark}"
 
 
 def prediction_text(prediction: Prediction) -> str:
@@ -91,12 +130,15 @@ def _exponent_line(comparison: Comparison, name: LawName) -> str:
     symbol = SYMBOLS[name]
     if difference is None:
         return f"  exponent of {symbol}: no law in one of the series"
-    low, high = difference.difference_ci
+    apart = with_interval(difference.difference, difference.difference_ci, _signed)
     return (
-        f"  exponent of {symbol}: {comparison.baseline} {difference.baseline:.4f}, "
-        f"{comparison.against} {difference.against:.4f}, "
-        f"difference {difference.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+        f"  exponent of {symbol}: {comparison.baseline} {significant(difference.baseline)}, "
+        f"{comparison.against} {significant(difference.against)}: {apart}"
     )
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value >= 0 else ''}{significant(value)}"
 
 
 def _family_summary(fit: FamilyFit) -> str:
@@ -105,7 +147,7 @@ def _family_summary(fit: FamilyFit) -> str:
     if fit.isoflop is None:
         lines.append("  no isoFLOP budgets")
     else:
-        lines.append(f"  {'budget':>9}  {'L* nats/token':24}  {'N* params':24}  D* tokens")
+        lines.append(f"  {'budget':>9}  {'L* nats/token':21}  {'N* params':21}  D* tokens")
         # Bracketed optima first; of more than five the ends and three evenly between them.
         optima = [optimum for optimum in fit.optima if optimum.bracketed] or list(fit.optima)
         if len(optima) > 5:
@@ -120,11 +162,10 @@ def _family_summary(fit: FamilyFit) -> str:
     if (surface := fit.surface) is None:
         lines.append("  L(N, D): no surface")
     else:
-        alpha, beta = surface.ci["alpha"], surface.ci["beta"]
+        alpha, beta = (notation.interval(surface.ci[name], significant) for name in _POWERS)
         lines.append(
-            f"  L(N, D) = {surface.E:.4g} + {surface.A:.4g} / N^{surface.alpha:.4f} + "
-            f"{surface.B:.4g} / D^{surface.beta:.4f}, alpha [{alpha[0]:.4f}, {alpha[1]:.4f}], "
-            f"beta [{beta[0]:.4f}, {beta[1]:.4f}]"
+            f"  L(N, D) = {surface.E:.4g} + {surface.A:.3g} / N^{significant(surface.alpha)} + "
+            f"{surface.B:.3g} / D^{significant(surface.beta)}, alpha {alpha}, beta {beta}"
         )
     lines += [f"  {line}" for line in _further_lines(fit)]
     return "\n".join(lines)
@@ -133,22 +174,22 @@ def _family_summary(fit: FamilyFit) -> str:
 def _law_text(name: str, law: PowerLaw | None, by: str = "C", points: str = "budgets") -> str:
     if law is None:
         return f"{name}({by}): no law"
-    low, high = law.exponent_ci
     offset = "" if law.offset is None else f"{law.offset:.4g} + "
-    formula = f"{offset}{law.coefficient:.4g} · {by}^{law.exponent:.4f}"
-    return f"{name}({by}) = {formula}, exponent [{low:.4f}, {high:.4f}], {law.n_budgets} {points}"
+    formula = f"{offset}{significant(law.coefficient)} · {by}^{significant(law.exponent)}"
+    interval = notation.interval(law.exponent_ci, significant)
+    return f"{name}({by}) = {formula}, exponent {interval}, {law.n_budgets} {points}"
 
 
 def _setting_law_text(name: str, by: str, law: SettingLaw) -> str:
-    exponent = with_interval(law.exponent, law.exponent_ci, _four_digits)
+    exponent = with_interval(law.exponent, law.exponent_ci, significant)
     if law.coefficient is None:
-        form = f"{by}^{law.exponent:.4f}, each size with a level of its own"
+        form = f"{by}^{significant(law.exponent)}, each size with a level of its own"
     else:
-        size = f" · N^{law.params_exponent:.4f}" if law.params_exponent is not None else ""
-        form = f"{law.coefficient:.4g}{size} · {by}^{law.exponent:.4f}"
+        size = f" · N^{significant(law.params_exponent)}" if law.params_exponent is not None else ""
+        form = f"{significant(law.coefficient)}{size} · {by}^{significant(law.exponent)}"
     of = f"N, {by}" if len(law.size_coefficients) > 1 else by
     if law.params_exponent is not None and law.params_exponent_ci is not None:
-        of_size = with_interval(law.params_exponent, law.params_exponent_ci, _four_digits)
+        of_size = with_interval(law.params_exponent, law.params_exponent_ci, significant)
         exponent += f" of {by}, {of_size} of N"
     return f"{name}({of}) = {form}, exponent {exponent}, {law.n_budgets} vertices"
 
@@ -158,14 +199,14 @@ def _further_lines(fit: FamilyFit) -> list[str]:
     if fit.envelope is not None:
         names = {"N": fit.envelope.params_law, "D": fit.envelope.tokens_law}
         exponents = ", ".join(
-            f"{name}* exponent {with_interval(law.exponent, law.exponent_ci, _four_digits)}"
+            f"{name}* exponent {with_interval(law.exponent, law.exponent_ci, significant)}"
             for name, law in names.items()
         )
         lines.append(f"envelope of training curves: {exponents}")
     tokens = fit.token_frontier
     if tokens is not None and tokens.limit is not None:
         last = tokens.limit[-1]
-        loss = with_interval(last.loss, last.ci, _four_digits)
+        loss = with_interval(last.loss, last.ci, notation.loss)
         lines.append(f"token-bound: L* → {loss} on {count(last.tokens)} tokens as N grows")
     if (laws := fit.batch_laws) is not None:
         named = (
@@ -188,22 +229,36 @@ def _further_lines(fit: FamilyFit) -> list[str]:
     return lines
 
 
+def _warning_lines(warnings: Sequence[FitWarning], *, in_full: bool) -> list[str]:
+    """One line for each, or for each kind."""
+    if in_full:
+        return [_warning_line(warning) for warning in warnings]
+    kinds = one_per_kind((each.code, _with_family(each)) for each in warnings)
+    lines = [f"warning: {text}" for text in kinds]
+    if len(kinds) < len(warnings):
+        lines.append(f"--remarks shows all {len(warnings)} warnings")
+    return lines
+
+
 def _warning_line(warning: FitWarning) -> str:
-    where = f" {warning.family}:" if warning.family else ""
-    return f"warning:{where} {warning.message} [{warning.code}]"
+    return f"warning: {_with_family(warning)} [{warning.code}]"
+
+
+def _with_family(warning: FitWarning) -> str:
+    return f"{warning.family}: {warning.message}" if warning.family else warning.message
 
 
 def _optimum_line(optimum: Optimum) -> str:
-    budget = f"{optimum.budget_flops:9.3g}"
+    budget = f"{notation.flops(optimum.budget_flops):>9}"
     if optimum.loss is None or optimum.params is None or optimum.tokens is None:
         why = REASONS[optimum.reason] if optimum.reason else "not bracketed"
         return f"  {budget}  not bracketed: {why}"
     cells = (
-        with_interval(optimum.loss, optimum.loss_ci, _four_digits),
+        with_interval(optimum.loss, optimum.loss_ci, notation.loss),
         with_interval(optimum.params, optimum.params_ci, count),
         with_interval(optimum.tokens, optimum.tokens_ci, count),
     )
-    return f"  {budget}  " + "  ".join(f"{cell:24}" for cell in cells).rstrip()
+    return f"  {budget}  " + "  ".join(f"{cell:21}" for cell in cells).rstrip()
 
 
 def proposals_text(found: Proposals) -> str:

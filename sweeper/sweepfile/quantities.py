@@ -1,4 +1,4 @@
-"""Numbers as people write them in sweep files: `1e15`, `3e-4`, `20K`, `1.5B`, `20%`, `12h`.
+"""Numbers as people write them in sweep files, `1e15`, `20K`, `20%`, `12h`, and as they read them.
 
 ValueError says what was expected; `messages.py` adds what was found and where.
 """
@@ -101,3 +101,27 @@ def _why(value: object) -> str:
         return ""
     reasons = [why for pattern, why in _LOOKS_LIKE if pattern.fullmatch(value.strip())]
     return f"; {reasons[0]}" if reasons else ""
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `31 s`, `4 min 10 s`, `3 h 20 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(number: float) -> str:
+    """A size for people: `812`, `25K`, `1.5M`, `3.2B`, `1.1T`."""
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= 0.9995 * unit:
+            scaled = number / unit
+            return f"{scaled:.1f}{name}" if scaled < 9.95 else f"{scaled:.0f}{name}"
+    return f"{number:.0f}"
+
+
+def three_digits(number: float) -> str:
+    """Any number for people, as sweep files may have it: `0.21`, `3.84e11`."""
+    return f"{number:.3g}".replace("e+0", "e").replace("e+", "e")

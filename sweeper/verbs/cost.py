@@ -83,7 +83,7 @@ def probe_here(plan: "Plan", results: StoragePath, *, is_on_gpus: bool) -> Itera
 
 def cost_text(cost: "ExpectedCost", n_planned: int) -> str:
     """One line on time, device-hours and money."""
-    from sweeper.verbs.progress import duration
+    from sweeper.sweepfile.quantities import duration
 
     if not cost.n_trials:
         return "all of these trials are published"
@@ -101,7 +101,7 @@ def cost_text(cost: "ExpectedCost", n_planned: int) -> str:
 
 def limit_warnings(cost: "ExpectedCost", limits: "Limits") -> Iterator[str]:
     """Limits that the driver is expected to stop at, as far as speeds were measured."""
-    from sweeper.verbs.progress import duration
+    from sweeper.sweepfile.quantities import duration
 
     if not cost.is_measured:
         return

@@ -13,6 +13,7 @@ from sweeper.verbs.options import (
     fit_options_with_budget,
     json_option,
     published_option,
+    remarks_option,
 )
 from sweeper.verbs.output import print_json, say
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @fit_options
+@remarks_option
 @json_option
-def fit(source: StoragePath, as_json: bool, **options: Any) -> None:
+def fit(source: StoragePath, as_json: bool, all_remarks: bool, **options: Any) -> None:
     """Fit isoFLOP optima, scaling laws and a loss surface to every series.
 
     SOURCE is a results folder, or a CSV, JSON or Parquet table with the columns family, params,
@@ -43,7 +45,7 @@ def fit(source: StoragePath, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(to_json(result))
     else:
-        say(summary(result))
+        say(summary(result, in_full=all_remarks))
 
 
 @click.command()
@@ -54,6 +56,7 @@ def fit(source: StoragePath, as_json: bool, **options: Any) -> None:
 @click.option(
     "--sensitivity", "in_full", is_flag=True, help="Show every variation, not only verdicts."
 )
+@remarks_option
 @json_option
 def compare(
     source: StoragePath, baseline: str, against: str, in_full: bool, as_json: bool, **options: Any
@@ -79,7 +82,7 @@ def compare(
         published = {"published": published_json(result.published)} if result.published else {}
         print_json(to_json(comparison, tried.to_json() if tried else None) | published)
     else:
-        say(comparison_text(comparison, tried))
+        say(comparison_text(comparison, tried, in_full=options["all_remarks"]))
         if result.published:
             say("\n".join(["", *exponents_of(result.published).lines()]))
         if in_full and tried is not None:

@@ -22,6 +22,9 @@ takeover_option = click.option(
     "--takeover", is_flag=True, help="Take over from a driver at work on this sweep."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+remarks_option = click.option(
+    "--remarks", "all_remarks", is_flag=True, help="Show every warning, not one of each kind."
+)
 published_option = click.option(
     "--published",
     is_flag=False,

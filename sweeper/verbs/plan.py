@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeper.errors import one_per_kind
 from sweeper.store.storage import StoragePath
 from sweeper.verbs.cost import cost_here, cost_text, limit_warnings, probe_here
 from sweeper.verbs.driving.expected import expected_width
@@ -128,8 +129,8 @@ def plan_view(
     """
     from sweeper.planning.kept_bytes import bytes_text, kept_bytes
     from sweeper.planning.memory import gigabytes
+    from sweeper.sweepfile.quantities import count
     from sweeper.sweepfile.question import GPU_FLOPS_PER_S
-    from sweeper.verbs.progress import count
 
     corpus, totals = sweep.corpus, sweep.totals
     gpu_hours = totals.train_flops / GPU_FLOPS_PER_S / 3600
@@ -187,13 +188,13 @@ def plan_view(
         sides = Counter(cell.reason.partition(", ")[2] or cell.reason for cell in sweep.skipped)
         reasons = "; ".join(f"{n} {reason}" for reason, n in sides.most_common())
         yield f"left out: {len(sweep.skipped)} cells ({_escaped(reasons)}); --json lists them"
-    for warning in sweep.warnings:
-        yield f"[yellow]warning[/yellow] {_escaped(f'[{warning.code}] {warning.message}')}"
+    for text in one_per_kind((each.code, each.message) for each in sweep.warnings):
+        yield f"[yellow]warning:[/yellow] {_escaped(text)}"
 
 
 def _tuned_view(sweep: "PlannedSweep") -> Iterator[str | TextTable]:
     """Which law gave which number, how far it reaches, and what the length of a run costs."""
-    from sweeper.verbs.progress import count
+    from sweeper.sweepfile.quantities import count
 
     if not sweep.tuned:
         return

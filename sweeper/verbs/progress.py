@@ -28,6 +28,7 @@ from sweeper.store.assignment import Assignment, FailureKind
 from sweeper.store.attempts import Progress, read_progress
 from sweeper.store.layout import Store
 from sweeper.store.probes import probes_of
+from sweeper.sweepfile.quantities import count, duration
 from sweeper.trials.plan import PlannedTrial
 from sweeper.verbs.output import plain
 
@@ -198,17 +199,19 @@ class Panel:
         reports = [each.progress if each else None for each in reported]
         flops = self._flops_done + sum(report.flops_done for report in reports if report)
         share = flops / self._start.flops_planned if self._start.flops_planned else 1.0
-        head = Table.grid(padding=(0, 1))
+        head = _grid()
         head.add_row(
             Text(plain(self._start.name), style="bold"),
             Bar(1.0, 0.0, share, width=BAR_COLUMNS, color="green", bgcolor="grey35"),
             Text(f"{share:4.0%} of {self._start.flops_planned:.2g} FLOPs"),
-            Text(
-                f"{len(running)} running, {self._n_done}/{self._start.n_planned} done, "
-                f"{self._n_failed} failed, {self._time_left(running, reports)}"
-            ),
         )
-        lines = Table.grid(padding=(0, 1))
+        counts = Text(
+            f"{len(running)} running, {self._n_done}/{self._start.n_planned} done, "
+            f"{self._n_failed} failed, {self._time_left(running, reports)}",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+        lines = _grid()
         for assignment, report in list(zip(running, reports, strict=True))[:MAX_TRIAL_LINES]:
             done = report.step / report.n_steps if report else 0.0
             steps = f"{report.step:,}/{report.n_steps:,}" if report else "starting"
@@ -221,7 +224,7 @@ class Panel:
                 Text("" if loss is None else f"loss {loss:.3f}"),
             )
         hidden = len(running) - MAX_TRIAL_LINES
-        return Group(head, lines, *([Text(f"… and {hidden} more")] if hidden > 0 else []))
+        return Group(head, counts, lines, *([Text(f"… and {hidden} more")] if hidden > 0 else []))
 
     def _time_left(self, running: list[Assignment], reports: list[Progress | None]) -> str:
         """As `sweeper status` has it; computed anew every few seconds, as it takes a while."""
@@ -244,23 +247,12 @@ class Panel:
         return f"about {duration(left.p50_s)} left (p90 {duration(left.p90_s)})"
 
 
-def duration(seconds: float) -> str:
-    """A time for people: `31 s`, `4 min 10 s`, `3 h 20 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def count(number: float) -> str:
-    """A size for people: `812`, `25K`, `1.5M`, `3.2B`, `1.1T`."""
-    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if number >= 0.9995 * unit:
-            scaled = number / unit
-            return f"{scaled:.1f}{name}" if scaled < 9.95 else f"{scaled:.0f}{name}"
-    return f"{number:.0f}"
+def _grid() -> Table:
+    """Cells side by side; what does not fit is cut, so that a line stays one line."""
+    grid = Table.grid(padding=(0, 1))
+    for _ in range(5):
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+    return grid
 
 
 def _what(assignment: Assignment) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeper.errors import one_per_kind
 from sweeper.store.storage import StoragePath
 from sweeper.verbs.cost import cost_here, limit_warnings
 from sweeper.verbs.driving.drive import Machines, drive, machine_options, say_outcome
@@ -68,8 +69,8 @@ def _say_warnings(
     loaded: "LoadedSweep", planned: "PlannedSweep", results: StoragePath | None
 ) -> None:
     """What the plan warns of and, where it runs here, limits that it is likely to meet."""
-    for warning in planned.warnings:
-        say(f"warning: {warning.message} [{warning.code}]", err=True)
+    for text in one_per_kind((each.code, each.message) for each in planned.warnings):
+        say(f"warning: {text}", err=True)
     limits = loaded.sweep.limits
     if results and math.isfinite(min(limits.wall_s, limits.device_hours, limits.cost)):
         cost = cost_here(planned.plan, results, is_on_gpus=has_gpu(loaded))

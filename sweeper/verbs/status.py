@@ -19,16 +19,30 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", type=place)
+@click.option(
+    "--watch", "is_watched", is_flag=True, help="Follow it until it is complete, or Ctrl-C."
+)
 @json_option
-def status(folder: StoragePath, as_json: bool) -> None:
+def status(folder: StoragePath, is_watched: bool, as_json: bool) -> None:
     """Show which trials are done, running, failed and waiting. Needs no running driver.
 
-    Example: sweeper status results/quick
+    With --watch, a view in the terminal that follows the sweep: progress, time left, spend against
+    limits, running trials with their losses, curves so far and what happened last. In a pipe it is
+    one plain block per change.
+
+    Example: sweeper status results/quick --watch
     """
     from sweeper.orchestration.status import status as status_of
     from sweeper.orchestration.status import to_json
     from sweeper.store.layout import open_store
 
+    if is_watched:
+        if as_json:
+            raise click.UsageError("--watch is for people; for scripts ask again without it")
+        from sweeper.verbs.watching.terminal import watch
+
+        watch(open_store(folder))
+        return
     found = status_of(open_store(folder))
     if as_json:
         print_json(to_json(found))
@@ -79,7 +93,7 @@ def status_view(status: "SweepStatus") -> "Iterator[RenderableType]":
     """Counts, progress and driver of a sweep, then one line per trial."""
     from rich.text import Text
 
-    from sweeper.verbs.progress import count, duration
+    from sweeper.sweepfile.quantities import count, duration
 
     counts = ", ".join(f"{n} {state}" for state, n in status.counts.items() if n)
     share = status.flops_done / status.flops_planned if status.flops_planned else 1.0

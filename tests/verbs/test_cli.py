@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow  # one process after another
 
 VERBS = [
     "init", "plan", "tune", "run", "submit", "cancel", "status", "fit", "compare", "predict",
-    "propose", "plot", "report", "verify", "schema",
+    "propose", "plot", "report", "serve", "verify", "schema", "export", "sample", "pareto",
 ]  # fmt: skip
 
 SWEEP = """\
@@ -79,6 +79,8 @@ def test_help_names_exactly_the_verbs_that_work(tmp_path: Path) -> None:
         (["status", "s3://key:secret@bucket/x"], "credentials and endpoints come from"),
         (["fit", "dropbox://x/y"], "install it"),
         (["report", "good.csv", "-o", "good.csv/report.html"], "report.html"),
+        (["serve", "absent"], "does not exist"),
+        (["serve", "."], "holds no sweep yet"),
         (["frobnicate"], "No such command"),
     ],
 )

@@ -16,7 +16,8 @@ from sweeper.orchestration.events import (
 from sweeper.store.attempts import Progress, progress_reporter
 from sweeper.store.layout import Store
 from sweeper.store.results import publish, published
-from sweeper.verbs.progress import Panel, count, duration, shown
+from sweeper.sweepfile.quantities import count, duration, three_digits
+from sweeper.verbs.progress import Panel, shown
 
 SERIES = "masked[red]"
 
@@ -135,3 +136,12 @@ def test_durations_read_well(seconds: float, text: str) -> None:
 )
 def test_counts_read_well(number: float, text: str) -> None:
     assert count(number) == text
+
+
+def test_numbers_of_any_scale_read_well() -> None:
+    assert [three_digits(each) for each in (0.2104, 3.84e11, 4e9, 0)] == [
+        "0.21",
+        "3.84e11",
+        "4e9",
+        "0",
+    ]

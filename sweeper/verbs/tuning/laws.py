@@ -200,7 +200,7 @@ def tuning_view(answers: Sequence[Answer]) -> Iterator[str | TextTable]:
     from rich.markup import escape
 
     from sweeper.planning.recipe import BATCH_EXPONENT, RATE_EXPONENT
-    from sweeper.verbs.progress import count
+    from sweeper.sweepfile.quantities import count
 
     for answer in answers:
         fit, law = answer.fit, answer.fit.law

@@ -1,0 +1,1 @@
+"""Verbs for looking on: `serve`, and what `status --watch` shows."""
