@@ -6,9 +6,9 @@ Steps are percents of a whole run.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from sweeper.sweepfile.fields import Count, Number, Part, wrong
+from sweeper.sweepfile.fields import Count, Number, Part, written, wrong
 
 PrunerName = Literal[
     "successive_halving", "hyperband", "median", "percentile", "threshold", "patient"
@@ -19,6 +19,7 @@ class Halving(Part):
     """Of the trials that have reached a step so far, the best `1 / reduction_factor` go on."""
 
     reduction_factor: Annotated[Count, Field(ge=2, le=100)] = 2
+    """One trial of so many goes on."""
     bootstrap_count: Annotated[Count, Field(ge=0, le=10_000)] = 0
     """Trials at a step before any is stopped there."""
 
@@ -37,23 +38,31 @@ class Median(Part):
     n_startup_trials: Annotated[Count, Field(ge=0, le=10_000)] = 5
     """Finished trials before any is stopped."""
     n_warmup_steps: Annotated[Count, Field(ge=0, le=100)] = 0
+    """Before this step none is stopped."""
     interval_steps: Annotated[Count, Field(ge=1, le=100)] = 1
+    """Steps from one look to the next."""
     n_min_trials: Annotated[Count, Field(ge=1, le=10_000)] = 1
+    """Values at a step without which none is stopped there."""
 
 
 class Percentile(Median):
     """Trials go on that are among this share of the finished ones, at the same step."""
 
     percentile: Annotated[Number, Field(ge=0, le=100)]
+    """The share, in percent."""
 
 
 class Threshold(Part):
     """Trials go on whose bound lies between two values, in nats per token."""
 
     lower: Number | None = None
+    """At or above which trials go on."""
     upper: Number | None = None
+    """At or below which they do."""
     n_warmup_steps: Annotated[Count, Field(ge=0, le=100)] = 0
+    """As in median."""
     interval_steps: Annotated[Count, Field(ge=1, le=100)] = 1
+    """As in median."""
 
     @model_validator(mode="after")
     def _one_end(self) -> "Threshold":
@@ -111,5 +120,5 @@ class _Pruners(Part):
         return options
 
 
-PrunerChoice = Annotated[_Pruners, BeforeValidator(_with_options)]
+PrunerChoice = Annotated[_Pruners, written(_with_options, PrunerName | _Pruners)]
 Patient.model_rebuild()

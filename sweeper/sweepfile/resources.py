@@ -146,15 +146,15 @@ class KeepChoice(Part):
     at_most: Annotated[float, written(parse_bytes, WrittenBytes)] = math.inf
     """Bytes of the weights that may stay; a plan of more is refused."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_word(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            words = typing.get_args(KeepModels)
-            if value not in words:
-                raise wrong(expected_one_of(value, words))
-            return {"models": value}
+
+def of_word(value: Any) -> Any:
+    """A `keep` that is one word, as a mapping."""
+    if not isinstance(value, str):
         return value
+    words = typing.get_args(KeepModels)
+    if value not in words:
+        raise wrong(expected_one_of(value, words))
+    return {"models": value}
 
 
 def _n_ranks(chosen: TrialResources) -> int:

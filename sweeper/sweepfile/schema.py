@@ -58,11 +58,11 @@ from sweeper.sweepfile.messages import problems
 from sweeper.sweepfile.named_laws import with_law_files
 from sweeper.sweepfile.quantities import parse_count
 from sweeper.sweepfile.question import AddedRuns, AskChoice, AutoDesign
-from sweeper.sweepfile.resources import KeepChoice, ResourceChoice, RetryChoice, checked
+from sweeper.sweepfile.resources import KeepChoice, ResourceChoice, RetryChoice, checked, of_word
 from sweeper.sweepfile.tune_choice import TuneChoice
 from sweeper.trials.ladder import BackboneName, Rung
 from sweeper.trials.plan import KeptUntil
-from sweeper.trials.resources import Limits
+from sweeper.trials.resources import KeepModels, Limits
 from sweeper.trials.text_options import AS_BYTES, KEYS, TEXT_OPTION_KEYS, TextOptions
 from sweeper.trials.trial import (
     EMBEDDING_LEARNING_RATE_RATIO,
@@ -368,7 +368,7 @@ class Sweep(Part):
     resources: ResourceChoice = ResourceChoice()
     limits: LimitsChoice = LimitsChoice()
     retry: RetryChoice = RetryChoice()
-    keep: KeepChoice = KeepChoice()
+    keep: Annotated[KeepChoice, written(of_word, KeepModels | KeepChoice)] = KeepChoice()
     """Whose trained weights stay in the results folder."""
     tune: TuneChoice = TuneChoice()
     """How `sweeper tune` measures laws for it."""

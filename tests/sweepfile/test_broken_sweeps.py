@@ -243,7 +243,7 @@ CASES = [
     # keep
     Broken("keep misspelt", "limits:", "keep: §optimum\nlimits:", "optimum", "did you mean 'optimal'?"),
     Broken("kept models misspelt", "limits:", "keep: {models: §best}\nlimits:", "best", "'optimal', 'all' or 'none'"),
-    Broken("kept without a unit that is known", "limits:", "keep: {at_most: §2XB}\nlimits:", "2XB", "such as 500MB or 2GB"),
+    Broken("kept without a unit that is known", "limits:", "keep: {at_most: §2XB}\nlimits:", "2XB", "such as 500MB or 24GiB"),
     Broken("kept models unknown key", "limits:", "keep: {§bytes: 2GB}\nlimits:", "'bytes'", "at_most"),
     # tune
     Broken("search of nothing", "limits:", tune("search: §{}"), "an empty mapping", "at least one setting"),
