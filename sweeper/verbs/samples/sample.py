@@ -11,6 +11,7 @@ import click
 from sweeper.errors import ConfigError
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import print_json, say
+from sweeper.verbs.samples.model_argument import device_option, loaded_to, model_argument
 
 if TYPE_CHECKING:  # would load torch
     from sweeper.families.base import SamplingPlan
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # would load torch
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@model_argument
 @click.option("--prompt", default="", metavar="TEXT", help="What the text begins with.")
 @click.option("--sampler", default="ancestral", show_default=True, metavar="NAME")
 @click.option("--steps", type=int, metavar="N", help="Denoising steps; default: one per token.")
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # would load torch
 @click.option("--n", "n_sequences", default=1, show_default=True, metavar="N", help="Texts.")
 @click.option("--length", type=int, metavar="N", help="Tokens, prompt included; default: all.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--device", help="For instance cpu or cuda:1; default: a GPU, if there is one.")
+@device_option
 @json_option
 def sample(model: Path, prompt: str, **options: Any) -> None:
     """Write text with a trained model: the folder that a sweep kept or `export` wrote.
@@ -36,18 +37,7 @@ def sample(model: Path, prompt: str, **options: Any) -> None:
 
     Example: sweeper sample model --prompt "def main" --steps 32 --top-p 0.9
     """
-    import torch
-
-    from sweeper.models.load import load_model
-
-    device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        loaded = load_model(model, torch.device(device))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); expected one of "
-            "this machine, such as cpu"
-        ) from error
+    loaded = loaded_to(options["device"], model)
     prompt_ids = _prompt_ids(loaded, prompt)
     plan = _plan(loaded, len(prompt_ids), options)
     ids_NL, n_calls, time_s = _sampled(loaded, prompt_ids, plan, options["seed"])
