@@ -187,15 +187,13 @@ class Scorer:
         self, option: Option, key: int, round_: int, n_draws: int
     ) -> Callable[[Denoiser], Tensor]:
         """Draws of minus the bound, nats, (N,), in the order of their noise levels."""
-        x_NL, context_NP = (
-            self._tensor([ids]).expand(n_draws, -1) for ids in (option.ids, option.context)
-        )
+        x_NL, context_1P = self._tensor([option.ids] * n_draws), self._tensor([option.context])
 
         def compute(denoiser: Denoiser) -> Tensor:
             if option.context and self.prefix_share:
-                denoiser = AfterPrefix(denoiser, context_NP)
+                denoiser = AfterPrefix(denoiser, context_1P)
             elif option.context:
-                denoiser = self.family.given_prefix(denoiser, context_NP)
+                denoiser = self.family.given_prefix(denoiser, context_1P)
             t_N = stratified(n_draws, generator(self.seed, "benchmark levels", key, round_))
             noise = generator(self.seed, "benchmark noise", key, round_)
             draw = self.family.bound(denoiser, x_NL, t_N.to(self.device), noise)

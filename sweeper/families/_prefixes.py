@@ -85,6 +85,7 @@ class AfterPrefix:
 
     denoiser: Denoiser
     prefix_BP: Tensor
+    """(1, P) where all sequences share it; so in the other readers."""
 
     def __call__(self, z_BN: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
         whole_BL, level_B, visible_BLL = self._whole(z_BN, t_B)
@@ -101,10 +102,11 @@ class AfterPrefix:
 
     def _whole(self, z_BN: Tensor, t_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs and levels of prefix and rest, and what reads what."""
-        whole_BL = torch.cat([self.prefix_BP, z_BN], dim=1)
-        clean_L = torch.arange(whole_BL.shape[1], device=z_BN.device) < self.prefix_BP.shape[1]
+        prefix_BP = self.prefix_BP.expand(len(z_BN), -1)
+        whole_BL = torch.cat([prefix_BP, z_BN], dim=1)
+        clean_L = torch.arange(whole_BL.shape[1], device=z_BN.device) < prefix_BP.shape[1]
         if t_B.dim() > 1:  # levels per token: none where there is no noise
-            t_B = torch.cat([t_B.new_zeros(self.prefix_BP.shape), t_B], dim=1)
+            t_B = torch.cat([t_B.new_zeros(prefix_BP.shape), t_B], dim=1)
         return whole_BL, t_B, prompt_visibility(clean_L[None])
 
 
@@ -128,14 +130,17 @@ class BesidePrefix:
 
     def _whole(self, z_BN: Tensor, t_B: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and levels of prefix and rest."""
+        prefix_BP = self.prefix_BP.expand(len(z_BN), -1)
         t_BN = per_token(t_B, z_BN).expand(z_BN.shape)
-        t_BL = torch.cat([t_BN.new_zeros(self.prefix_BP.shape), t_BN], dim=1)
-        return torch.cat([self.prefix_BP, z_BN], dim=1), t_BL
+        t_BL = torch.cat([t_BN.new_zeros(prefix_BP.shape), t_BN], dim=1)
+        return torch.cat([prefix_BP, z_BN], dim=1), t_BL
 
 
 def _whole_query(query: Query, prefix_BP: Tensor) -> Query:
     """What a query of inputs (B, N) asks for when a prefix comes before them."""
-    n_prefix, n_rest = prefix_BP.shape[1], query.ids[0].shape[1]
+    n_sequences, n_rest = query.ids[0].shape
+    prefix_BP = prefix_BP.expand(n_sequences, -1)
+    n_prefix = prefix_BP.shape[1]
     rows_R, log_kappa_BL = query.rows_R, query.log_kappa_BN
     if rows_R is None:
         rows_R = torch.arange(query.ids[0].numel(), device=prefix_BP.device)
@@ -204,11 +209,12 @@ class CausalAfterPrefix:
 
     def joined(self, z_BN: Tensor, positions_BN: Tensor) -> tuple[Tensor, Tensor]:
         """The first inputs of a generation and their positions, with the prefix among them."""
-        n, n_prefix = self.n_before, self.prefix_BP.shape[1]
-        here_BP = torch.arange(n, n + n_prefix, device=z_BN.device).expand_as(self.prefix_BP)
+        prefix_BP = self.prefix_BP.expand(len(z_BN), -1)
+        n, n_prefix = self.n_before, prefix_BP.shape[1]
+        here_BP = torch.arange(n, n + n_prefix, device=z_BN.device).expand_as(prefix_BP)
         after_BN = positions_BN[:, n:] + n_prefix
         return (
-            torch.cat([z_BN[:, :n], self.prefix_BP, z_BN[:, n:]], dim=1),
+            torch.cat([z_BN[:, :n], prefix_BP, z_BN[:, n:]], dim=1),
             torch.cat([positions_BN[:, :n], here_BP, after_BN], dim=1),
         )
 

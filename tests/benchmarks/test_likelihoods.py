@@ -62,29 +62,31 @@ def test_of_ar_they_are_sums_of_next_token_log_probabilities(n_context: int) -> 
 def exact_masked_bound(scorer: Scorer, option: Option) -> float:
     """By enumeration: the mean over n of L/n times the NLL of n masked tokens, over all sets."""
     length, start = len(option.ids), len(option.context)
-    nats = 0.0
-    for n in range(1, length + 1):
-        sets = [*itertools.combinations(range(length), n)]
-        for masked in sets:
-            z = [VOCAB if i in masked else id_ for i, id_ in enumerate(option.ids)]
-            t_BL = torch.tensor([[0.0] * start + [n / length] * length])
-            log_p = scorer.denoiser(torch.tensor([[*option.context, *z]]), t_BL)[0].log_softmax(-1)
-            nll = -sum(log_p[start + i, option.ids[i]].item() for i in masked)
-            nats += nll / n / len(sets)
-    return nats
+    sets = [[*itertools.combinations(range(length), n)] for n in range(1, length + 1)]
+    flat = [masked for of_size in sets for masked in of_size]
+    z = [[VOCAB if i in masked else x for i, x in enumerate(option.ids)] for masked in flat]
+    t = [[0.0] * start + [len(masked) / length] * length for masked in flat]
+    whole_BL = torch.tensor([[*option.context, *row] for row in z])
+    log_p_BLV = scorer.denoiser(whole_BL, torch.tensor(t)).log_softmax(dim=-1)
+    return sum(
+        -sum(log_p_LV[start + i, option.ids[i]].item() for i in masked)
+        / len(masked)
+        / len(sets[len(masked) - 1])
+        for masked, log_p_LV in zip(flat, log_p_BLV, strict=True)
+    )
 
 
 @pytest.mark.parametrize("n_context", [0, 5])
 def test_of_masked_they_are_minus_its_bound_within_their_stated_error(n_context: int) -> None:
     scorer = scorer_of("masked", max_draws=64)
-    questions = [question(seed, n_context=n_context) for seed in range(15)]
+    questions = [question(seed, n_context=n_context) for seed in range(10)]
     scores = [score for of_one in scorer.scores(questions) for score in of_one]
     options = [option for of_one in questions for option in of_one]
     deviations = [
         (score.nats + exact_masked_bound(scorer, option)) / score.stderr
         for option, score in zip(options, scores, strict=True)
     ]
-    # Of 60 with standard deviation 1, which the trend between two levels makes a little smaller.
+    # Of 40 with standard deviation 1, which the trend between two levels makes a little smaller.
     assert max(map(abs, deviations)) < 4.5
     rms = math.sqrt(sum(d * d for d in deviations) / len(deviations))
     assert 0.6 < rms < 1.4
@@ -103,12 +105,17 @@ def test_left_to_right_esolm_is_scored_given_its_context_as_it_decodes() -> None
         assert score.stderr < 1e-6
 
 
-@pytest.mark.parametrize("name", [name for name in family_names() if name != "ar"])
-@pytest.mark.parametrize("prefix_share", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("name", "prefix_share"),
+    [
+        (name, prefix_share)
+        for name in family_names()
+        for prefix_share in (0.0, 0.2)
+        if name != "ar" and (name != "esolm" or not prefix_share)  # which reads one side only
+    ],
+)
 def test_calls_made_together_change_no_number(name: str, prefix_share: float) -> None:
     options = {"alpha_0": 0.5} if name == "esolm" else None
-    if name == "esolm" and prefix_share:
-        pytest.skip("it reads one side")
     scorer = scorer_of(name, options=options, prefix_share=prefix_share, max_draws=16)
     questions = [question(1), question(2, n_context=3), question(3, n_context=0, n_ids=6)]
     together = scorer.scores(questions)
@@ -126,8 +133,8 @@ def test_a_family_may_ask_for_all_logits() -> None:
         return denoiser(z_BL, torch.full((3,), 0.5)).sum(dim=-1)
 
     first, second = gathered([ask, ask], scorer.denoiser, VOCAB, sequences_at_once=6)
-    assert torch.equal(first, second)
-    torch.testing.assert_close(first, ask(scorer.denoiser))
+    for found_BL in (first, second):
+        torch.testing.assert_close(found_BL, ask(scorer.denoiser))
 
 
 def test_options_share_their_noise() -> None:
