@@ -9,7 +9,12 @@ import click
 from sweeper.errors import MissingPackage
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import TextTable, print_json, progress_on_stderr, say, show
-from sweeper.verbs.samples.model_argument import device_option, loaded_to, model_argument
+from sweeper.verbs.samples.one_model import (
+    device_option,
+    loaded_to,
+    model_argument,
+    progress,
+)
 
 if TYPE_CHECKING:  # would load torch
     from sweeper.benchmarks.run import Benchmarks, Outcome
@@ -47,8 +52,9 @@ def bench(
 
     names = LOCAL_TASKS if tasks is None else [name.strip() for name in tasks.split(",")]
     loaded = loaded_to(device, model)
-    with progress_on_stderr(is_so=True):  # lm-eval and datasets print
-        found = run_benchmarks(loaded, model, names, limit=limit, seed=seed)
+    # lm-eval and datasets print; how many questions there are nobody says beforehand.
+    with progress_on_stderr(is_so=True), progress("questions", None) as after:
+        found = run_benchmarks(loaded, model, names, limit=limit, seed=seed, after=after)
     if as_json:
         print_json(_answer(loaded.config, found, seed, limit))
         return

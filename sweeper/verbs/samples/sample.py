@@ -1,8 +1,6 @@
 """The verb `sample`: text from a model folder."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +9,12 @@ import click
 from sweeper.errors import ConfigError
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import print_json, say
-from sweeper.verbs.samples.model_argument import device_option, loaded_to, model_argument
+from sweeper.verbs.samples.one_model import (
+    device_option,
+    loaded_to,
+    model_argument,
+    progress,
+)
 
 if TYPE_CHECKING:  # would load torch
     from sweeper.families.base import SamplingPlan
@@ -118,8 +121,8 @@ def _sampled(
     source, ids_NL, n_calls = model_source(loaded), [], 0
     n_batches = -(-plan.n_sequences // BATCH_SEQUENCES)
     start_s = time.perf_counter()
-    with _progress(n_batches * max(plan.n_steps, plan.seq_len)) as advance:
-        hook = loaded.network.backbone.register_forward_hook(lambda *_: advance())
+    with progress("sampling", n_batches * max(plan.n_steps, plan.seq_len)) as advance:
+        hook = loaded.network.backbone.register_forward_hook(lambda *_: advance(1))
         for batch in range(n_batches):
             n = min(BATCH_SEQUENCES, plan.n_sequences - batch * BATCH_SEQUENCES)
             prefix_BP = torch.tensor(prompt_ids, dtype=torch.int64).expand(n, -1)
@@ -129,15 +132,3 @@ def _sampled(
             n_calls += samples.network_evaluations
         hook.remove()
     return ids_NL, n_calls, time.perf_counter() - start_s
-
-
-@contextlib.contextmanager
-def _progress(n_calls: int) -> Iterator[Callable[[], object]]:
-    """A function to call after each evaluation; draws a bar on a terminal's standard error."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("sampling", total=n_calls)
-        yield lambda: bar.advance(task)

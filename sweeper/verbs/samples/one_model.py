@@ -1,5 +1,7 @@
-"""What verbs about one model share: its folder, and the device that it is loaded to."""
+"""What verbs about one model share: its folder, the device it is loaded to, a progress bar."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,3 +32,15 @@ def loaded_to(device: str | None, folder: Path) -> "Model":
             f"device {device!r} cannot be used ({str(error).splitlines()[0]}); expected one of "
             "this machine, such as cpu"
         ) from error
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], object]]:
+    """A function to call with how much more is done; draws on a terminal's standard error."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda n: bar.advance(task, n)
