@@ -64,7 +64,15 @@ def bench(
 
 
 def _table(outcomes: "list[Outcome]") -> TextTable:
-    numbers = ("value", "stderr", "documents", "tokens", "draws per text", "undecided")
+    numbers = (
+        "value",
+        "stderr",
+        "documents",
+        "tokens",
+        "draws per text",
+        "draw error",
+        "undecided",
+    )
     table = TextTable("task", "metric", *numbers, numbers=numbers)
     for outcome in outcomes:
         tally = outcome.tally
@@ -76,6 +84,7 @@ def _table(outcomes: "list[Outcome]") -> TextTable:
             f"{outcome.n_documents:,}",
             f"{tally.tokens:,}",
             f"{tally.draws / max(1, tally.texts):.1f}",
+            f"{tally.variance**0.5 / abs(tally.nats):.2%}" if tally.variance else "",
             f"{tally.undecided:,}",
         )
     return table
