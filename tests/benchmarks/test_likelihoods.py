@@ -68,12 +68,11 @@ def exact_masked_bound(scorer: Scorer, option: Option) -> float:
     t = [[0.0] * start + [len(masked) / length] * length for masked in flat]
     whole_BL = torch.tensor([[*option.context, *row] for row in z])
     log_p_BLV = scorer.denoiser(whole_BL, torch.tensor(t)).log_softmax(dim=-1)
-    return sum(
-        -sum(log_p_LV[start + i, option.ids[i]].item() for i in masked)
-        / len(masked)
-        / len(sets[len(masked) - 1])
-        for masked, log_p_LV in zip(flat, log_p_BLV, strict=True)
-    )
+    nats = 0.0
+    for masked, log_p_LV in zip(flat, log_p_BLV, strict=True):
+        nll = -sum(log_p_LV[start + i, option.ids[i]].item() for i in masked)
+        nats += nll / len(masked) / len(sets[len(masked) - 1])
+    return nats
 
 
 @pytest.mark.parametrize("n_context", [0, 5])
