@@ -147,11 +147,9 @@ def _answers(
     answers: dict[int, tuple[Tensor, ...]] = {}
     for batch in (batch for of_kind in batches.values() for batch in of_kind):
         joined = [calls[i] for i in batch]
-        sizes = [len(call.z_BN) for call in joined]
-        parts = zip(
-            *(values_BN.split(sizes) for values_BN in _asked(joined, denoiser)), strict=True
-        )
-        answers |= dict(zip(batch, parts, strict=True))
+        ends = (*itertools.accumulate(len(call.z_BN) for call in joined[:-1]),)
+        values = [values_BN.tensor_split(ends) for values_BN in _asked(joined, denoiser)]
+        answers |= dict(zip(batch, zip(*values, strict=True), strict=True))
     return [answers[i] for i in range(len(calls))]
 
 
