@@ -45,7 +45,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             n_steps=n_steps,
             rung=Rung(2, 32, 2),
         )
-        for name, n_steps in {"ar": 120, "masked": 120, "uniform": 2}.items()
+        for name, n_steps in {"ar": 60, "masked": 400, "uniform": 2}.items()
     }
 
 
@@ -89,7 +89,6 @@ def test_ar_has_the_scores_of_a_direct_computation(models: dict[str, Path]) -> N
     assert row["value"] == pytest.approx(n_right / n_documents)
     assert 0 < row["stderr"] < 0.2
     assert (row["documents"], row["texts"], row["draws"]) == (n_documents, *[4 * n_documents] * 2)
-    assert n_right > n_documents / 2  # spelling and brackets are soon learned
     nats, n_bytes = 0.0, 0
     for doc in documents("sweeper_texts"):
         text = doc["text"].encode()
@@ -119,9 +118,21 @@ def test_masked_is_within_its_stated_error_of_many_more_draws(models: dict[str, 
     error = math.hypot(row["nats_stderr_of_draws"], *(score.stderr for score in scores))
     assert 0 < error < 0.02 * abs(row["nats"])
     assert row["nats"] == pytest.approx(sum(score.nats for score in scores), abs=4 * error)
+    questions, answers = [], []
+    for doc in documents("sweeper_completions"):
+        context = doc["context"].rstrip()  # lm-eval scores what is stripped with the option
+        rest = doc["context"][len(context) :]
+        ids = [(*(rest + choice).encode(),) for choice in doc["choices"]]
+        questions.append([Option((*context.encode(),), each) for each in ids])
+        answers.append(doc["answer"])
+    n_right = n_open = 0
+    for scores, answer in zip(many.scores(questions), answers, strict=True):
+        n_right += max(range(4), key=lambda i: scores[i].nats) == answer
+        n_open += not scores[0].is_sure
     row = found["sweeper_completions", "acc"]
-    assert row["value"] > 0.4  # a guess has 0.25 and the standard error 0.1
-    assert 8 <= row["draws"] / row["texts"] < 128
+    # Those that both have decided are decided alike.
+    assert abs(row["value"] * 24 - n_right) <= row["undecided_questions"] + n_open < 24
+    assert 8 <= row["draws"] / row["texts"] <= 128
     assert 0 < row["undecided_questions"] < row["documents"]
 
 
