@@ -19,7 +19,7 @@ from sweeper.errors import ExitCode, SweeperError
 from sweeper.store.files import is_disk_full
 from sweeper.verbs import cancel, fit, new_sweep, plan, run, status, submit
 from sweeper.verbs.output import say
-from sweeper.verbs.samples import export, pareto, sample
+from sweeper.verbs.samples import bench, export, pareto, sample
 from sweeper.verbs.tuning import tune
 from sweeper.verbs.watching import serve
 
@@ -104,7 +104,7 @@ for verb in (  # those that make results, and those that read a fit
         cancel.cancel,
     ),
     *(status.status, serve.serve, status.verify),
-    *(export.export, sample.sample, pareto.pareto),
+    *(export.export, sample.sample, pareto.pareto, bench.bench),
     *(fit.fit, fit.compare, fit.predict, fit.propose, fit.plot, fit.report),
 ):
     cli.add_command(verb)

@@ -19,7 +19,7 @@ FLOORS = {
         models
         planning launch evaluation orchestration
         sampling
-        training tuning pareto watching
+        training tuning pareto watching benchmarks
         verbs
         cli
         __main__""",
@@ -86,6 +86,7 @@ def test_a_package_shows_its_parts_at_a_glance(top: str) -> None:
 
 ALONE = {
     "torch": {
+        "benchmarks",
         "data",
         "evaluation",
         "executors",

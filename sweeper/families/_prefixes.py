@@ -85,6 +85,7 @@ class AfterPrefix:
 
     denoiser: Denoiser
     prefix_BP: Tensor
+    """(1, P) where all sequences share it; so in the other readers."""
 
     def __call__(self, z_BN: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
         whole_BL, level_B, visible_BLL = self._whole(z_BN, t_B)
@@ -95,39 +96,61 @@ class AfterPrefix:
         self, z_BN: Tensor, t_B: Tensor, query: Query, /, **_: Tensor | None
     ) -> tuple[Tensor, ...]:
         whole_BL, level_B, visible_BLL = self._whole(z_BN, t_B)
-        n_prefix, n_rest = self.prefix_BP.shape[1], z_BN.shape[1]
-        rows_R, log_kappa_BL = query.rows_R, query.log_kappa_BN
-        if rows_R is None:
-            rows_R = torch.arange(z_BN.numel(), device=z_BN.device)
-        if log_kappa_BL is not None and log_kappa_BL.shape[1] > 1:
-            log_kappa_BL = functional.pad(log_kappa_BL, (n_prefix, 0))
-        whole = Query(
-            tuple(torch.cat([self.prefix_BP, ids_BN], dim=1) for ids_BN in query.ids),
-            log_kappa_BL,
-            rows_R + (rows_R // n_rest + 1) * n_prefix,
-        )
+        whole = _whole_query(query, self.prefix_BP)
         scores = score(self.denoiser, whole_BL, level_B, whole, visible_BLL=visible_BLL)
-        return tuple(values_BL[:, n_prefix:] for values_BL in scores)
+        return tuple(values_BL[:, self.prefix_BP.shape[1] :] for values_BL in scores)
 
     def _whole(self, z_BN: Tensor, t_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs and levels of prefix and rest, and what reads what."""
-        whole_BL = torch.cat([self.prefix_BP, z_BN], dim=1)
-        clean_L = torch.arange(whole_BL.shape[1], device=z_BN.device) < self.prefix_BP.shape[1]
+        prefix_BP = self.prefix_BP.expand(len(z_BN), -1)
+        whole_BL = torch.cat([prefix_BP, z_BN], dim=1)
+        clean_L = torch.arange(whole_BL.shape[1], device=z_BN.device) < prefix_BP.shape[1]
         if t_B.dim() > 1:  # levels per token: none where there is no noise
-            t_B = torch.cat([t_B.new_zeros(self.prefix_BP.shape), t_B], dim=1)
+            t_B = torch.cat([t_B.new_zeros(prefix_BP.shape), t_B], dim=1)
         return whole_BL, t_B, prompt_visibility(clean_L[None])
 
 
-def beside_prefix(denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
+@dataclass(frozen=True)
+class BesidePrefix:
     """The same of a network that reads a prefix as any other clean tokens."""
 
-    def read(z_BL: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
-        t_BL = per_token(t_B, z_BL).expand(z_BL.shape)
-        t_BL = torch.cat([t_BL.new_zeros(prefix_BP.shape), t_BL], dim=1)
-        logits_BLV = denoiser(torch.cat([prefix_BP, z_BL], dim=1), t_BL)
-        return logits_BLV[:, prefix_BP.shape[1] :]
+    denoiser: Denoiser
+    prefix_BP: Tensor
 
-    return read
+    def __call__(self, z_BN: Tensor, t_B: Tensor, /, **_: Tensor | None) -> Tensor:
+        logits_BLV = self.denoiser(*self._whole(z_BN, t_B))
+        return logits_BLV[:, self.prefix_BP.shape[1] :]
+
+    def score(
+        self, z_BN: Tensor, t_B: Tensor, query: Query, /, **_: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        whole = _whole_query(query, self.prefix_BP)
+        scores = score(self.denoiser, *self._whole(z_BN, t_B), whole)
+        return tuple(values_BL[:, self.prefix_BP.shape[1] :] for values_BL in scores)
+
+    def _whole(self, z_BN: Tensor, t_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and levels of prefix and rest."""
+        prefix_BP = self.prefix_BP.expand(len(z_BN), -1)
+        t_BN = per_token(t_B, z_BN).expand(z_BN.shape)
+        t_BL = torch.cat([t_BN.new_zeros(prefix_BP.shape), t_BN], dim=1)
+        return torch.cat([prefix_BP, z_BN], dim=1), t_BL
+
+
+def _whole_query(query: Query, prefix_BP: Tensor) -> Query:
+    """What a query of inputs (B, N) asks for when a prefix comes before them."""
+    n_sequences, n_rest = query.ids[0].shape
+    prefix_BP = prefix_BP.expand(n_sequences, -1)
+    n_prefix = prefix_BP.shape[1]
+    rows_R, log_kappa_BL = query.rows_R, query.log_kappa_BN
+    if rows_R is None:
+        rows_R = torch.arange(query.ids[0].numel(), device=prefix_BP.device)
+    if log_kappa_BL is not None and log_kappa_BL.shape[1] > 1:
+        log_kappa_BL = functional.pad(log_kappa_BL, (n_prefix, 0))
+    return Query(
+        tuple(torch.cat([prefix_BP, ids_BN], dim=1) for ids_BN in query.ids),
+        log_kappa_BL,
+        rows_R + (rows_R // n_rest + 1) * n_prefix,
+    )
 
 
 @dataclass(frozen=True)
@@ -148,21 +171,50 @@ class CausalAfterPrefix:
         positions_BL: Tensor | None = None,
         visible_BLL: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, L − P, V) of inputs (B, L − P), read in the order that they have."""
-        assert visible_BLL is None
-        if positions_BL is None:
-            positions_BL = torch.arange(z_BL.shape[1], device=z_BL.device).expand_as(z_BL)
-        whole_BL, positions_BL = self.joined(z_BL, positions_BL)
-        logits_BLV = self.denoiser(whole_BL, t_B, positions_BL=positions_BL)
-        return logits_BLV[:, self.prefix_BP.shape[1] :]
+        """Logits (B, N, V) of inputs (B, N) after the prefix, read in the order that they have."""
+        whole_BL, reading = self._whole(z_BL, positions_BL, visible_BLL)
+        return self.denoiser(whole_BL, t_B, **reading)[:, self.prefix_BP.shape[1] :]
+
+    def score(
+        self,
+        z_BN: Tensor,
+        t_B: Tensor,
+        query: Query,
+        /,
+        *,
+        positions_BL: Tensor | None = None,
+        visible_BLL: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """What the query asks for, (B, N) each."""
+        whole_BL, reading = self._whole(z_BN, positions_BL, visible_BLL)
+        whole = _whole_query(query, self.prefix_BP)
+        scores = score(self.denoiser, whole_BL, t_B, whole, **reading)
+        return tuple(values_BL[:, self.prefix_BP.shape[1] :] for values_BL in scores)
+
+    def _whole(
+        self, z_BN: Tensor, positions_BN: Tensor | None, visible_NN: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor | None]]:
+        """Inputs of prefix and rest, and how they are read."""
+        n_prefix, n_rest = self.prefix_BP.shape[1], z_BN.shape[1]
+        if positions_BN is None:
+            positions_BN = torch.arange(n_rest, device=z_BN.device).expand_as(z_BN)
+        whole_BL, positions_BL = self.joined(z_BN, positions_BN)
+        visible_LL = None
+        if visible_NN is not None:  # the prefix in its order, then all of it and what is said
+            assert self.n_before == 0
+            every_LL = torch.ones(2 * (n_prefix + n_rest,), dtype=torch.bool, device=z_BN.device)
+            visible_LL = every_LL.tril()
+            visible_LL[n_prefix:, n_prefix:] = visible_NN
+        return whole_BL, {"positions_BL": positions_BL, "visible_BLL": visible_LL}
 
     def joined(self, z_BN: Tensor, positions_BN: Tensor) -> tuple[Tensor, Tensor]:
         """The first inputs of a generation and their positions, with the prefix among them."""
-        n, n_prefix = self.n_before, self.prefix_BP.shape[1]
-        here_BP = torch.arange(n, n + n_prefix, device=z_BN.device).expand_as(self.prefix_BP)
+        prefix_BP = self.prefix_BP.expand(len(z_BN), -1)
+        n, n_prefix = self.n_before, prefix_BP.shape[1]
+        here_BP = torch.arange(n, n + n_prefix, device=z_BN.device).expand_as(prefix_BP)
         after_BN = positions_BN[:, n:] + n_prefix
         return (
-            torch.cat([z_BN[:, :n], self.prefix_BP, z_BN[:, n:]], dim=1),
+            torch.cat([z_BN[:, :n], prefix_BP, z_BN[:, n:]], dim=1),
             torch.cat([positions_BN[:, :n], here_BP, after_BN], dim=1),
         )
 

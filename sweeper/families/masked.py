@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sweeper.families._prefixes import beside_prefix
+from sweeper.families._prefixes import BesidePrefix
 from sweeper.families._sampling import logits_at, rewritten
 from sweeper.families._scores import Query, score
 from sweeper.families.base import (
@@ -103,7 +103,7 @@ class Family(AbstractDiffusion):
 
     def given_prefix(self, denoiser: Denoiser, prefix_BP: Tensor) -> Denoiser:
         # A prefix is one of the sets of visible tokens that it is trained to read.
-        return beside_prefix(denoiser, prefix_BP)
+        return BesidePrefix(denoiser, prefix_BP)
 
     def _loss_of(self, masked_nll_BL: Tensor, t_B: Tensor) -> Tensor:
         if self.objective == "cross_entropy":  # Eq. 8 of arXiv 2602.15014

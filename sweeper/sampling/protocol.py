@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sweeper.errors import ConfigError
 from sweeper.trials.records import CONDITIONS, SampleRow
 
-SAMPLING_VERSION = 1
+SAMPLING_VERSION = 2
 """Bumped by hand whenever the same protocol, weights and seed would give other numbers."""
 
 NO_JUDGE = "none"

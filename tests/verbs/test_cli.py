@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow  # one process after another
 
 VERBS = [
     "init", "plan", "tune", "run", "submit", "cancel", "status", "fit", "compare", "predict",
-    "propose", "plot", "report", "serve", "verify", "schema", "export", "sample", "pareto",
+    "propose", "plot", "report", "serve", "verify", "schema", "export", "sample", "pareto", "bench",
 ]  # fmt: skip
 
 SWEEP = """\

@@ -1,8 +1,6 @@
 """The verb `sample`: text from a model folder."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,12 @@ import click
 from sweeper.errors import ConfigError
 from sweeper.verbs.options import json_option
 from sweeper.verbs.output import print_json, say
+from sweeper.verbs.samples.one_model import (
+    device_option,
+    loaded_to,
+    model_argument,
+    progress,
+)
 
 if TYPE_CHECKING:  # would load torch
     from sweeper.families.base import SamplingPlan
@@ -18,7 +22,7 @@ if TYPE_CHECKING:  # would load torch
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@model_argument
 @click.option("--prompt", default="", metavar="TEXT", help="What the text begins with.")
 @click.option("--sampler", default="ancestral", show_default=True, metavar="NAME")
 @click.option("--steps", type=int, metavar="N", help="Denoising steps; default: one per token.")
@@ -27,7 +31,7 @@ if TYPE_CHECKING:  # would load torch
 @click.option("--n", "n_sequences", default=1, show_default=True, metavar="N", help="Texts.")
 @click.option("--length", type=int, metavar="N", help="Tokens, prompt included; default: all.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--device", help="For instance cpu or cuda:1; default: a GPU, if there is one.")
+@device_option
 @json_option
 def sample(model: Path, prompt: str, **options: Any) -> None:
     """Write text with a trained model: the folder that a sweep kept or `export` wrote.
@@ -36,18 +40,7 @@ def sample(model: Path, prompt: str, **options: Any) -> None:
 
     Example: sweeper sample model --prompt "def main" --steps 32 --top-p 0.9
     """
-    import torch
-
-    from sweeper.models.load import load_model
-
-    device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        loaded = load_model(model, torch.device(device))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); expected one of "
-            "this machine, such as cpu"
-        ) from error
+    loaded = loaded_to(options["device"], model)
     prompt_ids = _prompt_ids(loaded, prompt)
     plan = _plan(loaded, len(prompt_ids), options)
     ids_NL, n_calls, time_s = _sampled(loaded, prompt_ids, plan, options["seed"])
@@ -128,8 +121,8 @@ def _sampled(
     source, ids_NL, n_calls = model_source(loaded), [], 0
     n_batches = -(-plan.n_sequences // BATCH_SEQUENCES)
     start_s = time.perf_counter()
-    with _progress(n_batches * max(plan.n_steps, plan.seq_len)) as advance:
-        hook = loaded.network.backbone.register_forward_hook(lambda *_: advance())
+    with progress("sampling", n_batches * max(plan.n_steps, plan.seq_len)) as advance:
+        hook = loaded.network.backbone.register_forward_hook(lambda *_: advance(1))
         for batch in range(n_batches):
             n = min(BATCH_SEQUENCES, plan.n_sequences - batch * BATCH_SEQUENCES)
             prefix_BP = torch.tensor(prompt_ids, dtype=torch.int64).expand(n, -1)
@@ -139,15 +132,3 @@ def _sampled(
             n_calls += samples.network_evaluations
         hook.remove()
     return ids_NL, n_calls, time.perf_counter() - start_s
-
-
-@contextlib.contextmanager
-def _progress(n_calls: int) -> Iterator[Callable[[], object]]:
-    """A function to call after each evaluation; draws a bar on a terminal's standard error."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("sampling", total=n_calls)
-        yield lambda: bar.advance(task)
