@@ -143,6 +143,7 @@ class KeepChoice(Part):
     """`keep` in a sweep file: a word, or `{models: word, at_most: bytes}`."""
 
     models: KeepModels = "optimal"
+    """The best of each series at each budget, those of every observation, or none."""
     at_most: Annotated[float, written(parse_bytes, WrittenBytes)] = math.inf
     """Bytes of the weights that may stay; a plan of more is refused."""
 

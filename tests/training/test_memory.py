@@ -18,6 +18,10 @@ from sweeper.trials.trial import Data, Optimizer, OptimizerName, Trial
 BATCH_DATA = 2e-3
 """Relative: ids of the whole batch are more than those of the two micro-batches that are traced."""
 
+LOSS_ROWS = 1e-2
+"""Relative, where the head takes the most: masked tokens of the micro-batches that are traced are some
+more or fewer than those of the fullest one, each with 4,000 logits here."""
+
 MICRO_BATCHES = Resources(micro_batch_sequences=2)
 
 
@@ -57,7 +61,7 @@ def test_copies_that_autocast_keeps_of_all_weights_count_where_activations_are_r
     trial = dataclasses.replace(trial, data=dataclasses.replace(trial.data, vocab_size=4000))
     resources = Resources(micro_batch_sequences=2, recomputed=True)
     planned, measured = planned_memory(trial, resources), measured_memory(trial, resources)
-    assert planned.in_passes == pytest.approx(measured.in_passes, rel=BATCH_DATA)
+    assert planned.in_passes == pytest.approx(measured.in_passes, rel=LOSS_ROWS)
 
 
 def test_shards_divide_the_state_and_leave_activations_whole() -> None:

@@ -257,20 +257,18 @@ def test_after_running_out_of_gpu_memory_a_smaller_micro_batch_goes_on_from_the_
     cut, forward = tmp_path / "cut", Backbone.forward
     steps: list[int] = []
 
-    def forward_with_little_memory(backbone: Backbone, z_BL: torch.Tensor, *rest: Any) -> Any:
+    def with_little_memory(
+        backbone: Backbone, z_BL: torch.Tensor, *rest: Any, **reading: Any
+    ) -> Any:
         if len(z_BL) > 4 and len(steps) >= 6 and torch.is_grad_enabled():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return forward(backbone, z_BL, *rest, positions_BL=None, visible_BLL=None)
+        return forward(backbone, z_BL, *rest, **reading)
 
     def count_steps() -> bool:
         steps.append(len(steps))
         return False
 
-    monkeypatch.setattr(
-        Backbone,
-        "forward",
-        lambda backbone, z_BL, *rest, **_: forward_with_little_memory(backbone, z_BL, *rest),
-    )
+    monkeypatch.setattr(Backbone, "forward", with_little_memory)
     every_step = Resources(checkpoint_every_s=0.0)
     assigned = planned_with(assignment_of(cut, trial), resources=every_step)
     with pytest.raises(torch.OutOfMemoryError):

@@ -23,7 +23,7 @@ def test_a_model_that_fits_no_gpu_is_refused_with_what_would_fit(tmp_path: Path)
     done = sweeper("plan", "sweep.yaml", cwd=tmp_path)
     assert done.returncode == ExitCode.BAD_INPUT
     assert "sweep.yaml:8:12  resources: found" in done.stderr
-    assert "-parameter model of series 'masked' — 1.42 GB of the 3 GB of a GPU" in done.stderr
+    assert "-parameter model of series 'masked' — 1.43 GB of the 3 GB of a GPU" in done.stderr
     assert "expected {gpus: 2, shard: true, recompute: true}" in done.stderr
 
 
