@@ -19,8 +19,8 @@ BATCH_DATA = 2e-3
 """Relative: ids of the whole batch are more than those of the two micro-batches that are traced."""
 
 LOSS_ROWS = 1e-2
-"""Relative, where the head takes the most: the micro-batches that are traced have some masked tokens
-more or fewer than the fullest one, each with 4,000 logits here."""
+"""Relative, where the head takes the most: the micro-batches that are traced have some masked
+tokens more or fewer than the fullest one, each with 4,000 logits here."""
 
 MICRO_BATCHES = Resources(micro_batch_sequences=2)
 
