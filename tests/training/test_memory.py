@@ -18,10 +18,6 @@ from sweeper.trials.trial import Data, Optimizer, OptimizerName, Trial
 BATCH_DATA = 2e-3
 """Relative: ids of the whole batch are more than those of the two micro-batches that are traced."""
 
-LOSS_ROWS = 1e-2
-"""Relative, where the head takes the most: the micro-batches that are traced have some masked
-tokens more or fewer than the fullest one, each with 4,000 logits here."""
-
 MICRO_BATCHES = Resources(micro_batch_sequences=2)
 
 
@@ -57,11 +53,12 @@ def test_and_so_it_is_for_every_optimiser_and_way_to_save_memory(
 
 
 def test_copies_that_autocast_keeps_of_all_weights_count_where_activations_are_recomputed() -> None:
-    trial = trial_of(rung=Rung(10, 128, 2), precision="bfloat16")
+    # Of a family whose every token bears loss: how many rows a head reads is no matter of luck.
+    trial = trial_of("ar", rung=Rung(10, 128, 2), precision="bfloat16")
     trial = dataclasses.replace(trial, data=dataclasses.replace(trial.data, vocab_size=4000))
     resources = Resources(micro_batch_sequences=2, recomputed=True)
     planned, measured = planned_memory(trial, resources), measured_memory(trial, resources)
-    assert planned.in_passes == pytest.approx(measured.in_passes, rel=LOSS_ROWS)
+    assert planned.in_passes == pytest.approx(measured.in_passes, rel=BATCH_DATA)
 
 
 def test_shards_divide_the_state_and_leave_activations_whole() -> None:
