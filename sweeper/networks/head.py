@@ -21,6 +21,10 @@ use at once. What fits one chunk, as with bytes for tokens, is not computed twic
 CHUNK_BYTES_ELSEWHERE = 2**27
 """The same for accelerators, which products of few rows leave idle."""
 
+ROWS_TOGETHER = 64
+"""Inputs that bear loss differ in number from step to step, and a CPU spends milliseconds on each
+new shape of a product in bfloat16: there, rows of zeros fill them up to a multiple."""
+
 LARGEST_LOG_KAPPA = 80.0
 """Keeps kappa finite in float32. A larger one is that of noise with next to no random tokens, and
 H is weighted by (1 − t) / kappa."""
@@ -113,6 +117,8 @@ class _HeadScores(torch.autograd.Function):
         n_numbers = len(query.ids) + (query.log_kappa_BN is not None)
         none_SR = h_BND.new_empty(n_numbers, 0, dtype=torch.promote_types(dtype, torch.float32))
         scores_SR = scores[0] if len(scores) == 1 else torch.cat([none_SR, *scores], dim=1)
+        if query.rows_R is not None:
+            scores_SR = scores_SR[:, : len(query.rows_R)]
         ctx.save_for_backward(
             asked.h_RD, weight_VD, bias_V, kept_RV, query.rows_R, asked.kappa_R1, *asked.ids_R1
         )
@@ -128,6 +134,7 @@ class _HeadScores(torch.autograd.Function):
         gradient_SR = gradients[0].flatten(1)
         if rows_R is not None:
             gradient_SR = gradient_SR.index_select(1, rows_R)
+            gradient_SR = functional.pad(gradient_SR, (0, len(h_RD) - len(rows_R)))
         d_h_RD = torch.empty_like(h_RD)
         d_weight_VD = torch.zeros_like(weight_VD, dtype=gradient_SR.dtype)
         d_bias_V = None if bias_V is None else gradient_SR.new_zeros(len(bias_V))
@@ -148,12 +155,12 @@ class _HeadScores(torch.autograd.Function):
             del d_RV
         if rows_R is not None:
             zeros_MD = d_h_RD.new_zeros(ctx.shape.numel(), d_h_RD.shape[1])
-            d_h_RD = zeros_MD.index_copy_(0, rows_R, d_h_RD)
+            d_h_RD = zeros_MD.index_copy_(0, rows_R, d_h_RD[: len(rows_R)])
         return d_h_RD.view(*ctx.shape, -1), d_weight_VD, d_bias_V, None
 
 
 def _asked_rows(h_BND: Tensor, query: Query, dtype: torch.dtype) -> _Rows:
-    """The inputs that `query` asks about, as rows of products in `dtype`."""
+    """The inputs that `query` asks about, as rows of products in `dtype`, and what fills them up."""
     shape = h_BND.shape[:-1]
     h_RD, kappa_R1 = h_BND.flatten(0, 1), None
     ids_R1 = tuple(ids_BN.reshape(-1, 1).long() for ids_BN in query.ids)
@@ -166,4 +173,9 @@ def _asked_rows(h_BND: Tensor, query: Query, dtype: torch.dtype) -> _Rows:
         ids_R1 = tuple(each_R1.index_select(0, query.rows_R) for each_R1 in ids_R1)
         if kappa_R1 is not None:
             kappa_R1 = kappa_R1.index_select(0, query.rows_R)
+        if dtype == torch.bfloat16 and h_BND.device.type == "cpu":
+            filling = (0, 0, 0, -len(h_RD) % ROWS_TOGETHER)
+            h_RD = functional.pad(h_RD, filling)
+            ids_R1 = tuple(functional.pad(each_R1, filling) for each_R1 in ids_R1)
+            kappa_R1 = None if kappa_R1 is None else functional.pad(kappa_R1, filling)
     return _Rows(h_RD.to(dtype), kappa_R1, ids_R1)
