@@ -160,7 +160,7 @@ class _HeadScores(torch.autograd.Function):
 
 
 def _asked_rows(h_BND: Tensor, query: Query, dtype: torch.dtype) -> _Rows:
-    """The inputs that `query` asks about, as rows of products in `dtype`, and what fills them up."""
+    """The inputs that `query` asks about, as rows of products in `dtype`, filled up."""
     shape = h_BND.shape[:-1]
     h_RD, kappa_R1 = h_BND.flatten(0, 1), None
     ids_R1 = tuple(ids_BN.reshape(-1, 1).long() for ids_BN in query.ids)
