@@ -140,8 +140,11 @@ def measured_memory(trial: Trial, resources: Resources) -> StepMemory:
 
 def planned_memory(trial: Trial, resources: Resources) -> StepMemory:
     """Of one rank, without taking any memory; shards by what FSDP2 keeps of the state."""
-    alone = dataclasses.replace(resources, gpus=0, n_ranks=1, checkpoint_every_s=None)
-    update = _traced_update(trial, alone)
+    # What is traced is asked for as what it depends on alone, so that whoever compares micro-batches
+    # or shards waits once.
+    alone = Resources(gpus=0, recomputed=resources.recomputed)
+    one_sequence = dataclasses.replace(trial.optimizer, batch_sequences=1)
+    update = _traced_update(dataclasses.replace(trial, optimizer=one_sequence))
     n_micro_batches = min(
         2, math.ceil(_sequences_of_rank(trial, resources) / _own(trial, resources))
     )
@@ -245,9 +248,9 @@ class _Update:
 
 
 @functools.lru_cache(maxsize=128)
-def _traced_update(trial: Trial, resources: Resources) -> _Update:
+def _traced_update(trial: Trial) -> _Update:
     with PretendedStorages() as live:
-        trainer = _trainer(trial, resources)
+        trainer = _trainer(trial, Resources(gpus=0))
         for parameter in trainer.backbone.parameters():
             parameter.grad = torch.empty_like(parameter)
         before = live.n_bytes

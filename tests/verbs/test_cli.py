@@ -102,24 +102,32 @@ def test_mistakes_end_in_code_2_with_a_message_and_no_files(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+READING = [
+    ["status", "results/pilot"],
+    ["fit", "results/pilot", "--bootstrap", "20"],
+    ["compare", "results/pilot", "--baseline", "ar", "--against", "masked", "--bootstrap", "20"],
+    ["predict", "results/pilot", "--family", "ar", "--flops", "1e10", "--bootstrap", "20"],
+    ["propose", "results/pilot", "--bootstrap", "20"],
+    ["report", "results/pilot", "-o", "report.html", "--bootstrap", "20"],
+]
+
+
 def test_reading_verbs_load_neither_torch_nor_ray(pilot: Path) -> None:
-    for arguments in (
-        ["status", "results/pilot"],
-        ["fit", "results/pilot", "--bootstrap", "20"],
-        ["compare", "results/pilot", "--baseline", "ar", "--against", "masked"],
-        ["predict", "results/pilot", "--family", "ar", "--flops", "1e10", "--bootstrap", "20"],
-        ["propose", "results/pilot", "--bootstrap", "20"],
-        ["report", "results/pilot", "-o", "report.html", "--bootstrap", "20"],
-    ):
-        check = (
-            "import sys; from sweeper.cli import main\n"
-            "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
-            "assert not {'torch', 'ray', 'optuna'} & set(sys.modules)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", check, *arguments], cwd=pilot, capture_output=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    check = f"""
+import sys
+from sweeper.cli import main
+for words in {READING}:
+    sys.argv[1:] = words
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (words, end.code)
+    assert not {{"torch", "ray", "optuna"}} & set(sys.modules), words
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=pilot, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_ctrl_c_while_python_ends_does_not_change_the_exit_code() -> None:
@@ -165,12 +173,13 @@ def test_json_answers_hold_finite_numbers_or_null(pilot: Path) -> None:
         raise AssertionError(constant)
 
     for arguments in (
-        ["fit", "results/pilot", "--json", "--bootstrap", "20"],
-        ["compare", "results/pilot", "--baseline", "ar", "--against", "masked", "--json"],
-        ["predict", "results/pilot", "--family", "ar", "--flops", "1e10", "--json"],
-        ["propose", "results/pilot", "--json"],
+        ["fit", "results/pilot"],
+        ["compare", "results/pilot", "--baseline", "ar", "--against", "masked"],
+        ["predict", "results/pilot", "--family", "ar", "--flops", "1e10"],
+        ["propose", "results/pilot"],
     ):
-        answer = json.loads(sweeper(*arguments, cwd=pilot).stdout, parse_constant=refuse)
+        shown = sweeper(*arguments, "--json", "--bootstrap", "20", cwd=pilot).stdout
+        answer = json.loads(shown, parse_constant=refuse)
         assert answer["warnings"] is not None
 
 

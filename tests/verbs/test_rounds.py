@@ -2,9 +2,10 @@
 driver that is killed again and again ends with the same plan and the same results.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import planted
@@ -33,6 +34,7 @@ limits: {flops: 6e13}
 pytestmark = pytest.mark.slow  # each fits some ten times
 
 ASK = "ask: {interval: multiplier, baseline: masked, against: uniform, at: 4e10, within: 1.3}\n"
+ASKING = SWEEP.replace("train:", f"{ASK}train:")
 SCATTER = 0.004
 
 
@@ -55,11 +57,27 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(planted, "planted_bound", scattered_bound)
-    monkeypatch.setattr(worker_entry, "run_trial", planted.run_planted)
-    monkeypatch.setattr(rounds, "N_BOOTSTRAP", 100)
-    return tmp_path / "results"
+def results(tmp_path: Path) -> Iterator[Path]:
+    with planted_training():
+        yield tmp_path / "results"
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """The results of the sweep that asks, and how it ended."""
+    results = tmp_path_factory.mktemp("answered") / "results"
+    with planted_training():
+        return results, sweep(results, ASKING)
+
+
+@contextlib.contextmanager
+def planted_training() -> Iterator[None]:
+    """Trials follow the planted law, and fits take few resamples."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planted, "planted_bound", scattered_bound)
+        patch.setattr(worker_entry, "run_trial", planted.run_planted)
+        patch.setattr(rounds, "N_BOOTSTRAP", 100)
+        yield
 
 
 def sweep(results: Path, text: str, *options: str) -> Result:
@@ -114,8 +132,8 @@ def test_it_stays_within_its_limit(results: Path) -> None:
     assert cost < total <= 1.1 * cost
 
 
-def test_a_question_is_answered_as_narrowly_as_asked(results: Path) -> None:
-    ended = sweep(results, SWEEP.replace("train:", f"{ASK}train:"))
+def test_a_question_is_answered_as_narrowly_as_asked(answered: tuple[Path, Result]) -> None:
+    results, ended = answered
     assert ended.exit_code == 0, ended.output
     assert "no further round, nothing left to add; the interval of multiplier" in ended.output
     from analysis.answers.compare import multiplier_between
@@ -146,23 +164,22 @@ def dies_after(n_trials: int) -> Callable[..., Outcome]:
 
 
 def test_killed_in_every_round_it_ends_with_the_same_plan_and_results(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answered: tuple[Path, Result], results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = SWEEP.replace("train:", f"{ASK}train:")
-    assert sweep(results, text).exit_code == 0
-    disturbed, n_killed = tmp_path / "disturbed" / "results", 0
+    whole, _ = answered
+    n_killed = 0
     while True:
         monkeypatch.setattr(worker_entry, "run_trial", dies_after(3))
         try:
-            ended = sweep(disturbed, text)
+            ended = sweep(results, ASKING)
         except Killed:
             n_killed += 1
             continue
         break
     assert ended.exit_code == 0, ended.output
     assert n_killed > 3
-    assert plan_of(disturbed) == plan_of(results)
-    assert observations_of(disturbed) == observations_of(results)
+    assert plan_of(results) == plan_of(whole)
+    assert observations_of(results) == observations_of(whole)
 
 
 def test_open_budgets_are_proposed_where_that_is_asked(results: Path) -> None:
