@@ -23,18 +23,20 @@ run: setup  ## the main job: train the quick sweep, fit, compare, report
 	$(BIN)/sweeper report results/quick -o results/quick/report.html
 	@echo "tables: results/quick/{trials,losses,observations,samples} (Parquet; columns in docs/results.md)"
 
+# Matrices of a fit, and networks of tests, are so small that threads of BLAS only wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# Neighbours stay together until a worker has nothing left to do: what a module makes is made once.
+ON_TWO_CORES := -n 2 --dist worksteal
+
 test: setup  ## every test that needs no GPU
-	$(BIN)/python -m pytest -n 2 -m "not gpu and not ray"
-	$(BIN)/python -m pytest -m "ray and not gpu"
+	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_TWO_CORES) -m "not gpu and not ray"
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "ray and not gpu"
 
 test-fast: setup  ## no Ray, nothing slow
-	$(BIN)/python -m pytest -n 2 -m "not gpu and not ray and not slow"
+	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_TWO_CORES) -m "not gpu and not ray and not slow"
 
 mutants: setup  ## deliberate errors in the mathematics, each of which some test must catch
 	$(BIN)/python tests/mutants.py
-
-# Matrices of a fit are so small that threads of BLAS only wait for each other.
-ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 bench-fit: setup  ## time and memory of fits, beside their targets
 	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/bench_fit.py

@@ -140,8 +140,8 @@ def measured_memory(trial: Trial, resources: Resources) -> StepMemory:
 
 def planned_memory(trial: Trial, resources: Resources) -> StepMemory:
     """Of one rank, without taking any memory; shards by what FSDP2 keeps of the state."""
-    # What is traced is asked for as what it depends on alone, so that whoever compares micro-batches
-    # or shards waits once.
+    # Traces are asked for by what they depend on alone: whoever compares micro-batches or shards
+    # waits for them once.
     alone = Resources(gpus=0, recomputed=resources.recomputed)
     one_sequence = dataclasses.replace(trial.optimizer, batch_sequences=1)
     update = _traced_update(dataclasses.replace(trial, optimizer=one_sequence))
