@@ -56,11 +56,13 @@ def exponents(fit: FitResult, look: Look = HOUSE) -> Figure:
             shown = {quantity: mine for quantity, mine in shown.items() if mine}
             inches = [0.55 + 0.15 * _n_lines(mine) for mine in shown.values()]
             figure = look.figure(sum(inches))
-            grid = figure.subplots(len(shown), 1, squeeze=False, height_ratios=inches).ravel()
+            grid = (
+                figure.subplots(len(shown), 1, squeeze=False, height_ratios=inches).ravel().tolist()
+            )
         else:
             shown = dict.fromkeys(PANELS, rows)
             figure = look.figure(1.2 + look.panel_inches(0.24) * _n_lines(rows))
-            grid = figure.subplots(1, len(PANELS), sharey=True)
+            grid = figure.subplots(1, len(PANELS), sharey=True).tolist()
         for place, (axes, (quantity, mine)) in enumerate(zip(grid, shown.items(), strict=True)):
             axes.set_title(PANELS[quantity], parse_math=False)
             _panel(axes, fit, quantity, _heights(mine), styles)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import HashableList
 
 from analysis import notation
 from analysis.errors import NothingToDraw
@@ -43,8 +44,13 @@ across corpora, so these are not worth squeezing our own curves for."""
 PUBLISHED_WIDTH = 0.9
 
 _QUANTITIES: tuple[Quantity, ...] = ("loss", "params", "tokens")
-_WIDE = [["loss", "params"], ["loss", "params"], ["loss", "tokens"], ["residual", "tokens"]]
-_NARROW = [["loss"], ["residual"], ["params"], ["tokens"]]
+_WIDE: list[HashableList[str]] = [
+    ["loss", "params"],
+    ["loss", "params"],
+    ["loss", "tokens"],
+    ["residual", "tokens"],
+]
+_NARROW: list[HashableList[str]] = [["loss"], ["residual"], ["params"], ["tokens"]]
 
 
 @dataclass(frozen=True)

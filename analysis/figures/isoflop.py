@@ -119,7 +119,7 @@ def _curve(axes: Axes, points: Points, optimum: Optimum, style: SeriesStyle, siz
         points.loss_P,
         yerr=points.stderr_P if points.stderr_P.any() else None,
         fmt=style.marker,
-        markersize=size,
+        markersize=sized(size),
         color=color,
         markerfacecolor=face,
         markeredgewidth=1.0,

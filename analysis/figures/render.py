@@ -52,7 +52,7 @@ def save_figures(
     study: Study,
     out: Path,
     names: Sequence[str] = tuple(FIGURES),
-    suffixes: Sequence[str] = (".png", ".svg"),
+    suffixes: Sequence[str] = SUFFIXES,
     look: Look = HOUSE,
 ) -> SavedFigures:
     """Write figures into a folder, or one figure into a file named *.png, *.svg or *.pdf.
@@ -77,7 +77,7 @@ def save_drawn(
     drawn: Mapping[str, Callable[[Look], Figure]],
     source: str,
     out: Path,
-    suffixes: Sequence[str] = (".png", ".svg"),
+    suffixes: Sequence[str] = SUFFIXES,
     look: Look = HOUSE,
 ) -> SavedFigures:
     """Write figures by name, from data of that fingerprint; raises as `save_figures` does."""

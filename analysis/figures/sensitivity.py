@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,6 +20,8 @@ from analysis.figures.axes import set_exponents_axis, set_log_axis, widened
 from analysis.figures.marks import key_entry
 from analysis.figures.style import (
     HOUSE,
+    HOUSE_INCHES,
+    TALLEST_INCHES,
     Look,
     add_key,
     drawn_label,
@@ -34,7 +37,7 @@ from analysis.sensitivity.conclusions import KIND_TITLES, SYMBOLS, Conclusion, R
 from analysis.sensitivity.variations import Variation
 
 MAX_PAIRS = 3
-"""Pairs of series that one figure holds; a narrow one holds the first of all strips."""
+"""Pairs of series that one figure holds; one for a paper fewer, as many as its page holds."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,15 @@ def sensitivity(tried: Sequence[Sensitivity], fit: FitResult, look: Look = HOUSE
         raise NothingToDraw("no sensitivity: there are no two series with isoFLOP budgets")
     n_columns = 2 if look.is_narrow else 4
     with look.settings():
-        strips = _strips(tried)[: 1 if look.is_narrow else None]
+        strips = _strips(tried)
         if not strips:
             raise NothingToDraw("no sensitivity: no law of any two series can be varied")
         # 0.165 inches a row.
         heights = [sized(0.165 * len(strip.entries) + 0.75) for strip in strips]
-        heights = [height for height in heights for _ in range(4 // n_columns)]
+        if look.width_inches < HOUSE_INCHES:  # as many as a page of a paper holds
+            n_fitting = np.searchsorted(np.cumsum(heights) * 4 / n_columns, TALLEST_INCHES)
+            strips = strips[: max(1, int(n_fitting))]
+        heights = [height for height in heights[: len(strips)] for _ in range(4 // n_columns)]
         figure = look.figure(sum(heights))
         grid = figure.subplots(len(heights), n_columns, squeeze=False, height_ratios=heights)
         # Four panels a strip, in narrow figures two by two.

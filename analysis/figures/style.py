@@ -182,7 +182,8 @@ def _setting(text: str, where: str) -> tuple[str, Any]:
         raise SettingsError(f"{where}: expected `name: value`, found {text!r}")
     try:
         # One setting by itself is checked as all of them are.
-        return name, mpl.RcParams({name: value.removeprefix('"').removesuffix('"')})[name]
+        checked = mpl.RcParams({name: value.removeprefix('"').removesuffix('"')})
+        return name, next(iter(checked.values()))
     except KeyError:
         hint = did_you_mean(name, mpl.rcParams)
         message = f"{where}: matplotlib has no setting {name!r}{hint}"
