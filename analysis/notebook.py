@@ -16,7 +16,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from analysis.answers.compare import Comparison, compare, compare_all
-from analysis.figures.render import FIGURES, check_names
+from analysis.figures.render import FIGURES, check_names, save_drawn
 from analysis.figures.style import HOUSE_INCHES, Look
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.pareto.answer import Asked, answer
@@ -26,7 +26,7 @@ from analysis.report.published_table import with_published
 from analysis.report.tables import Table
 from analysis.report.text import comparison_text, summary
 from analysis.sensitivity.sensitivity import sensitivities
-from analysis.sensitivity.study import Study
+from analysis.sensitivity.study import Study, fingerprint
 from analysis.tables.load import load
 from analysis.tables.tidy import Reading, TidyTable
 from sweeper.store.storage import StoragePath, place
@@ -168,6 +168,14 @@ class Fit(ShowsItself):
             samples = answer(measured, Asked(n_resamples=settings.n_bootstrap, seed=settings.seed))
         study = Study(self.table, self.result, comparisons, tried, samples=samples)
         return FIGURES[name](study, look)
+
+    def save(self, figure: Figure, path: str | Path, style: str | Path | None = None) -> None:
+        """Write a figure of this fit as PNG, SVG or PDF, as `sweeper plot` does.
+
+        Raises `SettingsError` for another suffix, `OutputError` for a path that cannot be written.
+        """
+        look = Look.of(figure.get_figwidth(), None if style is None else Path(style))
+        save_drawn({"figure": lambda _: figure}, fingerprint(self.table), Path(path), look=look)
 
 
 def read_fit(

@@ -110,7 +110,7 @@ def _draw_strip(strip: _Strip, panels: Sequence[Axes], fit: FitResult, n_columns
         _draw_panel(axes, conclusions, strip.entries, fit)
         title = f"{SYMBOLS[conclusions[0].quantity]} exponent"
         if conclusions[0].quantity == "multiplier":
-            title = "compute multiplier"
+            title = "multiplier" if n_columns == 2 else "compute multiplier"
         elif conclusions[0].series is None:
             title = f"Δ {title}"
         axes.set_title(title)

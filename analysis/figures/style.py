@@ -189,7 +189,7 @@ def _setting(text: str, where: str) -> tuple[str, Any]:
         message = f"{where}: matplotlib has no setting {name!r}{hint}"
         raise SettingsError(message) from None
     except ValueError as error:
-        raise SettingsError(f"{where}: {name}: {error}") from None
+        raise SettingsError(f"{where}: {error}") from None
 
 
 def sized(points: float) -> float:

@@ -127,7 +127,7 @@ def test_a_style_decides_colours_type_and_ticks(study: Study, tmp_path: Path) ->
     file = tmp_path / "own.mplstyle"
     file.write_text(
         "# mine\nfont.size: 8  # larger\nfont.family: serif\nfont.serif: DejaVu Serif\n"
-        "axes.prop_cycle: cycler('color', ['112233', '445566'])\naxes.facecolor: 'ffeedd'\n"
+        "axes.prop_cycle: cycler('color', ['112233', '445566'])\naxes.facecolor: ffeedd\n"
         'axes.edgecolor: "#0000ff"\ntext.usetex: True\nfigure.figsize: 3, 3\n'
     )
     look = Look.of("column", file)
@@ -147,10 +147,10 @@ def test_a_style_decides_colours_type_and_ticks(study: Study, tmp_path: Path) ->
     ("line", "message"),
     [
         ("axes.gird: True", r"own.mplstyle:2: matplotlib has no setting 'axes.gird'.*'axes.grid'"),
-        ("axes.grid: perhaps", r"own.mplstyle:2: axes.grid: .*perhaps"),
+        ("axes.grid: perhaps", r"own.mplstyle:2: Key axes.grid: .*perhaps"),
         ("just words", "own.mplstyle:2: expected `name: value`, found 'just words'"),
         ("font.family: No Such Font", "no font 'No Such Font' on this machine"),
-        ("axes.prop_cycle: cycler('color', open('x'))", "own.mplstyle:2: axes.prop_cycle"),
+        ("axes.prop_cycle: cycler('color', open('x'))", "own.mplstyle:2: Key axes.prop_cycle"),
     ],
 )
 def test_a_bad_style_is_refused_with_its_line(line: str, message: str, tmp_path: Path) -> None:
