@@ -89,7 +89,7 @@ def test_figures_are_objects_of_matplotlib_and_are_saved(fit: Fit, tmp_path: Pat
 
 
 def test_the_example_notebook_runs_on_a_results_folder(tmp_path: Path) -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.reads(NOTEBOOK.read_text(encoding="utf-8"), as_version=4)  # type: ignore[no-untyped-call]
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
     source = re.fullmatch(r'source = "(.*)"\nn_bootstrap = 200', cells[0].source)

@@ -1,7 +1,7 @@
 """Figures for a paper: their width, their type, their fonts, and whose style they have."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def drawn_texts(figure: Figure) -> Iterator[tuple[Text, Bbox]]:
     """Every text that is seen, with its box in pixels, a tenth of its height smaller all around."""
     figure.draw_without_rendering()
-    ticks = {}
+    ticks: dict[Text, tuple[int, Sequence[float]]] = {}
     for axes in figure.axes:
         inside = axes.get_window_extent()
         for x, labels in enumerate((axes.get_yticklabels(), axes.get_xticklabels())):
@@ -62,7 +62,7 @@ def drawn_texts(figure: Figure) -> Iterator[tuple[Text, Bbox]]:
             middle = 0.5 * sum(box.intervalx if x else box.intervaly)
             if not low - 1 <= middle <= high + 1:
                 continue
-        yield text, box.padded(-0.1 * text.get_fontsize() * figure.dpi / 72)
+        yield text, box.padded(-0.1 * float(text.get_fontsize()) * figure.dpi / 72)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -74,7 +74,7 @@ def test_in_a_column_all_texts_are_large_enough_inside_and_apart(name: str, stud
     assert len(texts) > 10
     width, height = figure.get_size_inches() * figure.dpi
     for text, box in texts:
-        assert text.get_fontsize() >= 6.0, text
+        assert float(text.get_fontsize()) >= 6.0, text
         assert box.x0 >= 0, text
         assert box.y0 >= 0, text
         assert box.x1 <= width, text

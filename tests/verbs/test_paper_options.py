@@ -46,7 +46,7 @@ def test_plot_draws_in_a_width_and_a_style_and_says_what_it_leaves_out(
     words = ("plot", table, "--what", "isoflop", "--width", "column")
     drawn = called(*words, "--style", tmp_path / "own.mplstyle", "-o", tmp_path / "a.pdf")
     assert drawn.exit_code == 0, drawn.output
-    assert "own.mplstyle: not taken, see docs/paper.md: text.usetex" in drawn.stderr
+    assert "labels are no LaTeX: text.usetex" in drawn.stderr
     assert b"/MediaBox [ 0 0 234 " in (tmp_path / "a.pdf").read_bytes()
 
 

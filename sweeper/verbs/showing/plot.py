@@ -51,7 +51,8 @@ def plot(source: StoragePath, out: Path, names: tuple[str, ...], **options: Any)
     look = Look.of(options["width"], options["style"])
     if look.left_out:
         left_out = ", ".join(look.left_out)
-        say(f"{options['style']}: not taken, see docs/paper.md: {left_out}", err=True)
+        why = "--width says sizes, and labels are no LaTeX"
+        say(f"{options['style']}: not taken, as {why}: {left_out}", err=True)
     if names == ("pareto",):  # a table of samples has nothing to fit
         from analysis.figures.pareto import pareto
         from analysis.pareto.answer import Asked, answer
