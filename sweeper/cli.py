@@ -20,6 +20,7 @@ from sweeper.store.files import is_disk_full
 from sweeper.verbs import cancel, fit, new_sweep, plan, run, status, submit
 from sweeper.verbs.output import say
 from sweeper.verbs.samples import bench, export, pareto, sample
+from sweeper.verbs.showing import plot, report
 from sweeper.verbs.tuning import tune
 from sweeper.verbs.watching import serve
 
@@ -105,6 +106,6 @@ for verb in (  # those that make results, and those that read a fit
     ),
     *(status.status, serve.serve, status.verify),
     *(export.export, sample.sample, pareto.pareto, bench.bench),
-    *(fit.fit, fit.compare, fit.predict, fit.propose, fit.plot, fit.report),
+    *(fit.fit, fit.compare, fit.predict, fit.propose, plot.plot, report.report),
 ):
     cli.add_command(verb)

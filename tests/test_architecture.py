@@ -32,7 +32,8 @@ FLOORS = {
         answers pareto
         sensitivity
         figures
-        report""",
+        report
+        notebook""",
 }
 """From the ground up: a package imports itself and lower floors, never its neighbours."""
 

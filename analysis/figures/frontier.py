@@ -11,14 +11,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import HashableList
 
 from analysis import notation
 from analysis.errors import NothingToDraw
 from analysis.figures.axes import set_flops_axis, set_log_axis, set_loss_axis, widened
 from analysis.figures.labels import CurveLabel, label_curves
 from analysis.figures.marks import MANY_BUDGETS, Mark, draw_mark, key_entry
-from analysis.figures.palette import INK, MUTED, PAPER
-from analysis.figures.style import DASHES, SeriesStyle, house_style, new_figure, series_styles
+from analysis.figures.style import (
+    DASHES,
+    HOUSE,
+    Look,
+    SeriesStyle,
+    add_key,
+    ink,
+    muted,
+    paper,
+    series_styles,
+    sized,
+)
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.isoflop.isoflop import Optimum
 from analysis.notation import Interval
@@ -33,6 +44,13 @@ across corpora, so these are not worth squeezing our own curves for."""
 PUBLISHED_WIDTH = 0.9
 
 _QUANTITIES: tuple[Quantity, ...] = ("loss", "params", "tokens")
+_WIDE: list[HashableList[str]] = [
+    ["loss", "params"],
+    ["loss", "params"],
+    ["loss", "tokens"],
+    ["residual", "tokens"],
+]
+_NARROW: list[HashableList[str]] = [["loss"], ["residual"], ["params"], ["tokens"]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,7 @@ class _Content:
         return 5.0 if most <= MANY_BUDGETS else 3.2
 
 
-def frontier(fit: FitResult) -> Figure:
+def frontier(fit: FitResult, look: Look = HOUSE) -> Figure:
     """L*(C) with residuals beside N*(C) and D*(C): optima, laws, 95 % bands, all series."""
     shown = tuple(f for f in fit.families.values() if any(o.bracketed for o in f.optima))
     if not shown:
@@ -57,29 +75,35 @@ def frontier(fit: FitResult) -> Figure:
     flops = [o.flops for family in shown for o in family.optima if o.curve_params]
     # Laws are drawn beyond the budgets by 0.3 of their log range.
     limits = widened(flops, 0.3, least=0.4)
-    content = _Content(shown, series_styles(fit.families), limits, fit.published)
-    with house_style():
-        figure = new_figure(6.6)
-        axes = figure.subplot_mosaic(
-            [["loss", "params"], ["loss", "params"], ["loss", "tokens"], ["residual", "tokens"]],
-            width_ratios=[1.15, 1.0],
-        )
+    with look.settings():
+        content = _Content(shown, series_styles(fit.families), limits, fit.published)
+        figure, axes = _panels(look)
         labels = {axes[name]: _law_panel(axes[name], name, content) for name in _QUANTITIES}
         _residual_panel(axes["residual"], content)
         axes["loss"].set(ylabel=f"L* ({notation.LOSS_UNIT})", title="Compute-optimal loss")
         size = f"N* ({notation.params_unit(fit.params_convention)})"
         axes["params"].set(ylabel=size, title="Compute-optimal size")
         axes["tokens"].set(ylabel="D* (tokens)", title="Compute-optimal tokens")
-        for name in ("tokens", "residual"):
-            set_flops_axis(axes[name], limits, fit.flops_convention)
-        for name in ("loss", "params"):
-            set_log_axis(axes[name], "x", limits, lambda _: "", 5)
+        last = ("tokens",) if look.is_narrow else ("tokens", "residual")
+        for name, panel in axes.items():
+            if name in last:
+                set_flops_axis(panel, limits, fit.flops_convention)
+            else:
+                set_log_axis(panel, "x", limits, lambda _: "", 5)
         for name in _QUANTITIES:
             labels[axes[name]] += _draw_published(axes[name], name, content.published)
-        key = _key(content)
-        figure.legend(handles=key, loc="outside lower center", ncols=4 if len(key) <= 4 else 3)
-        label_curves(figure, labels, 8.0 if content.published else 9.0)
+        add_key(figure, _key(content))
+        label_curves(figure, labels, sized(8.0 if content.published else 9.0))
         return figure
+
+
+def _panels(look: Look) -> tuple[Figure, dict[str, Axes]]:
+    """Blank panels by name: two columns, in narrow figures one."""
+    if look.is_narrow:
+        figure = look.figure(6.4)
+        return figure, figure.subplot_mosaic(_NARROW, height_ratios=[1.35, 0.75, 1.0, 1.0])
+    figure = look.figure(look.panel_inches(6.25))
+    return figure, figure.subplot_mosaic(_WIDE, width_ratios=[1.15, 1.0])
 
 
 def _law(family: FamilyFit, name: Quantity) -> PowerLaw | None:
@@ -148,7 +172,7 @@ def _open_budgets(axes: Axes, content: _Content) -> list[float]:
         style, points = content.styles[family.family], family.points
         for optimum in filter(_is_open, family.optima):
             lowest = float(points.loss_P[points.budget_P == optimum.budget_flops].min())
-            draw_mark(axes, Mark(optimum.flops, lowest), style, 0.9 * content.mark_size, PAPER)
+            draw_mark(axes, Mark(optimum.flops, lowest), style, 0.9 * content.mark_size, paper())
             seen.append(lowest)
     return seen
 
@@ -157,7 +181,7 @@ def _residual_panel(axes: Axes, content: _Content) -> None:
     """Signed distance of every L* from its law in percent, series side by side."""
     reach = 0.1
     low, high = content.limits
-    axes.axhline(0.0, color=MUTED, linewidth=0.9)
+    axes.axhline(0.0, color=muted(), linewidth=0.9)
     for index, family in enumerate(content.families):
         law, style = _law(family, "loss"), content.styles[family.family]
         if law is None:
@@ -174,7 +198,7 @@ def _residual_panel(axes: Axes, content: _Content) -> None:
         for mark in _held_out(family):
             reach = max(reach, abs(mark.y))
             beside = Mark(mark.x * nudge, mark.y)
-            draw_mark(axes, beside, style, 1.3 * content.mark_size, PAPER)
+            draw_mark(axes, beside, style, 1.3 * content.mark_size, paper())
     axes.set(ylim=(-1.15 * reach, 1.15 * reach), ylabel="L* − law (%)")
     axes.set_title("Residual of the loss law")
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
@@ -197,17 +221,17 @@ def _held_out(family: FamilyFit) -> list[Mark]:
 def _key(content: _Content) -> list[Line2D]:
     key = [
         key_entry("optimum, 95 % interval", marker="o"),
-        Line2D([], [], label="law within its budgets, 95 % band", color=INK, linewidth=1.6),
-        Line2D([], [], label="extrapolated", color=INK, linestyle=DASHES, linewidth=1.3),
+        Line2D([], [], label="law within its budgets, 95 % band", color=ink(), linewidth=1.6),
+        Line2D([], [], label="extrapolated", color=ink(), linestyle=DASHES, linewidth=1.3),
     ]
     if any(_is_open(optimum) for family in content.families for optimum in family.optima):
-        key.append(key_entry("lowest loss, budget not bracketed", marker="o", face=PAPER))
+        key.append(key_entry("lowest loss, budget not bracketed", marker="o", face=paper()))
     if any(_held_out(family) for family in content.families):
         label = "residual from smaller budgets alone"
-        key.append(key_entry(label, marker="o", size=6.5, face=PAPER))
+        key.append(key_entry(label, marker="o", size=6.5, face=paper()))
     if content.published:
         key += [
-            Line2D([], [], label=label, color=MUTED, linestyle=dashes, linewidth=PUBLISHED_WIDTH)
+            Line2D([], [], label=label, color=muted(), linestyle=dashes, linewidth=PUBLISHED_WIDTH)
             for label, dashes in (
                 ("published, within its range", WITHIN),
                 ("published, outside it or unknown", BEYOND),
@@ -237,11 +261,11 @@ def _draw_published(
         for dashes, part in ((BEYOND, ~covered), (WITHIN, covered)):
             shown = np.where(part, value, np.nan)
             axes.plot(
-                flops, shown, color=MUTED, linestyle=dashes, linewidth=PUBLISHED_WIDTH, zorder=1.5
+                flops, shown, color=muted(), linestyle=dashes, linewidth=PUBLISHED_WIDTH, zorder=1.5
             )
         seen += value[near].tolist()
         last = np.flatnonzero(near)[-1]
-        labels.append(CurveLabel(float(flops[last]), float(value[last]), law.name, MUTED))
+        labels.append(CurveLabel(float(flops[last]), float(value[last]), law.name, muted()))
     if labels and (ends := (min(seen), max(seen))) != axes.get_ylim():
         _set_y_axis(axes, quantity, widened(ends, 0.02))
     if far:
@@ -250,7 +274,7 @@ def _draw_published(
         lines = textwrap.wrap(text, 56, break_on_hyphens=False)
         note = axes.text(
             0.02, 0.02, "\n".join(lines), transform=axes.transAxes,
-            color=MUTED, fontsize=7.0, va="bottom",
+            color=muted(), fontsize=sized(7.5), va="bottom",
         )  # fmt: skip
         note.set_in_layout(False)
     return labels

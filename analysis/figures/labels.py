@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from scipy.optimize import isotonic_regression
 
-from analysis.figures.palette import PAPER
+from analysis.figures.style import paper
 from analysis.tables.points import FloatArray, IntArray
 
 
@@ -71,7 +71,7 @@ def _write(axes: Axes, label: CurveLabel, size: float) -> Annotation:
         fontsize=size,
         parse_math=False,
         annotation_clip=False,
-        path_effects=[withStroke(linewidth=2.5, foreground=PAPER)],
+        path_effects=[withStroke(linewidth=2.5, foreground=paper())],
     )
 
 

@@ -13,49 +13,56 @@ from analysis.errors import NothingToDraw
 from analysis.figures.axes import set_log_axis, widened
 from analysis.figures.labels import CurveLabel, label_curves
 from analysis.figures.marks import MANY_BUDGETS, Mark, draw_mark, hollow_entry
-from analysis.figures.palette import INK, PAPER
 from analysis.figures.style import (
     DASHES,
+    HOUSE,
+    Look,
     SeriesStyle,
-    columns_for,
-    house_style,
-    panels,
+    add_key,
+    ink,
+    name_once,
+    paper,
     series_styles,
+    sized,
 )
 from analysis.fitting.fit import FitResult
 
 
-def multiplier(comparisons: Sequence[Comparison], fit: FitResult) -> Figure:
+def multiplier(comparisons: Sequence[Comparison], fit: FitResult, look: Look = HOUSE) -> Figure:
     """One panel per baseline: the compute that each other series needs for its loss."""
     drawable = [c for c in comparisons if any(p.multiplier is not None for p in c.curve)]
     if not drawable:
         raise NothingToDraw("no comparison has a multiplier at any budget")
-    styles = series_styles(fit.families)
     by_baseline: dict[str, list[Comparison]] = {}
     for comparison in drawable:
         by_baseline.setdefault(comparison.baseline, []).append(comparison)
-    with house_style():
+    with look.settings():
+        styles = series_styles(fit.families)
         longest = max(len(style.label) for style in styles.values())
         # Labels of 12 characters leave room for three panels side by side.
-        n_columns = min(columns_for(len(by_baseline)), 3 if longest <= 12 else 2)
-        figure, grid = panels(len(by_baseline), 3.0, n_columns)
+        n_columns = min(look.columns(len(by_baseline)), 3 if longest <= 12 else 2)
+        figure, grid = look.panels(len(by_baseline), 3.0, n_columns)
         labels = {}
-        for axes, (baseline, group) in zip(grid, by_baseline.items(), strict=True):
+        for place, (axes, (baseline, group)) in enumerate(
+            zip(grid, by_baseline.items(), strict=True)
+        ):
             _set_axes(axes, group, n_columns)
             style = styles[baseline]
             axes.set_title(f"against {style.label}", color=style.color, parse_math=False)
             unit = notation.flops_unit(fit.flops_convention)
             axes.set_xlabel(f"compute of the baseline ({unit})")
             labels[axes] = [_curve(axes, each, styles[each.against]) for each in group]
-        grid[0].set_ylabel("compute needed for equal L*\n(multiple of the baseline's)")
+            if place % n_columns == 0:
+                axes.set_ylabel("compute needed for equal L*\n(multiple of the baseline's)")
         observed = "both series observed this loss, 95 % band"
         key = [
-            Line2D([], [], color=INK, marker="o", markersize=5.0, linewidth=1.6, label=observed),
-            hollow_entry("extrapolated", INK),
-            Line2D([], [], label="1× = equal compute", color=INK, linewidth=0.9),
+            Line2D([], [], color=ink(), marker="o", markersize=5.0, linewidth=1.6, label=observed),
+            hollow_entry("extrapolated", ink()),
+            Line2D([], [], label="1× = equal compute", color=ink(), linewidth=0.9),
         ]
-        figure.legend(handles=key, loc="outside lower center", ncols=3)
-        label_curves(figure, labels, 9.0)
+        name_once(look, grid)
+        add_key(figure, key)
+        label_curves(figure, labels, sized(9.0))
         return figure
 
 
@@ -68,7 +75,7 @@ def _set_axes(axes: Axes, group: Sequence[Comparison], n_columns: int) -> None:
     limits = widened([point.flops for point in points], 0.05)
     set_log_axis(axes, "x", limits, notation.flops, 7 - n_columns)
     set_log_axis(axes, "y", widened(seen, 0.08, least=0.08), notation.ratio, 7)
-    axes.axhline(1.0, color=INK, linewidth=0.9)
+    axes.axhline(1.0, color=ink(), linewidth=0.9)
 
 
 def _curve(axes: Axes, comparison: Comparison, style: SeriesStyle) -> CurveLabel:
@@ -88,7 +95,7 @@ def _curve(axes: Axes, comparison: Comparison, style: SeriesStyle) -> CurveLabel
     size = 5.5 if len(comparison.points) <= MANY_BUDGETS else 4.0
     for point in comparison.points:
         if point.multiplier is not None:
-            face = PAPER if point.extrapolated else style.color
+            face = paper() if point.extrapolated else style.color
             mark = Mark(point.flops, point.multiplier, y_ends=point.ci)
             draw_mark(axes, mark, style, size, face)
     end = [(p.flops, p.multiplier) for p in comparison.curve if p.multiplier is not None][-1]

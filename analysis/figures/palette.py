@@ -1,7 +1,5 @@
 """Colours of figures and page, known without a library that draws."""
 
-INK, MUTED, GRID, PAPER = "#1f2329", "#7a828c", "#d5dae0", "#ffffff"
-"""Text and axes; what is left out; grid lines; background."""
 PALETTE = (
     "#0072b2", "#d55e00", "#009e73", "#c2609a", "#332288", "#0f4c5c", "#a02c2c", "#6a51c8",
 )  # fmt: skip

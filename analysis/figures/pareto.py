@@ -14,8 +14,18 @@ from analysis.errors import NothingToDraw
 from analysis.figures.axes import set_log_axis, widened
 from analysis.figures.labels import CurveLabel, label_curves
 from analysis.figures.marks import Mark, draw_mark, hollow_entry
-from analysis.figures.palette import INK, MUTED, PAPER
-from analysis.figures.style import DASHES, SeriesStyle, house_style, new_figure, series_styles
+from analysis.figures.style import (
+    DASHES,
+    HOUSE,
+    Look,
+    SeriesStyle,
+    add_key,
+    ink,
+    muted,
+    paper,
+    series_styles,
+    sized,
+)
 from analysis.pareto.answer import MetricAnswer, ParetoAnswer
 
 MAX_PANELS = 2
@@ -24,7 +34,7 @@ LABEL_CHARACTERS = 40
 """Of a line beside an axis."""
 
 
-def pareto(found: ParetoAnswer | None) -> Figure:
+def pareto(found: ParetoAnswer | None, look: Look = HOUSE) -> Figure:
     """One panel per trusted metric, the headline first, and one of entropies."""
     if found is None:
         raise NothingToDraw("the source has no samples; `sweeper pareto` measures them")
@@ -33,23 +43,24 @@ def pareto(found: ParetoAnswer | None) -> Figure:
         raise NothingToDraw("no metric ranks the controls last at an entropy that samplers share")
     metrics = metrics[:MAX_PANELS]
     trained = [each for each in found.settings if not each.is_control]
-    styles = series_styles({each.series for each in trained})
-    with house_style():
-        figure = new_figure(4.3)
-        grid = figure.subplots(1, len(metrics) + 1, squeeze=False)[0]
+    with look.settings():
+        styles = series_styles({each.series for each in trained})
+        n = len(metrics) + 1
+        figure, grid = look.panels(n, 3.8, look.columns(n))
         labels = {
             axes: _quality_panel(axes, each, styles)
             for axes, each in zip(grid, metrics, strict=False)
         }
         _entropy_panel(grid[-1], found, styles)
         key = [
-            Line2D([], [], color=INK, marker="o", markersize=5.0, linewidth=1.6,
+            Line2D([], [], color=ink(), marker="o", markersize=5.0, linewidth=1.6,
                    label="Pareto front at the common entropy, 95 % band"),
-            hollow_entry("beaten by another setting of its series", INK),
-            Line2D([], [], color=MUTED, linestyle=DASHES, linewidth=1.1, label="negative control"),
+            hollow_entry("beaten by another setting of its series", ink()),
+            Line2D([], [], color=muted(), linestyle=DASHES, linewidth=1.1,
+                   label="negative control"),
         ]  # fmt: skip
-        figure.legend(handles=key, loc="outside lower center", ncols=3)
-        label_curves(figure, labels, 8.5)
+        add_key(figure, key)
+        label_curves(figure, labels, sized(8.5))
         return figure
 
 
@@ -66,7 +77,7 @@ def _quality_panel(
         style, mine = styles[label], list(points)
         for point in mine:
             mark = Mark(point.speed, point.quality, point.speed_ci, point.quality_ci)
-            draw_mark(axes, mark, style, 5.0, style.color if point.is_on_front else PAPER)
+            draw_mark(axes, mark, style, 5.0, style.color if point.is_on_front else paper())
         last = max(mine, key=lambda point: point.speed)
         labels.append(CurveLabel(last.speed, last.quality, style.label, style.color))
     ends = [end for point in metric.points for end in point.quality_ci]
@@ -86,15 +97,15 @@ def _entropy_panel(axes: Axes, found: ParetoAnswer, styles: Mapping[str, SeriesS
     speeds, trained = [], [each for each in found.settings if not each.is_control]
     for each in found.settings:
         if each.is_control or each.speed is None:
-            axes.axhline(each.entropies[of], color=MUTED, linestyle=DASHES, linewidth=1.1)
+            axes.axhline(each.entropies[of], color=muted(), linestyle=DASHES, linewidth=1.1)
             continue
         speeds.append(each.speed.value)
         style = styles[each.series]
         axes.plot(
             each.speed.value, each.entropies[of], style.marker, color=style.color,
-            markersize=3.5, markerfacecolor=PAPER, markeredgewidth=0.9,
+            markersize=3.5, markerfacecolor=paper(), markeredgewidth=0.9,
         )  # fmt: skip
-    axes.axhline(found.entropy.nats, color=INK, linewidth=1.2)
+    axes.axhline(found.entropy.nats, color=ink(), linewidth=1.2)
     set_log_axis(axes, "x", widened(speeds, 0.12), notation.count, 5)
     axes.set_xlabel(found.metrics[0].speed_unit)
     axes.set_title("entropy")

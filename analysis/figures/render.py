@@ -19,7 +19,7 @@ from analysis.figures.isoflop import isoflop
 from analysis.figures.multiplier import multiplier
 from analysis.figures.pareto import pareto
 from analysis.figures.sensitivity import sensitivity
-from analysis.figures.style import house_style
+from analysis.figures.style import HOUSE, Look
 from analysis.figures.trajectories import trajectories
 from analysis.sensitivity.study import Study, fingerprint
 from sweeper.errors import did_you_mean
@@ -27,14 +27,14 @@ from sweeper.store.files import write_output
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
-FIGURES: dict[str, Callable[[Study], Figure]] = {
-    "frontier": lambda study: frontier(study.fit),
-    "isoflop": lambda study: isoflop(study.fit),
-    "multiplier": lambda study: multiplier(study.comparisons, study.fit),
-    "trajectories": lambda study: trajectories(study.fit),
-    "exponents": lambda study: exponents(study.fit),
-    "sensitivity": lambda study: sensitivity(study.sensitivities, study.fit),
-    "pareto": lambda study: pareto(study.samples),
+FIGURES: dict[str, Callable[[Study, Look], Figure]] = {
+    "frontier": lambda study, look: frontier(study.fit, look),
+    "isoflop": lambda study, look: isoflop(study.fit, look),
+    "multiplier": lambda study, look: multiplier(study.comparisons, study.fit, look),
+    "trajectories": lambda study, look: trajectories(study.fit, look),
+    "exponents": lambda study, look: exponents(study.fit, look),
+    "sensitivity": lambda study, look: sensitivity(study.sensitivities, study.fit, look),
+    "pareto": lambda study, look: pareto(study.samples, look),
 }
 """All figures by name, in the order in which they answer questions."""
 
@@ -52,7 +52,8 @@ def save_figures(
     study: Study,
     out: Path,
     names: Sequence[str] = tuple(FIGURES),
-    suffixes: Sequence[str] = (".png", ".svg"),
+    suffixes: Sequence[str] = SUFFIXES,
+    look: Look = HOUSE,
 ) -> SavedFigures:
     """Write figures into a folder, or one figure into a file named *.png, *.svg or *.pdf.
 
@@ -61,7 +62,7 @@ def save_figures(
     """
     check_names(names)
     drawn = {name: partial(FIGURES[name], study) for name in names}
-    return save_drawn(drawn, fingerprint(study.table), out, suffixes)
+    return save_drawn(drawn, fingerprint(study.table), out, suffixes, look)
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -73,10 +74,11 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def save_drawn(
-    drawn: Mapping[str, Callable[[], Figure]],
+    drawn: Mapping[str, Callable[[Look], Figure]],
     source: str,
     out: Path,
-    suffixes: Sequence[str] = (".png", ".svg"),
+    suffixes: Sequence[str] = SUFFIXES,
+    look: Look = HOUSE,
 ) -> SavedFigures:
     """Write figures by name, from data of that fingerprint; raises as `save_figures` does."""
     is_file = out.suffix != "" and not out.is_dir()
@@ -89,20 +91,20 @@ def save_drawn(
     skipped = []
     for name, draw in drawn.items():
         try:
-            figure = draw()
+            figure = draw(look)
         except NothingToDraw as reason:
             skipped.append((name, str(reason)))
             continue
         targets = [out] if is_file else [out / f"{name}{suffix}" for suffix in suffixes]
         for path in targets:
-            write_output(path, figure_bytes(figure, path.suffix.lower(), source))
+            write_output(path, figure_bytes(figure, path.suffix.lower(), source, look))
             paths.append(path)
         if is_file:
             break
     return SavedFigures(tuple(paths), tuple(skipped))
 
 
-def figure_bytes(figure: Figure, suffix: str, source: str) -> bytes:
+def figure_bytes(figure: Figure, suffix: str, source: str, look: Look = HOUSE) -> bytes:
     """A rendered figure with the fingerprint of its data in its metadata."""
     described = f"data {source}"
     metadata = {
@@ -111,6 +113,6 @@ def figure_bytes(figure: Figure, suffix: str, source: str) -> bytes:
         ".pdf": {"CreationDate": None, "Creator": None, "Producer": None, "Subject": described},
     }[suffix]
     buffer = io.BytesIO()
-    with house_style(), matplotlib.rc_context({"svg.hashsalt": source}):
+    with look.settings(), matplotlib.rc_context({"svg.hashsalt": source}):
         figure.savefig(buffer, format=suffix.removeprefix("."), metadata=metadata)
     return buffer.getvalue()

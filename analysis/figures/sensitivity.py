@@ -7,24 +7,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from analysis import notation
 from analysis.errors import NothingToDraw
 from analysis.figures.axes import set_exponents_axis, set_log_axis, widened
 from analysis.figures.marks import key_entry
-from analysis.figures.palette import INK, MUTED, PALETTE, PAPER
-from analysis.figures.style import drawn_label, house_style, new_figure, series_styles
+from analysis.figures.style import (
+    HOUSE,
+    HOUSE_INCHES,
+    TALLEST_INCHES,
+    Look,
+    add_key,
+    drawn_label,
+    ink,
+    muted,
+    paper,
+    series_colors,
+    series_styles,
+    sized,
+)
 from analysis.fitting.fit import FitResult
 from analysis.sensitivity.conclusions import KIND_TITLES, SYMBOLS, Conclusion, Row, Sensitivity
 from analysis.sensitivity.variations import Variation
 
 MAX_PAIRS = 3
-"""Pairs of series that one figure holds."""
-CONTRARY = PALETTE[1]
+"""Pairs of series that one figure holds; one for a paper fewer, as many as its page holds."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +57,32 @@ class _Strip:
         return rows
 
 
-def sensitivity(tried: Sequence[Sensitivity], fit: FitResult) -> Figure:
+def sensitivity(tried: Sequence[Sensitivity], fit: FitResult, look: Look = HOUSE) -> Figure:
     """Differences of up to `MAX_PAIRS` pairs; of a single pair also each series' exponents."""
     if not tried:
         raise NothingToDraw("no sensitivity: there are no two series with isoFLOP budgets")
+    n_columns = 2 if look.is_narrow else 4
+    with look.settings():
+        strips = _strips(tried)
+        if not strips:
+            raise NothingToDraw("no sensitivity: no law of any two series can be varied")
+        # 0.165 inches a row.
+        heights = [sized(0.165 * len(strip.entries) + 0.75) for strip in strips]
+        if look.width_inches < HOUSE_INCHES:  # as many as a page of a paper holds
+            n_fitting = np.searchsorted(np.cumsum(heights) * 4 / n_columns, TALLEST_INCHES)
+            strips = strips[: max(1, int(n_fitting))]
+        heights = [height for height in heights[: len(strips)] for _ in range(4 // n_columns)]
+        figure = look.figure(sum(heights))
+        grid = figure.subplots(len(heights), n_columns, squeeze=False, height_ratios=heights)
+        # Four panels a strip, in narrow figures two by two.
+        for strip, row in zip(strips, grid.reshape(len(strips), 4), strict=True):
+            _draw_strip(strip, list(row), fit, n_columns)
+        add_key(figure, _key(tried[0]))
+        return figure
+
+
+def _strips(tried: Sequence[Sensitivity]) -> list[_Strip]:
+    """One for each pair; of a single pair also one of each series' exponents."""
     drawn = [found for found in tried if _has_numbers(found.comparisons)]
     strips = [
         _Strip(
@@ -63,33 +98,25 @@ def sensitivity(tried: Sequence[Sensitivity], fit: FitResult) -> Figure:
             for quantity in ("params", "tokens", "loss")
         ]
         strips.append(_Strip("each series", tuple(groups), tried[0].variations))
-    if not strips:
-        raise NothingToDraw("no sensitivity: no law of any two series can be varied")
-    heights = [0.165 * len(strip.entries) + 0.75 for strip in strips]  # 0.165 inches a row
-    with house_style():
-        figure = new_figure(sum(heights) + 0.4)
-        grid = figure.subplots(len(strips), 4, squeeze=False, height_ratios=heights)
-        for strip, row in zip(strips, grid, strict=True):
-            _draw_strip(strip, list(row), fit)
-        figure.legend(handles=_key(tried[0]), loc="outside lower center", ncols=4)
-        return figure
+    return strips
 
 
 def _has_numbers(conclusions: Sequence[Conclusion]) -> bool:
     return any(row.value is not None for each in conclusions for row in each.rows)
 
 
-def _draw_strip(strip: _Strip, panels: Sequence[Axes], fit: FitResult) -> None:
+def _draw_strip(strip: _Strip, panels: Sequence[Axes], fit: FitResult, n_columns: int) -> None:
     for place, (axes, conclusions) in enumerate(zip(panels, strip.groups, strict=False)):
         _draw_panel(axes, conclusions, strip.entries, fit)
         title = f"{SYMBOLS[conclusions[0].quantity]} exponent"
         if conclusions[0].quantity == "multiplier":
-            title = "compute multiplier"
+            title = "multiplier" if n_columns == 2 else "compute multiplier"
         elif conclusions[0].series is None:
             title = f"Δ {title}"
         axes.set_title(title)
-        _set_rows(axes, strip.entries, labelled=place == 0)
-    panels[0].set_ylabel(strip.title, fontweight="bold")
+        _set_rows(axes, strip.entries, labelled=place % n_columns == 0)
+    for axes in panels[: len(strip.groups) : n_columns]:
+        axes.set_ylabel(strip.title, fontweight="bold")
     for axes in panels[len(strip.groups) :]:
         axes.set_axis_off()
     if len(strip.groups) < len(panels):
@@ -109,10 +136,10 @@ def _draw_panel(
     is_ratio = conclusions[0].quantity == "multiplier"
     _set_values_axis(axes, conclusions)
     if conclusions[0].series is None:
-        axes.axvline(1.0 if is_ratio else 0.0, color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.axvline(1.0 if is_ratio else 0.0, color=ink(), linewidth=0.9, linestyle=(0, (2, 2)))
     for rank, conclusion in enumerate(conclusions):
         shift = 0.26 * (rank - 0.5 * (len(conclusions) - 1))
-        color = INK if conclusion.series is None else styles[conclusion.series].color
+        color = ink() if conclusion.series is None else styles[conclusion.series].color
         marker = "o" if conclusion.series is None else styles[conclusion.series].marker
         if conclusion.value is None:
             continue
@@ -124,9 +151,15 @@ def _draw_panel(
         rows = {row.variation: row for row in conclusion.rows}
         for height, entry in enumerate(entries):
             if isinstance(entry, Variation) and (row := rows.get(entry)) is not None:
-                contrary = CONTRARY if conclusion.series is None else color
+                contrary = _contrary() if conclusion.series is None else color
                 look = (contrary, "X") if row.is_changed else (color, marker)
                 _draw_number(axes, height + shift, row, *look)
+
+
+def _contrary() -> str:
+    """The colour of what contradicts the fit."""
+    colors = series_colors()
+    return colors[1 % len(colors)]
 
 
 def _draw_number(
@@ -135,14 +168,16 @@ def _draw_number(
     if number.value is None:
         axes.annotate(
             "not supported", (0.99, height), xycoords=("axes fraction", "data"),
-            ha="right", va="center", fontsize=5.5, color=MUTED if color == INK else color,
+            ha="right", va="center", fontsize=sized(7.5),
+            color=muted() if color == ink() else color,
+            path_effects=[withStroke(linewidth=2.0, foreground=paper())],
         )  # fmt: skip
         return
     if number.ci is not None:
         axes.plot(number.ci, (height, height), color=color, linewidth=1.0, solid_capstyle="butt")
     axes.plot(
         [number.value], [height], marker=marker, markersize=5.5 if marker == "X" else 4.2,
-        color=color, markeredgecolor=PAPER, markeredgewidth=0.4, zorder=4,
+        color=color, markeredgecolor=paper(), markeredgewidth=0.4, zorder=4,
     )  # fmt: skip
 
 
@@ -158,7 +193,7 @@ def _set_rows(axes: Axes, entries: Sequence[str | Variation], *, labelled: bool)
         for entry in entries
     ]
     axes.set_yticks(range(len(entries)), texts if labelled else [""] * len(entries))
-    axes.tick_params(axis="y", length=0, labelsize=7.5)
+    axes.tick_params(axis="y", length=0, labelsize=sized(7.5))
     for text, entry in zip(axes.get_yticklabels(), entries, strict=True):
         text.set_fontweight("bold" if isinstance(entry, str) else "normal")
 
@@ -170,7 +205,7 @@ def _set_values_axis(axes: Axes, conclusions: Sequence[Conclusion]) -> None:
     for conclusion in conclusions:
         values += [row.value for row in conclusion.tried if row.value is not None]
         values += conclusion.ci or ()
-    axes.tick_params(axis="x", labelsize=7.5)
+    axes.tick_params(axis="x", labelsize=sized(7.5))
     if is_ratio:
         set_log_axis(axes, "x", widened(values, 0.08, least=0.05), notation.ratio, 4)
         return
@@ -183,9 +218,9 @@ def _set_values_axis(axes: Axes, conclusions: Sequence[Conclusion]) -> None:
 def _key(found: Sensitivity) -> list[Line2D | Patch]:
     draws = f"variation, 95 % of {found.n_draws} resamples"
     return [
-        Line2D([], [], color=INK, marker="o", markersize=4.2, linewidth=1.0, label=draws),
-        Line2D([], [], color=CONTRARY, marker="X", markersize=5.5, linewidth=1.0,
+        Line2D([], [], color=ink(), marker="o", markersize=4.2, linewidth=1.0, label=draws),
+        Line2D([], [], color=_contrary(), marker="X", markersize=5.5, linewidth=1.0,
                label="other sign, or outside the fit's interval"),
-        Patch(color=INK, alpha=0.12, linewidth=0, label="the fit, 95 %"),
-        Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (2, 2)), label="no difference"),
+        Patch(color=ink(), alpha=0.12, linewidth=0, label="the fit, 95 %"),
+        Line2D([], [], color=ink(), linewidth=0.9, linestyle=(0, (2, 2)), label="no difference"),
     ]  # fmt: skip

@@ -1,7 +1,6 @@
-"""Verbs that need a fit: `fit`, `compare`, `predict`, `propose`, `plot` and `report`."""
+"""Verbs that answer by a fit: `fit`, `compare`, `predict` and `propose`."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from sweeper.store.storage import StoragePath
 from sweeper.verbs.options import (
     fit_options,
     fit_options_with_budget,
+    format_options,
     json_option,
     published_option,
     remarks_option,
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
     from analysis.fitting.fit import FitResult
     from analysis.pareto.answer import ParetoAnswer
     from analysis.tables.tidy import TidyTable
-    from sweeper.trials.plan import Plan
 
 
 @click.command()
 @fit_options
 @remarks_option
-@json_option
-def fit(source: StoragePath, as_json: bool, all_remarks: bool, **options: Any) -> None:
+@format_options
+def fit(source: StoragePath, form: str, all_remarks: bool, **options: Any) -> None:
     """Fit isoFLOP optima, scaling laws and a loss surface to every series.
 
     SOURCE is a results folder, or a CSV, JSON or Parquet table with the columns family, params,
@@ -39,13 +38,24 @@ def fit(source: StoragePath, as_json: bool, all_remarks: bool, **options: Any) -
     Example: sweeper fit results/quick --bootstrap 4000
     """
     from analysis.fitting.fit import to_json
+    from analysis.report.latex import fit_tables
     from analysis.report.text import summary
 
-    _, result = fitted(source, options)
-    if as_json:
+    table, result = fitted(source, options)
+    if form == "json":
         print_json(to_json(result))
+    elif form == "latex":
+        say(fit_tables(result, _named(source, table)))
     else:
         say(summary(result, in_full=all_remarks))
+
+
+def _named(source: StoragePath, table: "TidyTable") -> str:
+    """A source for readers of a paper: its name, a hash of its numbers, what fitted them."""
+    from analysis.sensitivity.study import fingerprint
+    from sweeper import __version__
+
+    return f"{source.name}, data {fingerprint(table)}, sweeper {__version__}"
 
 
 @click.command()
@@ -57,9 +67,9 @@ def fit(source: StoragePath, as_json: bool, all_remarks: bool, **options: Any) -
     "--sensitivity", "in_full", is_flag=True, help="Show every variation, not only verdicts."
 )
 @remarks_option
-@json_option
+@format_options
 def compare(
-    source: StoragePath, baseline: str, against: str, in_full: bool, as_json: bool, **options: Any
+    source: StoragePath, baseline: str, against: str, in_full: bool, form: str, **options: Any
 ) -> None:
     """How much more compute one series needs than another, at equal loss.
 
@@ -70,6 +80,7 @@ def compare(
     """
     from analysis.answers.compare import compare as compare_series
     from analysis.answers.compare import to_json
+    from analysis.report.latex import comparison_tables
     from analysis.report.published_table import exponents_of, published_json
     from analysis.report.sensitivity_text import sensitivity_text
     from analysis.report.text import comparison_text
@@ -77,8 +88,11 @@ def compare(
 
     table, result = fitted(source, options)
     comparison = compare_series(result, baseline, against)
+    if form == "latex":
+        say(comparison_tables(comparison, result, _named(source, table)))
+        return
     tried = next(iter(sensitivities(table, result, [comparison])), None)
-    if as_json:
+    if form == "json":
         published = {"published": published_json(result.published)} if result.published else {}
         print_json(to_json(comparison, tried.to_json() if tried else None) | published)
     else:
@@ -201,117 +215,6 @@ def propose(source: StoragePath, as_json: bool, **options: Any) -> None:
         print_json(to_json(found))
     else:
         say(proposals_text(found))
-
-
-@click.command()
-@fit_options
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder or file.")
-@click.option(
-    *("--figure", "--what", "names"),
-    multiple=True,
-    metavar="NAME",
-    help="Draw only this; repeatable.",
-)
-@published_option
-def plot(source: StoragePath, out: Path, names: tuple[str, ...], **options: Any) -> None:
-    """Draw the figures of a fit as PNG, SVG or PDF.
-
-    Example: sweeper plot results/quick -o figures
-    """
-    from analysis.answers.compare import compare_all
-    from analysis.figures.render import FIGURES, check_names, save_drawn, save_figures
-    from analysis.sensitivity.sensitivity import sensitivities
-    from analysis.sensitivity.study import Study
-
-    check_names(names)
-    if names == ("pareto",):  # a table of samples has nothing to fit
-        from analysis.figures.pareto import pareto
-        from analysis.pareto.answer import Asked, answer
-        from analysis.pareto.samples import load_samples
-
-        samples = load_samples(source)
-        found = answer(samples, Asked(n_resamples=options["bootstrap"], seed=options["seed"]))
-        saved = save_drawn({"pareto": lambda: pareto(found)}, samples.fingerprint, out)
-    else:
-        table, result = fitted(source, options)
-        comparisons = compare_all(result)
-        is_asked_for = not names or "sensitivity" in names
-        tried = sensitivities(table, result, comparisons) if is_asked_for else ()
-        study = Study(table, result, comparisons, tried, samples=read_samples(source, options))
-        saved = save_figures(study, out, names or tuple(FIGURES))
-    for path in saved.paths:
-        say(f"wrote {path}")
-    for name, reason in saved.skipped:
-        say(f"no figure {name}: {reason}")
-
-
-@click.command()
-@fit_options
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="HTML file.")
-@published_option
-@click.option(
-    "--forecast",
-    "forecasts",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Show what became of a registered forecast; repeatable.",
-)
-def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **options: Any) -> None:
-    """Write one HTML page with answers, curves, comparisons, laws and provenance.
-
-    Example: sweeper report results/quick -o report.html
-    """
-    from analysis.answers.compare import compare as compare_series
-    from analysis.answers.forecast import check, read_forecast
-    from analysis.report.html import write_report
-    from analysis.report.page.training import training_of
-    from analysis.report.provenance import provenance_of
-    from analysis.sensitivity.recounted import recounts
-    from analysis.sensitivity.sensitivity import sensitivities
-    from analysis.sensitivity.study import Study, question_of
-
-    registered = [(read_forecast(file), file.name) for file in forecasts]
-    # A few laws of others are always at hand on the page.
-    shows_published = options["published"] is not None
-    table, result = fitted(source, options | {"published": options["published"] or "main"})
-    outcomes = [check(forecast, name, table) for forecast, name in registered]
-    training = training_of(source, _plan_of(source))
-    question = question_of(result, *_asked(training.asked))
-    comparisons = [compare_series(result, *pair) for pair in question.compared]
-    tried = sensitivities(table, result, comparisons)
-    counted = recounts(table, result, comparisons)
-    study = Study(
-        table,
-        result,
-        comparisons,
-        tried,
-        counted,
-        shows_published,
-        question,
-        read_samples(source, options),
-    )
-    write_report(source.name, study, provenance_of(source), out, outcomes, training)
-    say(f"wrote {out}")
-
-
-def _plan_of(source: StoragePath) -> "Plan | None":
-    """What a results folder plans; None for a table."""
-    from sweeper.store.layout import Store
-    from sweeper.store.submission import read_plan
-
-    store = Store(source)
-    return read_plan(store) if (source / "trials").is_dir() and store.plan.exists() else None
-
-
-def _asked(ask: Mapping[str, Any]) -> tuple[tuple[str, str] | None, float | None]:
-    """The pair and the budget that a sweep file asks about, where it asks about two series."""
-    from sweeper.sweepfile.quantities import parse_number
-
-    if ask.get("interval") != "multiplier":
-        return None, None
-    at = ask.get("at")
-    return (ask["baseline"], ask["against"]), None if at is None else parse_number(at)
 
 
 def fitted(source: StoragePath, options: dict[str, Any]) -> "tuple[TidyTable, FitResult]":

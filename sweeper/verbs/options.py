@@ -1,5 +1,6 @@
 """Arguments and options that verbs share."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,28 @@ takeover_option = click.option(
     "--takeover", is_flag=True, help="Take over from a driver at work on this sweep."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+def format_options(command: Command) -> Command:
+    """How to print an answer: `form` is text, json or latex."""
+
+    @functools.wraps(command)
+    def with_form(*args: Any, as_json: bool, form: str, **options: Any) -> Any:
+        if as_json and form == "latex":
+            raise click.UsageError("--json and --format latex: choose one")
+        return command(*args, form="json" if as_json else form, **options)
+
+    choice = click.option(
+        "--format",
+        "form",
+        default="text",
+        show_default=True,
+        type=click.Choice(["text", "json", "latex"]),
+        help="latex prints booktabs tables for a paper.",
+    )
+    return choice(json_option(with_form))
+
+
 remarks_option = click.option(
     "--remarks", "all_remarks", is_flag=True, help="Show every warning, not one of each kind."
 )

@@ -1,6 +1,7 @@
 """Figures: what they show, how they label it, and what they refuse to draw."""
 
 import dataclasses
+from collections.abc import Iterator
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from analysis.figures.frontier import frontier
 from analysis.figures.isoflop import isoflop
 from analysis.figures.labels import columns_of, spread, thinned
 from analysis.figures.multiplier import multiplier
-from analysis.figures.palette import DARK_PALETTE, MUTED, PALETTE
+from analysis.figures.palette import DARK_PALETTE, PALETTE
 from analysis.figures.render import figure_bytes, save_figures
-from analysis.figures.style import MAX_LABEL, drawn_label, series_styles
+from analysis.figures.style import HOUSE, MAX_LABEL, drawn_label, muted, series_styles
 from analysis.figures.trajectories import trajectories
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
 from analysis.report.published_table import with_published
@@ -32,6 +33,12 @@ from sweeper.errors import OutputError
 
 SETTINGS = FitSettings(n_bootstrap=20)
 DARK_PAGE = "#15181c"
+
+
+@pytest.fixture(autouse=True)
+def house() -> Iterator[None]:
+    with HOUSE.settings():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +125,7 @@ def test_published_laws_are_grey_labelled_and_leave_every_series_its_label(
         texts = {text.get_text(): text.get_color() for text in axes.texts}
         assert {text.get_text() for text in before.texts} <= set(texts)
         assert "nie-ar" not in texts  # without a coefficient there is no line
-        grey = [line for line in axes.get_lines() if line.get_color() == MUTED]
+        grey = [line for line in axes.get_lines() if line.get_color() == muted()]
         assert bool(grey) == ("gidd-masked" in texts)
         low, high = axes.get_ylim()
         assert low <= before.get_ylim()[0]

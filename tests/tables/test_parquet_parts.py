@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from planted_observations import observations
 from planted_tables import isoflop_rows
-from test_store_table import observations
 from unprivileged import folder_of_anyone, unprivileged
 
 from analysis.errors import SourceError

@@ -1,0 +1,1 @@
+"""Verbs that show a fit: figures, the page."""
