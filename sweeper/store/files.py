@@ -7,6 +7,7 @@ which every reader ignores and `verify` names. An object store puts an object wh
 
 import contextlib
 import errno
+import filecmp
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sweeper.errors import OutputError
 from sweeper.store.storage import TEMPORARY_PREFIX, ObjectPath, StoragePath, remove_many
@@ -65,6 +66,25 @@ def replace_with(path: StoragePath, write: Callable[[Path], object]) -> None:
         _flush(temporary)
         temporary.replace(path)
     _flush_folder(path.parent)
+
+
+def replace_if_changed(
+    path: Path, write: Callable[[Path], object], *, staged_as: str = ""
+) -> Literal["new", "changed", "same"]:
+    """Replace `path` by the file that `write` leaves, unless its bytes are there already.
+
+    `staged_as` stands for the name of `path` in the temporary one, where programs that look on take
+    whatever has a name like it.
+    """
+    with _temporary(path, staged_as) as temporary:
+        write(temporary)
+        is_new = not path.exists()
+        if not is_new and filecmp.cmp(temporary, path, shallow=False):
+            return "same"
+        _flush(temporary)
+        temporary.replace(path)
+    _flush_folder(path.parent)
+    return "new" if is_new else "changed"
 
 
 def replace_lightly(path: StoragePath, data: bytes) -> None:
@@ -223,10 +243,10 @@ def read_json(path: StoragePath) -> Any:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
+def _temporary(path: Path, name: str = "") -> Iterator[Path]:
     """A name in the folder of `path` for what is to become it; whatever stays there is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:12]}"
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{name or path.name}-{uuid.uuid4().hex[:12]}"
     try:
         yield temporary
     finally:

@@ -4,7 +4,7 @@ import inspect
 import sys
 from pathlib import Path
 
-from sweeper.trials.records import ROW_TYPES, schema
+from sweeper.trials.records import ROW_TYPES, TableName, schema
 
 INTRODUCTION = """\
 # Results on disk
@@ -44,16 +44,18 @@ multiplications, attention and head included, unless a column says otherwise
 
 def results_page() -> str:
     """The whole page as Markdown."""
-    sections = [INTRODUCTION]
-    for name, row_type in ROW_TYPES.items():
-        lines = [f"## `{name}`", "", inspect.getdoc(row_type) or "", ""]
-        lines += ["| column | type | meaning |", "|---|---|---|"]
-        for field in schema(name):
-            null = ", null allowed" if field.nullable else ""
-            doc = field.metadata[b"doc"].decode()
-            lines.append(f"| `{field.name}` | {field.type}{null} | {doc} |")
-        sections.append("\n".join(lines) + "\n")
-    return "\n".join(sections)
+    return "\n".join([INTRODUCTION, *map(columns_of, ROW_TYPES)])
+
+
+def columns_of(name: TableName) -> str:
+    """What the rows and columns of one table are, as a section in Markdown."""
+    lines = [f"## `{name}`", "", inspect.getdoc(ROW_TYPES[name]) or "", ""]
+    lines += ["| column | type | meaning |", "|---|---|---|"]
+    for field in schema(name):
+        null = ", null allowed" if field.nullable else ""
+        doc = field.metadata[b"doc"].decode()
+        lines.append(f"| `{field.name}` | {field.type}{null} | {doc} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

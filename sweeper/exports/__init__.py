@@ -1,0 +1,1 @@
+"""Published trials written where people keep their runs: trackers, plain tables, data sets."""
