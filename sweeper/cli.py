@@ -18,8 +18,9 @@ import click
 from sweeper.errors import ExitCode, SweeperError
 from sweeper.store.files import is_disk_full
 from sweeper.verbs import cancel, fit, new_sweep, plan, run, status, submit
+from sweeper.verbs.exporting import export
 from sweeper.verbs.output import say
-from sweeper.verbs.samples import bench, export, pareto, sample
+from sweeper.verbs.samples import bench, pareto, sample
 from sweeper.verbs.showing import plot, report
 from sweeper.verbs.tuning import tune
 from sweeper.verbs.watching import serve

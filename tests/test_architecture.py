@@ -19,7 +19,7 @@ FLOORS = {
         models
         planning launch evaluation orchestration
         sampling
-        training tuning pareto watching benchmarks
+        training tuning pareto watching benchmarks exports
         verbs
         cli
         __main__""",

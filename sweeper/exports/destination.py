@@ -1,4 +1,4 @@
-"""What every place that runs are exported to has in common, and the names of all of them."""
+"""What the places that runs are exported to have in common."""
 
 import importlib
 from collections import Counter
@@ -40,10 +40,13 @@ def write_runs(tables: Tables, write: Callable[[Run], Change]) -> Counter[Change
 
 def imported(name: str, extra: str) -> ModuleType:
     """A module of a client that not everybody has; raises MissingPackage, which names the extra."""
+    package = name.partition(".")[0]
     try:
+        # A folder of that name, as wandb makes them, would be imported as a package of nothing.
+        if importlib.import_module(package).__file__ is None:
+            raise ImportError(f"there is only a folder named {package}")
         return importlib.import_module(name)
     except ImportError as error:
-        package = name.partition(".")[0]
         raise MissingPackage(
             f"export --to {extra}: needs the package {package}, which cannot be imported here "
             f"({error}): pip install 'sweeper[{extra}]'"

@@ -69,9 +69,7 @@ def _check(folder: Path, wanted: dict[str, str]) -> None:
         found = files.read_json(mark)
         described = f"an export of {found['sweep']!r} to {found['export']}"
     except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"{mark}: is not what an export writes; choose another folder"
-        ) from error
+        raise OutputError(f"{mark}: is not what an export writes; choose another folder") from error
     if found != wanted:
         raise OutputError(
             f"{folder}: holds {described}, and this is one of {wanted['sweep']!r} to "
@@ -80,7 +78,7 @@ def _check(folder: Path, wanted: dict[str, str]) -> None:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    for path in [each for each in folder.rglob(f"{TEMPORARY_PREFIX}*")]:
+    for path in list(folder.rglob(f"{TEMPORARY_PREFIX}*")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -48,19 +48,22 @@ def _data_file(name: str) -> str:
 
 
 def _card(tables: Tables) -> str:
+    # `datasets` raises an error for a configuration without rows.
+    shown = [name for name in ROW_TYPES if tables.n_rows(name)]
     head = {
         "pretty_name": f"Results of the sweep {tables.sweep}",
         "tags": ["scaling-laws", "diffusion-language-models"],
         "configs": [
             {"config_name": name, "data_files": [{"split": "train", "path": _data_file(name)}]}
             | ({"default": True} if name == DEFAULT else {})
-            for name in ROW_TYPES
+            for name in shown
         ],
     }
     return (
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n"
         f"# Results of the sweep {tables.sweep}\n\n"
         "Training runs of discrete diffusion language models, written by `sweeper export --to hf`: "
-        f"one configuration for each table, `{DEFAULT}` by default. Rows belong together by "
-        "`trial_id`. There is one split, `train`, as data sets need one.\n\n" + described_columns()
+        f"one configuration for each table that has rows, `{DEFAULT}` by default. Rows belong "
+        "together by `trial_id`. There is one split, `train`, as data sets need one.\n\n"
+        + described_columns()
     )

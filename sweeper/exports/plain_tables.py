@@ -64,7 +64,9 @@ def write_parquet(tables: Tables, name: TableName, path: Path) -> None:
 
 def write_text(path: Path, text: str) -> Change:
     """Write a text, unless it is there."""
-    write: Callable[[Path], object] = functools.partial(Path.write_text, data=text, encoding="utf-8")
+    write: Callable[[Path], object] = functools.partial(
+        Path.write_text, data=text, encoding="utf-8"
+    )
     return files.replace_if_changed(path, write)
 
 

@@ -43,6 +43,11 @@ class Tables:
         """The Parquet file of one table."""
         return self.folder / f"{name}.parquet"
 
+    def n_rows(self, name: TableName) -> int:
+        """How long a table is."""
+        n_rows: int = pq.read_metadata(self.file(name)).num_rows
+        return n_rows
+
     def read(self, name: TableName) -> pa.Table:
         """One whole table."""
         return pq.read_table(self.file(name))

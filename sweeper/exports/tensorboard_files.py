@@ -3,18 +3,18 @@
 Each is a pure function of its run: the same bytes, written whole or not at all.
 """
 
+import contextlib
 import datetime
 import functools
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sweeper.exports.destination import Change, imported, write_runs
 from sweeper.exports.folder import claimed, file_name
-from sweeper.exports.runs import Point, Run
+from sweeper.exports.runs import Run
 from sweeper.exports.source import Tables
 from sweeper.store import files
 
@@ -22,6 +22,8 @@ EVENTS_FILE = "events.out.tfevents.0.sweeper"  # recognised by its middle
 
 FLOPS_PER_STEP = 1e6
 """Steps are whole numbers of 64 bits, which large runs would overflow in FLOPs."""
+BY_OTHER_AXES = ("loss_nats_per_token", "bound_nats_per_token")
+"""What is there by tokens and by FLOPs, too."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,23 @@ class TensorBoardFolder:
                 change = files.replace_if_changed(path, write_events, staged_as="events")
                 # A series that has another name by now would show its runs twice.
                 former = [each for each in places[run.run_id] if each != path]
-                files.remove_files(former)
+                for each in former:
+                    files.remove_folder(each.parent)
+                    with contextlib.suppress(OSError):  # of other runs of the series
+                        each.parent.parent.rmdir()
                 return "changed" if former and change == "new" else change
 
             return write_runs(tables, write)
 
 
-def _encoder() -> Any:
-    """A function from a run to the bytes of its event file."""
+def _encoder() -> Callable[[Run], bytes]:
+    """What makes a run the bytes of its event file."""
     imported("tensorboard", "tensorboard")
     # Late, as it is optional.
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.plugins.hparams import api_pb2, summary_v2
+    from tensorboard.plugins.hparams import summary_v2
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     def encode(run: Run) -> bytes:
@@ -71,9 +77,10 @@ def _encoder() -> Any:
         settings = summary_v2.hparams_pb(
             dict(run.settings), trial_id=run.run_id, start_time_secs=time_s
         )
-        outcome = api_pb2.Status.Value(
-            "STATUS_SUCCESS" if run.summary["status"] == "done" else "STATUS_FAILURE"
-        )
+        plugin = settings.value[0].metadata.plugin_data
+        # The order in a map of settings is not that of every process.
+        content = HParamsPluginData.FromString(plugin.content)
+        plugin.content = content.SerializeToString(deterministic=True)
         buffer = io.BytesIO()
         writer = RecordWriter(buffer)
         writer.write(Event(wall_time=time_s, file_version="brain.Event:2").SerializeToString())
@@ -100,13 +107,15 @@ def _scalars(run: Run) -> Iterator[tuple[int, dict[str, float]]]:
                 "progress/flops": point.flops,
             },
         )
-    for axis, step_of in (
-        ("by_tokens", lambda point: point.tokens),
-        ("by_megaflops", lambda point: round(point.flops / FLOPS_PER_STEP)),
+    for axis, steps in (
+        ("by_tokens", [point.tokens for point in run.points]),
+        ("by_megaflops", [round(point.flops / FLOPS_PER_STEP) for point in run.points]),
     ):
-        for point in run.points:
+        for step, point in zip(steps, run.points, strict=True):
             named = {name.partition("/")[2]: value for name, value in point.values.items()}
-            yield step_of(point), {f"{axis}/{name}": value for name, value in named.items()}
+            shown = {f"{axis}/{name}": named[name] for name in BY_OTHER_AXES if name in named}
+            if shown:
+                yield step, shown
 
 
 def _seconds(time: str) -> float:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeper.errors import ExitCode
-from sweeper.store.storage import StoragePath, place
-from sweeper.verbs.options import json_option
+from sweeper.store.storage import StoragePath
+from sweeper.verbs.options import PLACE, json_option
 from sweeper.verbs.output import print_json, say
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SAY_INTERVAL_S = 15.0
 
 
 @click.command()
-@click.argument("folder", type=place)
+@click.argument("folder", type=PLACE)
 @click.option(
     "--now", "is_now", is_flag=True, help="Lose what was trained since the last checkpoints."
 )

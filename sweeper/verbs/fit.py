@@ -8,6 +8,7 @@ import click
 
 from sweeper.store.storage import StoragePath
 from sweeper.verbs.options import (
+    completed,
     fit_options,
     fit_options_with_budget,
     format_options,
@@ -189,6 +190,7 @@ def _register(
     default="params",
     show_default=True,
     help="What to narrow: params|tokens|loss|multiplier.",
+    shell_complete=completed("params", "tokens", "loss", "multiplier"),
 )
 @click.option("--at", metavar="C", help="Budget to ask about; without it, the largest bracketed.")
 @click.option("--number", default=8, show_default=True, metavar="N", help="How many runs.")

@@ -6,16 +6,46 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from sweeper.store.storage import place
+from sweeper.store.storage import StoragePath, place
 
 Command = Callable[..., Any]
+
+
+class _Place(click.ParamType[StoragePath]):
+    """A folder, a file or a URL; shells complete what is on the disk."""
+
+    name = "place"
+
+    def convert(
+        self, value: str | StoragePath, _param: click.Parameter | None, _ctx: click.Context | None
+    ) -> StoragePath:
+        """Raises StoreError for a URL with a secret in it."""
+        return place(value)
+
+    def shell_complete(
+        self, _ctx: click.Context, _param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leave it to the shell, which knows its files."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+PLACE = _Place()
+
+source_argument = click.argument("source", type=PLACE)
+
+
+def completed(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What shells complete an option with whose values are checked, and explained, later."""
+    return lambda _context, _option, incomplete: [w for w in words if w.startswith(incomplete)]
+
 
 results_option = click.option(
     "--results",
     default=Path("results"),
     show_default=True,
-    type=place,
+    type=PLACE,
     metavar="DIR",
     help="Folder of all results, or s3://bucket/prefix; the sweep's own is DIR/<name>.",
 )
@@ -72,13 +102,19 @@ def sweep_arguments(command: Command) -> Command:
 def fit_options(command: Command, *flops_option: str) -> Command:
     """A source and how to fit it."""
     options = [
-        click.argument("source", type=place),
-        click.option("--params", metavar="CONVENTION", help="trunk, trunk+head or total."),
+        source_argument,
+        click.option(
+            "--params",
+            metavar="CONVENTION",
+            help="trunk, trunk+head or total.",
+            shell_complete=completed("trunk", "trunk+head", "total"),
+        ),
         click.option(
             *(flops_option or ("--flops", "--flops-convention")),
             "flops_convention",
             metavar="CONVENTION",
             help="full, 6N, 6N+attention or no-attention.",
+            shell_complete=completed("full", "6N", "6N+attention", "no-attention"),
         ),
         click.option(
             "--column",
@@ -92,13 +128,20 @@ def fit_options(command: Command, *flops_option: str) -> Command:
             default="auto",
             show_default=True,
             help="What rows without run_id are: auto|rows|curves.",
+            shell_complete=completed("auto", "rows", "curves"),
         ),
         click.option(
             "--all-settings",
             is_flag=True,
             help="Count runs of every learning rate and batch, not the best per size and tokens.",
         ),
-        click.option("--isoflop", default="pair", show_default=True, help="pair|parabola|akima."),
+        click.option(
+            "--isoflop",
+            default="pair",
+            show_default=True,
+            help="pair|parabola|akima.",
+            shell_complete=completed("pair", "parabola", "akima"),
+        ),
         click.option(
             "--huber-delta",
             default="auto",

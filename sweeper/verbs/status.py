@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweeper.store.storage import StoragePath, place
+from sweeper.store.storage import StoragePath
 from sweeper.verbs.cancel import how_to_resume
-from sweeper.verbs.options import json_option
+from sweeper.verbs.options import PLACE, json_option
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=place)
+@click.argument("folder", type=PLACE)
 @click.option(
     "--watch", "is_watched", is_flag=True, help="Follow it until it is complete, or Ctrl-C."
 )
@@ -53,7 +53,7 @@ def status(folder: StoragePath, is_watched: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("folder", type=place)
+@click.argument("folder", type=PLACE)
 @json_option
 @click.pass_context
 def verify(context: click.Context, /, folder: StoragePath, as_json: bool) -> None:

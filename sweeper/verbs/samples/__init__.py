@@ -1,1 +1,1 @@
-"""Verbs about trained models: taking them away, sampling, and what samples are worth."""
+"""Verbs about trained models: sampling, benchmarks, and what samples are worth."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeper.errors import ExitCode
-from sweeper.store.storage import StoragePath, place
+from sweeper.store.storage import StoragePath
 from sweeper.verbs.driving.drive import Machines, executor_of, machine_options
-from sweeper.verbs.options import json_option
+from sweeper.verbs.options import json_option, source_argument
 from sweeper.verbs.output import print_json, progress_on_stderr, say
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Listed(click.ParamType[Any]):
 
 
 @click.command()
-@click.argument("source", type=place)
+@source_argument
 @click.option("--models", "series", default=(), type=Listed(str), help="Series; default: all.")
 @click.option("--budget", type=float, metavar="C", help="Models of this budget, in FLOPs.")
 @click.option("--samplers", default=("ancestral",), type=Listed(str), show_default="ancestral")
