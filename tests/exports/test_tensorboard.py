@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from planted import planned_sweep
-from planted_export import SERIES, STARTED, contents, grow, grown_store
+from planted_export import SERIES, STARTED, contents, grow, grown_store, runs
 
 from sweeper.exports.destination import Change
 from sweeper.exports.folder import file_name
-from sweeper.exports.runs import Run, runs_of
+from sweeper.exports.runs import Run
 from sweeper.exports.source import published_tables
 from sweeper.exports.tensorboard_files import TensorBoardFolder
 from sweeper.store.layout import Store
@@ -27,11 +27,6 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 def exported(store: Store, folder: Path) -> dict[Change, int]:
     with published_tables(store) as tables:
         return dict(TensorBoardFolder(folder).write(tables))
-
-
-def runs(store: Store) -> list[Run]:
-    with published_tables(store) as tables:
-        return list(runs_of(tables))
 
 
 def read_back(folder: Path, run: Run) -> EventAccumulator:

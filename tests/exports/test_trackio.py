@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 from client_exports import answer, exported, needs
 from planted import planned_sweep
-from planted_export import SERIES, grow, grown_store
+from planted_export import SERIES, grow, grown_store, runs
 
-from sweeper.exports.runs import Run, runs_of
-from sweeper.exports.source import published_tables
 from sweeper.store.layout import Store
 
 pytestmark = [needs("trackio"), pytest.mark.slow]  # a process for each export
@@ -39,11 +37,6 @@ def rows(folder: Path) -> dict[str, list[Any]]:
             table: database.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()
             for table in ("metrics", "configs")
         }
-
-
-def runs(store: Store) -> list[Run]:
-    with published_tables(store) as tables:
-        return list(runs_of(tables))
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 from client_exports import exported, needs
 from planted import planned_sweep
-from planted_export import contents, grow, grown_store
+from planted_export import contents, grow, grown_store, runs
 from wandb_log import read_run
 
-from sweeper.exports.runs import Run, runs_of
-from sweeper.exports.source import published_tables
 from sweeper.store.layout import Store
 
 pytestmark = [needs("wandb"), pytest.mark.slow]  # a process for each export, and wandb's own
@@ -24,11 +22,6 @@ LABELS = ("a/b: c?",)
 def read_back(folder: Path) -> dict[str, dict[str, Any]]:
     found = [read_run(path) for path in sorted(folder.glob("wandb/*/run-*.wandb"))]
     return {run["id"]: run for run in found}
-
-
-def runs(store: Store) -> list[Run]:
-    with published_tables(store) as tables:
-        return list(runs_of(tables))
 
 
 @pytest.fixture(scope="module")

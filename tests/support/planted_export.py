@@ -4,6 +4,8 @@ from pathlib import Path
 
 from planted import assignment_of, planned_sweep, planted_result, refresh, submitted_store
 
+from sweeper.exports.runs import Run, runs_of
+from sweeper.exports.source import published_tables
 from sweeper.store.attempts import begin_attempt, end_attempt
 from sweeper.store.layout import Store
 from sweeper.store.results import publish
@@ -41,6 +43,12 @@ def grow(store: Store, plan: Plan) -> None:
         if not store.record(planned.trial_id).exists():
             publish_trial(store, planned)
     refresh(store)
+
+
+def runs(store: Store) -> list[Run]:
+    """What is exported of a store to trackers."""
+    with published_tables(store) as tables:
+        return list(runs_of(tables))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
