@@ -17,6 +17,7 @@ from analysis.isoflop.curves import (
     BudgetGrid,
     IsoFlopMethod,
     Minima,
+    PairCurves,
     drawn_sizes,
     pair_minima,
 )
@@ -28,6 +29,7 @@ from analysis.stats.power_law import (
     inverse_variance_weights,
     law_with_offset,
     percentile_interval,
+    tell_apart,
 )
 from analysis.tables.points import FloatArray, Points, n_levels
 
@@ -218,9 +220,11 @@ def _method_for(grid: BudgetGrid, method: IsoFlopMethod) -> tuple[IsoFlopMethod,
 def _weigh_by_stderr(grid: BudgetGrid) -> BudgetGrid:
     """Weights that count imprecise losses less, where the source states standard errors."""
     loss_P = grid.points.loss_P
-    minima = MINIMA["pair"](grid, loss_P[None])
-    dof = len(loss_P) - minima.basis_Pc.shape[1]
-    relative_residual_P = 1.0 - minima.fitted_P / loss_P
+    if not tell_apart(grid.points.stderr_P / loss_P):
+        return grid
+    curves = PairCurves.of(grid, loss_P[None])
+    dof = len(loss_P) - curves.basis_Pc.shape[1]
+    relative_residual_P = 1.0 - curves.fitted_P / loss_P
     weight_P = inverse_variance_weights(relative_residual_P, grid.points.stderr_P / loss_P, dof)
     if weight_P is None:
         return grid
@@ -233,12 +237,12 @@ def _tempered(grid: BudgetGrid) -> BudgetGrid:
     # Without them a few misread points choose the shape of all curves, since the shape is shared.
     robust, start = grid, None
     for _ in range(6):
-        minima = pair_minima(robust, grid.points.loss_P[None], start=start)
-        start = minima.exponents
-        residual_P = (grid.points.loss_P - minima.fitted_P) * np.sqrt(grid.weight_P)
+        curves = PairCurves.of(robust, grid.points.loss_P[None], start=start)
+        start = curves.exponents
+        residual_P = (grid.points.loss_P - curves.fitted_P) * np.sqrt(grid.weight_P)
         # Before what the fit absorbed (Schweppe's form of the weights): a bad point at the end of a
         # curve bends the curve towards itself and hides.
-        alone = Noise(residual_P, minima.basis_Pc, np.arange(len(residual_P)))
+        alone = Noise(residual_P, curves.basis_Pc, np.arange(len(residual_P)))
         if alone.robust_sigma < NOISE_FREE:
             return grid
         scaled_P = np.maximum(np.abs(alone.scaled_residual_P), NOISE_FREE)
@@ -282,7 +286,9 @@ def _resampled_shapes(grid: BudgetGrid, parabolas: Minima, noise_RP: FloatArray)
     # series: what it does to both cancels in their multiplier.
     loss_1P = grid.points.loss_P[None]
     shape_R = np.arange(len(noise_RP)) % len(ASYMMETRIES)
-    centre_SP = np.stack([pair_minima(grid, loss_1P, one[None]).fitted_P for one in ASYMMETRIES])
+    centre_SP = np.stack(
+        [PairCurves.of(grid, loss_1P, one[None]).fitted_P for one in ASYMMETRIES]
+    )
     centre_RP = centre_SP[shape_R]
     noise_RP *= np.sqrt(grid.variance_P)
     noise_RP += centre_RP

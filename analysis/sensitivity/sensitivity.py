@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.answers.compare import Comparison, multiplier_at
+from analysis.answers.compare import Comparison, multipliers
 from analysis.answers.forms import Outlook
 from analysis.fitting.fit import FitResult
 from analysis.isoflop.curves import IsoFlopMethod
@@ -214,8 +214,9 @@ def _multiplier(
         return _Number(reason=f"{missing}: {refits[missing].reason}"), None
     knots = np.exp(np.union1d(own.observed.log_flops_K, other.observed.log_flops_K))[::-1].tolist()
     # The largest knot first.
+    read = multipliers(own, other)
     for at in [*([] if flops is None else [flops]), *knots]:
-        point = multiplier_at(own, other, at, at)
+        point = read(at, at)
         is_usable = point.multiplier is not None and point.ci is not None
         if is_usable and (may_extrapolate or not point.extrapolated):
             return _Number(point.multiplier, point.ci), at
