@@ -331,9 +331,8 @@ def _why_not_bracketed(grid: BudgetGrid, minima: Minima, noise: Noise, k: int) -
     """None where the minimum lies strictly between the ends, and both arms rise above the noise."""
     # Of the curve and of the measured losses.
     mine = grid.budget_P == k
-    sizes = grid.sizes(k)
-    log_params_P, loss_P = np.log(grid.points.params_P[mine]), grid.points.loss_P[mine]
-    mean_loss = np.array([loss_P[log_params_P == size].mean() for size in sizes])
+    sizes, size_P = np.unique(np.log(grid.points.params_P[mine]), return_inverse=True)
+    mean_loss = np.bincount(size_P, grid.points.loss_P[mine]) / np.bincount(size_P)
     lowest = int(np.argmin(mean_loss))
     position = minima.log_params_RK[0, k]
     if lowest == 0 or position <= sizes[0]:

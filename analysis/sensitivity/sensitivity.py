@@ -22,7 +22,7 @@ from analysis.sensitivity.conclusions import Conclusion, Quantity, Row, Sensitiv
 from analysis.sensitivity.variations import Case, Changed, Variation, cases
 from analysis.stats.bootstrap import Resampler
 from analysis.stats.power_law import LawName, PowerLaw, percentile_interval
-from analysis.surface.surface import SurfaceFit, fit_surface
+from analysis.surface.surface import SurfaceFit, resampled_surface
 from analysis.tables.points import Points
 from analysis.tables.tidy import TidyTable
 
@@ -152,7 +152,7 @@ class _Refitter:
         def surface() -> SurfaceFit | None:
             if points is family.points or family.surface is None:
                 return family.surface
-            found = fit_surface(points, self.result.settings.huber_delta, self.resampler)
+            found = resampled_surface(points, self.result.settings.huber_delta, self.resampler)
             return found if isinstance(found, SurfaceFit) else None
 
         return Outlook(observed, fit, points, surface, family.holdout)

@@ -59,13 +59,13 @@ class Noise:
         n_points, n_coefficients = self.basis_Pc.shape
         return max(1, int(n_points - n_coefficients))
 
-    @property
+    @cached_property
     def leverage_P(self) -> FloatArray:
         """Diagonal of the hat matrix."""
         leverage_P: FloatArray = np.sum(self.basis_Pc**2, axis=1)
         return leverage_P
 
-    @property
+    @cached_property
     def sigma(self) -> float:
         """Unbiased standard deviation of the points about the curve."""
         return float(np.sqrt(np.sum(self.residual_P**2) / self.own_dof))
@@ -96,7 +96,7 @@ class Noise:
         # an accident of a `share` of few points.
         return min(deviation, self.sigma / float(np.sqrt(0.95)))
 
-    @property
+    @cached_property
     def robust_sigma(self) -> float:
         """By the median absolute leverage-scaled residual: not moved by a few bad runs."""
         return float(MAD_TO_SIGMA * np.median(np.abs(self.scaled_residual_P)))
