@@ -217,14 +217,25 @@ def _means(design: PairDesign, loss_RP: FloatArray) -> tuple[PairDesign, FloatAr
 
 def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
     """Orthonormal basis of the first fit's tangents, shape (P, 3K + 2), in weighted coordinates."""
-    onehot_PK = np.eye(design.n_budgets)[design.budget_P]
     exponents_R2 = np.stack([fit.alpha_R[:1], fit.beta_R[:1]], axis=1)
     basis = _Basis(design, exponents_R2)
-    columns = [onehot_PK, onehot_PK * basis.x_RP[0, :, None], onehot_PK * basis.z_RP[0, :, None]]
     arms = _Regression(fit.size_arm_RK[:1], fit.data_arm_RK[:1], fit.residual_P[None])
-    tangents = [tangent_RP[0, :, None] for tangent_RP in basis.tangents(arms, exponents_R2)]
-    jacobian = np.hstack([*columns, *tangents]) * design.root_weight_P[:, None]
-    orthonormal, _ = np.linalg.qr(jacobian)
+    tangents = [tangent_RP[0] for tangent_RP in basis.tangents(arms, exponents_R2)]
+    columns_P5 = np.stack([np.ones_like(tangents[0]), basis.x_RP[0], basis.z_RP[0], *tangents], 1)
+    columns_P5 *= design.root_weight_P[:, None]
+    # Level and arms of a budget touch no other: each budget by itself, then both exponents.
+    found_Pc = np.zeros((len(columns_P5), 3 * design.n_budgets + 2))
+    for k, mine in enumerate(design.slices):
+        found_Pc[mine, 3 * k : 3 * k + 3] = np.linalg.qr(columns_P5[mine, :3])[0]
+    tangent_P2, rest_P2 = columns_P5[:, 3:], columns_P5[:, 3:].copy()
+    for _ in range(2):  # twice is enough (Giraud et al. 2005)
+        rest_P2 -= found_Pc @ (found_Pc.T @ rest_P2)
+    left_2, whole_2 = np.linalg.norm(rest_P2, axis=0), np.linalg.norm(tangent_P2, axis=0)
+    if np.all(left_2 > 1e-7 * whole_2):
+        found_Pc[:, -2:] = np.linalg.qr(rest_P2)[0]
+        return found_Pc
+    # An exponent that changes nothing by itself: any direction beside the others stands for it.
+    orthonormal, _ = np.linalg.qr(np.hstack([found_Pc[:, :-2], tangent_P2]))
     return orthonormal
 
 
