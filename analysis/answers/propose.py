@@ -208,10 +208,8 @@ def _greedy(state: Prospect, limit: Limit, nearest: Nearest) -> list[Option]:
     while (now := state.excess) > 0.0:
         found: list[tuple[Option, float]] = []
         for label in sorted(asked):
-            known = state.series[label].known
-            mine = [each for each in options(known, nearest) if limit.allows(each)]
-            falls = [now - then for then in state.excesses(label, mine)] if mine else []
-            found += zip(mine, falls, strict=True)
+            left = state.excesses(label, nearest, limit)
+            found += [(each, now - then) for each, then in left]
         least = max((LEAST_OF_BEST * fall for _, fall in found), default=0.0)
         worthwhile = [pair for pair in found if pair[1] >= max(least, LEAST_OF_LEFT * now)]
         if not worthwhile:

@@ -9,7 +9,8 @@ Suffixes: K budgets, P points.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -133,11 +134,30 @@ class Territory:
     def of_size(self, log_params: float) -> list[TrainedRun]:
         """The runs of a size, the last of each seed."""
         found = dict[int, TrainedRun]()
-        for run in self.runs:
-            if abs(run.log_params - log_params) < EXACT:
-                old = found.get(run.seed)
-                found[run.seed] = run if old is None or run.flops > old.flops else old
+        for run in self._near(log_params):
+            old = found.get(run.seed)
+            found[run.seed] = run if old is None or run.flops > old.flops else old
         return list(found.values())
+
+    def _near(self, log_params: float) -> Iterator[TrainedRun]:
+        """The runs of a size, in their order."""
+        cell = round(log_params / EXACT)
+        numbers = sorted(i for c in (cell - 1, cell, cell + 1) for i in self._by_cell.get(c, ()))
+        near = (self.runs[i] for i in numbers)
+        return (run for run in near if abs(run.log_params - log_params) < EXACT)
+
+    @cached_property
+    def _by_cell(self) -> dict[int, list[int]]:
+        """Numbers of the runs by their log sizes, in cells that are as wide as sizes are equal."""
+        found = defaultdict[int, list[int]](list)
+        for number, run in enumerate(self.runs):
+            found[round(run.log_params / EXACT)].append(number)
+        return found
+
+    @cached_property
+    def first_seed(self) -> int:
+        """The least of its runs; 0 without any."""
+        return min((run.seed for run in self.runs), default=0)
 
     def after(self, run: TrainedRun, lengthened: TrainedRun | None) -> "Territory":
         """With one more run, in place of the one that it lengthens."""
@@ -148,9 +168,8 @@ class Territory:
         """Taken by runs of a size; where runs pass no budgets, by those at this one."""
         return {
             run.seed
-            for run in self.runs
-            if abs(run.log_params - log_params) < EXACT
-            and (self.passes_budgets or any(place.level == level for place in run.places))
+            for run in self._near(log_params)
+            if self.passes_budgets or any(place.level == level for place in run.places)
         }
 
     def is_near(self, log_params: float, level: int) -> bool:
