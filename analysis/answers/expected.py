@@ -156,6 +156,20 @@ def half_width(variances: Sequence[float], dofs: Sequence[int]) -> float:
     return t_quantile(max(1, math.floor(dof))) * math.sqrt(total)
 
 
+def half_widths(
+    variances: Sequence[float], dofs: Sequence[int], variance_n: FloatArray, dof_n: IntArray
+) -> FloatArray:
+    """`half_width` of what is given and one more part, for n alternatives of that part."""
+    total_n = sum(variances) + variance_n
+    weight_n = sum(v**2 / d for v, d in zip(variances, dofs, strict=True)) + variance_n**2 / dof_n
+    safe_n = np.where(weight_n > 0.0, weight_n, 1.0)
+    whole_n = np.maximum(1, np.floor(total_n**2 / safe_n)).astype(np.int64)
+    each, which_n = np.unique(whole_n, return_inverse=True)
+    quantile_n = np.array([t_quantile(dof) for dof in each.tolist()])[which_n]
+    result: FloatArray = np.where(total_n > 0.0, quantile_n * np.sqrt(np.abs(total_n)), 0.0)
+    return result
+
+
 @lru_cache
 def t_quantile(dof: int) -> float:
     """Student's, at the upper end of a central 95 % interval."""

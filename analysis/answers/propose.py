@@ -112,13 +112,15 @@ def propose(result: FitResult, request: Request) -> Proposals:
     return _planned(result, request, Limit(request.n_runs, math.inf))
 
 
-def next_runs(result: FitResult, request: Request, spend: float) -> Proposals:
-    """The runs to add for `spend` FLOPs, fewer where the interval is then expected to be narrow
-    enough; raises `SettingsError` for an unknown series.
+def next_runs(
+    result: FitResult, request: Request, spend: float, most: float = math.inf
+) -> Proposals:
+    """The runs to add for `spend` FLOPs, at most so many, fewer where the interval is then expected
+    to be narrow enough; raises `SettingsError` for an unknown series.
     """
     if not spend > 0.0:
         raise SettingsError(f"{spend:g} FLOPs to spend: expected more than 0")
-    return _planned(result, request, Limit(math.inf, spend))
+    return _planned(result, request, Limit(most, spend))
 
 
 def bracketing_runs(

@@ -13,10 +13,10 @@ import numpy as np
 
 from analysis.answers.asked import Asked
 from analysis.answers.candidates import CandidateRun, Nearest, Option, after, options
-from analysis.answers.expected import Information, half_width, nothing, of_run
+from analysis.answers.expected import Information, half_width, half_widths, nothing, of_run
 from analysis.answers.territory import Levels, Territory, TrainedRun, territory
 from analysis.fitting.fit import FamilyFit
-from analysis.tables.points import BoolArray, FloatArray
+from analysis.tables.points import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class Choices:
     """The options of a series, and the variance of its share of what is asked with each."""
 
     options: Sequence[Option]
-    variances: Sequence[float]
-    dofs: Sequence[int]
+    flops: Sequence[float]
+    """To be spent on each."""
+    variance_n: FloatArray
+    dof_n: IntArray
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ class SeriesProspect:
         """Every option of the series, looked at once however often the others change."""
         if nearest not in self._choices:
             found = options(self.known, nearest)
-            variance_n, dofs = self._variances(found) if found else (np.empty(0), [])
-            self._choices[nearest] = Choices(found, variance_n.tolist(), dofs)
+            variance_n, dofs = self._variances(found)
+            flops = [each.flops for each in found]
+            self._choices[nearest] = Choices(found, flops, variance_n, np.array(dofs, np.int64))
         return self._choices[nearest]
 
     @cached_property
@@ -213,20 +216,22 @@ class Prospect:
     ) -> list[tuple[Option, float]]:
         """The options of one series that a limit allows, each with the excess that it leaves."""
         choices = self.series[label].choices(nearest)
-        mine = [i for i, each in enumerate(choices.options) if limit.allows(each)]
-        total = dict.fromkeys(mine, 0.0)
+        total_n = np.zeros(len(choices.options))
         for each in self.quantities:
             others = [other for other in each if other != label]
             variances = [self.series[other].variance for other in others]
             own_dofs = [self.series[other].dof for other in others]
-            if label not in each:
-                now = self._beyond(half_width(variances, own_dofs))
-                total = {i: excess + now for i, excess in total.items()}
-                continue
-            for i in mine:
-                parts = [*variances, choices.variances[i]], [*own_dofs, choices.dofs[i]]
-                total[i] += self._beyond(half_width(*parts))
-        return [(choices.options[i], excess) for i, excess in total.items()]
+            if label in each:
+                half_n = half_widths(variances, own_dofs, choices.variance_n, choices.dof_n)
+            else:
+                half_n = np.full(len(total_n), half_width(variances, own_dofs))
+            total_n += np.maximum(half_n**2 - self.goal**2, 0.0)
+        found = zip(choices.options, choices.flops, total_n.tolist(), strict=True)
+        return [
+            (option, excess)
+            for option, flops, excess in found
+            if len(option.runs) <= limit.n_runs and flops <= limit.most_flops
+        ]
 
 
 @dataclass(frozen=True)
@@ -242,7 +247,12 @@ class Limit:
 
     def allows(self, option: Option) -> bool:
         """Whether the runs fit in."""
-        return len(option.runs) <= self.n_runs and option.flops <= self.flops * (1 + 1e-9)
+        return len(option.runs) <= self.n_runs and option.flops <= self.most_flops
+
+    @property
+    def most_flops(self) -> float:
+        """But for rounding."""
+        return self.flops * (1 + 1e-9)
 
     @property
     def half(self) -> "Limit":

@@ -10,7 +10,7 @@ Suffixes: K budgets, P points.
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -79,8 +79,8 @@ class Territory:
     """What a series has trained and where it could go on."""
 
     family: str
-    log_cost: Callable[[float], float]
-    """Log of the FLOPs per token of a log size."""
+    place: Callable[[float, int], Place]
+    """Where a new run of a log size would be observed at a level."""
     levels: Levels
     tokens_per_param: tuple[float, float]
     """Logs. Curves were not tested beyond, and a run of a few steps is no run."""
@@ -139,12 +139,20 @@ class Territory:
             found[run.seed] = run if old is None or run.flops > old.flops else old
         return list(found.values())
 
-    def _near(self, log_params: float) -> Iterator[TrainedRun]:
+    def _near(self, log_params: float) -> Sequence[TrainedRun]:
         """The runs of a size, in their order."""
-        cell = round(log_params / EXACT)
-        numbers = sorted(i for c in (cell - 1, cell, cell + 1) for i in self._by_cell.get(c, ()))
-        near = (self.runs[i] for i in numbers)
-        return (run for run in near if abs(run.log_params - log_params) < EXACT)
+        if log_params not in self._found_near:
+            cell = round(log_params / EXACT)
+            numbers = sorted(i for c in (cell - 1, cell, cell + 1) for i in self._by_cell.get(c, ()))
+            near = [self.runs[i] for i in numbers]
+            self._found_near[log_params] = [
+                run for run in near if abs(run.log_params - log_params) < EXACT
+            ]
+        return self._found_near[log_params]
+
+    @cached_property
+    def _found_near(self) -> dict[float, list[TrainedRun]]:
+        return {}
 
     @cached_property
     def _by_cell(self) -> dict[int, list[int]]:
@@ -181,7 +189,7 @@ class Territory:
         """Where a new run of a size that ends at a budget would be observed, ascending; nowhere
         where the end is beyond the tokens per parameter of the series.
         """
-        end = self._place(log_params, level)
+        end = self.place(log_params, level)
         if not self._is_within(end, log_params):
             return ()
         passed = []
@@ -192,20 +200,9 @@ class Territory:
                 for other in self.open_levels
                 if self.levels.log_flops_K[other] < self.levels.log_flops_K[level] - EXACT
                 and self.is_near(log_params, other)
-                and self._is_within(place := self._place(log_params, other), log_params)
+                and self._is_within(place := self.place(log_params, other), log_params)
             ]
         return (*sorted(passed, key=lambda place: place.flops), end)
-
-    def _place(self, log_params: float, level: int) -> Place:
-        levels = self.levels
-        log_flops, nominal = float(levels.log_flops_K[level]), float(levels.nominal_K[level])
-        return Place(
-            level=level,
-            set=int(levels.set_K[level]),
-            budget_flops=None if math.isnan(nominal) else nominal,
-            flops=math.exp(log_flops),
-            tokens=math.exp(log_flops - self.log_cost(log_params)),
-        )
 
     def _is_within(self, place: Place, log_params: float) -> bool:
         low, high = self.tokens_per_param
@@ -218,9 +215,21 @@ def territory(points: Points, levels: Levels, *, resumes: bool) -> Territory:
     # Give or take a spacing of sizes, squared.
     margin = math.log(4.0)
     cost = CostPerToken.of(points)
+
+    def place(log_params: float, level: int) -> Place:
+        log_flops, nominal = float(levels.log_flops_K[level]), float(levels.nominal_K[level])
+        log_cost = -float(cost.log_tokens(np.array(log_params), 0.0))
+        return Place(
+            level=level,
+            set=int(levels.set_K[level]),
+            budget_flops=None if math.isnan(nominal) else nominal,
+            flops=math.exp(log_flops),
+            tokens=math.exp(log_flops - log_cost),
+        )
+
     return Territory(
         family=points.family,
-        log_cost=cache(lambda log_params: -float(cost.log_tokens(np.array(log_params), 0.0))),
+        place=cache(place),
         levels=levels,
         tokens_per_param=(float(ratio_P.min()) - margin, float(ratio_P.max()) + margin),
         runs=_trained_runs(points, levels),
