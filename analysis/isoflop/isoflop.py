@@ -178,8 +178,9 @@ def usable_budgets(
     if not usable:
         return None, left_out
     in_budget = np.flatnonzero(np.isin(points.budget_P, usable))
-    in_order = in_budget[np.argsort(points.budget_P[in_budget], kind="stable")]
-    chosen = points.take(in_order)
+    # Seeds of one size and number of tokens beside each other, so that they need not be gathered.
+    keys = (getattr(points, name)[in_budget] for name in ("tokens_P", "params_P", "budget_P"))
+    chosen = points.take(in_budget[np.lexsort(tuple(keys))])
     budget_P = np.searchsorted(np.array(usable), chosen.budget_P).astype(np.int64)
     return BudgetGrid(
         points=chosen,

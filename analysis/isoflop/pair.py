@@ -207,7 +207,13 @@ def _means(design: PairDesign, loss_RP: FloatArray) -> tuple[PairDesign, FloatAr
     if 2 * len(first_C) > len(order_P):
         return design, loss_RP
     weight_C = np.add.reduceat(design.weight_P[order_P], first_C)
-    mean_RC = np.add.reduceat((design.weight_P * loss_RP)[:, order_P], first_C, axis=1) / weight_C
+    mean_RC = np.empty((len(loss_RP), len(first_C)))
+    chunk = max(1, 2**18 // len(order_P))  # so many at a time as need little memory
+    for rows in (slice(first, first + chunk) for first in range(0, len(loss_RP), chunk)):
+        weighted_RP = loss_RP[rows] * design.weight_P
+        if np.any(np.diff(order_P) != 1):
+            weighted_RP = weighted_RP[:, order_P]
+        mean_RC[rows] = np.add.reduceat(weighted_RP, first_C, axis=1) / weight_C
     one_C = order_P[first_C]
     means = PairDesign(
         design.log_params_P[one_C], design.log_tokens_P[one_C], weight_C, design.budget_P[one_C]

@@ -191,7 +191,6 @@ def projection_start(problem: SurfaceProblem) -> FloatArray:
     axis = np.geomspace(*EXPONENT_RANGE, GRID_SIZE)
     size_GP = np.exp(-axis[:, None] * problem.log_params_P)
     data_GP = np.exp(-axis[:, None] * problem.log_tokens_P)
-    cross_GP = (size_GP[:, None, :] * data_GP[None, :, :]).reshape(-1, size_GP.shape[1])
     loss_RP = np.exp(problem.log_loss_RP)
     weight_RP = problem.weight_RP / loss_RP**2  # makes residuals relative
     target_RP = weight_RP * loss_RP
@@ -201,7 +200,11 @@ def projection_start(problem: SurfaceProblem) -> FloatArray:
     one, y = weight_RP.sum(axis=1)[:, None], target_RP.sum(axis=1)[:, None]
     x, z = (weight_RP @ size_GP.T)[:, full[0]], (weight_RP @ data_GP.T)[:, full[1]]
     xx, zz = (weight_RP @ (size_GP**2).T)[:, full[0]], (weight_RP @ (data_GP**2).T)[:, full[1]]
-    xz = weight_RP @ cross_GP.T
+    if len(weight_RP) == 1:
+        xz = ((weight_RP * size_GP) @ data_GP.T).reshape(1, -1)
+    else:  # one large product in place of many small ones
+        cross_GP = (size_GP[:, None, :] * data_GP[None, :, :]).reshape(-1, size_GP.shape[1])
+        xz = weight_RP @ cross_GP.T
     xy, zy = (target_RP @ size_GP.T)[:, full[0]], (target_RP @ data_GP.T)[:, full[1]]
     centred = _solve2(
         xx - x**2 / one, zz - z**2 / one, xz - x * z / one, xy - x * y / one, zy - z * y / one

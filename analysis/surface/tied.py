@@ -94,6 +94,8 @@ class _Problem:
             step_R4 = np.linalg.solve(normal_R44, pull_R41)[..., 0]
             step_R4[:, 3] = np.clip(step_R4[:, 3], -0.1, 0.1)
             theta_R4 = theta_R4 + step_R4
+            if np.all(np.abs(step_R4) <= 1e-13 * np.abs(theta_R4)):
+                break
             theta_R4[:, 3] = np.clip(theta_R4[:, 3], *EXPONENT_RANGE)
         return theta_R4
 
