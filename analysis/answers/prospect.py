@@ -211,9 +211,7 @@ class Prospect:
         changed = {label: self.series[label].after(option)}
         return dataclasses.replace(self, series={**self.series, **changed})
 
-    def excesses(
-        self, label: str, nearest: Nearest, limit: "Limit"
-    ) -> list[tuple[Option, float]]:
+    def excesses(self, label: str, nearest: Nearest, limit: "Limit") -> list[tuple[Option, float]]:
         """The options of one series that a limit allows, each with the excess that it leaves."""
         choices = self.series[label].choices(nearest)
         total_n = np.zeros(len(choices.options))

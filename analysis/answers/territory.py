@@ -143,7 +143,9 @@ class Territory:
         """The runs of a size, in their order."""
         if log_params not in self._found_near:
             cell = round(log_params / EXACT)
-            numbers = sorted(i for c in (cell - 1, cell, cell + 1) for i in self._by_cell.get(c, ()))
+            numbers = sorted(
+                i for c in (cell - 1, cell, cell + 1) for i in self._by_cell.get(c, ())
+            )
             near = [self.runs[i] for i in numbers]
             self._found_near[log_params] = [
                 run for run in near if abs(run.log_params - log_params) < EXACT

@@ -86,7 +86,7 @@ def drawn_sizes(grid: BudgetGrid) -> FloatArray:
 
 @dataclass(frozen=True)
 class PairCurves:
-    """Curves c + p·N^(−alpha) + r·D^(−beta) of all resamples, before their minima are looked for."""
+    """Curves c + p·N^(−alpha) + r·D^(−beta) of all resamples; their minima are looked for later."""
 
     grid: BudgetGrid
     design: PairDesign
@@ -182,7 +182,10 @@ def _pair_vertex(curves: PairCurves) -> tuple[FloatArray, BoolArray]:
         m_slope = np.maximum(slope(position_RK), 0.05)
         log_tokens = grid.log_tokens(position_RK) - curves.tokens_origin_K
         imbalance = (
-            log_arms_RK - alpha * (position_RK - curves.origin) - np.log(m_slope) + beta * log_tokens
+            log_arms_RK
+            - alpha * (position_RK - curves.origin)
+            - np.log(m_slope)
+            + beta * log_tokens
         )
         descent = alpha + beta * m_slope + curvature(position_RK) / m_slope
         step = imbalance / np.maximum(descent, 0.1 * (alpha + beta))

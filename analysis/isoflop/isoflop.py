@@ -287,9 +287,7 @@ def _resampled_shapes(grid: BudgetGrid, parabolas: Minima, noise_RP: FloatArray)
     # series: what it does to both cancels in their multiplier.
     loss_1P = grid.points.loss_P[None]
     shape_R = np.arange(len(noise_RP)) % len(ASYMMETRIES)
-    centre_SP = np.stack(
-        [PairCurves.of(grid, loss_1P, one[None]).fitted_P for one in ASYMMETRIES]
-    )
+    centre_SP = np.stack([PairCurves.of(grid, loss_1P, one[None]).fitted_P for one in ASYMMETRIES])
     centre_RP = centre_SP[shape_R]
     noise_RP *= np.sqrt(grid.variance_P)
     noise_RP += centre_RP

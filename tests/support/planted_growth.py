@@ -17,7 +17,14 @@ def observations(n_seeds: int = 1, n_budgets: int = len(BUDGETS)) -> pd.DataFram
     budgets = np.geomspace(BUDGETS[0], BUDGETS[-1], n_budgets)
     parts = [
         isoflop_rows(
-            label, Surface(), NOISE, handicap, 1000 * number + seed, budgets, N_SIZES, half_width=6.0
+            label,
+            Surface(),
+            NOISE,
+            handicap,
+            1000 * number + seed,
+            budgets,
+            N_SIZES,
+            half_width=6.0,
         ).assign(seed=seed)
         for number, (label, handicap) in enumerate(HANDICAPS.items())
         for seed in range(n_seeds)

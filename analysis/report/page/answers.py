@@ -70,7 +70,9 @@ def answer(
     runs, in_all = ("this run", "") if n == 1 else (f"these {n} runs", " in all")
     would = f"{sentence}; {runs} of {notation.flops(found.flops)} FLOPs{in_all} would"
     if not _is_enough(found) and n >= MAX_RUNS:
-        would = f"{sentence}; more than {n} runs are expected to be needed, of which these come first"
+        would = (
+            f"{sentence}; more than {n} runs are expected to be needed, of which these come first"
+        )
     elif not _is_enough(found):
         would = f"{sentence}; {runs}, twice the compute spent, would tell more but not enough"
     return Answer(
