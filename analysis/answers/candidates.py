@@ -80,6 +80,13 @@ class Option:
         """FLOPs to be spent on all."""
         return sum(run.flops_added for run in self.runs)
 
+    @property
+    def is_single_point(self) -> bool:
+        """Whether it adds one point to a budget that was observed."""
+        run = self.runs[0]
+        is_one = len(self.runs) == len(run.points) == 1 and run.lengthens is None
+        return is_one and self.new_level is None and run.points[0].set >= 0
+
 
 def nearest_rung(log_params: float) -> float:
     """Trunk parameters of the rung nearest to a log size."""
@@ -113,8 +120,7 @@ def runs_to(known: Territory, params: float, level: int) -> list[CandidateRun]:
         return []
     taken = known.seeds(log_params, level)
     # From the series' first seed on: a new size then sees the data of the others in their order.
-    first = min((run.seed for run in known.runs), default=0)
-    seed = next(number for number in itertools.count(first) if number not in taken)
+    seed = next(number for number in itertools.count(known.first_seed) if number not in taken)
     kind: Kind = "seed" if taken else "size"
     flops = places[-1].flops
     runs = [CandidateRun(known.family, params, seed, places, flops, kind)]

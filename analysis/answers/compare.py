@@ -4,16 +4,24 @@ The draws of both series come from the same random numbers, so what their runs s
 """
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analysis import notation
-from analysis.answers.forms import FORM_NAMES, Outlook, are_apart, extrapolations, span
+from analysis.answers.forms import (
+    FORM_NAMES,
+    FrontierPair,
+    Outlook,
+    are_apart,
+    extrapolations,
+    span,
+)
 from analysis.errors import FitWarning, SettingsError
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.fitting.holdout import FormName
@@ -94,9 +102,10 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
         if isoflop is not None:
             actual |= {optimum.budget_flops: optimum.flops for optimum in isoflop.bracketed}
     budgets = sorted(actual.items())
-    points = tuple(multiplier_at(own, other, nominal, flops) for nominal, flops in budgets)
+    read = multipliers(own, other)
+    points = tuple(read(nominal, flops) for nominal, flops in budgets)
     dense = np.geomspace(budgets[0][1], budgets[-1][1], 41)
-    curve = tuple(multiplier_at(own, other, float(c), float(c)) for c in dense)
+    curve = tuple(read(float(c), float(c)) for c in dense)
     warnings += [c for point in points for c in _point_warnings(point, baseline, against)]
     if all(point.extrapolated for point in points):
         message = (
@@ -180,13 +189,30 @@ def to_json(comparison: Comparison, sensitivity: Json | None = None) -> Json:
 
 def multiplier_at(own: Outlook, other: Outlook, nominal: float, flops: float) -> MultiplierPoint:
     """The comparison at one budget; its nominal FLOPs name it, its actual FLOPs are read."""
-    point = _read(own.observed, other.observed, nominal, flops)
+    return multipliers(own, other)(nominal, flops)
+
+
+def multipliers(own: Outlook, other: Outlook) -> Callable[[float, float], MultiplierPoint]:
+    """`multiplier_at` for many budgets of two series, whose forms are ranked only once."""
     # Wider by rounding: a loss observed at the edge of the overlap belongs to it.
     low = max(own.observed.loss_range[0], other.observed.loss_range[0]) * (1 - 1e-9)
     high = min(own.observed.loss_range[1], other.observed.loss_range[1]) * (1 + 1e-9)
-    if low <= point.loss <= high:
-        return point
-    pairs = extrapolations(own, other)
+    beyond = functools.cache(lambda: extrapolations(own, other))
+
+    def read(nominal: float, flops: float) -> MultiplierPoint:
+        point = _read(own.observed, other.observed, nominal, flops)
+        if low <= point.loss <= high:
+            return point
+        return _extrapolated(beyond(), point, flops)
+
+    return read
+
+
+def _extrapolated(
+    pairs: Sequence[FrontierPair], point: MultiplierPoint, flops: float
+) -> MultiplierPoint:
+    """By all forms that may hold beyond the data, in place of what the observed frontiers say."""
+    nominal = point.flops
     readings = [_read(pair.own, pair.other, nominal, flops) for pair in pairs]
     first, second = readings[0], readings[-1]
     ci = None if first.ci is None or second.ci is None else span(first.ci, second.ci)

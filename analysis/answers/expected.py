@@ -101,18 +101,48 @@ class Share:
         gradient_cK = self.gradient_Kc[observed_K][:, is_in_c].T
         pull_ncK = np.linalg.solve(unit_ncc, gradient_cK / scale_nc[:, :, None])
         pull_ncK /= scale_nc[:, :, None]
-        covariance_nKK = np.swapaxes(pull_ncK, 1, 2) @ noisy_ncc @ pull_ncK
+        return self._of(np.swapaxes(pull_ncK, 1, 2) @ noisy_ncc @ pull_ncK, observed_K)
+
+    def variance_with_point(
+        self, known: Information, slope_nc: FloatArray, observed_K: BoolArray
+    ) -> FloatArray:
+        """With what is known and one more run of a single point, for each of n such runs, whose
+        budgets are observed; (n,).
+        """
+        # As `variance` of the sums, by the formula of Sherman and Morrison (1950): one matrix is
+        # solved for all runs.
+        is_in_c = np.append(np.tile(observed_K, 3), [True, True])
+        both = np.ix_(is_in_c, is_in_c)
+        curvature_c = np.diagonal(known.square_cc)[is_in_c]
+        scale_c = np.sqrt(np.maximum(curvature_c, 1e-24 * curvature_c.max()))
+        unit_cc = known.square_cc[both] / np.outer(scale_c, scale_c) + 1e-10 * np.eye(len(scale_c))
+        noisy_cc = known.noisy_cc[both] / np.outer(scale_c, scale_c)
+        slope_cn = slope_nc[:, is_in_c].T / scale_c[:, None]
+        gradient_cK = self.gradient_Kc[observed_K][:, is_in_c].T / scale_c[:, None]
+        solved = np.linalg.solve(unit_cc, np.hstack([gradient_cK, slope_cn]))
+        pull_cK, toward_cn = np.split(solved, [gradient_cK.shape[1]], axis=1)
+        share_n = 1.0 / (1.0 + np.sum(slope_cn * toward_cn, axis=0))
+        gain_nK = (slope_cn.T @ pull_cK) * share_n[:, None]
+        spread_cn = noisy_cc @ toward_cn
+        cross_nKK = (spread_cn.T @ pull_cK)[:, :, None] * gain_nK[:, None, :]
+        own_n = np.sum(toward_cn * spread_cn, axis=0) + self.curves.noise.total**2
+        covariance_nKK = pull_cK.T @ noisy_cc @ pull_cK - cross_nKK - np.swapaxes(cross_nKK, 1, 2)
+        covariance_nKK += own_n[:, None, None] * gain_nK[:, :, None] * gain_nK[:, None, :]
+        return self._of(covariance_nKK, observed_K)
+
+    def _of(self, covariance_nKK: FloatArray, observed_K: BoolArray) -> FloatArray:
+        """From the covariances of the optima of the observed budgets."""
         weight_nK = self.weights(np.diagonal(covariance_nKK, axis1=1, axis2=2), observed_K)
         spread_n = np.einsum("nk,nkj,nj->n", weight_nK, covariance_nKK, weight_nK)
         scatter_n = self.scatter**2 * np.sum(weight_nK**2, axis=1)
         result: FloatArray = self.scale * (spread_n + scatter_n + self.fixed)
         return result
 
-    def dof(self, known: Information, observed_K: BoolArray) -> int:
+    def dof(self, n_points: int, n_runs: int, observed_K: BoolArray) -> int:
         """Degrees of freedom of the noise, as the bootstrap counts them."""
-        own = known.n_points - 3 * int(observed_K.sum()) - 2
+        own = n_points - 3 * int(observed_K.sum()) - 2
         if self.has_shared_runs:
-            own = min(own, known.n_runs - COEFFICIENTS_ALONG_SIZES)
+            own = min(own, n_runs - COEFFICIENTS_ALONG_SIZES)
         return max(1, own)
 
 
@@ -124,6 +154,20 @@ def half_width(variances: Sequence[float], dofs: Sequence[int]) -> float:
     # Welch and Satterthwaite's degrees of freedom of a sum.
     dof = total**2 / sum(v**2 / d for v, d in zip(variances, dofs, strict=True))
     return t_quantile(max(1, math.floor(dof))) * math.sqrt(total)
+
+
+def half_widths(
+    variances: Sequence[float], dofs: Sequence[int], variance_n: FloatArray, dof_n: IntArray
+) -> FloatArray:
+    """`half_width` of what is given and one more part, for n alternatives of that part."""
+    total_n = sum(variances) + variance_n
+    weight_n = sum(v**2 / d for v, d in zip(variances, dofs, strict=True)) + variance_n**2 / dof_n
+    safe_n = np.where(weight_n > 0.0, weight_n, 1.0)
+    whole_n = np.maximum(1, np.floor(total_n**2 / safe_n)).astype(np.int64)
+    each, which_n = np.unique(whole_n, return_inverse=True)
+    quantile_n = np.array([t_quantile(dof) for dof in each.tolist()])[which_n]
+    result: FloatArray = np.where(total_n > 0.0, quantile_n * np.sqrt(np.abs(total_n)), 0.0)
+    return result
 
 
 @lru_cache

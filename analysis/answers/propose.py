@@ -112,13 +112,15 @@ def propose(result: FitResult, request: Request) -> Proposals:
     return _planned(result, request, Limit(request.n_runs, math.inf))
 
 
-def next_runs(result: FitResult, request: Request, spend: float) -> Proposals:
-    """The runs to add for `spend` FLOPs, fewer where the interval is then expected to be narrow
-    enough; raises `SettingsError` for an unknown series.
+def next_runs(
+    result: FitResult, request: Request, spend: float, most: float = math.inf
+) -> Proposals:
+    """The runs to add for `spend` FLOPs, at most so many, fewer where the interval is then expected
+    to be narrow enough; raises `SettingsError` for an unknown series.
     """
     if not spend > 0.0:
         raise SettingsError(f"{spend:g} FLOPs to spend: expected more than 0")
-    return _planned(result, request, Limit(math.inf, spend))
+    return _planned(result, request, Limit(most, spend))
 
 
 def bracketing_runs(
@@ -208,10 +210,8 @@ def _greedy(state: Prospect, limit: Limit, nearest: Nearest) -> list[Option]:
     while (now := state.excess) > 0.0:
         found: list[tuple[Option, float]] = []
         for label in sorted(asked):
-            known = state.series[label].known
-            mine = [each for each in options(known, nearest) if limit.allows(each)]
-            falls = [now - then for then in state.excesses(label, mine)] if mine else []
-            found += zip(mine, falls, strict=True)
+            left = state.excesses(label, nearest, limit)
+            found += [(each, now - then) for each, then in left]
         least = max((LEAST_OF_BEST * fall for _, fall in found), default=0.0)
         worthwhile = [pair for pair in found if pair[1] >= max(least, LEAST_OF_LEFT * now)]
         if not worthwhile:

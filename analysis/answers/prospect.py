@@ -7,16 +7,27 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial, reduce
+from functools import cache, cached_property, partial, reduce
 
 import numpy as np
 
 from analysis.answers.asked import Asked
-from analysis.answers.candidates import CandidateRun, Option, after
-from analysis.answers.expected import Information, half_width, nothing, of_run
+from analysis.answers.candidates import CandidateRun, Nearest, Option, after, options
+from analysis.answers.expected import Information, half_width, half_widths, nothing, of_run
 from analysis.answers.territory import Levels, Territory, TrainedRun, territory
 from analysis.fitting.fit import FamilyFit
-from analysis.tables.points import BoolArray, FloatArray
+from analysis.tables.points import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The options of a series, and the variance of its share of what is asked with each."""
+
+    options: Sequence[Option]
+    flops: Sequence[float]
+    """To be spent on each."""
+    variance_n: FloatArray
+    dof_n: IntArray
 
 
 @dataclass(frozen=True)
@@ -59,29 +70,53 @@ class SeriesProspect:
             observed_K[known.levels.set_K[option.new_level]] = True
         return dataclasses.replace(self, known=known, information=told, observed_K=observed_K)
 
+    @cached_property
     def variance(self) -> float:
         """Of its share of what is asked."""
         assert self.asked is not None
         assert self.information is not None
         return float(self.asked.share.variance([self.information], self.observed_K)[0])
 
-    def variances(self, found: Sequence[Option]) -> tuple[FloatArray, list[int]]:
+    def choices(self, nearest: Nearest) -> "Choices":
+        """Every option of the series, looked at once however often the others change."""
+        if nearest not in self._choices:
+            found = options(self.known, nearest)
+            variance_n, dofs = self._variances(found)
+            flops = [each.flops for each in found]
+            self._choices[nearest] = Choices(found, flops, variance_n, np.array(dofs, np.int64))
+        return self._choices[nearest]
+
+    @cached_property
+    def _choices(self) -> "dict[Nearest, Choices]":
+        return {}
+
+    def _variances(self, found: Sequence[Option]) -> tuple[FloatArray, list[int]]:
         """Of its share with each option (n,), and the degrees of freedom."""
         assert self.asked is not None
         assert self.information is not None
         share, now = self.asked.share, self.information
-        added = [[self.added(run) for run in each.runs] for each in found]
-        told = [reduce(Information.plus, each, now) for each in added]
-        variance_n = np.empty(len(found))
-        dofs = [0] * len(found)
-        for level in {each.new_level for each in found}:
-            mine = [i for i, each in enumerate(found) if each.new_level == level]
+        variance_n, dofs = np.empty(len(found)), [0] * len(found)
+        single = [i for i, each in enumerate(found) if each.is_single_point]
+        if single:
+            points = [(found[i].runs[0].params, found[i].runs[0].points[0]) for i in single]
+            slope_nc = self.asked.curves.slopes(
+                np.array([place.set for _, place in points]),
+                np.log([params for params, _ in points]),
+                np.log([place.tokens for _, place in points]),
+            )
+            variance_n[single] = share.variance_with_point(now, slope_nc, self.observed_K)
+            dof = share.dof(now.n_points + 1, now.n_runs + 1, self.observed_K)
+            dofs = [dof] * len(found)
+        others = [i for i, each in enumerate(found) if not each.is_single_point]
+        told = {i: reduce(Information.plus, map(self.added, found[i].runs), now) for i in others}
+        for level in {found[i].new_level for i in others}:
+            mine = [i for i in others if found[i].new_level == level]
             observed_K = self.observed_K.copy()
             if level is not None:
                 observed_K[self.known.levels.set_K[level]] = True
             variance_n[mine] = share.variance([told[i] for i in mine], observed_K)
             for i in mine:
-                dofs[i] = share.dof(told[i], observed_K)
+                dofs[i] = share.dof(told[i].n_points, told[i].n_runs, observed_K)
         return variance_n, dofs
 
     @property
@@ -89,7 +124,8 @@ class SeriesProspect:
         """Degrees of freedom of its noise."""
         assert self.asked is not None
         assert self.information is not None
-        return self.asked.share.dof(self.information, self.observed_K)
+        known = self.information
+        return self.asked.share.dof(known.n_points, known.n_runs, self.observed_K)
 
 
 def _told(asked: Asked | None, run: TrainedRun) -> Information:
@@ -147,7 +183,7 @@ class Prospect:
     def half_widths(self) -> list[float]:
         """Of the logs of the quantities."""
         variance = {
-            label: self.series[label].variance() for each in self.quantities for label in each
+            label: self.series[label].variance for each in self.quantities for label in each
         }
         return [
             half_width(
@@ -175,21 +211,25 @@ class Prospect:
         changed = {label: self.series[label].after(option)}
         return dataclasses.replace(self, series={**self.series, **changed})
 
-    def excesses(self, label: str, found: Sequence[Option]) -> list[float]:
-        """The excess with each option of one series."""
-        variance_n, dofs = self.series[label].variances(found)
-        total = [0.0] * len(found)
+    def excesses(self, label: str, nearest: Nearest, limit: "Limit") -> list[tuple[Option, float]]:
+        """The options of one series that a limit allows, each with the excess that it leaves."""
+        choices = self.series[label].choices(nearest)
+        total_n = np.zeros(len(choices.options))
         for each in self.quantities:
             others = [other for other in each if other != label]
-            variances = [self.series[other].variance() for other in others]
+            variances = [self.series[other].variance for other in others]
             own_dofs = [self.series[other].dof for other in others]
-            if label not in each:
-                now = self._beyond(half_width(variances, own_dofs))
-                total = [excess + now for excess in total]
-                continue
-            for i, (variance, dof) in enumerate(zip(variance_n.tolist(), dofs, strict=True)):
-                total[i] += self._beyond(half_width([*variances, variance], [*own_dofs, dof]))
-        return total
+            if label in each:
+                half_n = half_widths(variances, own_dofs, choices.variance_n, choices.dof_n)
+            else:
+                half_n = np.full(len(total_n), half_width(variances, own_dofs))
+            total_n += np.maximum(half_n**2 - self.goal**2, 0.0)
+        found = zip(choices.options, choices.flops, total_n.tolist(), strict=True)
+        return [
+            (option, excess)
+            for option, flops, excess in found
+            if len(option.runs) <= limit.n_runs and flops <= limit.most_flops
+        ]
 
 
 @dataclass(frozen=True)
@@ -205,7 +245,12 @@ class Limit:
 
     def allows(self, option: Option) -> bool:
         """Whether the runs fit in."""
-        return len(option.runs) <= self.n_runs and option.flops <= self.flops * (1 + 1e-9)
+        return len(option.runs) <= self.n_runs and option.flops <= self.most_flops
+
+    @property
+    def most_flops(self) -> float:
+        """But for rounding."""
+        return self.flops * (1 + 1e-9)
 
     @property
     def half(self) -> "Limit":

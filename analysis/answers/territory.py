@@ -9,7 +9,8 @@ Suffixes: K budgets, P points.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -78,8 +79,8 @@ class Territory:
     """What a series has trained and where it could go on."""
 
     family: str
-    log_cost: Callable[[float], float]
-    """Log of the FLOPs per token of a log size."""
+    place: Callable[[float, int], Place]
+    """Where a new run of a log size would be observed at a level."""
     levels: Levels
     tokens_per_param: tuple[float, float]
     """Logs. Curves were not tested beyond, and a run of a few steps is no run."""
@@ -133,11 +134,40 @@ class Territory:
     def of_size(self, log_params: float) -> list[TrainedRun]:
         """The runs of a size, the last of each seed."""
         found = dict[int, TrainedRun]()
-        for run in self.runs:
-            if abs(run.log_params - log_params) < EXACT:
-                old = found.get(run.seed)
-                found[run.seed] = run if old is None or run.flops > old.flops else old
+        for run in self._near(log_params):
+            old = found.get(run.seed)
+            found[run.seed] = run if old is None or run.flops > old.flops else old
         return list(found.values())
+
+    def _near(self, log_params: float) -> Sequence[TrainedRun]:
+        """The runs of a size, in their order."""
+        if log_params not in self._found_near:
+            cell = round(log_params / EXACT)
+            numbers = sorted(
+                i for c in (cell - 1, cell, cell + 1) for i in self._by_cell.get(c, ())
+            )
+            near = [self.runs[i] for i in numbers]
+            self._found_near[log_params] = [
+                run for run in near if abs(run.log_params - log_params) < EXACT
+            ]
+        return self._found_near[log_params]
+
+    @cached_property
+    def _found_near(self) -> dict[float, list[TrainedRun]]:
+        return {}
+
+    @cached_property
+    def _by_cell(self) -> dict[int, list[int]]:
+        """Numbers of the runs by their log sizes, in cells that are as wide as sizes are equal."""
+        found = defaultdict[int, list[int]](list)
+        for number, run in enumerate(self.runs):
+            found[round(run.log_params / EXACT)].append(number)
+        return found
+
+    @cached_property
+    def first_seed(self) -> int:
+        """The least of its runs; 0 without any."""
+        return min((run.seed for run in self.runs), default=0)
 
     def after(self, run: TrainedRun, lengthened: TrainedRun | None) -> "Territory":
         """With one more run, in place of the one that it lengthens."""
@@ -148,9 +178,8 @@ class Territory:
         """Taken by runs of a size; where runs pass no budgets, by those at this one."""
         return {
             run.seed
-            for run in self.runs
-            if abs(run.log_params - log_params) < EXACT
-            and (self.passes_budgets or any(place.level == level for place in run.places))
+            for run in self._near(log_params)
+            if self.passes_budgets or any(place.level == level for place in run.places)
         }
 
     def is_near(self, log_params: float, level: int) -> bool:
@@ -162,7 +191,7 @@ class Territory:
         """Where a new run of a size that ends at a budget would be observed, ascending; nowhere
         where the end is beyond the tokens per parameter of the series.
         """
-        end = self._place(log_params, level)
+        end = self.place(log_params, level)
         if not self._is_within(end, log_params):
             return ()
         passed = []
@@ -173,20 +202,9 @@ class Territory:
                 for other in self.open_levels
                 if self.levels.log_flops_K[other] < self.levels.log_flops_K[level] - EXACT
                 and self.is_near(log_params, other)
-                and self._is_within(place := self._place(log_params, other), log_params)
+                and self._is_within(place := self.place(log_params, other), log_params)
             ]
         return (*sorted(passed, key=lambda place: place.flops), end)
-
-    def _place(self, log_params: float, level: int) -> Place:
-        levels = self.levels
-        log_flops, nominal = float(levels.log_flops_K[level]), float(levels.nominal_K[level])
-        return Place(
-            level=level,
-            set=int(levels.set_K[level]),
-            budget_flops=None if math.isnan(nominal) else nominal,
-            flops=math.exp(log_flops),
-            tokens=math.exp(log_flops - self.log_cost(log_params)),
-        )
 
     def _is_within(self, place: Place, log_params: float) -> bool:
         low, high = self.tokens_per_param
@@ -199,9 +217,21 @@ def territory(points: Points, levels: Levels, *, resumes: bool) -> Territory:
     # Give or take a spacing of sizes, squared.
     margin = math.log(4.0)
     cost = CostPerToken.of(points)
+
+    def place(log_params: float, level: int) -> Place:
+        log_flops, nominal = float(levels.log_flops_K[level]), float(levels.nominal_K[level])
+        log_cost = -float(cost.log_tokens(np.array(log_params), 0.0))
+        return Place(
+            level=level,
+            set=int(levels.set_K[level]),
+            budget_flops=None if math.isnan(nominal) else nominal,
+            flops=math.exp(log_flops),
+            tokens=math.exp(log_flops - log_cost),
+        )
+
     return Territory(
         family=points.family,
-        log_cost=cache(lambda log_params: -float(cost.log_tokens(np.array(log_params), 0.0))),
+        place=cache(place),
         levels=levels,
         tokens_per_param=(float(ratio_P.min()) - margin, float(ratio_P.max()) + margin),
         runs=_trained_runs(points, levels),

@@ -23,7 +23,7 @@ from analysis.stats.power_law import (
     nested_law,
     percentile_interval,
 )
-from analysis.surface.surface import SurfaceFit, fit_surface
+from analysis.surface.surface import SurfaceFit, resampled_surface
 from analysis.surface.tied import TiedSurface, fit_tied_surface
 from analysis.tables.points import FloatArray, Points
 
@@ -265,7 +265,7 @@ def _surfaces(
     if len(train.loss_P) > MOST_POINTS:
         chosen = np.random.default_rng(resampler.seed).permutation(len(train.loss_P))
         train = train.take(np.sort(chosen[:MOST_POINTS]))
-    surface = fit_surface(train, huber_delta, resampler)
+    surface = resampled_surface(train, huber_delta, resampler)
     if isinstance(surface, SurfaceFit):
         fitted.append(_Fitted("surface", surface, 0.0, surface.sigma))
     tied = fit_tied_surface(train, resampler)

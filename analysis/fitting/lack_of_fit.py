@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import fdtrc, ndtri
 
 from analysis.errors import FitWarning
-from analysis.isoflop.curves import pair_minima
+from analysis.isoflop.curves import PairCurves
 from analysis.isoflop.isoflop import usable_budgets
 from analysis.surface.solver import SurfaceProblem, log_residuals, minimise
 from analysis.tables.points import Points
@@ -55,7 +55,7 @@ def lack_of_fit(points: Points) -> LackOfFit | None:
     dof_pair = len(loss_P) - 3 * grid.n_budgets - 2  # to judge the noise by
     if dof_pair < 5 or np.ptp(np.log(loss_P)) < 1e-6:
         return None
-    pair_error = float(np.sum((1.0 - pair_minima(grid, loss_P[None]).fitted_P / loss_P) ** 2))
+    pair_error = float(np.sum((1.0 - PairCurves.of(grid, loss_P[None]).fitted_P / loss_P) ** 2))
     u_P, v_P, y_P = np.log(grid.points.params_P), np.log(grid.points.tokens_P), np.log(loss_P)
     problem = SurfaceProblem(
         u_P - u_P.mean(), v_P - v_P.mean(), (y_P - y_P.mean())[None], np.ones((1, len(y_P)))

@@ -8,6 +8,7 @@ Suffixes: R resamples, P points, K budgets, Q positions along a drawn curve.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -83,58 +84,89 @@ def drawn_sizes(grid: BudgetGrid) -> FloatArray:
     return np.linspace(*grid.ends(), N_DRAWN)
 
 
+@dataclass(frozen=True)
+class PairCurves:
+    """Curves c + p·N^(−alpha) + r·D^(−beta) of all resamples; their minima are looked for later."""
+
+    grid: BudgetGrid
+    design: PairDesign
+    fit: PairFit
+    origin: float
+    """Of log params."""
+    tokens_origin_K: FloatArray
+    fitted_P: FloatArray
+    """The first resample's curves at the points."""
+
+    @classmethod
+    def of(
+        cls,
+        grid: BudgetGrid,
+        loss_RP: FloatArray,
+        exponents_R2: FloatArray | None = None,
+        start: tuple[float, float] | None = None,
+    ) -> "PairCurves":
+        """The curves share alpha and beta, which are fitted unless given.
+
+        `start`: exponents near those of a single fit, which then are not looked for everywhere.
+        """
+        log_params_P, log_tokens_P = np.log(grid.points.params_P), np.log(grid.points.tokens_P)
+        origin = float(log_params_P.mean())
+        count_K = np.bincount(grid.budget_P)
+        tokens_origin_K = np.bincount(grid.budget_P, log_tokens_P) / count_K
+        design = PairDesign(
+            log_params_P=log_params_P - origin,
+            log_tokens_P=log_tokens_P - tokens_origin_K[grid.budget_P],
+            weight_P=grid.weight_P,
+            budget_P=grid.budget_P,
+        )
+        if exponents_R2 is None:
+            fit = fit_pair(design, loss_RP, None if start is None else np.array(start))
+        else:
+            fit = fit_arms(design, loss_RP, exponents_R2)
+        fitted_P = loss_RP[0] - fit.residual_P / design.root_weight_P
+        return cls(grid, design, fit, origin, tokens_origin_K, fitted_P)
+
+    @property
+    def exponents(self) -> tuple[float, float]:
+        """alpha and beta of the first resample."""
+        return float(self.fit.alpha_R[0]), float(self.fit.beta_R[0])
+
+    @cached_property
+    def basis_Pc(self) -> FloatArray:
+        """As in `Minima`."""
+        return tangent_basis(self.design, self.fit)
+
+    def loss(self, log_params: FloatArray) -> FloatArray:
+        """Of all resamples along the budgets, at log params whose last axis is K."""
+        log_tokens = self.grid.log_tokens(log_params) - self.tokens_origin_K
+        return self.fit.loss(log_params - self.origin, log_tokens)
+
+
 def pair_minima(
-    grid: BudgetGrid,
-    loss_RP: FloatArray,
-    exponents_R2: FloatArray | None = None,
-    start: tuple[float, float] | None = None,
+    grid: BudgetGrid, loss_RP: FloatArray, exponents_R2: FloatArray | None = None
 ) -> Minima:
-    """Curves c + p·N^(−alpha) + r·D^(−beta) that share alpha and beta, fitted unless given.
-
-    `start`: exponents near those of a single fit, which then are not looked for everywhere.
-    """
-    log_params_P, log_tokens_P = np.log(grid.points.params_P), np.log(grid.points.tokens_P)
-    origin = float(log_params_P.mean())
-    count_K = np.bincount(grid.budget_P)
-    tokens_origin_K = np.bincount(grid.budget_P, log_tokens_P) / count_K
-    design = PairDesign(
-        log_params_P=log_params_P - origin,
-        log_tokens_P=log_tokens_P - tokens_origin_K[grid.budget_P],
-        weight_P=grid.weight_P,
-        budget_P=grid.budget_P,
-    )
-    if exponents_R2 is None:
-        fit = fit_pair(design, loss_RP, None if start is None else np.array(start))
-    else:
-        fit = fit_arms(design, loss_RP, exponents_R2)
-
-    def loss_at(log_params: FloatArray) -> FloatArray:
-        return fit.loss(log_params - origin, grid.log_tokens(log_params) - tokens_origin_K)
-
-    vertex_RK, has_minimum_RK = _pair_vertex(grid, fit, origin, tokens_origin_K)
+    """Lowest points of curves that share alpha and beta, fitted unless given."""
+    curves = PairCurves.of(grid, loss_RP, exponents_R2)
+    vertex_RK, has_minimum_RK = _pair_vertex(curves)
     low_K, high_K = grid.ends()
     is_interior_RK = has_minimum_RK & (vertex_RK > low_K) & (vertex_RK < high_K)
-    lower_end_RK = np.where(loss_at(low_K) < loss_at(high_K), low_K, high_K)
+    lower_end_RK = np.where(curves.loss(low_K) < curves.loss(high_K), low_K, high_K)
     log_params_RK = np.where(is_interior_RK, vertex_RK, lower_end_RK)
-    sizes_QK = drawn_sizes(grid)
-    first = fit.first()
-    drawn_QK = first.loss(sizes_QK - origin, grid.log_tokens(sizes_QK) - tokens_origin_K)
     return Minima(
         log_params_RK=log_params_RK,
         log_tokens_RK=grid.log_tokens(log_params_RK),
-        loss_RK=loss_at(log_params_RK),
+        loss_RK=curves.loss(log_params_RK),
         is_interior_RK=is_interior_RK,
-        fitted_P=loss_RP[0] - fit.residual_P / design.root_weight_P,
-        basis_Pc=tangent_basis(design, fit),
-        drawn_QK=drawn_QK,
-        exponents=(float(fit.alpha_R[0]), float(fit.beta_R[0])),
+        fitted_P=curves.fitted_P,
+        basis_Pc=curves.basis_Pc,
+        drawn_QK=replace(curves, fit=curves.fit.first()).loss(drawn_sizes(grid)),
+        exponents=curves.exponents,
     )
 
 
-def _pair_vertex(
-    grid: BudgetGrid, fit: PairFit, origin: float, tokens_origin_K: FloatArray
-) -> tuple[FloatArray, BoolArray]:
+def _pair_vertex(curves: PairCurves) -> tuple[FloatArray, BoolArray]:
     """Root of dL/dlog N along each budget, and whether both arms rise, each (R, K)."""
+    grid, fit = curves.grid, curves.fit
     # With D = C / M(N), the root solves log(alpha·p) − alpha·n = log(beta·r·m'(n)) − beta·log D(n),
     # where m' is the slope of log M. For M = 6N this is N* = [alpha·p / (beta·r)]^(1/(alpha+beta))
     # in one step; Newton needs a few more for the slight curvature of real costs.
@@ -148,9 +180,12 @@ def _pair_vertex(
     position_RK = np.broadcast_to(0.5 * (low_K + high_K), rises.shape).copy()
     for _ in range(12):
         m_slope = np.maximum(slope(position_RK), 0.05)
-        log_tokens = grid.log_tokens(position_RK) - tokens_origin_K
+        log_tokens = grid.log_tokens(position_RK) - curves.tokens_origin_K
         imbalance = (
-            log_arms_RK - alpha * (position_RK - origin) - np.log(m_slope) + beta * log_tokens
+            log_arms_RK
+            - alpha * (position_RK - curves.origin)
+            - np.log(m_slope)
+            + beta * log_tokens
         )
         descent = alpha + beta * m_slope + curvature(position_RK) / m_slope
         step = imbalance / np.maximum(descent, 0.1 * (alpha + beta))

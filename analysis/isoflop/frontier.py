@@ -121,8 +121,10 @@ class Frontier:
             high_R = np.where(above_R > 0, high_R, t_R)
             slope_R = first_R + t_R * (2 * b_R + 3 * t_R * a_R)
             after_R = t_R - above_R / np.where(slope_R < 0, slope_R, -TINY)
-            is_known_R = (after_R > low_R) & (after_R < high_R)
-            after_R = np.where(is_known_R, after_R, 0.5 * (low_R + high_R))
+            # A step that only rounds is the end, also where it ends on what is known.
+            is_good_R = (after_R > low_R) & (after_R < high_R)
+            is_good_R |= np.abs(after_R - t_R) < ROUNDING
+            after_R = np.where(is_good_R, after_R, 0.5 * (low_R + high_R))
             moved = float(np.max(np.abs(after_R - t_R), initial=0.0))
             t_R = after_R
             if moved < ROUNDING:

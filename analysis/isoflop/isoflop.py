@@ -17,6 +17,7 @@ from analysis.isoflop.curves import (
     BudgetGrid,
     IsoFlopMethod,
     Minima,
+    PairCurves,
     drawn_sizes,
     pair_minima,
 )
@@ -28,6 +29,7 @@ from analysis.stats.power_law import (
     inverse_variance_weights,
     law_with_offset,
     percentile_interval,
+    tell_apart,
 )
 from analysis.tables.points import FloatArray, Points, n_levels
 
@@ -176,8 +178,9 @@ def usable_budgets(
     if not usable:
         return None, left_out
     in_budget = np.flatnonzero(np.isin(points.budget_P, usable))
-    in_order = in_budget[np.argsort(points.budget_P[in_budget], kind="stable")]
-    chosen = points.take(in_order)
+    # Seeds of one size and number of tokens beside each other, so that they need not be gathered.
+    keys = (getattr(points, name)[in_budget] for name in ("tokens_P", "params_P", "budget_P"))
+    chosen = points.take(in_budget[np.lexsort(tuple(keys))])
     budget_P = np.searchsorted(np.array(usable), chosen.budget_P).astype(np.int64)
     return BudgetGrid(
         points=chosen,
@@ -218,9 +221,11 @@ def _method_for(grid: BudgetGrid, method: IsoFlopMethod) -> tuple[IsoFlopMethod,
 def _weigh_by_stderr(grid: BudgetGrid) -> BudgetGrid:
     """Weights that count imprecise losses less, where the source states standard errors."""
     loss_P = grid.points.loss_P
-    minima = MINIMA["pair"](grid, loss_P[None])
-    dof = len(loss_P) - minima.basis_Pc.shape[1]
-    relative_residual_P = 1.0 - minima.fitted_P / loss_P
+    if not tell_apart(grid.points.stderr_P / loss_P):
+        return grid
+    curves = PairCurves.of(grid, loss_P[None])
+    dof = len(loss_P) - curves.basis_Pc.shape[1]
+    relative_residual_P = 1.0 - curves.fitted_P / loss_P
     weight_P = inverse_variance_weights(relative_residual_P, grid.points.stderr_P / loss_P, dof)
     if weight_P is None:
         return grid
@@ -233,12 +238,12 @@ def _tempered(grid: BudgetGrid) -> BudgetGrid:
     # Without them a few misread points choose the shape of all curves, since the shape is shared.
     robust, start = grid, None
     for _ in range(6):
-        minima = pair_minima(robust, grid.points.loss_P[None], start=start)
-        start = minima.exponents
-        residual_P = (grid.points.loss_P - minima.fitted_P) * np.sqrt(grid.weight_P)
+        curves = PairCurves.of(robust, grid.points.loss_P[None], start=start)
+        start = curves.exponents
+        residual_P = (grid.points.loss_P - curves.fitted_P) * np.sqrt(grid.weight_P)
         # Before what the fit absorbed (Schweppe's form of the weights): a bad point at the end of a
         # curve bends the curve towards itself and hides.
-        alone = Noise(residual_P, minima.basis_Pc, np.arange(len(residual_P)))
+        alone = Noise(residual_P, curves.basis_Pc, np.arange(len(residual_P)))
         if alone.robust_sigma < NOISE_FREE:
             return grid
         scaled_P = np.maximum(np.abs(alone.scaled_residual_P), NOISE_FREE)
@@ -282,7 +287,7 @@ def _resampled_shapes(grid: BudgetGrid, parabolas: Minima, noise_RP: FloatArray)
     # series: what it does to both cancels in their multiplier.
     loss_1P = grid.points.loss_P[None]
     shape_R = np.arange(len(noise_RP)) % len(ASYMMETRIES)
-    centre_SP = np.stack([pair_minima(grid, loss_1P, one[None]).fitted_P for one in ASYMMETRIES])
+    centre_SP = np.stack([PairCurves.of(grid, loss_1P, one[None]).fitted_P for one in ASYMMETRIES])
     centre_RP = centre_SP[shape_R]
     noise_RP *= np.sqrt(grid.variance_P)
     noise_RP += centre_RP
@@ -325,9 +330,8 @@ def _why_not_bracketed(grid: BudgetGrid, minima: Minima, noise: Noise, k: int) -
     """None where the minimum lies strictly between the ends, and both arms rise above the noise."""
     # Of the curve and of the measured losses.
     mine = grid.budget_P == k
-    sizes = grid.sizes(k)
-    log_params_P, loss_P = np.log(grid.points.params_P[mine]), grid.points.loss_P[mine]
-    mean_loss = np.array([loss_P[log_params_P == size].mean() for size in sizes])
+    sizes, size_P = np.unique(np.log(grid.points.params_P[mine]), return_inverse=True)
+    mean_loss = np.bincount(size_P, grid.points.loss_P[mine]) / np.bincount(size_P)
     lowest = int(np.argmin(mean_loss))
     position = minima.log_params_RK[0, k]
     if lowest == 0 or position <= sizes[0]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.isoflop.curves import IsoFlopMethod, pair_minima, parabola_minima
+from analysis.isoflop.curves import IsoFlopMethod, PairCurves, parabola_minima
 from analysis.isoflop.isoflop import MIN_PAIR_DOF, usable_budgets
 from analysis.stats.bootstrap import Noise
 from analysis.tables.points import FloatArray, IntArray, Points
@@ -38,10 +38,10 @@ def _residuals(points: Points, method: IsoFlopMethod) -> _Residuals | None:
         return None
     loss_P = grid.points.loss_P
     has_pair = method == "pair" and len(loss_P) - 3 * grid.n_budgets - 2 >= MIN_PAIR_DOF
-    minima = (pair_minima if has_pair else parabola_minima)(grid, loss_P[None])
-    relative_P = 1.0 - minima.fitted_P / loss_P
+    curves = (PairCurves.of if has_pair else parabola_minima)(grid, loss_P[None])
+    relative_P = 1.0 - curves.fitted_P / loss_P
     slot_G, index_P = np.unique(grid.points.slot_P, return_inverse=True)
-    dof = Noise(relative_P, minima.basis_Pc, grid.points.run_P).dof
+    dof = Noise(relative_P, curves.basis_Pc, grid.points.run_P).dof
     residual_G = np.bincount(index_P, relative_P).astype(np.float64)
     return slot_G, residual_G, dof
 

@@ -6,7 +6,8 @@ The level and both arms of a budget float, so a budget that trained well or badl
 itself. The curve is exact for every surface E + A/N^alpha + B/D^beta, where a parabola in log N is
 biased on asymmetric curves (arXiv 2603.22339).
 
-Suffixes: R resamples, P points, K budgets, G grid cells, 2 alpha and beta.
+Suffixes: R resamples, P points (p of one budget), K budgets, A values of an exponent in a grid, G
+pairs of these, 2 alpha and beta.
 """
 
 from dataclasses import dataclass
@@ -206,7 +207,13 @@ def _means(design: PairDesign, loss_RP: FloatArray) -> tuple[PairDesign, FloatAr
     if 2 * len(first_C) > len(order_P):
         return design, loss_RP
     weight_C = np.add.reduceat(design.weight_P[order_P], first_C)
-    mean_RC = np.add.reduceat((design.weight_P * loss_RP)[:, order_P], first_C, axis=1) / weight_C
+    mean_RC = np.empty((len(loss_RP), len(first_C)))
+    chunk = max(1, 2**18 // len(order_P))  # so many at a time as need little memory
+    for rows in (slice(first, first + chunk) for first in range(0, len(loss_RP), chunk)):
+        weighted_RP = loss_RP[rows] * design.weight_P
+        if np.any(np.diff(order_P) != 1):
+            weighted_RP = weighted_RP[:, order_P]
+        mean_RC[rows] = np.add.reduceat(weighted_RP, first_C, axis=1) / weight_C
     one_C = order_P[first_C]
     means = PairDesign(
         design.log_params_P[one_C], design.log_tokens_P[one_C], weight_C, design.budget_P[one_C]
@@ -216,14 +223,25 @@ def _means(design: PairDesign, loss_RP: FloatArray) -> tuple[PairDesign, FloatAr
 
 def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
     """Orthonormal basis of the first fit's tangents, shape (P, 3K + 2), in weighted coordinates."""
-    onehot_PK = np.eye(design.n_budgets)[design.budget_P]
     exponents_R2 = np.stack([fit.alpha_R[:1], fit.beta_R[:1]], axis=1)
     basis = _Basis(design, exponents_R2)
-    columns = [onehot_PK, onehot_PK * basis.x_RP[0, :, None], onehot_PK * basis.z_RP[0, :, None]]
     arms = _Regression(fit.size_arm_RK[:1], fit.data_arm_RK[:1], fit.residual_P[None])
-    tangents = [tangent_RP[0, :, None] for tangent_RP in basis.tangents(arms, exponents_R2)]
-    jacobian = np.hstack([*columns, *tangents]) * design.root_weight_P[:, None]
-    orthonormal, _ = np.linalg.qr(jacobian)
+    tangents = [tangent_RP[0] for tangent_RP in basis.tangents(arms, exponents_R2)]
+    columns_P5 = np.stack([np.ones_like(tangents[0]), basis.x_RP[0], basis.z_RP[0], *tangents], 1)
+    columns_P5 *= design.root_weight_P[:, None]
+    # Level and arms of a budget touch no other: each budget by itself, then both exponents.
+    found_Pc = np.zeros((len(columns_P5), 3 * design.n_budgets + 2))
+    for k, mine in enumerate(design.slices):
+        found_Pc[mine, 3 * k : 3 * k + 3] = np.linalg.qr(columns_P5[mine, :3])[0]
+    tangent_P2, rest_P2 = columns_P5[:, 3:], columns_P5[:, 3:].copy()
+    for _ in range(2):  # twice is enough (Giraud et al. 2005)
+        rest_P2 -= found_Pc @ (found_Pc.T @ rest_P2)
+    left_2, whole_2 = np.linalg.norm(rest_P2, axis=0), np.linalg.norm(tangent_P2, axis=0)
+    if np.all(left_2 > 1e-7 * whole_2):
+        found_Pc[:, -2:] = np.linalg.qr(rest_P2)[0]
+        return found_Pc
+    # An exponent that changes nothing by itself: any direction beside the others stands for it.
+    orthonormal, _ = np.linalg.qr(np.hstack([found_Pc[:, :-2], tangent_P2]))
     return orthonormal
 
 
@@ -246,31 +264,29 @@ def fit_arms(design: PairDesign, loss_RP: FloatArray, exponents_R2: FloatArray) 
 
 
 class _ExponentGrid:
-    """`n_axis` values of either exponent, with orthonormal columns of every cell."""
+    """`n_axis` values A of either exponent, with orthonormal columns of every pair of them."""
 
     def __init__(self, design: PairDesign, n_axis: int) -> None:
-        axis = np.geomspace(*EXPONENT_RANGE, n_axis)
-        exponents_G2 = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
-        self.design, self.exponents_G2 = design, exponents_G2
-        basis = _Basis(design, exponents_G2)
-        self.columns_K = []  # of each budget, shape (2·G, points of the budget)
+        axis_A = np.geomspace(*EXPONENT_RANGE, n_axis)
+        self.design, self.axis_A = design, axis_A
+        x_AP = design.centred(np.exp(-axis_A[:, None] * design.log_params_P))[1]
+        z_AP = design.centred(np.exp(-axis_A[:, None] * design.log_tokens_P))[1]
+        self.columns_K = []  # of each budget, shapes (A, points) and (A·A, points)
         for mine in design.slices:
-            x_GP = _unit(basis.x_centred_RP[:, mine])
-            z_GP = basis.z_centred_RP[:, mine]
-            along_G1 = np.sum(x_GP * z_GP, axis=1, keepdims=True)
-            self.columns_K.append(np.concatenate([x_GP, _unit(z_GP - along_G1 * x_GP)]))
+            x_Ap, z_Ap = _unit(x_AP[:, mine]), z_AP[:, mine]
+            rest_AAp = z_Ap - (x_Ap @ z_Ap.T)[:, :, None] * x_Ap[:, None, :]
+            self.columns_K.append((x_Ap, _unit(rest_AAp.reshape(-1, rest_AAp.shape[2]))))
 
     def best(self, centred_RP: FloatArray) -> FloatArray:
         """(alpha, beta) of the cell with the least residual sum of squares, shape (R, 2)."""
-        explained = np.zeros((2 * len(self.exponents_G2), len(centred_RP)))
-        for mine, columns_GP in zip(self.design.slices, self.columns_K, strict=True):
-            part = columns_GP @ centred_RP[:, mine].T
-            part *= part
-            explained += part
-        n_cells = len(self.exponents_G2)
-        best_R = np.argmax(explained[:n_cells] + explained[n_cells:], axis=0)
-        result: FloatArray = self.exponents_G2[best_R]
-        return result
+        n_axis = len(self.axis_A)
+        explained_AAR = np.zeros((n_axis, n_axis, len(centred_RP)))
+        for mine, (x_Ap, rest_Gp) in zip(self.design.slices, self.columns_K, strict=True):
+            target_pR = centred_RP[:, mine].T
+            explained_AAR += ((rest_Gp @ target_pR) ** 2).reshape(explained_AAR.shape)
+            explained_AAR += ((x_Ap @ target_pR) ** 2)[:, None]
+        best_R = np.argmax(explained_AAR.reshape(n_axis**2, -1), axis=0)
+        return np.stack([self.axis_A[best_R // n_axis], self.axis_A[best_R % n_axis]], axis=1)
 
 
 def _unit(values_GP: FloatArray) -> FloatArray:

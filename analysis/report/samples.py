@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from analysis import notation
 from analysis.errors import NothingToDraw
-from analysis.figures.pareto import pareto
-from analysis.figures.render import figure_bytes
 from analysis.pareto.answer import MetricAnswer, ParetoAnswer, SpeedRatio, Winner
 from analysis.report.tables import Table
 
@@ -31,6 +29,10 @@ class SamplesSection:
     @classmethod
     def of(cls, found: ParetoAnswer) -> "SamplesSection":
         """The headline metric, and everything that was measured."""
+        # Late: the one figure that matplotlib draws, which takes a second to load.
+        from analysis.figures.pareto import pareto
+        from analysis.figures.render import figure_bytes
+
         figure, why = "", ""
         try:
             image = base64.b64encode(figure_bytes(pareto(found), ".svg", found.fingerprint))

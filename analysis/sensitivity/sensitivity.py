@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.answers.compare import Comparison, multiplier_at
+from analysis.answers.compare import Comparison, multipliers
 from analysis.answers.forms import Outlook
 from analysis.fitting.fit import FitResult
 from analysis.isoflop.curves import IsoFlopMethod
@@ -22,7 +22,7 @@ from analysis.sensitivity.conclusions import Conclusion, Quantity, Row, Sensitiv
 from analysis.sensitivity.variations import Case, Changed, Variation, cases
 from analysis.stats.bootstrap import Resampler
 from analysis.stats.power_law import LawName, PowerLaw, percentile_interval
-from analysis.surface.surface import SurfaceFit, fit_surface
+from analysis.surface.surface import SurfaceFit, resampled_surface
 from analysis.tables.points import Points
 from analysis.tables.tidy import TidyTable
 
@@ -152,7 +152,7 @@ class _Refitter:
         def surface() -> SurfaceFit | None:
             if points is family.points or family.surface is None:
                 return family.surface
-            found = fit_surface(points, self.result.settings.huber_delta, self.resampler)
+            found = resampled_surface(points, self.result.settings.huber_delta, self.resampler)
             return found if isinstance(found, SurfaceFit) else None
 
         return Outlook(observed, fit, points, surface, family.holdout)
@@ -214,8 +214,9 @@ def _multiplier(
         return _Number(reason=f"{missing}: {refits[missing].reason}"), None
     knots = np.exp(np.union1d(own.observed.log_flops_K, other.observed.log_flops_K))[::-1].tolist()
     # The largest knot first.
+    read = multipliers(own, other)
     for at in [*([] if flops is None else [flops]), *knots]:
-        point = multiplier_at(own, other, at, at)
+        point = read(at, at)
         is_usable = point.multiplier is not None and point.ci is not None
         if is_usable and (may_extrapolate or not point.extrapolated):
             return _Number(point.multiplier, point.ci), at

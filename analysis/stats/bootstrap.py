@@ -5,11 +5,12 @@ Points of one trajectory share their run's luck, so the unit is the run, never t
 Suffixes: R resamples, P points, S slots, F series.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import chdtri, ndtr
 
 from analysis.tables.points import BoolArray, FloatArray, IntArray, Points
@@ -59,13 +60,13 @@ class Noise:
         n_points, n_coefficients = self.basis_Pc.shape
         return max(1, int(n_points - n_coefficients))
 
-    @property
+    @cached_property
     def leverage_P(self) -> FloatArray:
         """Diagonal of the hat matrix."""
         leverage_P: FloatArray = np.sum(self.basis_Pc**2, axis=1)
         return leverage_P
 
-    @property
+    @cached_property
     def sigma(self) -> float:
         """Unbiased standard deviation of the points about the curve."""
         return float(np.sqrt(np.sum(self.residual_P**2) / self.own_dof))
@@ -96,7 +97,7 @@ class Noise:
         # an accident of a `share` of few points.
         return min(deviation, self.sigma / float(np.sqrt(0.95)))
 
-    @property
+    @cached_property
     def robust_sigma(self) -> float:
         """By the median absolute leverage-scaled residual: not moved by a few bad runs."""
         return float(MAD_TO_SIGMA * np.median(np.abs(self.scaled_residual_P)))
@@ -180,10 +181,9 @@ class Resampler:
         # Signs within a run are kept; the sign of a whole run is that of its multiplier, so that
         # multipliers alone say how series move together.
         oriented_P = np.where(noise.residual_P * total_P < 0, -magnitude_P, magnitude_P)
-        multiplier_RS, normal_R = self._draws(points.family)
-        noise_RP: FloatArray = multiplier_RS[:, points.slot_P]
+        noise_RP = self._multipliers(points)
         noise_RP *= oriented_P
-        noise_RP *= _scale_draws(normal_R, noise.dof)[:, None]
+        noise_RP *= _scale_draws(self._normals_of(points.family), noise.dof)[:, None]
         return noise_RP
 
     def group_noise(self, noise: Noise, purpose: int) -> FloatArray:
@@ -209,24 +209,53 @@ class Resampler:
         counts = rng.multinomial(len(runs), share, size=self.n_resamples).astype(np.float64)
         return counts[:, run_index_P]
 
-    def _draws(self, family: str) -> tuple[FloatArray, FloatArray]:
-        """Multipliers of a series (R, S), and the normals behind its scales (R,)."""
-        # Every series owns a stream, and mixes those of the series that its noise correlates with:
-        # noise that they share cancels in differences. Equal multipliers for all would rest on
-        # single products of residuals, which do not average out in a curve of five runs: in
-        # simulated sweeps that shared nothing 80 % of the intervals of a multiplier then held the
-        # truth.
-        mixing_F = self.mixing_FF[self.families.index(family)]
-        multiplier_RS = np.zeros((self.n_resamples, self.n_slots))
+    # Every series owns a stream, and mixes those of the series that its noise correlates with:
+    # noise that they share cancels in differences. Equal multipliers for all would rest on single
+    # products of residuals, which do not average out in a curve of five runs: in simulated sweeps
+    # that shared nothing 80 % of the intervals of a multiplier then held the truth.
+
+    def _shares(self, family: str) -> list[tuple[int, float]]:
+        """The streams that a series mixes, and how much of each."""
+        mixing_F = self.mixing_FF[self.families.index(family)].tolist()
+        return [(stream, share) for stream, share in enumerate(mixing_F) if share]
+
+    def _multipliers(self, points: Points) -> FloatArray:
+        """Of the run of every point, (R, P)."""
+        multiplier_RP = np.zeros((self.n_resamples, len(points.slot_P)))
+        for stream, share in self._shares(points.family):
+            drawn_RS = self._drawn(stream)
+            for rows in _chunks(self.n_resamples, multiplier_RP.shape[1]):
+                multiplier_RP[rows] += share * _WEBB[drawn_RS[rows][:, points.slot_P]]
+        return multiplier_RP
+
+    def _normals_of(self, family: str) -> FloatArray:
+        """The normals behind the scales of a series, (R,)."""
         normal_R = np.zeros(self.n_resamples)
-        for stream in np.flatnonzero(mixing_F).tolist():
+        for stream, share in self._shares(family):
+            rng = np.random.default_rng([self.seed, 3, stream])
+            normal_R += share * rng.standard_normal(self.n_resamples)
+        return normal_R
+
+    def _drawn(self, stream: int) -> NDArray[np.int8]:
+        """Which of Webb's values every slot has in a stream, (R, S); drawn once."""
+        if stream not in self._drawn_by_stream:
             rng = np.random.default_rng([self.seed, 0, stream])
-            share = mixing_F[stream]
-            multiplier_RS += share * rng.choice(_WEBB, size=multiplier_RS.shape)
-            normal_R += share * np.random.default_rng([self.seed, 3, stream]).standard_normal(
-                self.n_resamples
-            )
-        return multiplier_RS, normal_R
+            drawn_RS = np.empty((self.n_resamples, self.n_slots), dtype=np.int8)
+            for rows in _chunks(self.n_resamples, self.n_slots):
+                shape = drawn_RS[rows].shape
+                drawn_RS[rows] = rng.integers(0, len(_WEBB), size=shape)
+            self._drawn_by_stream[stream] = drawn_RS
+        return self._drawn_by_stream[stream]
+
+    @cached_property
+    def _drawn_by_stream(self) -> dict[int, NDArray[np.int8]]:
+        return {}
+
+
+def _chunks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Rows of about 2^18 numbers at a time."""
+    step = max(1, 2**18 // max(1, n_columns))
+    return (slice(first, first + step) for first in range(0, n_rows, step))
 
 
 def _scale_draws(normal_R: FloatArray, dof: int) -> FloatArray:

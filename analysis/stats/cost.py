@@ -5,6 +5,7 @@ Budgets, sizes and tokens hang together through it: D = C / M(N). M is read off 
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -41,8 +42,12 @@ class CostPerToken:
         """d log M / d log N."""
         inside = np.clip(log_params, self.low, self.high)
         # Honest counts lie well inside this range.
-        result: FloatArray = np.clip(self.polynomial.deriv()(inside), 0.05, 1.3)
+        result: FloatArray = np.clip(self._derivative(inside), 0.05, 1.3)
         return result
+
+    @cached_property
+    def _derivative(self) -> np.poly1d:
+        return self.polynomial.deriv()
 
     def log_tokens(self, log_params: FloatArray, log_flops: FloatArray | float) -> FloatArray:
         """Log of the tokens that a model trains on at a budget."""

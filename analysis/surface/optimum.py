@@ -60,7 +60,9 @@ def best_size(
         ahead, slope = gain(at)
         low, high = np.where(ahead > 0, at, low), np.where(ahead > 0, high, at)
         after = at + ahead / slope
-        after = np.where((after > low) & (after < high), after, 0.5 * (low + high))
+        # A step that only rounds is the end, also where it ends on what is known.
+        is_good = ((after > low) & (after < high)) | (np.abs(after - at) < ROUNDING)
+        after = np.where(is_good, after, 0.5 * (low + high))
         moved = float(np.max(np.abs(after - at), initial=0.0))
         at = after
         if moved < ROUNDING:

@@ -82,28 +82,25 @@ def expand(problem: SurfaceProblem, theta_R5: FloatArray, delta: float) -> Expan
     psi_RP = np.clip(residual_RP, -delta, delta)
     # huber(r) = psi · (r − psi / 2): r² / 2 inside delta, delta · (|r| − delta / 2) beyond.
     value_R = np.sum(problem.weight_RP * psi_RP * (residual_RP - 0.5 * psi_RP), axis=1)
-    slope_R5P = np.stack(
-        [np.ones_like(loss_RP), size_RP, data_RP, -u_P * size_RP, -v_P * data_RP], axis=1
-    )
-    slope_R5P /= loss_RP[:, None, :]
+    slope_R5P = np.empty((len(loss_RP), 5, loss_RP.shape[1]))
+    np.divide(1.0, loss_RP, out=slope_R5P[:, 0])
+    np.divide(size_RP, loss_RP, out=slope_R5P[:, 1])
+    np.divide(data_RP, loss_RP, out=slope_R5P[:, 2])
+    np.multiply(slope_R5P[:, 1], -u_P, out=slope_R5P[:, 3])
+    np.multiply(slope_R5P[:, 2], -v_P, out=slope_R5P[:, 4])
     pull_RP = problem.weight_RP * psi_RP
     gradient_R5 = -np.einsum("rjp,rp->rj", slope_R5P, pull_RP)
     # With g = d log Lhat and H = d² Lhat / Lhat, the Hessian is Σ c (h + psi) g gᵀ − Σ c psi H,
     # where psi is the clipped residual and h is 1 inside the quadratic zone.
     bend_RP = pull_RP + problem.weight_RP * (np.abs(residual_RP) <= delta)
     hessian = (slope_R5P * bend_RP[:, None, :]) @ np.swapaxes(slope_R5P, 1, 2)
-    for j, k, second_RP in (
-        (1, 1, size_RP),
-        (1, 3, -u_P * size_RP),
-        (3, 3, u_P**2 * size_RP),
-        (2, 2, data_RP),
-        (2, 4, -v_P * data_RP),
-        (4, 4, v_P**2 * data_RP),
-    ):
-        term_R = np.sum(pull_RP * second_RP / loss_RP, axis=1)
-        hessian[:, j, k] -= term_R
-        if j != k:
-            hessian[:, k, j] -= term_R
+    # The second derivatives of an arm are its slopes again, and U or V times them.
+    for arm, by_exponent, x_P in ((1, 3, u_P), (2, 4, v_P)):
+        hessian[:, arm, arm] += gradient_R5[:, arm]
+        hessian[:, arm, by_exponent] += gradient_R5[:, by_exponent]
+        hessian[:, by_exponent, arm] += gradient_R5[:, by_exponent]
+        curved_R = np.einsum("rp,rp,p->r", pull_RP, slope_R5P[:, by_exponent], x_P)
+        hessian[:, by_exponent, by_exponent] += curved_R
     return Expansion(value_R, gradient_R5, hessian)
 
 
@@ -194,7 +191,6 @@ def projection_start(problem: SurfaceProblem) -> FloatArray:
     axis = np.geomspace(*EXPONENT_RANGE, GRID_SIZE)
     size_GP = np.exp(-axis[:, None] * problem.log_params_P)
     data_GP = np.exp(-axis[:, None] * problem.log_tokens_P)
-    cross_GP = (size_GP[:, None, :] * data_GP[None, :, :]).reshape(-1, size_GP.shape[1])
     loss_RP = np.exp(problem.log_loss_RP)
     weight_RP = problem.weight_RP / loss_RP**2  # makes residuals relative
     target_RP = weight_RP * loss_RP
@@ -204,7 +200,11 @@ def projection_start(problem: SurfaceProblem) -> FloatArray:
     one, y = weight_RP.sum(axis=1)[:, None], target_RP.sum(axis=1)[:, None]
     x, z = (weight_RP @ size_GP.T)[:, full[0]], (weight_RP @ data_GP.T)[:, full[1]]
     xx, zz = (weight_RP @ (size_GP**2).T)[:, full[0]], (weight_RP @ (data_GP**2).T)[:, full[1]]
-    xz = weight_RP @ cross_GP.T
+    if len(weight_RP) == 1:
+        xz = ((weight_RP * size_GP) @ data_GP.T).reshape(1, -1)
+    else:  # one large product in place of many small ones
+        cross_GP = (size_GP[:, None, :] * data_GP[None, :, :]).reshape(-1, size_GP.shape[1])
+        xz = weight_RP @ cross_GP.T
     xy, zy = (target_RP @ size_GP.T)[:, full[0]], (target_RP @ data_GP.T)[:, full[1]]
     centred = _solve2(
         xx - x**2 / one, zz - z**2 / one, xz - x * z / one, xy - x * y / one, zy - z * y / one

@@ -57,7 +57,8 @@ class SurfaceFit:
     ci: dict[str, tuple[float, float]]
     """Intervals of the five, and of `params_exponent`."""
     profile_ci: dict[str, tuple[float, float] | None]
-    """Profile intervals of alpha and beta; None where the profile does not close."""
+    """Profile intervals of alpha and beta; None where the profile does not close. Without them
+    where the surface is only read off."""
     params_exponent: float
     """beta / (alpha + beta): exponent of N*(C) where C = 6·N·D."""
     huber_delta: float
@@ -108,6 +109,29 @@ def fit_surface(
     points: Points, huber_delta: float | Literal["auto"], resampler: Resampler
 ) -> SurfaceFit | FitWarning:
     """Fit one series or say why not; `huber_delta` is in log-loss units, inf = least squares."""
+    found = _resampled(points, huber_delta, resampler)
+    if isinstance(found, FitWarning):
+        return found
+    fit, problem, theta_5 = found
+    profile_ci = profile_intervals(problem, theta_5, fit.huber_delta, points.run_P)
+    warnings = (*fit.warnings, *_open_profiles(points, profile_ci))
+    return dataclasses.replace(fit, profile_ci=profile_ci, warnings=warnings)
+
+
+def resampled_surface(
+    points: Points, huber_delta: float | Literal["auto"], resampler: Resampler
+) -> SurfaceFit | FitWarning:
+    """`fit_surface` without the profile intervals, which a surface that is only read off needs
+    not.
+    """
+    found = _resampled(points, huber_delta, resampler)
+    return found if isinstance(found, FitWarning) else found[0]
+
+
+def _resampled(
+    points: Points, huber_delta: float | Literal["auto"], resampler: Resampler
+) -> tuple[SurfaceFit, SurfaceProblem, FloatArray] | FitWarning:
+    """The fit without profile intervals, its problem and its theta, (5,)."""
     reason = _why_not_identified(points)
     if reason is not None:
         return _refusal(points, *reason)
@@ -138,11 +162,10 @@ def fit_surface(
     if (reason_why := _why_exponents_unclear(draws, share_R, theta_5[0] > 0)) is not None:
         return _refusal(points, "surface_not_identified", reason_why)
     residual_P = log_residuals(centred.problem, theta_5)
-    profile_ci = profile_intervals(centred.problem, theta_5, delta, points.run_P)
-    return SurfaceFit(
+    fit = SurfaceFit(
         **coefficient,
         ci={k: percentile_interval(v) for k, v in (draws | {"params_exponent": share_R}).items()},
-        profile_ci=profile_ci,
+        profile_ci={},
         params_exponent=coefficient["beta"] / (coefficient["alpha"] + coefficient["beta"]),
         huber_delta=delta,
         objective=float(best.objective_R[0]),
@@ -150,8 +173,9 @@ def fit_surface(
         n_points=len(residual_P),
         n_uncertified=n_uncertified,
         draws=draws,
-        warnings=tuple(_warnings(points, theta_5, draws_R5, n_uncertified, profile_ci)),
+        warnings=tuple(_warnings(points, theta_5, draws_R5, n_uncertified)),
     )
+    return fit, centred.problem, theta_5
 
 
 def _why_not_identified(points: Points) -> tuple[str, str] | None:
@@ -299,7 +323,6 @@ def _warnings(
     theta_5: FloatArray,
     draws_R5: FloatArray,
     n_uncertified: int,
-    profile_ci: dict[str, tuple[float, float] | None],
 ) -> list[FitWarning]:
     warnings = []
     if theta_5[0] == 0:
@@ -311,6 +334,13 @@ def _warnings(
     if n_uncertified:
         message = f"{n_uncertified} resamples without a certified optimum are left out"
         warnings.append(FitWarning("uncertified_resamples", message, points.family))
+    return warnings
+
+
+def _open_profiles(
+    points: Points, profile_ci: dict[str, tuple[float, float] | None]
+) -> list[FitWarning]:
+    warnings = []
     if open_ones := [name for name, interval in profile_ci.items() if interval is None]:
         message = (
             f"the profile of {' and '.join(open_ones)} does not close within its search: some "

@@ -6,6 +6,7 @@ Suffixes: R resamples, P points, G grid cells, 4 the coefficients E, A, B, alpha
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -93,6 +94,8 @@ class _Problem:
             step_R4 = np.linalg.solve(normal_R44, pull_R41)[..., 0]
             step_R4[:, 3] = np.clip(step_R4[:, 3], -0.1, 0.1)
             theta_R4 = theta_R4 + step_R4
+            if np.all(np.abs(step_R4) <= 1e-13 * np.abs(theta_R4)):
+                break
             theta_R4[:, 3] = np.clip(theta_R4[:, 3], *EXPONENT_RANGE)
         return theta_R4
 
@@ -111,15 +114,22 @@ class _Problem:
         by_alpha_RP = -self.u_P * size * x_RP - self.v_P * data * z_RP
         return np.stack([np.ones_like(x_RP), x_RP, z_RP, by_alpha_RP], axis=2)
 
+    @cached_property
+    def _grid(self) -> list[tuple[float, FloatArray, FloatArray]]:
+        """Exponents, with the columns of a linear fit and their pseudo-inverse, transposed."""
+        found = []
+        for alpha in np.geomspace(*EXPONENT_RANGE, 60).tolist():
+            arms_P = np.exp(-alpha * self.u_P), np.exp(-alpha * self.v_P)
+            columns_P3 = np.stack([np.ones_like(self.u_P), *arms_P], axis=1)
+            found.append((alpha, columns_P3, np.linalg.pinv(columns_P3).T))
+        return found
+
     def _best_of_grid(self, loss_RP: FloatArray) -> FloatArray:
         """Linear least squares at the alpha of the grid with the least error, shape (R, 4)."""
         error_R = np.full(len(loss_RP), np.inf)
         best_R4 = np.empty((len(loss_RP), 4))
-        for alpha in np.geomspace(*EXPONENT_RANGE, 60):
-            columns_P3 = np.stack(
-                [np.ones_like(self.u_P), np.exp(-alpha * self.u_P), np.exp(-alpha * self.v_P)], 1
-            )
-            linear_R3 = loss_RP @ np.linalg.pinv(columns_P3).T
+        for alpha, columns_P3, inverse_P3 in self._grid:
+            linear_R3 = loss_RP @ inverse_P3
             here_R = np.sum((loss_RP - linear_R3 @ columns_P3.T) ** 2, axis=1)
             better_R = here_R < error_R
             error_R[better_R] = here_R[better_R]

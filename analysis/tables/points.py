@@ -70,6 +70,8 @@ def levels(log_values: FloatArray, width: float) -> IntArray:
     """
     # Bounded: neighbours that only chain would put 200 sizes over a factor 20 on a single level.
     distinct, index = np.unique(log_values, return_inverse=True)
+    if np.all(np.diff(distinct) > width):  # each value is a level, as sizes of a ladder are
+        return index.astype(np.int64)
     level = np.zeros(len(distinct), dtype=np.int64)
     first = 0
     while first < len(distinct):

@@ -144,8 +144,11 @@ def tidy_counted(raw: RawTable) -> TidyTable:
 
 
 def _labels(raw: RawTable) -> list[str]:
-    labels = []
+    labels, known = list[str](), dict[str, str]()
     for index, cell in enumerate(raw.frame["family"]):
+        if isinstance(cell, str) and cell in known:
+            labels.append(known[cell])
+            continue
         # A series may be called none, or NA.
         label = " ".join(cell.split() if isinstance(cell, str) else [])
         label = label or ("" if _is_blank(cell) else str(cell))
@@ -156,6 +159,7 @@ def _labels(raw: RawTable) -> list[str]:
             message = f"{where}: found {label!r}, expected a label without control characters"
             raise TableError(message)
         labels.append(label)
+        known[str(cell)] = label
     return labels
 
 
@@ -205,8 +209,29 @@ def _number(raw: RawTable, index: int, column: str, cell: object) -> float:
 
 def _numbers(raw: RawTable, column: str) -> FloatArray:
     # Cells become float64 before any product: params · tokens overflows int64 above 9.2e18.
+    plain = _plain_numbers(raw, column)
+    if plain is not None:
+        return plain
     cells = [_number(raw, i, column, cell) for i, cell in enumerate(raw.frame[column])]
     return np.array(cells, dtype=np.float64)
+
+
+def _plain_numbers(raw: RawTable, column: str) -> FloatArray | None:
+    """The column where `_number` has nothing to say of any cell; else None, and cells are looked
+    at one by one for the first that is wrong.
+    """
+    cells = raw.frame[column].tolist()
+    if {bool, np.bool_} & set(map(type, cells)):
+        return None
+    try:
+        values = np.array([float(cell) for cell in cells])
+    except (TypeError, ValueError):
+        return None
+    if not np.isfinite(values).all() or (column == "loss_stderr" and values.min() < 0):
+        return None
+    if column in POSITIVE and not np.all((values >= 1e-60) & (values <= 1e60)):
+        return None
+    return values
 
 
 def _optional_numbers(raw: RawTable, column: str) -> tuple[FloatArray, list[FitWarning]]:
@@ -214,6 +239,9 @@ def _optional_numbers(raw: RawTable, column: str) -> tuple[FloatArray, list[FitW
     nothing = np.full(len(raw.frame), np.nan)
     if column not in raw.frame.columns:
         return nothing, []
+    plain = _plain_numbers(raw, column)
+    if plain is not None:
+        return plain, []
     blank = [_is_blank(cell) for cell in raw.frame[column]]
     if all(blank):
         return nothing, []
@@ -231,7 +259,10 @@ def _budgets(raw: RawTable) -> tuple[FloatArray, list[FitWarning]]:
     budget = np.full(len(raw.frame), np.nan)
     if "budget_flops" not in raw.frame.columns:
         return budget, []
-    for index, cell in enumerate(raw.frame["budget_flops"]):
+    plain = _plain_numbers(raw, "budget_flops")
+    if plain is not None:
+        budget = plain
+    for index, cell in enumerate(raw.frame["budget_flops"] if plain is None else ()):
         if not _is_blank(cell):
             budget[index] = _number(raw, index, "budget_flops", cell)
     # Those nearly equal, which were rounded or stored in another precision, carry the name of the

@@ -9,7 +9,7 @@ import heapq
 import math
 import random
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -267,6 +267,21 @@ def expected_cost(
         price_per_hour=plan.price_per_hour,
         is_measured=model.is_measured,
     )
+
+
+def device_s_left(plan: Plan, records: Collection[Published]) -> dict[str, float]:
+    """Device-seconds that each missing trial is expected to take, by those that were timed on the
+    kind of device that most ran on; empty where none was.
+    """
+    devices = Counter(record.device for record in records)
+    device = max(sorted(devices), key=lambda each: devices[each], default="cpu")
+    model = CostModel(record_timings(plan.trials, records, device))
+    if not model.is_measured:
+        return {}
+    return {
+        planned.trial_id: model.seconds(planned) * planned.resources.n_devices(device)
+        for planned in pending_trials(plan.trials, records)
+    }
 
 
 @dataclass(frozen=True)

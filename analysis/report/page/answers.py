@@ -27,6 +27,9 @@ are called equal."""
 MAX_PROPOSED_POINTS = 5000
 """Of a table; what to run next in a larger one takes longer to find than its page."""
 
+MAX_RUNS = 40
+"""That the page proposes: nobody reads on, and each takes as long to find as the one before."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -66,7 +69,11 @@ def answer(
     n = len(found.proposals)
     runs, in_all = ("this run", "") if n == 1 else (f"these {n} runs", " in all")
     would = f"{sentence}; {runs} of {notation.flops(found.flops)} FLOPs{in_all} would"
-    if not _is_enough(found):
+    if not _is_enough(found) and n >= MAX_RUNS:
+        would = (
+            f"{sentence}; more than {n} runs are expected to be needed, of which these come first"
+        )
+    elif not _is_enough(found):
         would = f"{sentence}; {runs}, twice the compute spent, would tell more but not enough"
     return Answer(
         *pair, status, f"{would}.", remark, chart, _runs_table(found), fragment(found).rstrip()
@@ -77,7 +84,8 @@ def _unbracketed(fit: FitResult, comparison: Comparison, flops: float | None) ->
     """Of a pair that cannot be compared: why, and what would bracket its budgets."""
     pair = comparison.baseline, comparison.against
     lacking = next(each for each in comparison.warnings if each.code == "no_frontier")
-    found = next_runs(fit, Request(pair, "multiplier", flops, resumes=False), _spent(fit, pair))
+    request = Request(pair, "multiplier", flops, resumes=False)
+    found = next_runs(fit, request, _spent(fit, pair), MAX_RUNS)
     sentence = f"Cannot tell yet: {lacking.message}"
     if not found.proposals:
         return Answer(*pair, "none", f"{sentence}.", "", None)
@@ -142,14 +150,14 @@ def _would_tell(fit: FitResult, point: MultiplierPoint, pair: tuple[str, str]) -
     within = max(math.exp(2.0 * abs(math.log(point.multiplier))), LEAST_WITHIN)
     request = Request(pair, "multiplier", point.flops, within=within, resumes=False)
     spend = _spent(fit, pair)
-    found = next_runs(fit, request, spend)
+    found = next_runs(fit, request, spend, MAX_RUNS)
     width = 0.0 if point.ci is None else math.log(point.ci[1] / point.ci[0])
     if found.proposals or width == 0.0 or (found.ratio_now or 1.0) <= 1.0:
         return found
     # The width to be expected may be less than that of the interval: both shrink by one factor.
     share = min(math.log(within) / width, 0.9)
     narrower = dataclasses.replace(request, within=(found.ratio_now or 1.0) ** share)
-    return next_runs(fit, narrower, spend)
+    return next_runs(fit, narrower, spend, MAX_RUNS)
 
 
 def _is_enough(found: Proposals) -> bool:

@@ -42,8 +42,12 @@ class Training:
     """By series: bits per byte of text over nats per token."""
 
 
-def training_of(source: StoragePath, plan: Plan | None) -> Training:
-    """Of a results folder; raises `SourceError` where it is damaged."""
+def training_of(
+    source: StoragePath, plan: Plan | None, device_s_left: Mapping[str, float]
+) -> Training:
+    """Of a results folder; raises `SourceError` where it is damaged. `device_s_left`: seconds of
+    devices that missing trials are expected to take, by id.
+    """
     if not (source / "trials").is_dir():
         return Training()
     try:
@@ -60,7 +64,7 @@ def training_of(source: StoragePath, plan: Plan | None) -> Training:
     return Training(
         curves=_curves(trials, losses),
         losses=losses,
-        spend=_spend(trials, plan),
+        spend=_spend(trials, plan, device_s_left),
         asked=(sweep.get("ask") if isinstance(sweep, dict) else None) or {},
         bits_per_nat=_bits_per_nat(observations),
     )
@@ -94,8 +98,8 @@ def _bits_per_nat(observations: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _spend(trials: pd.DataFrame, plan: Plan | None) -> Table:
-    """FLOPs, device time and money, planned and spent, of each series and in all."""
+def _spend(trials: pd.DataFrame, plan: Plan | None, device_s_left: Mapping[str, float]) -> Table:
+    """FLOPs, device time and money, spent and planned, of each series and in all."""
     planned = {each.trial_id: each for each in plan.trials} if plan else {}
     resources = {trial: each.resources for trial, each in planned.items()}
     own = trials if plan is None else trials[trials["sweep"] == plan.name]
@@ -115,7 +119,11 @@ def _spend(trials: pd.DataFrame, plan: Plan | None) -> Table:
         left = [each for each in missing if label in ("in all", each.series)]
         flops, hours = float(done["train_flops"].sum()), float(done["device_s"].sum()) / 3600.0
         flops_left = sum(each.train_flops for each in left)
-        money = () if price is None else (f"{hours * price:.2f}",)
+        # Without a plan, or before anything of it was timed, nobody knows.
+        hours_left = None
+        if plan is not None and (device_s_left or not left):
+            hours_left = sum(device_s_left.get(each.trial_id, 0.0) for each in left) / 3600.0
+        money = () if price is None else (_amount(hours, price), _amount(hours_left, price))
         rows.append(
             (
                 label,
@@ -123,20 +131,28 @@ def _spend(trials: pd.DataFrame, plan: Plan | None) -> Table:
                 str(len(left)),
                 _flops(flops),
                 _flops(flops_left),
-                f"{hours:.3g}",
-                *money,
+                *(_amount(hours), _amount(hours_left), *money),
             )
         )
     taken = len(trials) - len(own)
     devices = "GPU" if (own["device"] == "cuda").any() else "core"
+    at_price = () if price is None else ("spent", "planned yet")
     columns = (
         "series", "trials done", "to do", "FLOPs spent", "FLOPs planned yet",
-        f"{devices}-hours spent", *(() if price is None else (f"money at {price:g} an hour",)),
+        f"{devices}-hours spent", f"{devices}-hours planned yet",
+        *(f"money {when} at {price:g} an hour" for when in at_price),
     )  # fmt: skip
     if taken:
         what = f"{taken} trials taken over from other sweeps"
         rows.append((what, *("" for _ in columns[1:])))
     return Table(columns, tuple(rows))
+
+
+def _amount(hours: float | None, price: float | None = None) -> str:
+    """Hours, or what they cost."""
+    if hours is None:
+        return "unknown"
+    return f"{hours:.3g}" if price is None else f"{hours * price:.2f}"
 
 
 def _flops(value: float) -> str:

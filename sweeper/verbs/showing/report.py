@@ -46,7 +46,8 @@ def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **option
     shows_published = options["published"] is not None
     table, result = fitted(source, options | {"published": options["published"] or "main"})
     outcomes = [check(forecast, name, table) for forecast, name in registered]
-    training = training_of(source, _plan_of(source))
+    plan = _plan_of(source)
+    training = training_of(source, plan, _device_s_left(source, plan))
     question = question_of(result, *_asked(training.asked))
     comparisons = [compare_series(result, *pair) for pair in question.compared]
     tried = sensitivities(table, result, comparisons)
@@ -72,6 +73,15 @@ def _plan_of(source: StoragePath) -> "Plan | None":
 
     store = Store(source)
     return read_plan(store) if (source / "trials").is_dir() and store.plan.exists() else None
+
+
+def _device_s_left(source: StoragePath, plan: "Plan | None") -> Mapping[str, float]:
+    """Of what a plan still lacks, as far as its records tell; same records, same numbers."""
+    from sweeper.orchestration.cost import device_s_left
+    from sweeper.store.layout import Store
+    from sweeper.store.results import published
+
+    return {} if plan is None else device_s_left(plan, published(Store(source)))
 
 
 def _asked(ask: Mapping[str, Any]) -> tuple[tuple[str, str] | None, float | None]:
