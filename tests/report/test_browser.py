@@ -1,12 +1,17 @@
 """The page in a real browser: it loads fast, asks nobody, and its charts answer."""
 
+import itertools
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from browser import Watched, chromium
+from planted_growth import observations, with_ingredients
+from planted_tables import table as planted_table
 
 from analysis.answers.compare import compare
 from analysis.fitting.fit import FitSettings, fit_table
@@ -14,9 +19,11 @@ from analysis.report.html import write_report
 from analysis.report.page.training import LossCurve, Training
 from analysis.report.provenance import Provenance
 from analysis.report.published_table import with_published
+from analysis.sensitivity.recounted import recounts
 from analysis.sensitivity.sensitivity import sensitivities
 from analysis.sensitivity.study import Study
 from analysis.tables.load import load
+from analysis.tables.tidy import TidyTable
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -43,6 +50,25 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = Study(table, fit, comparisons, tried)
     out = tmp_path_factory.mktemp("page") / "quick.html"
     return write_report("quick", study, Provenance("quick"), out, (), training)
+
+
+@dataclass(frozen=True)
+class Recounted:
+    """A page of a table with the ingredients of other conventions."""
+
+    table: TidyTable
+    page: Path
+
+
+@pytest.fixture(scope="module")
+def recounted(tmp_path_factory: pytest.TempPathFactory) -> Recounted:
+    rows = with_ingredients(observations(n_budgets=4))
+    counted = planted_table(rows[rows["family"].isin(["ar", "masked"])])
+    fit = fit_table(counted, FitSettings(n_bootstrap=20))
+    comparisons = [compare(fit, "ar", "masked")]
+    study = Study(counted, fit, comparisons, (), recounts(counted, fit, comparisons))
+    out = tmp_path_factory.mktemp("recounted") / "page.html"
+    return Recounted(counted, write_report("recounted", study, Provenance("recounted"), out))
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +132,40 @@ def test_the_unit_of_losses_changes_values_and_titles(opened: Watched) -> None:
     assert losses["bits"] == pytest.approx(losses["nats"] * 1.4427, rel=1e-3)
     assert losses["perplexity"] == pytest.approx(np.exp(losses["nats"]), rel=2e-3)
     assert opened.messages == []
+
+
+def test_every_convention_counts_what_is_told_of_a_mark_and_names_its_axes(
+    browser: "Browser", recounted: Recounted
+) -> None:
+    watched = Watched(browser, recounted.page, viewport={"width": 1400, "height": 900})
+    page, table = watched.page, recounted.table
+    counted_params = {"as given": table.frame["params"].to_numpy(), **table.counts.params}
+    counted_flops = {"as given": table.frame["flops"].to_numpy(), **table.counts.flops}
+    choices = {
+        name: page.locator(f"select[name={name}] option").all_text_contents()
+        for name in ("params", "flops")
+    }
+    assert choices["params"] == ["as given", "trunk+head"]
+    assert choices["flops"] == ["as given", "6N+attention", "6N+attention+head"]
+    told = {}
+    for params, flops in [*itertools.product(*choices.values()), ("as given", "as given")]:
+        page.select_option("select[name=params]", label=params)
+        page.select_option("select[name=flops]", label=flops)
+        watched.settle()
+        page.locator("#chart-valleys-0").focus()
+        page.keyboard.press("Home")
+        text = page.locator("#tip").text_content() or ""
+        found = re.search(r"size([\d.]+)M.*FLOPs([\d.e+]+)loss", text)
+        assert found is not None
+        assert float(found[1]) * 1e6 == pytest.approx(counted_params[params][0], rel=0.01)
+        assert float(found[2]) == pytest.approx(counted_flops[flops][0], rel=0.01)
+        titles = page.locator("#chart-frontiers-1 .role-axis-title text").all_text_contents()
+        assert (params == "as given") == (titles[1] == "N* (parameters)")
+        assert (flops == "as given") == (titles[0] == "FLOPs")
+        told.setdefault((params, flops), (text, titles))
+        assert told[params, flops] == (text, titles)  # the first again, at the end
+    assert len(set(told)) == 6
+    assert watched.messages == []
 
 
 def test_axes_turn_linear_and_logarithmic(opened: Watched) -> None:
