@@ -93,7 +93,9 @@ def compare(result: FitResult, baseline: str, against: str) -> Comparison:
     if own is None or other is None:
         lacking = baseline if own is None else against
         message = f"{lacking} has no frontier: fewer than two of its budgets are bracketed"
-        verdict = f"{against} and {baseline} cannot be compared: {message}."
+        verdict = (
+            f"{against} and {baseline} cannot be compared: {message}; `propose` names runs to add."
+        )
         warnings.append(FitWarning("no_frontier", message, lacking))
         return Comparison(baseline, against, (), (), exponents, verdict, tuple(warnings))
     # Actual FLOPs by nominal ones, of the bracketed budgets of either; the baseline's win.

@@ -55,7 +55,8 @@ def split_texts(source: str, texts: list[bytes]) -> SplitTexts:
     # Nearly all texts share passages (one licence header suffices): split them as if they did not.
     held_out = _held_out(sizes, [[index] for index in range(len(unique))])
     split = _by_text(unique, held_out) if held_out else _by_cut(source, unique)
-    _warn_of_shared_passages(source, split)
+    why = "most of the texts share some" if len(unique) > 1 else "this one text was cut in two"
+    _warn_of_shared_passages(source, split, why)
     return split
 
 
@@ -101,15 +102,17 @@ def _by_cut(source: str, texts: list[bytes]) -> SplitTexts:
     return SplitTexts([*others, longest[:cut]], [longest[cut:]], is_cut=True)
 
 
-def _warn_of_shared_passages(source: str, split: SplitTexts) -> None:
+def _warn_of_shared_passages(source: str, split: SplitTexts, why: str) -> None:
     train, validation = (SEPARATOR.join(texts) for texts in (split.train, split.validation))
     hashes = passages(normalised(validation))
     is_shared = np.isin(hashes, passages(normalised(train)))
     if is_shared.any():
+        percent = 100 * is_shared.mean()
         logger.warning(
-            "corpus %s: %.1f %% of the validation passages of %d bytes also occur in training, "
-            "because most of the text shares some: remove what repeats, or expect low losses",
+            "corpus %s: %s %% of the validation passages of %d bytes also occur in training, "
+            "because %s: remove what repeats, or expect low losses",
             source,
-            100 * is_shared.mean(),
+            f"{percent:.1f}" if percent >= 0.05 else "less than 0.1",
             PASSAGE_BYTES,
+            why,
         )

@@ -130,8 +130,8 @@ def read_texts(source: str, files: list[ListedFile]) -> list[bytes]:
         where = _quoted(files[0].path) if len(files) == 1 else f"{len(files)} files"
         raise DataError(
             f"corpus {source!r}: no text in {where} ({len(not_text)} not UTF-8, "
-            f"{len(files) - len(not_text)} empty); expected UTF-8 text: convert it, "
-            "or name another path"
+            f"{len(files) - len(not_text)} empty); expected UTF-8 text: convert it "
+            "(`iconv -c -f UTF-8 -t UTF-8` drops the bytes that are not), or name another path"
         )
     if not_text:
         # A few are normal among Python's own tests; many mean that data is being lost.
