@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/setup-done
 
-.PHONY: setup run test test-fast mutants bench-fit bench-orchestration bench-design bench-sampling bench-train bench-eval coverage check format docs clean
+.PHONY: setup run test test-fast mutants bench-fit bench-report bench-orchestration bench-design bench-sampling bench-train bench-eval coverage check format docs clean
 
 setup: $(SETUP_DONE)  ## virtual environment with pinned versions and the `sweeper` command
 
@@ -40,6 +40,9 @@ mutants: setup  ## deliberate errors in the mathematics, each of which some test
 
 bench-fit: setup  ## time and memory of fits, beside their targets
 	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/bench_fit.py
+
+bench-report: setup  ## time and memory of fits, comparisons and pages of large tables, and how fast `serve` follows
+	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/bench_report.py
 
 bench-orchestration: setup  ## planning, driving, resuming and watching many trials, beside Ray Tune; about ten minutes
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/bench_orchestration.py

@@ -3,7 +3,7 @@
 A page is made from a snapshot: the tables are built anew in a temporary folder, from records that
 are only read. So a page needs no driver, and nothing is written into the results folder. It is
 made by the command `report` in a process of its own, only while somebody looks and something has
-been published, and at most half of the time.
+been published, and at most two thirds of the time.
 """
 
 import contextlib
@@ -11,8 +11,6 @@ import hashlib
 import math
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -27,12 +25,12 @@ from sweeper.store.layout import Store
 from sweeper.store.measurements import measurement_stamps
 from sweeper.store.results import record_stamps
 from sweeper.store.submission import read_plan
+from sweeper.watching.report_process import ReportProcesses
 from sweeper.watching.view import View, Watch
 
 LOOK_TIME_S = 1.0  # longest wait for a look; a driver on another machine takes longer to judge
 FIRST_LOOK_TIME_S = 10.0
-REST_PER_TIME = 1.0  # a page that took a second to make is not made again for another one
-NICENESS = 10  # of the process that makes a page: training goes first
+REST_PER_TIME = 0.5  # a page that took a second to make is not made again for half a second
 LINKED = ("published", "attempts", "attempts.jsonl", "sampling")
 COPIED = ("plan.json", "manifest.json", "sweep.yaml")
 
@@ -69,7 +67,9 @@ class Page:
 class Followed:
     """One sweep. Its methods may be called by several threads."""
 
-    def __init__(self, folder: Path, scratch: Path, looks: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, folder: Path, scratch: Path, looks: ThreadPoolExecutor, reports: ReportProcesses
+    ) -> None:
         self.view: View | None = None
         """As last looked at."""
         self.trouble = ""
@@ -83,10 +83,9 @@ class Followed:
         self._looks, self._look = looks, Future[None]()
         self._look.set_result(None)
         self._lock = threading.Lock()
-        self._scratch = scratch
+        self._scratch, self._reports = scratch, reports
         self._made_of = ""
         self._maker: threading.Thread | None = None
-        self._child: subprocess.Popen[bytes] | None = None
         self._next_page_s = 0.0
 
     @property
@@ -104,6 +103,7 @@ class Followed:
     def follow(self) -> None:
         """Bring the view up to date, and begin to make a newer page where there is a reason to."""
         look_at([self])
+        self._reports.prepare()
         if (stamp := _page_stamp(self._store)) == self._made_of:
             return
         with self._lock:
@@ -114,12 +114,10 @@ class Followed:
             self._maker.start()
 
     def close(self) -> None:
-        """Make no page any more; end the process that makes one."""
+        """Make no page any more; what makes one was ended before."""
         with self._lock:
             self._next_page_s = math.inf
-            maker, child = self._maker, self._child
-        if child is not None:
-            child.kill()
+            maker = self._maker
         if maker is not None:
             maker.join()
 
@@ -140,6 +138,7 @@ class Followed:
             if self._next_page_s < math.inf:
                 self._next_page_s = end_s + REST_PER_TIME * (end_s - start_s)
             self._made_of, self.is_making = stamp, False
+            self._reports.prepare()  # for the next one
 
     def _made(self) -> Page:
         """The report on what is published now; raises SweeperError where there is none to make."""
@@ -150,16 +149,10 @@ class Followed:
         _prepare(Path(str(self._store.folder)), snapshot)
         refresh_tables(Store(snapshot), read_plan(self._store))
         out = self._scratch / "report.html"
-        command = [sys.executable, "-m", "sweeper", "report", str(snapshot), "-o", str(out)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
-            self._child = child
-            with contextlib.suppress(OSError):  # it may have ended
-                os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
-            said = child.communicate()[1].decode(errors="replace")
-        if child.returncode:
-            lines = said.strip().splitlines() or [f"exit code {child.returncode}"]
-            error = lines[-1].removeprefix("error: ").replace(str(snapshot), snapshot.name)
-            raise StoreError(error)
+        try:
+            self._reports.run([str(snapshot), "-o", str(out)])
+        except StoreError as error:
+            raise StoreError(str(error).replace(str(snapshot), snapshot.name)) from error
         body = out.read_bytes()
         return Page(body, hashlib.sha256(body).hexdigest()[:32])
 
@@ -196,6 +189,7 @@ class Folder:
         self.results = results
         self._scratch = tempfile.TemporaryDirectory(prefix="sweeper-serve-")
         self._looks = ThreadPoolExecutor(4)
+        self._reports = ReportProcesses()
         self._followed: dict[str, Followed] = {}
         self._lock = threading.Lock()
 
@@ -206,7 +200,7 @@ class Folder:
             for name, path in found.items():
                 if name not in self._followed:
                     scratch = Path(self._scratch.name) / str(len(self._followed))
-                    self._followed[name] = Followed(path, scratch, self._looks)
+                    self._followed[name] = Followed(path, scratch, self._looks, self._reports)
             return {name: self._followed[name] for name in found}
 
     def close(self) -> None:
@@ -214,6 +208,7 @@ class Folder:
         self._looks.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             followed = list(self._followed.values())
+        self._reports.close()
         for each in followed:
             each.close()
         self._scratch.cleanup()

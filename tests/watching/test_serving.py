@@ -1,6 +1,4 @@
-import http.client
 import re
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +14,14 @@ from planted import (
     refresh,
     submitted_store,
 )
+from served import asked, served
 
 from sweeper.errors import ConfigError, StoreError
 from sweeper.store.layout import Store
 from sweeper.store.results import publish
 from sweeper.trials.plan import Plan
-from sweeper.watching.followed import Folder, sweeps_in
+from sweeper.watching.followed import sweeps_in
 from sweeper.watching.server import Access, Server
-from sweeper.watching.site import Site
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 TOKEN = "a-token-of-the-test"
@@ -44,40 +42,16 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
-def _served(results: Path, token: str = "") -> Iterator[Server]:
-    folder = Folder(results)
-    server = Server(Site(folder), Access("127.0.0.1", token), 0)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    folder.close()
-    thread.join()
-
-
 @pytest.fixture
 def server(results: Path) -> Iterator[Server]:
-    yield from _served(results)
+    with served(results) as found:
+        yield found
 
 
 @pytest.fixture
 def guarded(results: Path) -> Iterator[Server]:
-    yield from _served(results, TOKEN)
-
-
-def _ask(
-    server: Server, path: str, method: str = "GET", **headers: str
-) -> tuple[http.client.HTTPResponse, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)
-    connection.putrequest(method, path, skip_host="Host" in headers)
-    for name, value in headers.items():
-        connection.putheader(name.replace("_", "-"), value)
-    connection.endheaders()
-    answer = connection.getresponse()
-    body = answer.read().decode()
-    connection.close()
-    return answer, body
+    with served(results, TOKEN) as found:
+        yield found
 
 
 def _tree(folder: Path) -> dict[str, int]:
@@ -86,21 +60,21 @@ def _tree(folder: Path) -> dict[str, int]:
 
 
 def test_every_sweep_of_the_folder_is_listed_and_nothing_else(server: Server) -> None:
-    answer, body = _ask(server, "/")
+    answer, body = asked(server, "/")
     assert answer.status == 200
     links = re.findall(r'href="(/sweeps/[^"]*)"', body)
     assert len(links) == 2
-    assert all(_ask(server, link)[0].status == 200 for link in links)
+    assert all(asked(server, link)[0].status == 200 for link in links)
     assert "link" not in body.split("<tbody>")[1].split("</tbody>")[0]
 
 
 def test_what_somebody_typed_is_text_on_every_page(server: Server) -> None:
     for path in ("/", "/state", f"/sweeps/{HOSTILE.replace(' ', '%20')}/"):
-        answer, body = _ask(server, path)
+        answer, body = asked(server, path)
         assert answer.status == 200
         assert "<img" not in body
         assert "&lt;img" in body
-    policy = _ask(server, "/")[0].headers["Content-Security-Policy"]
+    policy = asked(server, "/")[0].headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
 
@@ -126,7 +100,7 @@ def test_what_somebody_typed_is_text_on_every_page(server: Server) -> None:
     ],
 )
 def test_no_path_leads_out_of_the_folder(server: Server, path: str) -> None:
-    answer, body = _ask(server, path, Host="localhost")
+    answer, body = asked(server, path, Host="localhost")
     assert answer.status == 404
     assert "secret" not in body
 
@@ -148,50 +122,52 @@ def test_no_path_leads_out_of_the_folder(server: Server, path: str) -> None:
     ],
 )
 def test_a_host_that_is_not_this_machine_is_refused(server: Server, host: str, status: int) -> None:
-    assert _ask(server, "/", Host=host)[0].status == status
+    assert asked(server, "/", Host=host)[0].status == status
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 def test_nothing_can_be_changed(server: Server, method: str) -> None:
-    answer, _ = _ask(server, "/", method)
+    answer, _ = asked(server, "/", method)
     assert answer.status == 405
     assert answer.headers["Allow"] == "GET, HEAD"
     assert not [name for name in answer.headers if name.startswith("Access-Control")]
 
 
 def test_a_token_is_wanted_and_moves_from_the_address_to_a_cookie(guarded: Server) -> None:
-    assert _ask(guarded, "/")[0].status == 403
-    assert _ask(guarded, "/?token=another")[0].status == 403
-    assert _ask(guarded, "/sweeps/planted/report.html", Cookie="sweeper-token=x")[0].status == 403
-    moved, _ = _ask(guarded, f"/sweeps/planted/?token={TOKEN}")
+    assert asked(guarded, "/")[0].status == 403
+    assert asked(guarded, "/?token=another")[0].status == 403
+    assert asked(guarded, "/sweeps/planted/report.html", Cookie="sweeper-token=x")[0].status == 403
+    moved, _ = asked(guarded, f"/sweeps/planted/?token={TOKEN}")
     assert (moved.status, moved.headers["Location"]) == (303, "/sweeps/planted/")
     cookie = moved.headers["Set-Cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite" in cookie
-    assert _ask(guarded, "/", Cookie=cookie.split(";")[0])[0].status == 200
-    assert _ask(guarded, "/", Authorization=f"Bearer {TOKEN}")[0].status == 200
-    assert TOKEN not in _ask(guarded, "/", Authorization=f"Bearer {TOKEN}")[1]
-    assert _ask(guarded, "/", Host="evil.example", Authorization=f"Bearer {TOKEN}")[0].status == 421
+    assert asked(guarded, "/", Cookie=cookie.split(";")[0])[0].status == 200
+    assert asked(guarded, "/", Authorization=f"Bearer {TOKEN}")[0].status == 200
+    assert TOKEN not in asked(guarded, "/", Authorization=f"Bearer {TOKEN}")[1]
+    assert (
+        asked(guarded, "/", Host="evil.example", Authorization=f"Bearer {TOKEN}")[0].status == 421
+    )
 
 
 def test_head_has_the_headers_alone_and_what_is_known_is_not_sent_again(server: Server) -> None:
-    whole, body = _ask(server, "/state")
-    head, nothing = _ask(server, "/state", "HEAD")
+    whole, body = asked(server, "/state")
+    head, nothing = asked(server, "/state", "HEAD")
     assert nothing == ""
     assert head.headers["Content-Length"] == str(len(body.encode()))
-    again, nothing = _ask(server, "/state", If_None_Match=whole.headers["ETag"])
+    again, nothing = asked(server, "/state", If_None_Match=whole.headers["ETag"])
     assert (again.status, nothing) == (304, "")
 
 
 def test_a_published_record_is_seen_within_five_seconds_without_a_driver(
     server: Server, results: Path
 ) -> None:
-    assert "pending" in _ask(server, "/sweeps/planted/state")[1]
+    assert "pending" in asked(server, "/sweeps/planted/state")[1]
     store, trials = Store(results / "planted"), planned_sweep(("masked",)).trials
     first = assignment_of(store, trials[0])
     publish(first, planted_result(first))
     published_s = time.monotonic()
-    while "1 done" not in _ask(server, "/sweeps/planted/state")[1]:
+    while "1 done" not in asked(server, "/sweeps/planted/state")[1]:
         assert time.monotonic() - published_s < FOLLOWS_S
         time.sleep(0.1)
 
@@ -200,7 +176,7 @@ def test_a_published_record_is_seen_within_five_seconds_without_a_driver(
 def test_the_report_follows_and_is_the_one_that_the_verb_writes(
     server: Server, results: Path, tmp_path: Path
 ) -> None:
-    early, why = _ask(server, "/sweeps/planted/report.html")
+    early, why = asked(server, "/sweeps/planted/report.html")
     assert early.status == 404
     assert "no report yet" in why
     store, plan = Store(results / "planted"), planned_sweep(("masked",))
@@ -208,9 +184,9 @@ def test_the_report_follows_and_is_the_one_that_the_verb_writes(
         publish(assignment_of(store, planned), planted_result(assignment_of(store, planned)))
     before = _tree(results)
     until_s = time.monotonic() + 120
-    while (answer := _ask(server, "/sweeps/planted/report.html"))[0].status != 200:
+    while (answer := asked(server, "/sweeps/planted/report.html"))[0].status != 200:
         assert time.monotonic() < until_s
-        _ask(server, "/sweeps/planted/state")
+        asked(server, "/sweeps/planted/state")
         time.sleep(0.2)
     assert _tree(results) == before  # nothing is written there
     assert answer[0].headers["Content-Security-Policy"] == "frame-ancestors 'self'"
@@ -242,7 +218,7 @@ def test_a_browser_shows_the_report_below_how_the_sweep_stands(
 
 def test_a_folder_that_is_gone_is_said_to_be(server: Server, results: Path) -> None:
     results.rename(results.with_name("elsewhere"))
-    answer, body = _ask(server, "/")
+    answer, body = asked(server, "/")
     assert answer.status == 503
     assert "does not exist" in body
 

@@ -1,5 +1,5 @@
 "use strict";
-// Asks every two seconds how the sweep stands, while somebody looks, and shows a newer report.
+// Asks every second how the sweep stands, while somebody looks, and shows a newer report.
 const state = document.getElementById("state");
 const away = document.getElementById("away");
 const report = document.getElementById("report");
@@ -17,6 +17,7 @@ function showReport() {
 }
 
 async function look() {
+  const began = performance.now();
   if (!document.hidden) {
     try {
       const headers = tag ? { "If-None-Match": tag } : {};
@@ -34,7 +35,8 @@ async function look() {
     }
     if (report) showReport();
   }
-  setTimeout(look, 2000);
+  // A sweep that takes long to look at is looked at a fiftieth of the time.
+  setTimeout(look, Math.min(10000, Math.max(1000, 50 * (performance.now() - began))));
 }
 
 if (report) showReport();
