@@ -1,4 +1,4 @@
-"""What `fit`, `compare`, `report` and `serve` take of a processor and of memory: `make bench-report`.
+"""Processor time and memory of `fit`, `compare`, `report` and `serve`: `make bench-report`.
 
 Tables are planted: 5 series × 10 budgets × 20 sizes with 1, 10 and 100 seeds, as they are and with
 what other conventions are counted from. Each command runs in a process of its own; times are those

@@ -11,8 +11,8 @@ import sys
 import click
 
 from sweeper.errors import ExitCode, SweeperError
-from sweeper.verbs.fit import report
 from sweeper.verbs.output import say
+from sweeper.verbs.showing.report import report
 
 
 def wait_and_report() -> None:
