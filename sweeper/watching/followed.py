@@ -3,7 +3,7 @@
 A page is made from a snapshot: the tables are built anew in a temporary folder, from records that
 are only read. So a page needs no driver, and nothing is written into the results folder. It is
 made by the command `report` in a process of its own, only while somebody looks and something has
-been published, and at most two thirds of the time.
+been published, with a rest after each.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ from sweeper.watching.view import View, Watch
 LOOK_TIME_S = 1.0  # longest wait for a look; a driver on another machine takes longer to judge
 FIRST_LOOK_TIME_S = 10.0
 REST_PER_TIME = 0.5  # a page that took a second to make is not made again for half a second
+MOST_REST_S = 2.0
 LINKED = ("published", "attempts", "attempts.jsonl", "sampling")
 COPIED = ("plan.json", "manifest.json", "sweep.yaml")
 
@@ -103,7 +104,6 @@ class Followed:
     def follow(self) -> None:
         """Bring the view up to date, and begin to make a newer page where there is a reason to."""
         look_at([self])
-        self._reports.prepare()
         if (stamp := _page_stamp(self._store)) == self._made_of:
             return
         with self._lock:
@@ -136,7 +136,7 @@ class Followed:
         finally:
             end_s = time.monotonic()
             if self._next_page_s < math.inf:
-                self._next_page_s = end_s + REST_PER_TIME * (end_s - start_s)
+                self._next_page_s = end_s + min(MOST_REST_S, REST_PER_TIME * (end_s - start_s))
             self._made_of, self.is_making = stamp, False
             self._reports.prepare()  # for the next one
 
@@ -195,6 +195,7 @@ class Folder:
 
     def sweeps(self) -> dict[str, Followed]:
         """Those that are there now, by name."""
+        self._reports.prepare()  # somebody looks, and will soon look at a page
         found = sweeps_in(self.results)
         with self._lock:
             for name, path in found.items():
