@@ -147,7 +147,7 @@ def test_every_convention_counts_what_is_told_of_a_mark_and_names_its_axes(
     }
     assert choices["params"] == ["as given", "trunk+head"]
     assert choices["flops"] == ["as given", "6N+attention", "6N+attention+head"]
-    told = {}
+    told: dict[tuple[str, str], tuple[str, list[str]]] = {}
     for params, flops in [*itertools.product(*choices.values()), ("as given", "as given")]:
         page.select_option("select[name=params]", label=params)
         page.select_option("select[name=flops]", label=flops)

@@ -23,13 +23,13 @@ def expected_width(sweep: "Sweep", planned: "PlannedSweep") -> float | None:
     The planned runs are given losses of published shape, with a scatter that is assumed. None where
     nothing is asked, or the plan would not yield an interval.
     """
+    ask = sweep.ask
+    if ask is None:
+        return None
     from analysis.answers.propose import Request, propose
     from analysis.errors import FitError
     from analysis.fitting.fit import FitSettings, fit_table
 
-    ask = sweep.ask
-    if ask is None:
-        return None
     log_ratios = []
     for draw in range(N_DRAWS):
         try:
