@@ -27,6 +27,13 @@ def available_cores() -> int:
     return max(1, n_cores)
 
 
+def may_have_gpus() -> bool:
+    """Whether it is worth loading torch, which takes a second, to ask it for GPUs."""
+    # Linux shows those of NVIDIA and AMD, and any that Windows lends it, as files.
+    devices = ("nvidia*", "kfd", "dxg")
+    return sys.platform != "linux" or any(any(Path("/dev").glob(name)) for name in devices)
+
+
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A fresh folder with a short name in Ray's `RAY_TMPDIR`, or else in /tmp.

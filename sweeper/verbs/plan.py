@@ -115,6 +115,10 @@ def has_gpu(loaded: "LoadedSweep", is_on_gpus: bool | None = None) -> bool:
         return loaded.sweep.resources.gpus > 0
     if is_on_gpus is not None:
         return is_on_gpus
+    from sweeper.executors.machine import may_have_gpus
+
+    if not may_have_gpus():
+        return False
     import torch
 
     return torch.cuda.is_available()
