@@ -20,7 +20,7 @@ run: setup  ## the main job: train the quick sweep, fit, compare, report
 	$(BIN)/sweeper run sweeps/quick.yaml
 	$(BIN)/sweeper fit results/quick
 	$(BIN)/sweeper compare results/quick --baseline masked --against uniform
-	$(BIN)/sweeper report results/quick -o results/quick/report.html
+	$(BIN)/sweeper report results/quick
 	@echo "tables: results/quick/{trials,losses,observations,samples} (Parquet; columns in docs/results.md)"
 
 # Matrices of a fit, and networks of tests, are so small that threads of BLAS only wait for each other.

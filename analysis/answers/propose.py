@@ -53,6 +53,8 @@ class Request:
     resumes: bool = True
     """Whether a longer run goes on where a trained one ended, for the difference in FLOPs; else it
     is trained again from its start."""
+    brackets: bool = True
+    """Whether open budgets are bracketed first, for up to half of what may be added."""
 
     def __post_init__(self) -> None:
         if self.interval not in (known := get_args(Interval)):
@@ -153,7 +155,10 @@ def _planned(
         0.0 if request.within is None else 0.5 * math.log(request.within),
     )
     first = [
-        pair for fit in fits for pair in bracketing(fit, start.series[fit.family].known, nearest)
+        pair
+        for fit in fits
+        if request.brackets
+        for pair in bracketing(fit, start.series[fit.family].known, nearest)
     ]
     first.sort(key=lambda pair: pair[0].flops)
     # While there is an interval to shrink, open budgets get at most half.

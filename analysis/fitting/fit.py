@@ -131,6 +131,28 @@ def fit_table(table: TidyTable, settings: FitSettings | None = None) -> FitResul
     )
 
 
+def fit_curves(table: TidyTable, settings: FitSettings | None = None) -> FitResult:
+    """Fit what proposals rest on, and nothing else: the isoFLOP curves of every series, and the
+    surface of one that has none.
+    """
+    settings = settings or FitSettings()
+    series = points_by_family(table.frame)
+    correlation_FF = noise_correlation(tuple(series.values()), settings.isoflop)
+    resampler = Resampler.create(
+        series.values(), settings.n_bootstrap, settings.seed, correlation_FF
+    )
+    families = {}
+    for label, points in series.items():
+        curves, surface = None, None
+        if len(points.budgets_K):
+            curves = fit_isoflop(points, settings.isoflop, resampler)
+        if curves is None or curves.loss_law is None:
+            found = fit_surface(points, settings.huber_delta, resampler)
+            surface = None if isinstance(found, FitWarning) else found
+        families[label] = FamilyFit(label, points, curves, surface, None, None, None, None)
+    return FitResult(families, settings, table.params_convention, table.flops_convention, ())
+
+
 def _series(
     points: Points,
     isoflop: IsoFlopFit | None,

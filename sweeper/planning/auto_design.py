@@ -19,6 +19,7 @@ from sweeper.planning.series import ResolvedSeries
 from sweeper.sweepfile.document import InvalidSweep, Problem
 from sweeper.sweepfile.schema import Design, IsoFlopDesign, Sweep
 from sweeper.trials.ladder import Rung, ladder, trunk_params
+from sweeper.trials.trial import ENDLESS_SCHEDULES
 
 PRIOR_TOKENS, PRIOR_FLOPS, PRIOR_EXPONENT = 3e10, 1e20, 0.46
 PRIOR_EXPONENT_SPREAD = 0.06
@@ -28,6 +29,8 @@ LARGEST_ARM = 12.0
 N_BUDGETS = 4
 BUDGET_STEP = 2.0
 SIZE_STEP = 1.8
+COARSE_STEP = 2.25
+"""Of neighbouring sizes where rounds follow, which place further ones where they tell most."""
 MAX_SEEDS = 8
 MIN_BUDGET = 1e9  # below, not even the smallest rung takes enough steps
 
@@ -59,15 +62,16 @@ def resolved_design(
     share = auto.first_round if sweep.ask is not None else 1.0
     affordable = min(auto.flops * share, sweep.limits.flops)
     asked = sweep.ask.at if sweep.ask is not None else None
-    largest = _largest_budget(series, setting, affordable)
+    grids = _Grids(series, setting, are_mended=sweep.ask is not None)
+    largest = grids.largest_budget(affordable)
     if largest is None:
-        least = _cost(_isoflop(MIN_BUDGET, setting), series, setting) / share
+        least = grids.cost(grids.up_to(MIN_BUDGET)) / share
         expected = f"expected at least {least:.2g} FLOPs: less trains no size at any budget"
         raise InvalidSweep([Problem(("design", "auto"), expected)])
     # A budget asked about lies inside the budgets, if it can: what is over goes into seeds.
     top = largest if asked is None else min(largest, BUDGET_STEP * asked)
-    isoflop = _isoflop(top, setting)
-    n_seeds = int(min(MAX_SEEDS, affordable // max(_cost(isoflop, series, setting), 1.0)))
+    isoflop = grids.up_to(top)
+    n_seeds = int(min(MAX_SEEDS, affordable // max(grids.cost(isoflop), 1.0)))
     best = trunk_params(_best_rung(top, setting))
     return AutoPlan(sweep.design.model_copy(update={"isoflop": isoflop}), n_seeds, top, best)
 
@@ -84,12 +88,6 @@ def with_seeds(series: ResolvedSeries, n_seeds: int) -> ResolvedSeries:
 def prior_tokens(flops: float) -> float:
     """Compute-optimal training tokens at a budget by published laws."""
     return float(PRIOR_TOKENS * (flops / PRIOR_FLOPS) ** PRIOR_EXPONENT)
-
-
-def _arm(flops: float) -> float:
-    """How far sizes of a budget reach to each side: an arm, and how wrong the prior may be."""
-    doubt = math.exp(PRIOR_EXPONENT_SPREAD * abs(math.log(flops / PRIOR_FLOPS)))
-    return min(ARM * doubt, LARGEST_ARM)
 
 
 def _best_rung(flops: float, setting: Setting) -> Rung:
@@ -111,49 +109,61 @@ def _tokens_per_param(budget: float, rung: Rung, setting: Setting) -> float:
     return budget / setting.flops_per_token(rung).total / trunk_params(rung)
 
 
-def _isoflop(top: float, setting: Setting) -> IsoFlopDesign:
-    """Budgets up to one, and the sizes about their optima."""
-    budgets = tuple(float(f"{top / BUDGET_STEP**k:.2g}") for k in reversed(range(N_BUDGETS)))
-    arm = _arm(top)
-    smallest = trunk_params(_best_rung(budgets[0], setting)) / arm
-    largest = trunk_params(_best_rung(budgets[-1], setting)) * arm
-    n_sizes = max(5, 1 + round(math.log(largest / smallest) / math.log(SIZE_STEP)))
-    sizes = dict.fromkeys(map(_rung_near, np.geomspace(smallest, largest, n_sizes).tolist()))
-    # Of the smallest and largest sizes that each budget wants.
-    ratios = [
-        _tokens_per_param(
-            budget, _rung_near(trunk_params(_best_rung(budget, setting)) * f), setting
+@dataclass(frozen=True)
+class _Grids:
+    """The grids of sizes and budgets that `auto` chooses among."""
+
+    series: Sequence[ResolvedSeries]
+    setting: Setting
+    are_mended: bool
+    """Whether rounds follow, which bracket what the prior missed."""
+
+    def up_to(self, top: float) -> IsoFlopDesign:
+        """Budgets up to one, and the sizes about their optima."""
+        budgets = tuple(float(f"{top / BUDGET_STEP**k:.2g}") for k in reversed(range(N_BUDGETS)))
+        best = [trunk_params(_best_rung(budget, self.setting)) for budget in budgets]
+        far = self._far(top)
+        arm = ARM if self.are_mended else far
+        smallest, largest = best[0] / arm, best[-1] * arm
+        step = COARSE_STEP if self.are_mended else SIZE_STEP
+        n_sizes = max(5, 1 + round(math.log(largest / smallest) / math.log(step)))
+        sizes = dict.fromkeys(map(_rung_near, np.geomspace(smallest, largest, n_sizes).tolist()))
+        # Small models at a large budget cost it; large ones pass a small budget on their way.
+        passes = all(one.train.schedule in ENDLESS_SCHEDULES for one in self.series)
+        ratios = [
+            _tokens_per_param(budget, _rung_near(size * factor), self.setting)
+            for budget, size in zip(budgets, best, strict=True)
+            for factor in (1 / arm, far if passes else arm)
+        ]
+        window = (float(f"{0.9 * min(ratios):.2g}"), float(f"{1.1 * max(ratios):.2g}"))
+        return IsoFlopDesign.model_construct(
+            budgets=budgets, sizes=(*sizes,), tokens_per_param=window
         )
-        for budget in budgets
-        for f in (1 / arm, arm)
-    ]
-    window = (float(f"{0.9 * min(ratios):.2g}"), float(f"{1.1 * max(ratios):.2g}"))
-    return IsoFlopDesign.model_construct(budgets=budgets, sizes=(*sizes,), tokens_per_param=window)
 
+    @staticmethod
+    def _far(flops: float) -> float:
+        """How far sizes may reach to each side: an arm, and how wrong the prior may be."""
+        doubt = math.exp(PRIOR_EXPONENT_SPREAD * abs(math.log(flops / PRIOR_FLOPS)))
+        return min(ARM * doubt, LARGEST_ARM)
 
-def _largest_budget(
-    series: Sequence[ResolvedSeries], setting: Setting, affordable: float
-) -> float | None:
-    """The largest budget of a design that costs no more; None where none does."""
-    low, high = math.log(MIN_BUDGET), math.log(max(affordable, MIN_BUDGET))
-    if _cost(_isoflop(MIN_BUDGET, setting), series, setting) > affordable:
-        return None
-    while high - low > 0.02:
-        middle = (low + high) / 2
-        design = _isoflop(math.exp(middle), setting)
-        low, high = (
-            (middle, high) if _cost(design, series, setting) <= affordable else (low, middle)
-        )
-    return float(f"{math.exp(low):.2g}")
+    def largest_budget(self, affordable: float) -> float | None:
+        """The largest budget of a grid that costs no more; None where none does."""
+        low, high = math.log(MIN_BUDGET), math.log(max(affordable, MIN_BUDGET))
+        if self.cost(self.up_to(MIN_BUDGET)) > affordable:
+            return None
+        while high - low > 0.02:
+            middle = (low + high) / 2
+            fits = self.cost(self.up_to(math.exp(middle))) <= affordable
+            low, high = (middle, high) if fits else (low, middle)
+        return float(f"{math.exp(low):.2g}")
 
-
-def _cost(design: IsoFlopDesign, series: Sequence[ResolvedSeries], setting: Setting) -> float:
-    """Training FLOPs of a design, each run ended at its largest budget in the window."""
-    total = 0.0
-    for one, rung in itertools.product(series, design.sizes):
-        per_token = setting.flops_per_token(rung, one.needs.doubled_share).total
-        low, high = design.tokens_per_param
-        params = trunk_params(rung)
-        spent = [b for b in design.budgets if low <= b / per_token / params <= high]
-        total += max(spent, default=0.0) * len(one.train.seeds)
-    return total
+    def cost(self, grid: IsoFlopDesign) -> float:
+        """Training FLOPs, each run ended at its largest budget in the window."""
+        total = 0.0
+        for one, rung in itertools.product(self.series, grid.sizes):
+            per_token = self.setting.flops_per_token(rung, one.needs.doubled_share).total
+            low, high = grid.tokens_per_param
+            params = trunk_params(rung)
+            spent = [b for b in grid.budgets if low <= b / per_token / params <= high]
+            total += max(spent, default=0.0) * len(one.train.seeds)
+        return total

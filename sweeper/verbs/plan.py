@@ -11,7 +11,7 @@ import click
 from sweeper.errors import one_per_kind
 from sweeper.store.storage import StoragePath
 from sweeper.verbs.cost import cost_here, cost_text, limit_warnings, probe_here
-from sweeper.verbs.driving.expected import expected_width
+from sweeper.verbs.driving.expected import asked_text, expected
 from sweeper.verbs.memory import gpu_bytes_here, peaks_of, refuse_misfits
 from sweeper.verbs.options import json_option, results_option, sweep_arguments
 from sweeper.verbs.output import TextTable, plain, print_json, say, show
@@ -56,26 +56,21 @@ def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) 
         for line in probe_here(planned.plan, results, is_on_gpus=is_on_gpus):
             say(line, err=True)
     cost = cost_here(planned.plan, results, is_on_gpus=is_on_gpus)
-    width = expected_width(loaded.sweep, planned)
+    hoped = expected(loaded.sweep, planned)
     peaks = peaks_of(planned) if options["is_traced"] else None
     if as_json:
-        expected = {} if loaded.sweep.ask is None else {"expected_interval_ratio": width}
+        of_answer = {} if hoped is None else {"expected_interval_ratio": hoped.ratio}
         of_cost = {"cost": dataclasses.asdict(cost) if cost else None}
         kept = kept_bytes(planned.trials, planned.plan.keep)
         of_models = {"keep": {"models": planned.plan.keep, "bytes": kept}}
         printed = plan_to_json(planned)
         for trial, peak in zip(printed["trials"], peaks or (), strict=peaks is not None):
             trial["peak_memory_bytes"] = peak
-        print_json({**printed, **of_models, **of_cost, **expected})
+        print_json({**printed, **of_models, **of_cost, **of_answer})
         return
     show(plan_view(planned, peaks))
-    if (ask := loaded.sweep.ask) is not None:
-        say(
-            f"asked: {ask.interval} of {' and '.join(ask.labels)} within a factor {ask.within:g}; "
-            + ("of this plan no interval is to be expected" if width is None else "")
-            + (f"this plan is expected to give {width:.2f}" if width is not None else "")
-            + (f", and up to {ask.rounds} rounds follow" if ask.rounds else "")
-        )
+    if (ask := loaded.sweep.ask) is not None and hoped is not None:
+        say(asked_text(ask, hoped, len(planned.trials)))
     if cost is not None:
         say(cost_text(cost, len(planned.trials)))
         for warning in limit_warnings(cost, loaded.sweep.limits):

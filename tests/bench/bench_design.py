@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import numpy
 import scipy
 from bench_lines import Line, say, say_machine
+from design_auto import auto_lines
 from design_coverage import tuning_coverage
 from design_farseer import farseer_lines
 from design_rounds import GIDD, SAHOO, TINY_RUNS, rounds_lines
@@ -24,6 +25,7 @@ PARTS: dict[str, Callable[[], Iterable[Line]]] = {
     "rounds": lambda: (
         line for study in (GIDD, SAHOO, TINY_RUNS) for line in rounds_lines(study, N_REPLAYS)
     ),
+    "auto": auto_lines,
 }
 
 

@@ -23,9 +23,8 @@ from scipy.optimize import brentq
 from analysis.answers.compare import multiplier_at
 from analysis.answers.forms import Outlook
 from analysis.answers.propose import Request, next_runs
-from analysis.fitting.fit import FamilyFit, FitResult, FitSettings
+from analysis.fitting.fit import FitResult, FitSettings, fit_curves
 from analysis.isoflop.isoflop import fit_isoflop
-from analysis.isoflop.noise_correlation import noise_correlation
 from analysis.stats.bootstrap import Resampler
 from analysis.surface.surface import SurfaceFit, fit_surface
 from analysis.tables.load import load
@@ -147,16 +146,7 @@ class Simulation:
 
     def fit(self) -> FitResult:
         """The isoFLOP curves of both series."""
-        series = points_by_family(table(self.rows()).frame)
-        correlation_FF = noise_correlation(tuple(series.values()), "pair")
-        resampler = Resampler.create(series.values(), N_RESAMPLES, self.seed, correlation_FF)
-        fits = {
-            label: FamilyFit(
-                label, points, fit_isoflop(points, "pair", resampler), None, None, None, None, None
-            )
-            for label, points in series.items()
-        }
-        return FitResult(fits, FitSettings(n_bootstrap=N_RESAMPLES), "given", "given", ())
+        return fit_curves(table(self.rows()), FitSettings(n_bootstrap=N_RESAMPLES, seed=self.seed))
 
     def interval(self, result: FitResult) -> tuple[float, float]:
         """Of the multiplier at the largest budget, where both series were observed; else all."""

@@ -209,9 +209,11 @@ def test_plot_and_report_write_what_they_say(pilot: Path) -> None:
     drawn = sweeper("plot", "results/pilot", "-o", "figures", "--bootstrap", "20", cwd=pilot)
     assert drawn.returncode == 0, drawn.stderr
     assert list((pilot / "figures").glob("*.png"))
-    written = sweeper("report", "results/pilot", "-o", "r.html", "--bootstrap", "20", cwd=pilot)
-    assert written.returncode == 0, written.stderr
-    assert (pilot / "r.html").read_text().startswith("<!DOCTYPE html>")
+    for named, page in ((("-o", "r.html"), "r.html"), ((), "results/pilot/report.html")):
+        written = sweeper("report", "results/pilot", *named, "--bootstrap", "20", cwd=pilot)
+        assert written.returncode == 0, written.stderr
+        assert f"wrote {page}" in written.stdout
+        assert (pilot / page).read_text().startswith("<!DOCTYPE html>")
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

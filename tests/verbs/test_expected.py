@@ -7,7 +7,7 @@ import pytest
 
 from sweeper.planning.planner import plan_sweep
 from sweeper.sweepfile.schema import load_sweep
-from sweeper.verbs.driving.expected import expected_width
+from sweeper.verbs.driving.expected import MAX_RUNS, expected
 
 SWEEP = """\
 name: asked
@@ -24,7 +24,8 @@ def width(folder: Path, *overrides: str, text: str = SWEEP) -> float | None:
     file = folder / "sweep.yaml"
     file.write_text(text)
     loaded = load_sweep(file, overrides)
-    return expected_width(loaded.sweep, plan_sweep(loaded, bfloat16_from_width=math.inf))
+    found = expected(loaded.sweep, plan_sweep(loaded, bfloat16_from_width=math.inf))
+    return None if found is None else found.ratio
 
 
 def test_seeds_narrow_what_is_expected(tmp_path: Path) -> None:
@@ -34,6 +35,18 @@ def test_seeds_narrow_what_is_expected(tmp_path: Path) -> None:
     assert four is not None
     # Half of the scatter, within the luck of a few draws.
     assert math.log(four) < 0.75 * math.log(one)
+
+
+def test_of_a_large_plan_the_first_seeds_of_every_size_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(SWEEP)
+    n_sizes, n_series = 6, 2
+    n_seeds = MAX_RUNS // (n_sizes * n_series)
+    large = load_sweep(file, [f"train.seeds={list(range(3 * n_seeds))}"])
+    found = expected(large.sweep, plan_sweep(large, bfloat16_from_width=math.inf))
+    assert found is not None
+    assert found.n_counted == MAX_RUNS
+    assert found.ratio == width(tmp_path, f"train.seeds={list(range(n_seeds))}")
 
 
 @pytest.mark.parametrize("interval", ["params", "tokens", "loss"])

@@ -135,7 +135,7 @@ def test_it_stays_within_its_limit(results: Path) -> None:
 def test_a_question_is_answered_as_narrowly_as_asked(answered: tuple[Path, Result]) -> None:
     results, ended = answered
     assert ended.exit_code == 0, ended.output
-    assert "no further round, nothing left to add; the interval of multiplier" in ended.output
+    assert "no further round, the question is answered; the interval of multiplier" in ended.output
     from analysis.answers.compare import multiplier_between
     from analysis.fitting.fit import fit_table
     from analysis.tables.load import load

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import ConfigError
+from sweeper.verbs.driving.chosen_runs import answer_ratio, chosen_runs
 
 if TYPE_CHECKING:
     from analysis.answers.propose import Proposal
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 N_BOOTSTRAP = 400  # resamples behind the interval that decides whether a round follows
 MAX_ROUNDS = 8  # where the sweep file does not ask a question, which has a number of its own
-ROUND_SHARE = 0.25  # most FLOPs to narrow an answer in one round, in units of all before it
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,13 @@ class Rounds:
             tell(f"no further round: {number - 1} were allowed")
             return None
         result = self._fit(planned)
-        answer = _answer(result, sweep)
+        answer = answer_ratio(result, sweep)
         spent = planned.totals.train_flops
         left = min(sweep.limits.flops, _total(sweep)) - spent
-        chosen = _chosen(result, sweep, answer, spent, left)
+        chosen = chosen_runs(result, sweep, answer, spent, left)
         revised_to = self._revision(loaded, planned, chosen, number, _so_far(sweep, answer))
         if revised_to is None:
-            reason = "the limit on FLOPs is reached" if left <= 0 else "nothing left to add"
-            tell(f"no further round, {reason}{_so_far(sweep, answer)}")
+            tell(f"no further round, {_reason(sweep, answer, left)}{_so_far(sweep, answer)}")
             return None
         revision, replanned, kept = revised_to
         if self._is_complete(replanned) and len(replanned.trials) == len(planned.trials):
@@ -132,56 +131,9 @@ class Rounds:
         return fit_table(table, FitSettings(n_bootstrap=N_BOOTSTRAP))
 
 
-def _chosen(
-    result: "FitResult", sweep: "Sweep", answer: float | None, planned_flops: float, left: float
-) -> "list[Proposal]":
-    """Runs of a round: first what brackets open budgets, then what narrows the answer most."""
-    from analysis.answers.propose import Request, bracketing_runs, next_runs
-
-    chosen: list[Proposal] = []
-    # Whether or not a checkpoint is still there: a round follows from file and results alone.
-    resumes = sweep.checkpoints_kept_until != "published"
-    if sweep.brackets and left > 0:
-        chosen += bracketing_runs(result, left, resumes=resumes)
-    left -= math.fsum(each.run.flops_added for each in chosen)
-    ask, spend = sweep.ask, min(left, ROUND_SHARE * planned_flops)
-    if ask is not None and spend > 0 and (answer is None or answer > ask.within):
-        request = Request(ask.labels, ask.interval, ask.at, within=ask.within, resumes=resumes)
-        known = {each.run.name for each in chosen}
-        found = next_runs(result, request, spend).proposals
-        chosen += [each for each in found if each.run.name not in known]
-    return chosen
-
-
-def _answer(result: "FitResult", sweep: "Sweep") -> float | None:
-    """Upper over lower end of the interval that is asked for; None where there is none yet."""
-    from analysis.answers.compare import multiplier_between
-    from analysis.answers.predict import predict
-
-    ask = sweep.ask
-    if ask is None or not set(ask.labels) <= set(result.families):
-        return None
-    bracketed = [o.flops for label in ask.labels for o in _bracketed(result, label)]
-    if not bracketed:
-        return None
-    flops = ask.at or max(bracketed)
-    if ask.interval == "multiplier":
-        point = multiplier_between(result, ask.labels[0], ask.labels[1], flops)
-        ci = None if point is None else point.ci
-    else:
-        estimate = getattr(predict(result, ask.labels[0], flops), ask.interval)
-        ci = None if estimate is None else estimate.ci
-    return ci[1] / ci[0] if ci is not None and ci[0] > 0 else None
-
-
 def _named(each: "Proposal") -> str:
     seed = f", seed {each.run.seed}" if each.run.seed else ""
     return f"{each.run.family} {each.run.params:,.0f}{seed}"
-
-
-def _bracketed(result: "FitResult", label: str) -> Iterable[Any]:
-    isoflop = result.families[label].isoflop
-    return () if isoflop is None else isoflop.bracketed
 
 
 def _words(sweep: "Sweep", answer: float) -> str:
@@ -196,6 +148,13 @@ def _so_far(sweep: "Sweep", answer: float | None) -> str:
     if answer is None:
         return f"; there is no interval of {sweep.ask.interval} yet"
     return f"; {_words(sweep, answer)}, asked for {sweep.ask.within:g}"
+
+
+def _reason(sweep: "Sweep", answer: float | None, left: float) -> str:
+    """Why nothing is added, with so many FLOPs left."""
+    if sweep.ask is not None and answer is not None and answer <= sweep.ask.within:
+        return "the question is answered"
+    return "the limit on FLOPs is reached" if left <= 0 else "nothing left to add"
 
 
 def _total(sweep: "Sweep") -> float:

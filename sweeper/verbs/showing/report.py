@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @fit_options
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="HTML file.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="HTML file; unless given, report.html in the results folder, of a table in this one.",
+)
 @published_option
 @click.option(
     "--forecast",
@@ -27,10 +32,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Show what became of a registered forecast; repeatable.",
 )
-def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **options: Any) -> None:
+def report(
+    source: StoragePath, out: Path | None, forecasts: tuple[Path, ...], **options: Any
+) -> None:
     """Write one HTML page with answers, curves, comparisons, laws and provenance.
 
-    Example: sweeper report results/quick -o report.html
+    Example: sweeper report results/quick
     """
     from analysis.answers.compare import compare as compare_series
     from analysis.answers.forecast import check, read_forecast
@@ -41,6 +48,8 @@ def report(source: StoragePath, out: Path, forecasts: tuple[Path, ...], **option
     from analysis.sensitivity.sensitivity import sensitivities
     from analysis.sensitivity.study import Study, question_of
 
+    if out is None:
+        out = (source if isinstance(source, Path) and source.is_dir() else Path()) / "report.html"
     registered = [(read_forecast(file), file.name) for file in forecasts]
     # A few laws of others are always at hand on the page.
     shows_published = options["published"] is not None
