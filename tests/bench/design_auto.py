@@ -86,7 +86,7 @@ class Law:
         run = self._normal(trial.trajectory_id)
         point = self._normal(f"{trial.trajectory_id} {step}")
         noise = SCATTER[trial.family] * math.sqrt(0.5) * (run + point)
-        return (LEVEL + size + data) * math.exp(noise)
+        return float((LEVEL + size + data) * math.exp(noise))
 
     def _normal(self, name: str) -> float:
         digest = hashlib.sha256(f"{self.luck} {name}".encode()).digest()
