@@ -29,8 +29,6 @@ LARGEST_ARM = 12.0
 N_BUDGETS = 4
 BUDGET_STEP = 2.0
 SIZE_STEP = 1.8
-COARSE_STEP = 2.25
-"""Of neighbouring sizes where rounds follow, which place further ones where they tell most."""
 MAX_SEEDS = 8
 MIN_BUDGET = 1e9  # below, not even the smallest rung takes enough steps
 
@@ -125,8 +123,7 @@ class _Grids:
         far = self._far(top)
         arm = ARM if self.are_mended else far
         smallest, largest = best[0] / arm, best[-1] * arm
-        step = COARSE_STEP if self.are_mended else SIZE_STEP
-        n_sizes = max(5, 1 + round(math.log(largest / smallest) / math.log(step)))
+        n_sizes = max(5, 1 + round(math.log(largest / smallest) / math.log(SIZE_STEP)))
         sizes = dict.fromkeys(map(_rung_near, np.geomspace(smallest, largest, n_sizes).tolist()))
         # Small models at a large budget cost it; large ones pass a small budget on their way.
         passes = all(one.train.schedule in ENDLESS_SCHEDULES for one in self.series)
