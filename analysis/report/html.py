@@ -96,7 +96,7 @@ def render_report(
     files, left_out = that_fit(downloads(study, training))
     content = {
         "series": [_series_json(label, training) for label in fit.families],
-        "views": views_json(study, shown),
+        "views": views_json(study, shown, figures),
         "figures": [
             {"name": "answer", "panels": [one.chart for one in answered if one.chart is not None]},
             *({"name": f.name, "panels": [panel.spec for panel in f.panels]} for f in figures),
