@@ -20,7 +20,6 @@ from analysis.figures.style import (
     muted,
     name_once,
     paper,
-    series_styles,
 )
 from analysis.fitting.fit import FamilyFit, FitResult
 from analysis.stats.power_law import PowerLaw
@@ -48,7 +47,7 @@ def exponents(fit: FitResult, look: Look = HOUSE) -> Figure:
         raise NothingToDraw("no series has a scaling law")
     rows += [(name, PUBLISHED) for name in dict.fromkeys(law.name for law in fit.published)]
     with look.settings():
-        styles = series_styles(fit.families)
+        styles = look.styles(fit.families)
         others = [name for name, method in rows if method == PUBLISHED]
         styles |= {name: SeriesStyle(muted(), "o", name) for name in others}
         if look.is_narrow:  # below each other, each with rows of its own

@@ -27,7 +27,6 @@ from analysis.figures.style import (
     ink,
     muted,
     paper,
-    series_styles,
     sized,
 )
 from analysis.fitting.fit import FamilyFit, FitResult
@@ -76,7 +75,7 @@ def frontier(fit: FitResult, look: Look = HOUSE) -> Figure:
     # Laws are drawn beyond the budgets by 0.3 of their log range.
     limits = widened(flops, 0.3, least=0.4)
     with look.settings():
-        content = _Content(shown, series_styles(fit.families), limits, fit.published)
+        content = _Content(shown, look.styles(fit.families), limits, fit.published)
         figure, axes = _panels(look)
         labels = {axes[name]: _law_panel(axes[name], name, content) for name in _QUANTITIES}
         _residual_panel(axes["residual"], content)

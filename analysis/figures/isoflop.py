@@ -22,7 +22,6 @@ from analysis.figures.style import (
     muted,
     name_once,
     paper,
-    series_styles,
     sized,
 )
 from analysis.fitting.fit import FamilyFit, FitResult
@@ -39,7 +38,7 @@ def isoflop(fit: FitResult, look: Look = HOUSE) -> Figure:
     if not shown:
         raise NothingToDraw("no series has isoFLOP budgets")
     with look.settings():
-        styles = series_styles(fit.families)
+        styles = look.styles(fit.families)
         n_columns = look.columns(len(shown))
         figure, grid = look.panels(len(shown), 3.4, n_columns)
         losses = [f.points.loss_P[np.isfinite(f.points.budget_P)] for f in shown]

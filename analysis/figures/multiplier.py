@@ -22,7 +22,6 @@ from analysis.figures.style import (
     ink,
     name_once,
     paper,
-    series_styles,
     sized,
 )
 from analysis.fitting.fit import FitResult
@@ -37,7 +36,7 @@ def multiplier(comparisons: Sequence[Comparison], fit: FitResult, look: Look = H
     for comparison in drawable:
         by_baseline.setdefault(comparison.baseline, []).append(comparison)
     with look.settings():
-        styles = series_styles(fit.families)
+        styles = look.styles(fit.families)
         longest = max(len(style.label) for style in styles.values())
         # Labels of 12 characters leave room for three panels side by side.
         n_columns = min(look.columns(len(by_baseline)), 3 if longest <= 12 else 2)

@@ -3,7 +3,7 @@
 One row per variation, grouped by kind; one panel per quantity. A cross contradicts the fit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -23,13 +23,13 @@ from analysis.figures.style import (
     HOUSE_INCHES,
     TALLEST_INCHES,
     Look,
+    SeriesStyle,
     add_key,
     drawn_label,
     ink,
     muted,
     paper,
     series_colors,
-    series_styles,
     sized,
 )
 from analysis.fitting.fit import FitResult
@@ -76,7 +76,7 @@ def sensitivity(tried: Sequence[Sensitivity], fit: FitResult, look: Look = HOUSE
         grid = figure.subplots(len(heights), n_columns, squeeze=False, height_ratios=heights)
         # Four panels a strip, in narrow figures two by two.
         for strip, row in zip(strips, grid.reshape(len(strips), 4), strict=True):
-            _draw_strip(strip, list(row), fit, n_columns)
+            _draw_strip(strip, list(row), look.styles(fit.families), n_columns)
         add_key(figure, _key(tried[0]))
         return figure
 
@@ -105,9 +105,11 @@ def _has_numbers(conclusions: Sequence[Conclusion]) -> bool:
     return any(row.value is not None for each in conclusions for row in each.rows)
 
 
-def _draw_strip(strip: _Strip, panels: Sequence[Axes], fit: FitResult, n_columns: int) -> None:
+def _draw_strip(
+    strip: _Strip, panels: Sequence[Axes], styles: Mapping[str, SeriesStyle], n_columns: int
+) -> None:
     for place, (axes, conclusions) in enumerate(zip(panels, strip.groups, strict=False)):
-        _draw_panel(axes, conclusions, strip.entries, fit)
+        _draw_panel(axes, conclusions, strip.entries, styles)
         title = f"{SYMBOLS[conclusions[0].quantity]} exponent"
         if conclusions[0].quantity == "multiplier":
             title = "multiplier" if n_columns == 2 else "compute multiplier"
@@ -120,7 +122,6 @@ def _draw_strip(strip: _Strip, panels: Sequence[Axes], fit: FitResult, n_columns
     for axes in panels[len(strip.groups) :]:
         axes.set_axis_off()
     if len(strip.groups) < len(panels):
-        styles = series_styles(fit.families)
         own = [styles[each.series] for each in strip.groups[0] if each.series]
         key = [key_entry(style.label, style.color, style.marker) for style in own]
         panels[-1].legend(handles=key, loc="upper left", title="series")
@@ -130,9 +131,8 @@ def _draw_panel(
     axes: Axes,
     conclusions: Sequence[Conclusion],
     entries: Sequence[str | Variation],
-    fit: FitResult,
+    styles: Mapping[str, SeriesStyle],
 ) -> None:
-    styles = series_styles(fit.families)
     is_ratio = conclusions[0].quantity == "multiplier"
     _set_values_axis(axes, conclusions)
     if conclusions[0].series is None:

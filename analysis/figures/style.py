@@ -70,6 +70,8 @@ class Look:
     """Settings of matplotlib that win over those of the house."""
     left_out: tuple[str, ...] = ()
     """Settings of the user's file that are not taken."""
+    labels: tuple[str, ...] = ()
+    """Series that colours and markers are dealt to, drawn or not; empty: those that are drawn."""
 
     @classmethod
     def of(cls, width: float | str, style: Path | None = None) -> "Look":
@@ -103,6 +105,10 @@ class Look:
         rc = {**house, "font.size": self.type_points, **self.own}
         rc["font.family"] = [*rc["font.family"], FONT]
         return matplotlib.style.context(["default", rc])
+
+    def styles(self, drawn: Iterable[str]) -> "dict[str, SeriesStyle]":
+        """Colour and marker of every series."""
+        return series_styles(self.labels or drawn)
 
     def columns(self, n: int) -> int:
         """How many of n panels stand side by side: three of 3 inches in 9-point type."""

@@ -17,7 +17,6 @@ from analysis.figures.style import (
     ink,
     muted,
     name_once,
-    series_styles,
     sized,
 )
 from analysis.fitting.fit import FamilyFit, FitResult
@@ -28,7 +27,7 @@ def trajectories(fit: FitResult, look: Look = HOUSE) -> Figure:
     """One panel per series: every size's loss against compute, over the lower envelope."""
     shown = list(fit.families.values())
     with look.settings():
-        styles = series_styles(fit.families)
+        styles = look.styles(fit.families)
         figure, grid = look.panels(len(shown), 2.9, look.columns(len(shown)))
         low, high = widened(np.concatenate([family.points.flops_P for family in shown]), 0.04)
         reach = max(0.02, *(float(np.ptp(np.log(family.points.loss_P))) for family in shown))

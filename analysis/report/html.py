@@ -14,8 +14,15 @@ from analysis.answers.forecast import Outcome
 from analysis.figures.palette import DARK_PALETTE, PALETTE
 from analysis.report import tables
 from analysis.report.forecasts import forecasts_table
-from analysis.report.page import bundle, charts, forests
+from analysis.report.page import bundle
 from analysis.report.page.answers import Answer, answer
+from analysis.report.page.charts import forests
+from analysis.report.page.charts.figure import Figure
+from analysis.report.page.charts.frontier import frontiers
+from analysis.report.page.charts.isoflop import valleys
+from analysis.report.page.charts.multiplier import multipliers
+from analysis.report.page.charts.trajectories import loss_curve, trajectories
+from analysis.report.page.charts.vega import series_sign
 from analysis.report.page.downloads import downloads, that_fit
 from analysis.report.page.frames import Shown
 from analysis.report.page.runs import n_thinned, runs_json, runs_table
@@ -89,13 +96,13 @@ def render_report(
     files, left_out = that_fit(downloads(study, training))
     content = {
         "series": [_series_json(label, training) for label in fit.families],
-        "views": views_json(study, shown),
+        "views": views_json(study, shown, figures),
         "figures": [
             {"name": "answer", "panels": [one.chart for one in answered if one.chart is not None]},
             *({"name": f.name, "panels": [panel.spec for panel in f.panels]} for f in figures),
         ],
         "runs": runs_json(study.table, shown, training),
-        "curve": charts.loss_curve(),
+        "curve": loss_curve(),
         "config": CONFIG,
     }
     texts = bundle.scripts()
@@ -114,7 +121,7 @@ def render_report(
             series=[
                 {
                     "label": label,
-                    "sign": charts.SHAPES[charts.series_shape(n)],
+                    "sign": series_sign(n),
                     "color": n % len(PALETTE),
                 }
                 for n, label in enumerate(fit.families)
@@ -174,7 +181,7 @@ def _conventions(study: Study, name: str) -> list[str]:
     return list(dict.fromkeys(getattr(fit, name) for fit in fits))
 
 
-def _figures(study: Study, remark: str) -> list[charts.Figure]:
+def _figures(study: Study, remark: str) -> list[Figure]:
     fit = study.fit
     varied = [
         (
@@ -194,12 +201,12 @@ def _figures(study: Study, remark: str) -> list[charts.Figure]:
     laws = (("Power laws in training compute C (FLOPs)", tables.laws_table(fit)),)
     baselines = tuple(dict.fromkeys(each.baseline for each in study.comparisons if each.points))
     return [
-        charts.valleys(fit, tuple(optima), remark),
-        charts.frontiers(fit, laws),
-        charts.multipliers(fit, baselines, tables.multipliers_table(study.comparisons)),
+        valleys(fit, tuple(optima), remark),
+        frontiers(fit, laws),
+        multipliers(fit, baselines, tables.multipliers_table(study.comparisons)),
         forests.sensitivity(study.sensitivities, varied),
         forests.exponents(fit, laws),
-        charts.trajectories(fit, runs_table(study.table), remark),
+        trajectories(fit, runs_table(study.table), remark),
     ]
 
 

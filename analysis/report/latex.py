@@ -1,48 +1,45 @@
 """Tables of fits and comparisons for a paper: LaTeX in the style of booktabs, in plain ASCII.
 
-What a user typed is escaped, so that no label is a command; any LaTeX can read the rest.
+Each fits a column of 3.25 inches: labels are rows of their own, intervals stand below or beside
+their values, and what the caption says stands in no column.
 """
 
 import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
 
 from analysis import notation
 from analysis.answers.compare import Comparison
 from analysis.fitting.fit import FitResult
+from analysis.fitting.holdout import FormName
 from analysis.report import tables
+from analysis.report.latex_text import escaped, mathematics
 from analysis.report.published_table import exponents_of
 from analysis.report.tables import Table
 
-_ESCAPED = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
-    "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"{\char34}",
+_HEAD = r"% \usepackage{booktabs}"
+_SAID = re.compile(r" (\(.*\)|\[95 %\]|of the baseline)$")
+"""In a head, what the caption says."""
+_INTERVAL = re.compile(r"(.+?) (\[.*\](?: \d+%)?)")
+_LONG, _MANY = 40, 38
+"""Characters of a label that is broken into lines, and of a row that needs the smaller type."""
+_FORMS: dict[FormName, str] = {
+    "power": "power law", "offset": "offset law", "surface": "surface", "tied": "surface, α = β",
 }  # fmt: skip
-_ACCENTS = {
-    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u",
-    "\u0307": ".", "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c",
-}  # fmt: skip
-_SYMBOLS = {
-    "−": "$-$", "×": r"$\times$", "·": r"$\cdot$", "±": r"$\pm$", "…": r"\dots{}", "–": "--",
-    "—": "---", "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\to$", "∝": r"$\propto$",
-}  # fmt: skip
-_GREEK = {
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lamda",
-    "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
-}  # fmt: skip
-_LIGATURE = re.compile("([-'`?!])(?=[-'`])")
-"""Two dashes are a long one, two quotes another sign."""
-_RAISED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
-# What our own cells are made of: 3×10¹¹, 10¹¹, 1.34×, N*, C^−0.067, −0.067.
-_MATHEMATICS = re.compile(
-    r"(?:(?P<mantissa>−?[\d.]+)×)?10(?P<power>[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)"
-    r"|(?P<factor>[\d.]+[KMBT]?)×"
-    r"|(?P<optimum>\b[NDL])\*"
-    r"|\bC\^(?P<exponent>−?[\d.]+)"
-    r"|−(?P<negative>[\d.]+)"
-)
+
+Row = tuple[str, ...]
+"""Cells as we write them, not yet as LaTeX."""
+
+
+@dataclass(frozen=True)
+class _Body:
+    """A table as it is laid out: heads, and below the label of each group its rows."""
+
+    heads: Row
+    shape: str
+    """Of the columns, in letters of `tabular`."""
+    groups: tuple[tuple[str, tuple[Row, ...]], ...]
 
 
 def fit_tables(fit: FitResult, source: str) -> str:
@@ -50,59 +47,66 @@ def fit_tables(fit: FitResult, source: str) -> str:
 
     `source` is named in every caption, `fit.settings` and the conventions likewise.
     """
+    optima, surfaces = tables.optima_table(fit), tables.surfaces_table(fit)
+    laws = _without(tables.laws_table(fit), "scatter")
+    value = mathematics(_SAID.sub("", laws.columns[3]))  # at which compute
+    surface = r"Loss surfaces $L(N, D) = E + A/N^\alpha + B/D^\beta$"
     shown = [
-        (
-            "optima",
-            "Compute-optimal size, tokens and loss by training budget",
-            _without(tables.optima_table(fit), "points"),
-        ),
-        (
-            "laws",
-            "Scaling laws of the compute-optimal frontier",
-            _without(tables.laws_table(fit), "scatter"),
-        ),
-        (
-            "surfaces",
-            r"Loss surfaces $L(N, D) = E + A/N^\alpha + B/D^\beta$",
-            _without(tables.surfaces_table(fit), "points"),
-        ),
-    ]
+        ("optima", "Compute-optimal size, tokens and loss by training budget",
+         _without(optima, "points"), _stacked),
+        ("laws", f"Scaling laws of the compute-optimal frontier, and {value}", laws, _laws),
+        ("surfaces", surface, _without(surfaces, "points"), _listed),
+    ]  # fmt: skip
     where = _method(fit, source)
-    written = [_written(table, name, f"{title}. {where}") for name, title, table in shown]
+    written = [
+        _written(lay_out(table), name, f"{title}. {where}")
+        for name, title, table, lay_out in shown
+        if table.rows
+    ]
     lacking = [
         f"% {escaped(label)}: no {part}: {escaped(why)}" for label, part, why in tables.missing(fit)
     ]
-    return "\n".join([_HEAD, *(part for part in written if part), *lacking])
+    return "\n".join([_HEAD, *written, *lacking])
 
 
 def comparison_tables(comparison: Comparison, fit: FitResult, source: str) -> str:
     """Multipliers and exponents of a comparison, and published exponents where the fit has some."""
     pair = f"{escaped(comparison.against)} over {escaped(comparison.baseline)}"
     where = _method(fit, source)
+    exponents = _without(tables.exponents_table([comparison]), "differs from 0")
     shown = [
         ("multipliers", f"Compute of {pair} at equal compute-optimal loss",
-         _without(tables.multipliers_table([comparison]), "series")),
+         _multipliers(comparison)),
         ("exponents", f"Exponents of {pair} and their difference by paired resamples",
-         _without(tables.exponents_table([comparison]), "series")),
+         _without(exponents, "series")),
     ]  # fmt: skip
-    written = [_written(table, name, f"{title}. {where}") for name, title, table in shown]
+    written = [
+        _written(_plain(table), name, f"{title}. {where}")
+        for name, title, table in shown
+        if table.rows
+    ]
     if fit.published:
         title = "Published exponents, with the intervals and the sources that their authors give."
-        written.append(_written(_published(fit), "published", title))
-    return "\n".join([_HEAD, *(part for part in written if part)])
-
-
-_HEAD = r"% \usepackage{booktabs}"
+        written.append(_written(_listed(_published(fit)), "published", title))
+    return "\n".join([_HEAD, *written])
 
 
 def _published(fit: FitResult) -> Table:
-    """Exponents, and in one column what their authors count and where they say so."""
+    """Exponents by name and, with it, what their authors count and where they say so."""
     table = exponents_of(fit.published)
     rows = [
-        (*row, f"{source}; N counts {params}, C {flops}")
-        for *row, params, flops, source in table.rows
+        (f"{name}: {source}; N counts {params}, C {flops}", *exponents)
+        for name, *exponents, params, flops, source in table.rows
     ]
-    return Table((*table.columns[:-3], "source"), tuple(rows), len(table.columns))
+    return Table(("published", *table.columns[1:-3]), tuple(rows))
+
+
+def _multipliers(comparison: Comparison) -> Table:
+    """The multiplier by budget, and by which form a loss is extrapolated that only one observed."""
+    table = _without(tables.multipliers_table([comparison]), "series")
+    forms = [_FORMS[point.form] if point.form else "—" for point in comparison.points]
+    rows = [(*row[:-1], form) for row, form in zip(table.rows, forms, strict=True)]
+    return Table((*table.columns[:-1], "extrapolated"), tuple(rows), table.n_text)
 
 
 def _without(table: Table, name: str) -> Table:
@@ -126,104 +130,89 @@ def _method(fit: FitResult, source: str) -> str:
     )
 
 
-def _written(table: Table, name: str, caption: str) -> str:
-    """A `table` environment; values and their intervals are columns of their own, aligned apart."""
-    if not table.rows:
-        return ""
-    heads, cells, shape = list[str](), list[list[str]](), ""
-    columns = zip(table.columns, zip(*table.rows, strict=True), strict=True)
-    for rank, (head, column) in enumerate(columns):
-        if any(_INTERVAL.fullmatch(cell) for cell in column):
-            parts = [_halves(cell) for cell in column]
-            cells += [[value for value, _ in parts], [ends for _, ends in parts]]
-            heads.append(rf"\multicolumn{{2}}{{c}}{{{_ours(head.removesuffix(' [95 %]'))}}}")
-            shape += r"r@{\ }l"
-        elif head == "series":  # which users type
-            cells.append(_without_repeats(column))
-            heads.append(head)
-            shape += "l"
-        else:
-            heads.append(_ours(head))
-            if max(map(len, column)) > _LONG:
-                cells.append([rf"{{\raggedright {_ours(cell)}\par}}" for cell in column])
-                shape += r"p{0.25\textwidth}"
-            else:
-                cells.append([_ours(cell) for cell in column])
-                shape += "l" if rank < table.n_text else "r"
-    rows = [" & ".join(row) + r" \\" for row in zip(*cells, strict=True)]
-    widths = [min(_LONG, max(map(len, column))) for column in zip(*table.rows, strict=True)]
+def _stacked(table: Table) -> _Body:
+    """Rows by series; intervals in a line below their values."""
+    groups = []
+    for label, rows in groupby(table.rows, key=lambda row: row[0]):
+        lines = [line for row in rows for line in zip(*map(_halves, row[1:]), strict=True)]
+        groups.append((label, tuple(lines)))
+    shape = "l" * (table.n_text - 1) + "r" * (len(table.columns) - table.n_text)
+    return _Body(_heads(table.columns[1:]), shape, tuple(groups))
+
+
+def _listed(table: Table) -> _Body:
+    """Below each label a line for each column: its name, the value and the interval."""
+    names = _heads(table.columns[1:])
+    groups = [
+        (label, tuple((name, *_halves(cell)) for name, cell in zip(names, cells, strict=True)))
+        for label, *cells in table.rows
+    ]
+    return _Body(("", "value", "interval"), "lrl", tuple(groups))
+
+
+def _laws(table: Table) -> _Body:
+    """Below each label the laws: one in a line, and in the next its numbers with intervals."""
+    groups = []
+    for label, rows in groupby(table.rows, key=lambda row: row[0]):
+        lines: list[Row] = []
+        for _, law, exponent, value, n_budgets in rows:
+            lines += [(law,), (*_halves(exponent), *_halves(value), n_budgets)]
+        groups.append((label, tuple(lines)))
+    return _Body(("exponent", "interval", "value", "interval", "budgets"), "rlrlr", tuple(groups))
+
+
+def _plain(table: Table) -> _Body:
+    """Rows as they are."""
+    n_numbers = len(table.columns) - table.n_text
+    return _Body(_heads(table.columns), "l" * table.n_text + "r" * n_numbers, (("", table.rows),))
+
+
+def _heads(names: Row) -> Row:
+    """Without what captions say: what is counted, and whose intervals these are."""
+    return tuple(_SAID.sub("", name) for name in names)
+
+
+def _halves(cell: str) -> Row:
+    """A value, and its interval or nothing."""
+    found = _INTERVAL.fullmatch(cell)
+    return (found[1], found[2]) if found else (cell, "")
+
+
+def _written(body: _Body, name: str, caption: str) -> str:
+    """A `table` environment."""
+    rows = [body.heads, *(row for _, rows in body.groups for row in rows)]
+    columns = zip(*(row for row in rows if len(row) == len(body.heads)), strict=True)
+    n_characters = sum(max(map(len, column)) for column in columns)
     return "\n".join(
         [
             r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{tab:{name}}}",
             r"\smallskip",
-            r"\scriptsize" if sum(widths) > _MANY else r"\footnotesize",
-            r"\setlength{\tabcolsep}{3pt}", rf"\begin{{tabular}}{{@{{}}{shape}@{{}}}}", r"\toprule",
-            " & ".join(heads) + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}",
-            r"\end{table}", "",
+            r"\scriptsize" if n_characters > _MANY else r"\footnotesize",
+            r"\setlength{\tabcolsep}{2pt}", r"\renewcommand{\arraystretch}{1.1}",
+            rf"\begin{{tabular}}{{@{{}}{body.shape}@{{}}}}",
+            r"\toprule", _line(body.heads), r"\midrule", *_lines(body), r"\bottomrule",
+            r"\end{tabular}", r"\end{table}", "",
         ]
     )  # fmt: skip
 
 
-_LONG, _MANY = 30, 68
-"""Characters of a cell that is broken into lines, and of a row that needs the smaller type."""
-_INTERVAL = re.compile(r"(.+?) (\[.*\](?: \d+%)?)")
+def _lines(body: _Body) -> Iterator[str]:
+    n_columns = len(body.heads)
+    for number, (label, rows) in enumerate(body.groups):
+        if number:
+            yield r"\addlinespace"
+        if label:
+            is_long = len(label) > _LONG
+            look, shape = (r"\raggedright", r"p{\linewidth}") if is_long else ("", "l")
+            yield _across(n_columns, rf"{look}\itshape {escaped(label)}", shape)
+        for row in rows:
+            is_whole = len(row) == n_columns
+            yield _line(row) if is_whole else _across(n_columns, mathematics(row[0]), "l")
 
 
-def _halves(cell: str) -> tuple[str, str]:
-    """A value and its interval as two cells."""
-    found = _INTERVAL.fullmatch(cell)
-    return (_ours(found[1]), _ours(found[2])) if found else (_ours(cell), "")
+def _across(n_columns: int, text: str, shape: str) -> str:
+    return rf"\multicolumn{{{n_columns}}}{{@{{}}{shape}@{{}}}}{{{text}}} \\"
 
 
-def _without_repeats(labels: Sequence[str]) -> list[str]:
-    """A label stands once, at the first of its rows."""
-    pairs = zip(labels, ["", *labels], strict=False)
-    return ["" if label == above else escaped(label) for label, above in pairs]
-
-
-def _ours(text: str) -> str:
-    """A cell or head that we wrote: numbers and symbols become mathematics."""
-    parts, end = list[str](), 0
-    for found in _MATHEMATICS.finditer(text):
-        parts += [*map(_character, text[end : found.start()]), f"${_formula(found)}$"]
-        end = found.end()
-    return "".join([*parts, *map(_character, text[end:])])
-
-
-def _formula(found: re.Match[str]) -> str:
-    part = {name: (value or "").replace("−", "-") for name, value in found.groupdict().items()}
-    if part["power"]:
-        mantissa = rf"{part['mantissa']}\times" if part["mantissa"] else ""
-        return f"{mantissa}10^{{{part['power'].translate(_RAISED)}}}"
-    if part["factor"]:
-        return rf"{part['factor']}\times"
-    if part["optimum"]:
-        return f"{part['optimum']}^*"
-    return f"C^{{{part['exponent']}}}" if part["exponent"] else f"-{part['negative']}"
-
-
-def escaped(text: str) -> str:
-    """Any text as LaTeX that prints it and does nothing else.
-
-    Letters with accents are composed of commands; what a plain LaTeX has no letter for is named by
-    its code point.
-    """
-    apart = _LIGATURE.sub(r"\1{}", "".join(map(_character, " ".join(text.split()))))
-    # In the first cell of a row these would be an argument of the \\ before it.
-    return f"{{}}{apart}" if apart.startswith(("[", "*")) else apart
-
-
-def _character(char: str) -> str:
-    if char in _ESCAPED:
-        return _ESCAPED[char]
-    if char in _SYMBOLS:
-        return _SYMBOLS[char]
-    if char.isascii() and char.isprintable():
-        return char
-    letter, *marks = list(unicodedata.normalize("NFD", char))
-    if letter.isascii() and len(marks) == 1 and marks[0] in _ACCENTS:
-        return rf"\{_ACCENTS[marks[0]]}{{{letter}}}"
-    greek = unicodedata.name(char, "").removeprefix("GREEK SMALL LETTER ").lower()
-    if greek in _GREEK:
-        return rf"$\{greek.replace('lamda', 'lambda')}$"
-    return f"U+{ord(char):04X}"
+def _line(row: Row) -> str:
+    return " & ".join(map(mathematics, row)) + r" \\"

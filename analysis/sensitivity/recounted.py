@@ -4,13 +4,13 @@ For drawing: isoFLOP curves, optima and laws alone, and comparisons by them.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.answers.compare import Comparison, compare
-from analysis.fitting.fit import FamilyFit, FitResult
+from analysis.fitting.fit import FamilyFit, FitResult, FitSettings
 from analysis.isoflop.isoflop import IsoFlopFit, Optimum, fit_isoflop, with_laws
 from analysis.isoflop.noise_correlation import noise_correlation
 from analysis.notation import Interval
@@ -69,21 +69,28 @@ def _by_flops(
             for label, family in families.items()
         }
         even = points if all(map(spent_alike, points.values())) else regrouped(points)
-        series = even or points
-        correlation = noise_correlation(tuple(series.values()), settings.isoflop)
-        n_draws = min(N_DRAWS, settings.n_bootstrap)
-        resampler = Resampler.create(series.values(), n_draws, settings.seed, correlation)
-        fits = {
-            label: fit_isoflop(each, settings.isoflop, resampler) if len(each.budgets_K) else None
-            for label, each in series.items()
-        }
+        # Method `pair` needs no equal compute, the others have nothing to fit without it.
+        fits = _curves(even or (points if settings.isoflop == "pair" else {}), settings)
         refitted = {
-            label: _drawn(points[label], fit, families[label]) for label, fit in fits.items()
+            label: _drawn(points[label], fits.get(label), families[label]) for label in points
         }
         changed = dataclasses.replace(result, families=refitted, flops_convention=name)
         compared = tuple(compare(changed, *pair) for pair in pairs)
         found.append(Recount(changed, compared))
     return found
+
+
+def _curves(series: Mapping[str, Points], settings: FitSettings) -> dict[str, IsoFlopFit]:
+    """IsoFLOP curves and laws of every series that has a budget."""
+    series = {label: points for label, points in series.items() if len(points.budgets_K)}
+    if not series:
+        return {}
+    correlation = noise_correlation(tuple(series.values()), settings.isoflop)
+    n_draws = min(N_DRAWS, settings.n_bootstrap)
+    resampler = Resampler.create(series.values(), n_draws, settings.seed, correlation)
+    return {
+        label: fit_isoflop(points, settings.isoflop, resampler) for label, points in series.items()
+    }
 
 
 def _drawn(points: Points, fit: IsoFlopFit | None, family: FamilyFit) -> FamilyFit:

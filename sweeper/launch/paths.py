@@ -6,8 +6,9 @@ from pathlib import Path
 
 from sweeper.errors import ConfigError
 from sweeper.store.storage import is_of_one_process, place
-from sweeper.sweepfile.document import KeyPath, Problem
-from sweeper.sweepfile.schema import CorpusChoice, LoadedSweep
+from sweeper.sweepfile.choices.corpus import CorpusChoice
+from sweeper.sweepfile.problems import KeyPath, Problem
+from sweeper.sweepfile.schema import LoadedSweep
 from sweeper.trials.text_options import BYTES
 
 FILE_SOURCES = ("path", "tokens")  # kinds of corpora that name a file or folder

@@ -16,8 +16,9 @@ import numpy as np
 
 from sweeper.planning.runs import Setting
 from sweeper.planning.series import ResolvedSeries
-from sweeper.sweepfile.document import InvalidSweep, Problem
-from sweeper.sweepfile.schema import Design, IsoFlopDesign, Sweep
+from sweeper.sweepfile.choices.design import Design, IsoFlopDesign
+from sweeper.sweepfile.problems import InvalidSweep, Problem
+from sweeper.sweepfile.schema import Sweep
 from sweeper.trials.ladder import Rung, ladder, trunk_params
 from sweeper.trials.trial import ENDLESS_SCHEDULES
 

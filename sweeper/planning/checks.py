@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sweeper.planning.design import n_targets
 from sweeper.planning.runs import Run, name_of
 from sweeper.planning.tuned import FAR, TunedRun, difference_text
-from sweeper.sweepfile.document import Problem
 from sweeper.sweepfile.fields import AUTO
+from sweeper.sweepfile.problems import Problem
 from sweeper.sweepfile.schema import Sweep
 from sweeper.trials.ladder import Rung, trunk_params
 from sweeper.trials.trial import EMBEDDING_LEARNING_RATE_RATIO

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
-from sweeper.sweepfile.document import KeyPath
-from sweeper.sweepfile.question import AddedRuns
-from sweeper.sweepfile.schema import Design, ListedRuns
+from sweeper.sweepfile.choices.design import Design, ListedRuns
+from sweeper.sweepfile.choices.question import AddedRuns
+from sweeper.sweepfile.problems import KeyPath
 from sweeper.trials.ladder import Rung
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from sweeper.sweepfile.document import Problem
-from sweeper.sweepfile.resources import KeepChoice
+from sweeper.sweepfile.choices.resources import KeepChoice
+from sweeper.sweepfile.problems import Problem
 from sweeper.trials.plan import Observation, PlannedTrial
 from sweeper.trials.resources import KeepModels
 

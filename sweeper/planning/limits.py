@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sweeper.planning.runs import Run
-from sweeper.sweepfile.document import Problem
-from sweeper.sweepfile.schema import Design, ListedRuns, Sweep
+from sweeper.sweepfile.choices.design import Design, ListedRuns
+from sweeper.sweepfile.problems import Problem
+from sweeper.sweepfile.schema import Sweep
 from sweeper.trials.ladder import Rung, nearest_rung, trunk_params
 
 PlanRuns = Callable[[Sweep], Sequence[Run]]

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 from sweeper.planning.runs import name_of
-from sweeper.sweepfile.document import Problem
+from sweeper.sweepfile.problems import Problem
 from sweeper.trials.plan import PlannedTrial
 from sweeper.trials.resources import Resources
 from sweeper.trials.trial import Trial

@@ -22,7 +22,8 @@ from sweeper.planning.runs import Run, Setting, SkippedCell, plan_runs
 from sweeper.planning.search_space import search_space
 from sweeper.planning.series import misfit_batches, resolve_series
 from sweeper.planning.tuned import TunedRun, law_for
-from sweeper.sweepfile.document import InvalidSweep, Problem, SweepDocument
+from sweeper.sweepfile.document import SweepDocument
+from sweeper.sweepfile.problems import InvalidSweep, Problem
 from sweeper.sweepfile.schema import LoadedSweep, Sweep
 from sweeper.trials.flops import BACKWARD_FACTOR
 from sweeper.trials.ladder import parameter_groups, trunk_params

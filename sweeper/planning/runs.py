@@ -14,9 +14,9 @@ from sweeper.planning import recipe
 from sweeper.planning.design import TargetPoint
 from sweeper.planning.series import ResolvedSeries
 from sweeper.planning.tuned import FoundLaw, TunedPoint, TunedRun, tuned_keys
-from sweeper.sweepfile.document import Problem
+from sweeper.sweepfile.choices.training import Train
 from sweeper.sweepfile.fields import WarmupShare
-from sweeper.sweepfile.schema import Train
+from sweeper.sweepfile.problems import Problem
 from sweeper.trials.flops import FlopsPerToken, flops_per_token
 from sweeper.trials.ladder import BackboneName, Rung, parameter_groups, trunk_params
 from sweeper.trials.plan import Observation

@@ -10,10 +10,11 @@ import pydantic
 
 from sweeper.errors import ConfigError
 from sweeper.families import decoded_option, encoded_options, load_family
-from sweeper.sweepfile.document import InvalidSweep, Problem, expected_one_of
+from sweeper.sweepfile.choices.search import DimensionChoice, SearchChoice
+from sweeper.sweepfile.choices.training import Series, Train
 from sweeper.sweepfile.messages import problems
-from sweeper.sweepfile.schema import Series, Sweep, Train
-from sweeper.sweepfile.search_choice import DimensionChoice, SearchChoice
+from sweeper.sweepfile.problems import InvalidSweep, Problem, expected_one_of
+from sweeper.sweepfile.schema import Sweep
 
 SEARCHED_KEYS = tuple(
     key for key in Train.model_fields if key not in ("laws", "max_horizon_bias", "seeds")

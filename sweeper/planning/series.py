@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import ConfigError
 from sweeper.families import decoded_option, encoded_options, load_family
 from sweeper.planning.design import Variant
-from sweeper.sweepfile.document import InvalidSweep, KeyPath, Problem, expected_one_of
-from sweeper.sweepfile.schema import Series, Sweep, Train
+from sweeper.sweepfile.choices.training import Series, Train
+from sweeper.sweepfile.problems import InvalidSweep, KeyPath, Problem, expected_one_of
+from sweeper.sweepfile.schema import Sweep
 
 if TYPE_CHECKING:  # importing a family's base module loads torch
     from sweeper.families.base import Needs

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from sweeper.planning import recipe
 from sweeper.planning.series import ResolvedSeries
-from sweeper.sweepfile.document import InvalidSweep, Problem, expected_one_of
+from sweeper.sweepfile.choices.training import Train
 from sweeper.sweepfile.fields import TUNED
 from sweeper.sweepfile.law_file import LawEntry
-from sweeper.sweepfile.schema import Sweep, Train
+from sweeper.sweepfile.problems import InvalidSweep, Problem, expected_one_of
+from sweeper.sweepfile.schema import Sweep
 from sweeper.trials.tuned_laws import LawKey, TunedLaw
 
 FAR = 4.0  # from this factor outside the measured sizes or tokens, a law's numbers are a guess

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_before_validator_function
 
-from sweeper.sweepfile.document import expected_one_of
+from sweeper.sweepfile.problems import expected_one_of
 from sweeper.sweepfile.quantities import parse_count, parse_number, parse_seconds
 from sweeper.trials import ladder
 from sweeper.trials.ladder import Rung

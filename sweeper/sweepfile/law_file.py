@@ -15,9 +15,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from sweeper.errors import ConfigError
 from sweeper.families import family_names
 from sweeper.store import files
-from sweeper.sweepfile.document import dump, expected_one_of, read_document
+from sweeper.sweepfile.document import read_document
 from sweeper.sweepfile.fields import Count, Number, Pair, Part, Several, Share, Slug, wrong
 from sweeper.sweepfile.messages import problems
+from sweeper.sweepfile.problems import expected_one_of
+from sweeper.sweepfile.strict_yaml.dump import dump
 from sweeper.trials.ladder import BackboneName
 from sweeper.trials.trial import OptimizerName, Schedule
 from sweeper.trials.tuned_laws import Curvature, LawKey, SizeTokensLaw, TunedLaw

@@ -9,7 +9,7 @@ import pydantic
 from pydantic_core import ErrorDetails
 
 from sweeper.errors import did_you_mean
-from sweeper.sweepfile.document import KeyPath, Problem, expected_one_of
+from sweeper.sweepfile.problems import KeyPath, Problem, expected_one_of
 
 Model = type[pydantic.BaseModel]
 

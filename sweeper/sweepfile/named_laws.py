@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweeper.errors import ConfigError
-from sweeper.sweepfile.document import SweepDocument, Value, read_document
+from sweeper.sweepfile.document import SweepDocument, read_document
 from sweeper.sweepfile.fields import AUTO, TUNED
+from sweeper.sweepfile.strict_yaml.values import Value
 
 LAW_FILES = "law_files"
 """Key of a sweep file that holds the contents of law files by the names it uses for them."""

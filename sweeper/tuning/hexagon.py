@@ -16,10 +16,10 @@ from sweeper.planning.design import TargetPoint
 from sweeper.planning.planner import PlannedSweep
 from sweeper.planning.runs import MIN_STEPS, Setting, name_of, optimizer_for
 from sweeper.planning.series import ResolvedSeries
-from sweeper.sweepfile.document import InvalidSweep, Problem
+from sweeper.sweepfile.choices.training import Train
+from sweeper.sweepfile.choices.tune import TuneChoice
 from sweeper.sweepfile.fields import WarmupShare
-from sweeper.sweepfile.schema import Train
-from sweeper.sweepfile.tune_choice import TuneChoice
+from sweeper.sweepfile.problems import InvalidSweep, Problem
 from sweeper.trials.ladder import LARGEST_SIZE_MISMATCH, Rung, trunk_params
 
 COST_SHARE = 0.15  # of the planned FLOPs that tuning may take, where sizes allow it

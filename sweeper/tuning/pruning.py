@@ -12,7 +12,7 @@ from typing import Literal
 import optuna
 from optuna.pruners import BasePruner
 
-from sweeper.sweepfile.pruner_choice import Patient, PrunerChoice, PrunerName
+from sweeper.sweepfile.choices.pruner import Patient, PrunerChoice, PrunerName
 from sweeper.tuning.search import Search
 
 

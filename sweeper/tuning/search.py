@@ -23,8 +23,8 @@ from optuna.distributions import (
 )
 
 from sweeper.planning.search_space import Dimension, plain
-from sweeper.sweepfile.pruner_choice import PrunerChoice
-from sweeper.sweepfile.search_choice import SamplerName
+from sweeper.sweepfile.choices.pruner import PrunerChoice
+from sweeper.sweepfile.choices.search import SamplerName
 
 Settings = Mapping[str, Any]
 """A value for each name of a search space, as it would stand in the sweep file."""

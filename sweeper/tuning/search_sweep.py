@@ -19,8 +19,10 @@ from sweeper.planning.search_space import SEARCHED_KEYS, search_space
 from sweeper.store.layout import Store
 from sweeper.store.pending import pending_trials
 from sweeper.store.results import published, read_records, record_paths
-from sweeper.sweepfile.document import Problem, document_of, dump
+from sweeper.sweepfile.document import document_of
+from sweeper.sweepfile.problems import Problem
 from sweeper.sweepfile.schema import LoadedSweep, validated
+from sweeper.sweepfile.strict_yaml.dump import dump
 from sweeper.trials.plan import Observation, PlannedTrial
 from sweeper.trials.trial import ENDLESS_SCHEDULES
 from sweeper.tuning.pruning import Course, Standing, standings

@@ -19,8 +19,10 @@ from sweeper.planning.tuned import law_key
 from sweeper.store.layout import Store
 from sweeper.store.pending import pending_trials
 from sweeper.store.results import published, read_records, record_paths
-from sweeper.sweepfile.document import InvalidSweep, document_of, dump
+from sweeper.sweepfile.document import document_of
+from sweeper.sweepfile.problems import InvalidSweep
 from sweeper.sweepfile.schema import LoadedSweep, validated
+from sweeper.sweepfile.strict_yaml.dump import dump
 from sweeper.trials.ladder import Rung
 from sweeper.trials.plan import PlannedTrial
 from sweeper.trials.tuned_laws import LawKey

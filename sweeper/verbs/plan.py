@@ -128,8 +128,8 @@ def plan_view(
     """
     from sweeper.planning.kept_bytes import bytes_text, kept_bytes
     from sweeper.planning.memory import gigabytes
+    from sweeper.sweepfile.choices.question import GPU_FLOPS_PER_S
     from sweeper.sweepfile.quantities import count
-    from sweeper.sweepfile.question import GPU_FLOPS_PER_S
 
     corpus, totals = sweep.corpus, sweep.totals
     gpu_hours = totals.train_flops / GPU_FLOPS_PER_S / 3600

@@ -7,7 +7,7 @@ import pytest
 from test_planner import corpus, fields
 
 from sweeper.planning.planner import PlannedSweep, make_plan
-from sweeper.sweepfile.document import InvalidSweep
+from sweeper.sweepfile.problems import InvalidSweep
 from sweeper.sweepfile.schema import Sweep
 
 DESIGN = {"isoflop": {"budgets": ["1e11", "3e11"], "sizes": ["5K", "10K", "40K"]}}

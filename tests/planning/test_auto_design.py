@@ -8,7 +8,7 @@ from test_planner import corpus, fields
 
 from sweeper.planning.auto_design import N_BUDGETS, prior_tokens
 from sweeper.planning.planner import PlannedSweep, make_plan
-from sweeper.sweepfile.document import InvalidSweep
+from sweeper.sweepfile.problems import InvalidSweep
 from sweeper.sweepfile.schema import Sweep
 
 ASK = {"interval": "multiplier", "baseline": "ar", "against": "masked"}

@@ -8,7 +8,7 @@ from sweeper.families import family_of
 from sweeper.models.weights_file import TensorEntry, header_of
 from sweeper.networks.backbone import backbone_of
 from sweeper.planning.kept_bytes import kept_bytes
-from sweeper.sweepfile.document import InvalidSweep
+from sweeper.sweepfile.problems import InvalidSweep
 from sweeper.trials.plan import PlannedTrial
 
 

@@ -13,7 +13,7 @@ import yaml
 from sweeper.data.corpus import Corpus
 from sweeper.data.tokens import SplitTokens
 from sweeper.planning.planner import PlannedSweep, make_plan
-from sweeper.sweepfile.document import InvalidSweep
+from sweeper.sweepfile.problems import InvalidSweep
 from sweeper.sweepfile.schema import load_sweep
 
 ISOFLOP = {"isoflop": {"budgets": ["1e11", "3e11", "1e12"], "sizes": ["5K", "10K", "40K"]}}

@@ -21,8 +21,9 @@ from sweeper.planning.runs import MIN_STEPS, Setting, optimizer_for, plan_run
 from sweeper.planning.series import ResolvedSeries
 from sweeper.store.pending import pending_trials
 from sweeper.store.results import Published
-from sweeper.sweepfile.document import InvalidSweep, KeyPath
-from sweeper.sweepfile.schema import Sweep, Train, load_sweep
+from sweeper.sweepfile.choices.training import Train
+from sweeper.sweepfile.problems import InvalidSweep, KeyPath
+from sweeper.sweepfile.schema import Sweep, load_sweep
 from sweeper.trials.ladder import Rung, nearest_rung, trunk_params
 from sweeper.trials.trial import Optimizer, canonical, from_canonical
 

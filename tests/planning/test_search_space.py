@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sweeper.planning.search_space import Dimension, search_space
-from sweeper.sweepfile.document import InvalidSweep
+from sweeper.sweepfile.problems import InvalidSweep
 from sweeper.sweepfile.schema import Sweep
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from browser import Watched, chromium
-from planted_growth import observations, with_ingredients
+from planted_growth import observations, sizes_of_one_budget, with_ingredients
 from planted_tables import table as planted_table
 
 from analysis.answers.compare import compare
@@ -159,12 +159,41 @@ def test_every_convention_counts_what_is_told_of_a_mark_and_names_its_axes(
         assert found is not None
         assert float(found[1]) * 1e6 == pytest.approx(counted_params[params][0], rel=0.01)
         assert float(found[2]) == pytest.approx(counted_flops[flops][0], rel=0.01)
-        titles = page.locator("#chart-frontiers-1 .role-axis-title text").all_text_contents()
-        assert (params == "as given") == (titles[1] == "N* (parameters)")
-        assert (flops == "as given") == (titles[0] == "FLOPs")
+        titles = [
+            page.locator(f"#chart-{chart}-0 .role-axis-title text").all_text_contents()[0]
+            for chart in ("valleys", "trajectories")
+        ]
+        assert (params == "as given") == (titles[0] == "parameters")
+        assert (flops == "as given") == (titles[1] == "FLOPs")
         told.setdefault((params, flops), (text, titles))
         assert told[params, flops] == (text, titles)  # the first again, at the end
     assert len(set(told)) == 6
+    assert watched.messages == []
+
+
+def test_a_chart_without_marks_says_why_in_its_place_and_in_its_table(
+    browser: "Browser", tmp_path: Path
+) -> None:
+    counted = planted_table(sizes_of_one_budget())
+    fit = fit_table(counted, FitSettings(n_bootstrap=10))
+    pairs = [compare(fit, "ar", "masked")]
+    study = Study(counted, fit, pairs, (), recounts(counted, fit, pairs))
+    written = write_report("planted", study, Provenance("planted"), tmp_path / "page.html")
+    watched = Watched(browser, written, viewport={"width": 1400, "height": 900})
+    page = watched.page
+    charts = page.locator("#frontiers .chart, #multipliers .chart")
+    page.select_option("select[name=flops]", label="6N+attention")
+    watched.settle()
+    for told in charts.all_text_contents():
+        assert told.startswith("Nothing to draw: ar has 0 of 2 budgets bracketed")
+    for figure in ("frontiers", "multiplier"):
+        note = page.locator(f"[data-counts={figure}]").text_content() or ""
+        assert "By parameters as given, FLOPs 6N+attention: ar has 0 of 2" in note
+    page.select_option("select[name=flops]", label="as given")
+    watched.settle()
+    assert charts.locator("p").count() == 0
+    assert charts.locator("svg").count() == charts.count() == 5
+    assert page.locator("[data-counts=frontiers]").is_hidden()
     assert watched.messages == []
 
 

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from planted_growth import sizes_of_one_budget
+from planted_tables import table as planted_table
 from small_sweep import small_sweep
 
 from analysis.answers.compare import Comparison, MultiplierPoint, compare
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
+from analysis.isoflop.curves import IsoFlopMethod
 from analysis.report.html import render_report
 from analysis.report.page import bundle
 from analysis.report.page.answers import answer
@@ -53,7 +56,10 @@ def pair(fit: FitResult) -> Comparison:
 
 @pytest.fixture(scope="module")
 def content(table: TidyTable, fit: FitResult, pair: Comparison) -> dict[str, Any]:
-    study = Study(table, fit, [pair], (), recounts(table, fit, [pair]))
+    return content_of(Study(table, fit, [pair], (), recounts(table, fit, [pair])))
+
+
+def content_of(study: Study) -> dict[str, Any]:
     page = render_report("counted", study, Provenance("counted.csv"))
     start = page.index('id="page-data">') + len('id="page-data">')
     return dict(json.loads(page[start : page.index("</script>", start)]))
@@ -138,6 +144,43 @@ def test_a_view_holds_what_differs_from_the_first(content: dict[str, Any]) -> No
     assert "multipliers" not in total["frames"]
     assert own["titles"]["{params}"] == "parameters"
     assert total["titles"]["{params}"] == "total parameters"
+
+
+@pytest.mark.parametrize("method", ["pair", "parabola"])
+def test_a_chart_that_another_count_leaves_empty_says_why(method: IsoFlopMethod) -> None:
+    counted = planted_table(sizes_of_one_budget())
+    fit = fit_table(counted, FitSettings(n_bootstrap=10, isoflop=method))
+    pairs = [compare(fit, "ar", "masked")]
+    found = content_of(Study(counted, fit, pairs, (), recounts(counted, fit, pairs)))
+    own, *others = found["views"]
+    assert own["empty"] == own["lacking"] == {}
+    assert own["bracketed"] == ["4 of 4 budgets bracketed"] * 2
+    view = next(each for each in others if each["flops"] == "6N+attention")
+    charts = {
+        f"{figure['name']}-{number}"
+        for figure in found["figures"]
+        for number, _ in enumerate(figure["panels"])
+        if figure["name"] in ("frontiers", "multiplier")
+    }
+    assert set(view["empty"]) == charts
+    assert view["frames"]["laws"]["value"] == view["frames"]["multipliers"]["multiplier"] == []
+    for why in (*view["empty"].values(), *view["lacking"].values()):
+        assert "ar has 0 of 2 budgets bracketed, where a law needs 2: fewer than 4 distinct" in why
+        assert "masked has no budgets: by this count no sizes spent equal FLOPs." in why
+    assert view["bracketed"][1] == "no budgets by this count"
+
+
+def test_a_multiplier_that_is_never_reached_says_so(
+    table: TidyTable, fit: FitResult, pair: Comparison
+) -> None:
+    points = tuple(dataclasses.replace(each, multiplier=None, ci=None) for each in pair.points)
+    never = dataclasses.replace(pair, points=points, curve=())
+    [view] = content_of(Study(table, fit, [never]))["views"]
+    why = "masked reaches the losses of masked-ce at no compute."
+    assert view["lacking"]["multiplier"] == why
+    assert view["empty"]["multiplier-0"] == f"Nothing to draw: {why}"
+    assert "frontiers-0" not in view["empty"]  # which lack uniform alone
+    assert view["lacking"]["frontiers"].startswith("uniform has ")
 
 
 def point(multiplier: float | None, ci: tuple[float, float] | None) -> MultiplierPoint:

@@ -10,13 +10,16 @@ from small_sweep import SIZES, small_sweep
 
 from analysis.answers.compare import compare
 from analysis.fitting.fit import FitResult, FitSettings, fit_table
-from analysis.report.latex import comparison_tables, escaped, fit_tables
+from analysis.report.latex import comparison_tables, fit_tables
+from analysis.report.latex_text import escaped
 from analysis.report.published_table import with_published
 
 HOSTILE = r"a_b & 50% \input{x} {"
 BEGINS_A_ROW = "[1cm] γ 拡散"
-DOCUMENT = r"""\documentclass{article}
+DOCUMENT = r"""\documentclass[twocolumn]{article}
 \usepackage{booktabs}
+\setlength{\textwidth}{6.75in}
+\setlength{\columnsep}{0.25in}
 \begin{document}
 %s
 \end{document}
@@ -81,6 +84,20 @@ def test_every_row_has_the_cells_of_its_table(text: str) -> None:
             assert len(re.findall(r"(?<!\\)&", row)) + 1 + sum(spans) == n_columns, row
 
 
+def test_no_row_is_wider_than_a_column_of_an_article(text: str) -> None:
+    # Of what is printed: 3.25 inches hold some 58 characters in the size of an index.
+    for body in re.findall(r"\\begin\{tabular\}.*?\n(.*?)\\end", text, flags=re.DOTALL):
+        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+        plain = [
+            [re.sub(r"\\[a-z]+|[${}^\\]", "", cell).strip() for cell in row.split("&")]
+            for row in rows
+            if not row.startswith(r"\multicolumn")
+        ]
+        assert len(plain) >= 2
+        widest = [max(map(len, column)) for column in zip(*plain, strict=True)]
+        assert sum(widest) + len(widest) <= 58, body
+
+
 def test_tables_hold_optima_laws_intervals_and_sources(fit: FitResult, text: str) -> None:
     family = fit.families[HOSTILE]
     assert family.isoflop is not None
@@ -88,7 +105,7 @@ def test_tables_hold_optima_laws_intervals_and_sources(fit: FitResult, text: str
     assert law is not None
     assert rf"C^{{{law.exponent:.3f}}}" in text
     low, high = law.exponent_ci
-    assert f"& {law.exponent:.3f} & [{low:.3f}, {high:.3f}] &" in text
+    assert f"\n{law.exponent:.3f} & [{low:.3f}, {high:.3f}] &" in text
     assert r"$1.8\times10^{11}$" in text
     assert r"95\,\% intervals of 20 resamples" in text
     assert r"Source: my\_table\%.csv, data 0f." in text
@@ -115,5 +132,6 @@ def test_a_latex_document_with_hostile_labels_compiles(text: str, tmp_path: Path
         [program, *options, "paper.tex"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout + done.stderr  # columns are 3.25 inches wide
     assert "(./x.tex" not in done.stdout
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")

@@ -39,3 +39,13 @@ def with_ingredients(frame: pd.DataFrame) -> pd.DataFrame:
     d_model = 8.0 * np.round(np.sqrt(frame["params"] / (12 * n_layers)) / 8.0)
     shape = {"n_layers": n_layers, "d_model": d_model, "context_tokens": 1024, "vocab_size": 32_768}
     return frame.assign(params_trunk=frame["params"], **shape)
+
+
+def sizes_of_one_budget() -> pd.DataFrame:
+    """Two series, each size trained at one budget alone: other FLOPs make no budgets of them."""
+    handicaps = {"ar": 1.0, "masked": 2.3}
+    parts = [
+        isoflop_rows(label, noise=0.002, handicap=each, seed=n, budgets=np.geomspace(1e15, 1e18, 4))
+        for n, (label, each) in enumerate(handicaps.items())
+    ]
+    return with_ingredients(pd.concat(parts, ignore_index=True))

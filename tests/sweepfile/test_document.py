@@ -8,16 +8,11 @@ import pytest
 import yaml
 
 from sweeper.errors import ConfigError
-from sweeper.sweepfile.document import (
-    MAX_BYTES,
-    MAX_NODES,
-    MAX_PROBLEMS_SHOWN,
-    MAX_SNIPPET_WIDTH,
-    Problem,
-    apply_overrides,
-    expected_one_of,
-    read_document,
-)
+from sweeper.sweepfile.document import MAX_PROBLEMS_SHOWN, apply_overrides, read_document
+from sweeper.sweepfile.problems import Problem, expected_one_of
+from sweeper.sweepfile.strict_yaml.compose import MAX_NODES
+from sweeper.sweepfile.strict_yaml.text_file import MAX_BYTES
+from sweeper.sweepfile.strict_yaml.values import MAX_SNIPPET_WIDTH
 
 
 def document_of(text: str, folder: Path) -> Any:

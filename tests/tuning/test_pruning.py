@@ -12,9 +12,9 @@ from sweeper.errors import ConfigError
 from sweeper.planning.search_space import Dimension
 from sweeper.store.layout import Store
 from sweeper.store.results import published
-from sweeper.sweepfile.pruner_choice import PrunerName
+from sweeper.sweepfile.choices.pruner import PrunerName
+from sweeper.sweepfile.choices.search import SamplerName
 from sweeper.sweepfile.schema import load_sweep
-from sweeper.sweepfile.search_choice import SamplerName
 from sweeper.tuning.pruning import Course, standings
 from sweeper.tuning.search import Search, Tried, frozen_trial, propose_generation, study_of
 from sweeper.tuning.search_sweep import (

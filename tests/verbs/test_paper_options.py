@@ -7,6 +7,9 @@ from click.testing import CliRunner, Result
 from small_sweep import SIZES, small_sweep
 
 from analysis.errors import SettingsError
+from analysis.figures.palette import PALETTE
+from analysis.fitting.fit import FitResult, FitSettings, fit_table
+from analysis.sensitivity.selection import Selection
 from sweeper.cli import cli
 
 
@@ -48,6 +51,66 @@ def test_plot_draws_in_a_width_and_a_style_and_says_what_it_leaves_out(
     assert drawn.exit_code == 0, drawn.output
     assert "labels are no LaTeX: text.usetex" in drawn.stderr
     assert b"/MediaBox [ 0 0 234 " in (tmp_path / "a.pdf").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def fit_of_three(tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+    table = small_sweep(tmp_path_factory.mktemp("three"), ("ar", "masked", "masked-ce"))
+    return fit_table(table, FitSettings(n_bootstrap=10))
+
+
+def pairs(selection: Selection, fit: FitResult) -> set[tuple[str, str]]:
+    return {(each.baseline, each.against) for each in selection.comparisons(fit)}
+
+
+def test_series_and_pairs_are_chosen_as_compare_names_them(fit_of_three: FitResult) -> None:
+    fit = fit_of_three
+    assert Selection().of(fit) == fit
+    assert len(pairs(Selection(), fit)) == 3
+    two = Selection(("masked", "ar"))
+    assert [*two.of(fit).families] == ["ar", "masked"]
+    assert pairs(two, fit) == {("ar", "masked")}
+    pair = Selection((), "masked", ("ar",))
+    assert [*pair.of(fit).families] == ["ar", "masked"]
+    assert pairs(pair, fit) == {("masked", "ar")}
+    against_one = Selection((), "masked")
+    assert against_one.of(fit) == fit
+    assert pairs(against_one, fit) == {("masked", "ar"), ("masked", "masked-ce")}
+    assert pairs(Selection(("ar",), "masked"), fit) == {("masked", "ar")}
+
+
+@pytest.mark.parametrize(
+    ("selection", "refusal"),
+    [
+        (Selection(("maskd",)), "no series 'maskd'; the table has ar, masked, masked-ce; did you"),
+        (Selection((), "ra"), "no series 'ra'; the table has ar, masked, masked-ce"),
+        (Selection((), "ar", ("uniform",)), "no series 'uniform'; the table has ar, masked, mask"),
+        (Selection((), None, ("ar",)), "--against ar needs --baseline"),
+        (Selection((), "ar", ("ar",)), "--baseline and --against are both 'ar'"),
+    ],
+)
+def test_what_cannot_be_chosen_is_said_as_compare_says_it(
+    fit_of_three: FitResult, selection: Selection, refusal: str
+) -> None:
+    with pytest.raises(SettingsError, match=refusal):
+        selection.comparisons(fit_of_three)
+
+
+def test_plot_shows_the_chosen_series_in_the_colours_they_have_among_all(tmp_path: Path) -> None:
+    small_sweep(tmp_path, ("ar", "masked", "masked-ce"), sizes=SIZES[:6])
+    words = ("plot", tmp_path / "small.csv", "--what", "trajectories", "-o", tmp_path / "a.svg")
+    assert called(*words, "--family", "masked").exit_code == 0
+    drawn = (tmp_path / "a.svg").read_text()
+    own, other = PALETTE[1], PALETTE[0]
+    assert own in drawn
+    assert other not in drawn
+    for option in (("--family", "maskd"), ("--against", "masked")):
+        assert isinstance(called(*words, *option).exception, SettingsError)
+    refused = called(
+        "plot", tmp_path / "small.csv", "--what", "pareto", "--family", "ar", "-o", "x"
+    )
+    assert refused.exit_code == 2
+    assert "choose no series" in refused.output
 
 
 def test_a_bad_width_or_style_writes_nothing(table: Path, tmp_path: Path) -> None:

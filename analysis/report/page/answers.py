@@ -15,8 +15,8 @@ from analysis import notation
 from analysis.answers.compare import Comparison, MultiplierPoint, multiplier_between
 from analysis.answers.propose import Proposals, Request, next_runs
 from analysis.fitting.fit import FitResult
-from analysis.report.page.charts import Json
-from analysis.report.page.forests import answer_chart
+from analysis.report.page.charts.forests import answer_chart
+from analysis.report.page.charts.vega import Json
 from analysis.report.tables import Table
 from analysis.report.text import fragment
 from analysis.sensitivity.conclusions import Sensitivity

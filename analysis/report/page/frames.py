@@ -132,6 +132,8 @@ def frames(fit: FitResult, comparisons: Sequence[Comparison], shown: Shown) -> F
 
 def bracketed(optima: Sequence[Optimum]) -> str:
     """How many of the budgets count."""
+    if not optima:
+        return "no budgets by this count"
     n_bracketed = sum(optimum.bracketed for optimum in optima)
     return f"{n_bracketed} of {len(optima)} budgets bracketed"
 

@@ -133,7 +133,11 @@
       this.width = this.slot.clientWidth;
       if (!this.width) return;
       this.view?.finalize();
+      this.view = this.marks = null;
       this.leave();
+      const why = view().empty[this.slot.id.replace("chart-", "")];
+      this.drawing.replaceChildren(...why ? [textOf("p", why)] : []);
+      if (why) return;
       const compiled = vegaLite.compile(prepared(this.spec, this.width, this.frames)).spec;
       this.view = new vega.View(vega.parse(compiled, null, { ast: true }), {
         renderer: "svg", container: this.drawing, expr: expressionInterpreter,
@@ -144,8 +148,6 @@
       svg.setAttribute("role", "img");
       svg.setAttribute("aria-label", this.spec.description);
       svg.setAttribute("focusable", "false");
-      this.marks = null;
-      this.slot.dataset.drawn = "";
     }
 
     // The marks that can be pointed at, from left to right, with their places in the chart.
@@ -307,6 +309,7 @@
     for (const note of document.querySelectorAll("small[data-series]")) {
       note.textContent = view().bracketed[note.dataset.series];
     }
+    remark();
     const step = () => {
       const until = performance.now() + 40;
       while (next < charts.length && performance.now() < until) charts[next++].draw();
@@ -317,6 +320,25 @@
     step();
   }
   let drawings = 0;
+
+  // What the charts lack by the count that is chosen, and what the tables count meanwhile.
+  function remark() {
+    const { lacking, empty } = view();
+    const [own] = page.views;
+    for (const note of document.querySelectorAll("[data-lacking]")) {
+      const figure = note.dataset.lacking;
+      const isSaid = Object.keys(empty).some((chart) => chart.startsWith(`${figure}-`));
+      note.hidden = isSaid || !lacking[figure];
+      note.textContent = note.hidden ? "" : `Not drawn: ${lacking[figure]}`;
+    }
+    for (const note of document.querySelectorAll("[data-counts]")) {
+      const why = lacking[note.dataset.counts];
+      note.hidden = view() === own || !why;
+      note.textContent = note.hidden ? "" :
+        `Counted as fitted: parameters ${own.params}, FLOPs ${own.flops}. By parameters ` +
+        `${state.params}, FLOPs ${state.flops}: ${why}`;
+    }
+  }
 
   for (const name of ["unit", "axes", "params", "flops"]) {
     const select = document.querySelector(`select[name=${name}]`);

@@ -10,14 +10,13 @@ from typing import NamedTuple
 from analysis import notation
 from analysis.answers.compare import MultiplierPoint
 from analysis.fitting.fit import FamilyFit, FitResult
-from analysis.report.page.charts import (
+from analysis.report.page.charts.figure import Figure, Panel
+from analysis.report.page.charts.vega import (
     INK,
     MUTED,
     PAPER,
     Axis,
-    Figure,
     Json,
-    Panel,
     series_color,
     series_shape,
 )

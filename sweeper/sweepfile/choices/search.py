@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from sweeper.sweepfile.choices.pruner import PrunerChoice
 from sweeper.sweepfile.fields import (
     Count,
     Distinct,
@@ -19,7 +20,6 @@ from sweeper.sweepfile.fields import (
     Tokens,
     wrong,
 )
-from sweeper.sweepfile.pruner_choice import PrunerChoice
 
 SamplerName = Literal["tpe", "gp", "random", "qmc", "cmaes", "nsga2"]
 

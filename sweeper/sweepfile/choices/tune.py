@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from sweeper.sweepfile.choices.search import SearchChoice
 from sweeper.sweepfile.fields import Distinct, Number, Seed, Several, Sizes, Tokens, wrong
-from sweeper.sweepfile.search_choice import SearchChoice
 
 
 class TuneChoice(SearchChoice):

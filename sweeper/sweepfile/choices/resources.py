@@ -1,5 +1,5 @@
-"""What trials run on and how often they are tried again: the part of a sweep file that changes no
-number."""
+"""What trials run on, how often they are tried again, what may be spent and what is kept: the parts
+of a sweep file that change no number."""
 
 import itertools
 import math
@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field, model_validator
 
-from sweeper.sweepfile.document import expected_one_of
 from sweeper.sweepfile.fields import (
     AutoCount,
     AutoPositiveShare,
@@ -17,18 +16,21 @@ from sweeper.sweepfile.fields import (
     Count,
     Number,
     Part,
+    Seconds,
     Several,
     Size,
     WrittenBytes,
+    WrittenCount,
     WrittenSeconds,
     or_word,
     quantity,
     written,
     wrong,
 )
-from sweeper.sweepfile.quantities import parse_bytes, parse_seconds
+from sweeper.sweepfile.problems import expected_one_of
+from sweeper.sweepfile.quantities import parse_bytes, parse_count, parse_seconds
 from sweeper.trials.ladder import Rung, trunk_params
-from sweeper.trials.resources import KeepModels, Resources, RetryPolicy
+from sweeper.trials.resources import KeepModels, Limits, Resources, RetryPolicy
 
 _positive_seconds = quantity(parse_seconds, lambda s: s > 0, "a time above zero, such as 5m")
 AutoSeconds = Annotated[
@@ -146,6 +148,26 @@ class KeepChoice(Part):
     """The best of each series at each budget, those of every observation, or none."""
     at_most: Annotated[float, written(parse_bytes, WrittenBytes)] = math.inf
     """Bytes of the weights that may stay; a plan of more is refused."""
+
+
+@checked
+class LimitsChoice(Limits):
+    """`limits` in a sweep file, whose limit on FLOPs is one on the whole plan."""
+
+    flops: Annotated[Number, Field(gt=0)] = Limits.flops
+    """Training FLOPs of the whole sweep."""
+    wall_s: Annotated[Seconds, Field(gt=0)] = Field(default=Limits.wall_s, alias="wall")
+    """Time of one run of the driver, such as 2h."""
+    n_trials: Annotated[
+        float,
+        written(lambda value: math.inf if value is None else parse_count(value), WrittenCount),
+        Field(ge=1),
+    ] = Field(default=Limits.n_trials, alias="trials")
+    """Trials of the whole sweep."""
+    device_hours: Annotated[Number, Field(gt=0)] = Limits.device_hours
+    """Hours of GPUs, or of cores where there are none."""
+    cost: Annotated[Number, Field(gt=0)] = Limits.cost
+    """Of these at resources.price_per_hour."""
 
 
 def of_word(value: Any) -> Any:
