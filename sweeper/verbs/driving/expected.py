@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.tables.tidy import TidyTable
     from sweeper.planning.planner import PlannedSweep
-    from sweeper.sweepfile.question import AskChoice
+    from sweeper.sweepfile.choices.question import AskChoice
     from sweeper.sweepfile.schema import Sweep
     from sweeper.trials.plan import Observation, PlannedTrial
 
