@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analysis.answers.propose import Proposal, Proposals, Request
     from analysis.fitting.fit import FitResult
+    from analysis.isoflop.isoflop import Optimum
     from sweeper.sweepfile.schema import Sweep
 
 ROUND_SHARE = 0.25
@@ -15,46 +18,71 @@ NARROWEST = 1.01
 """Interval that rounds go for, where they have to go for less than what is asked."""
 
 
-def answer_ratio(result: "FitResult", sweep: "Sweep") -> float | None:
-    """Upper over lower end of the interval that is asked for; None where there is none yet."""
+@dataclass(frozen=True)
+class Answer:
+    """How wide the interval is that a sweep asks for."""
+
+    ratio: float
+    """Upper over lower end."""
+    is_open: bool
+    """Whether it is read beyond the bracketed budgets of a series, where open ones lie."""
+
+    def settles(self, within: float) -> bool:
+        """Whether it is as narrow as asked, and no bracket is missing that it needs."""
+        return self.ratio <= within and not self.is_open
+
+
+def answer_to(result: "FitResult", sweep: "Sweep") -> Answer | None:
+    """The answer to the question of a sweep; None where there is none yet."""
     from analysis.answers.compare import multiplier_between
     from analysis.answers.predict import predict
 
     ask = sweep.ask
     if ask is None or not set(ask.labels) <= set(result.families):
         return None
-    curves = [result.families[label].isoflop for label in ask.labels]
-    bracketed = [o.flops for fit in curves if fit is not None for o in fit.bracketed]
+    fits = [result.families[label].isoflop for label in ask.labels]
+    optima = [fit.optima for fit in fits if fit is not None]
+    bracketed = [each.flops for own in optima for each in own if each.bracketed]
     if not bracketed:
         return None
     flops = ask.at or max(bracketed)
     if ask.interval == "multiplier":
         point = multiplier_between(result, ask.labels[0], ask.labels[1], flops)
-        ci = None if point is None else point.ci
+        ci, is_beyond = (None, False) if point is None else (point.ci, point.extrapolated)
     else:
-        estimate = getattr(predict(result, ask.labels[0], flops), ask.interval)
+        predicted = predict(result, ask.labels[0], flops)
+        estimate = getattr(predicted, ask.interval)
         ci = None if estimate is None else estimate.ci
-    return ci[1] / ci[0] if ci is not None and ci[0] > 0 else None
+        is_beyond = predicted.extrapolation_decades > 0
+    if ci is None or ci[0] <= 0:
+        return None
+    return Answer(ci[1] / ci[0], is_beyond and any(map(_is_open_above, optima)))
+
+
+def _is_open_above(optima: "Sequence[Optimum]") -> bool:
+    """Whether a series has open budgets above its bracketed ones."""
+    largest = max((each.flops for each in optima if each.bracketed), default=0.0)
+    return any(each.flops > largest for each in optima)
 
 
 def chosen_runs(
-    result: "FitResult", sweep: "Sweep", answer: float | None, spent: float, left: float
+    result: "FitResult", sweep: "Sweep", answer: Answer | None, spent: float, left: float
 ) -> "list[Proposal]":
     """Runs of the round after `spent` FLOPs, with `left`: first what brackets open budgets, then
-    what narrows the answer most; `answer` is its `answer_ratio`.
+    what narrows the answer most.
     """
     from analysis.answers.propose import Request, bracketing_runs
 
     chosen: list[Proposal] = []
     # Whether or not a checkpoint is still there: a round follows from file and results alone.
     resumes = sweep.checkpoints_kept_until != "published"
-    # The budgets of `auto` only serve the question: once it has an answer, others tell more of it.
-    brackets = answer is None or sweep.design.auto is None
+    # The budgets of `auto` only serve the question: where it needs no bracket, others tell more.
+    brackets = answer is None or answer.is_open or sweep.design.auto is None
     if sweep.brackets and brackets and left > 0:
         chosen += bracketing_runs(result, left, resumes=resumes)
     left -= math.fsum(each.run.flops_added for each in chosen)
     ask, spend = sweep.ask, min(left, ROUND_SHARE * spent)
-    if ask is not None and spend > 0 and (answer is None or answer > ask.within):
+    if ask is not None and spend > 0 and (answer is None or not answer.settles(ask.within)):
         request = Request(
             ask.labels,
             ask.interval,
@@ -70,7 +98,7 @@ def chosen_runs(
 
 
 def _narrowing(
-    result: "FitResult", request: "Request", answer: float | None, spend: float, *, must_add: bool
+    result: "FitResult", request: "Request", answer: Answer | None, spend: float, *, must_add: bool
 ) -> "Proposals":
     """The runs that tell most of an answer which is not as narrow as asked."""
     from analysis.answers.propose import next_runs
@@ -78,7 +106,9 @@ def _narrowing(
     found = next_runs(result, request, spend)
     if found.proposals or not must_add or not answer or not found.ratio_now or not request.within:
         return found
+    if answer.ratio <= request.within:
+        return found
     # Expected to be as narrow as asked, and is not: expect as much less of the runs.
-    within = request.within ** (math.log(found.ratio_now) / math.log(answer))
+    within = request.within ** (math.log(found.ratio_now) / math.log(answer.ratio))
     narrower = dataclasses.replace(request, within=max(within, NARROWEST))
     return next_runs(result, narrower, spend)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import ConfigError
-from sweeper.verbs.driving.chosen_runs import answer_ratio, chosen_runs
+from sweeper.verbs.driving.chosen_runs import Answer, answer_to, chosen_runs
 
 if TYPE_CHECKING:
     from analysis.answers.propose import Proposal
@@ -52,7 +52,7 @@ class Rounds:
             tell(f"no further round: {number - 1} were allowed")
             return None
         result = self._fit(planned)
-        answer = answer_ratio(result, sweep)
+        answer = answer_to(result, sweep)
         spent = planned.totals.train_flops
         left = min(sweep.limits.flops, _total(sweep)) - spent
         chosen = chosen_runs(result, sweep, answer, spent, left)
@@ -136,23 +136,24 @@ def _named(each: "Proposal") -> str:
     return f"{each.run.family} {each.run.params:,.0f}{seed}"
 
 
-def _words(sweep: "Sweep", answer: float) -> str:
+def _words(sweep: "Sweep", answer: Answer) -> str:
     assert sweep.ask is not None
     about = " and ".join(sweep.ask.labels)
-    return f"the interval of {sweep.ask.interval} of {about} is a factor {answer:.3g} wide"
+    return f"the interval of {sweep.ask.interval} of {about} is a factor {answer.ratio:.3g} wide"
 
 
-def _so_far(sweep: "Sweep", answer: float | None) -> str:
+def _so_far(sweep: "Sweep", answer: Answer | None) -> str:
     if sweep.ask is None:
         return ""
     if answer is None:
         return f"; there is no interval of {sweep.ask.interval} yet"
-    return f"; {_words(sweep, answer)}, asked for {sweep.ask.within:g}"
+    beyond = ", beyond the bracketed budgets" if answer.is_open else ""
+    return f"; {_words(sweep, answer)}{beyond}, asked for {sweep.ask.within:g}"
 
 
-def _reason(sweep: "Sweep", answer: float | None, left: float) -> str:
+def _reason(sweep: "Sweep", answer: Answer | None, left: float) -> str:
     """Why nothing is added, with so many FLOPs left."""
-    if sweep.ask is not None and answer is not None and answer <= sweep.ask.within:
+    if sweep.ask is not None and answer is not None and answer.settles(sweep.ask.within):
         return "the question is answered"
     return "the limit on FLOPs is reached" if left <= 0 else "nothing left to add"
 
