@@ -43,9 +43,15 @@ def posterior_draws(
         log_ratio_R = _log_prior(x_RK) - log_proposal_R
         share = _next_share(share, log_ratio_R, log_likelihood_R)
         weight_R = _weights(log_ratio_R + share * log_likelihood_R)
-        if 1.0 / np.sum(weight_R**2) < 2 * n_coordinates:
+        is_rough = bool(1.0 / np.sum(weight_R**2) < 2 * n_coordinates)
+        if is_rough and share < 1.0:
             break  # too few to tell a covariance
-        n_refined += share == 1.0
+        if is_rough:
+            # One draw far out outweighs all others: none may have more than 1 / sqrt(R), as in
+            # truncated importance sampling (Ionides, 2008), until the proposals reach that far.
+            weight_R = np.minimum(weight_R, len(weight_R) ** -0.5)
+            weight_R /= weight_R.sum()
+        n_refined += share == 1.0 and not is_rough
         if n_refined > N_REFINED:
             # Systematic resampling: one uniform draw decides all.
             at_R = (np.arange(len(x_RK)) + rng.uniform()) / len(x_RK)
