@@ -47,6 +47,28 @@ def test_rounds_leave_a_part_of_the_total_for_later() -> None:
     assert first < 0.3 * 1e14 < whole
 
 
+def reach(plan: PlannedSweep) -> float:
+    """Largest over smallest size."""
+    sizes = [each.params.trunk for each in plan.trials]
+    return max(sizes) / min(sizes)
+
+
+def test_rounds_mend_the_prior_so_that_sizes_need_not_reach_as_far() -> None:
+    by_itself = planned({"total_flops": 1e16})
+    with_rounds = planned({"total_flops": 1e16}, ask=ASK)
+    assert reach(with_rounds) < 0.3 * reach(by_itself)
+
+
+def test_large_sizes_are_observed_at_small_budgets_where_they_pass_them() -> None:
+    def sizes_at_smallest(**train: str) -> int:
+        plan = planned({"total_flops": 1e16}, ask=ASK, train=train)
+        cells = [(c.budget_flops, each) for each in plan.trials for c in each.cells]
+        smallest = min(budget for budget, _ in cells if budget)
+        return len({each.params.trunk for budget, each in cells if budget == smallest})
+
+    assert sizes_at_smallest() > sizes_at_smallest(schedule="cosine")
+
+
 def test_a_budget_asked_about_lies_inside_and_what_is_over_goes_into_seeds() -> None:
     plan = planned({"total_flops": 1e15}, ask={**ASK, "at": 1e12})
     budgets = [c.budget_flops for each in plan.trials for c in each.cells if c.budget_flops]
