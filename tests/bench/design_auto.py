@@ -165,11 +165,12 @@ def auto_lines(n_seeds: int = N_SEEDS) -> Iterator[Line]:
         ours, theirs = [auto_sweep(law) for law in laws], [grid_sweep(law) for law in laws]
         flops, whole = (median(each.flops for each in way) for way in (ours, theirs))
         steps = [sum(each.steps for each in way) / n_seeds for way in (ours, theirs)]
+        wide = [median(each.ratio for each in way) for way in (ours, theirs)]
+        held = [sum(each.holds for each in way) for way in (ours, theirs)]
         remark = (
-            f"{flops:.2g} and {whole:.2g} FLOPs, {steps[0]:.0f} and {steps[1]:.0f} steps; auto "
-            f"ends a factor {median(each.ratio for each in ours):.3g} wide; the interval holds "
-            f"the truth in {sum(e.holds for e in ours)} and {sum(e.holds for e in theirs)} of "
-            f"{n_seeds}"
+            f"{flops:.2g} and {whole:.2g} FLOPs, {steps[0]:.0f} and {steps[1]:.0f} steps; they end "
+            f"a factor {wide[0]:.3g} and {wide[1]:.3g} wide of {WITHIN} asked; the interval holds "
+            f"the truth in {held[0]} and {held[1]} of {n_seeds}"
         )
         what = f"design: auto, optimum off by {miss:.2g}: FLOPs over those of a fixed grid"
         yield Line(what, flops / whole, 1.0, "", remark)
