@@ -47,7 +47,7 @@ bench-report: setup  ## time and memory of fits, comparisons and pages of large 
 bench-orchestration: setup  ## planning, driving, resuming and watching many trials, beside Ray Tune; about ten minutes
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/bench_orchestration.py
 
-bench-design: setup  ## what designs and rounds of chosen runs save, replayed on runs of others; three quarters of an hour
+bench-design: setup  ## what designs and rounds of chosen runs save, replayed on runs of others; over an hour
 	PYTHONPATH=tests/support $(ONE_THREAD) $(BIN)/python tests/bench/bench_design.py
 
 bench-sampling: setup  ## caches, timing, and samples of trained models on a known source; about five minutes

@@ -1,6 +1,6 @@
 """What designs of runs save, replayed on the runs of others and in simulation: `make bench-design`.
 
-Every line is one quantity beside its target; about three quarters of an hour on one core.
+Every line is one quantity beside its target; over an hour on one core.
 """
 
 import argparse
