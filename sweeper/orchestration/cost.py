@@ -222,18 +222,18 @@ def time_left(
     queue = [(model.seconds(planned, share), planned) for planned, share in waiting]
     queue.sort(key=lambda pair: (-pair[0], pair[1].trial_id))
     begun = [(model.seconds(planned, share), planned) for planned, share in running]
-    jobs = [*begun, *queue]
+    sized = [(seconds, planned.params.trunk) for seconds, planned in (*begun, *queue)]
     n_slots = max(1, n_slots, len(begun))
-    doubts = {planned.params.trunk: model.doubt(planned.params.trunk) for _, planned in jobs}
+    doubts = {size: model.doubt(size) for size in dict.fromkeys(size for _, size in sized)}
     rng = random.Random(0)
-    n_draws = max(20, min(MAX_DRAWS, MAX_DRAWN_TRIALS // max(1, len(jobs))))
+    n_draws = max(20, min(MAX_DRAWS, MAX_DRAWN_TRIALS // max(1, len(sized))))
     ends = []
     for _ in range(n_draws):
         common = rng.gauss(0.0, model.common_doubt)
         of_size = {size: rng.gauss(common, doubt) for size, doubt in doubts.items()}
         free_s = [0.0] * n_slots
-        for seconds, planned in jobs:
-            log_factor = of_size[planned.params.trunk] + rng.gauss(0.0, model.spread)
+        for seconds, size in sized:
+            log_factor = of_size[size] + rng.gauss(0.0, model.spread)
             heapq.heapreplace(free_s, free_s[0] + seconds * math.exp(log_factor))
         ends.append(max(free_s))
     ends.sort()

@@ -49,8 +49,10 @@ def cost_here(plan: "Plan", results: StoragePath, *, is_on_gpus: bool) -> "Expec
         probe_timings(plan.trials, probes_here(results), device),
     )
 
+    has_checkpoints = is_local and store.all_checkpoints.exists()
+
     def share_done(planned: "PlannedTrial") -> float:
-        is_kept = is_local and planned.keeps_checkpoint
+        is_kept = has_checkpoints and planned.keeps_checkpoint
         return share_kept(store, planned.trial) if is_kept else 0.0
 
     return expected_cost(plan, records, model, device, max(1, n_slots), share_done)
