@@ -1,7 +1,6 @@
 """Runs that could be trained next: new sizes, further seeds, longer runs, new budgets."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -104,8 +103,7 @@ def options(known: Territory, nearest: Nearest) -> list[Option]:
     found = [
         Option((run,))
         for params in _sizes(known, nearest)
-        for level in known.open_levels
-        if known.is_near(math.log(params), level)
+        for level in known.near_levels(math.log(params))
         for run in runs_to(known, params, level)
     ]
     bundles = [_bundle(known, level, nearest) for level in known.new_levels]
@@ -120,7 +118,9 @@ def runs_to(known: Territory, params: float, level: int) -> list[CandidateRun]:
         return []
     taken = known.seeds(log_params, level)
     # From the series' first seed on: a new size then sees the data of the others in their order.
-    seed = next(number for number in itertools.count(known.first_seed) if number not in taken)
+    seed = known.first_seed
+    while seed in taken:
+        seed += 1
     kind: Kind = "seed" if taken else "size"
     flops = places[-1].flops
     runs = [CandidateRun(known.family, params, seed, places, flops, kind)]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from analysis.answers.asked import Asked, Interval, asked_of
 from analysis.answers.bracketing import bracketing
 from analysis.answers.candidates import (
@@ -213,15 +215,17 @@ def _greedy(state: Prospect, limit: Limit, nearest: Nearest) -> list[Option]:
     chosen = list[Option]()
     asked = {label for each in state.quantities for label in each}
     while (now := state.excess) > 0.0:
-        found: list[tuple[Option, float]] = []
-        for label in sorted(asked):
-            left = state.excesses(label, nearest, limit)
-            found += [(each, now - then) for each, then in left]
-        least = max((LEAST_OF_BEST * fall for _, fall in found), default=0.0)
-        worthwhile = [pair for pair in found if pair[1] >= max(least, LEAST_OF_LEFT * now)]
-        if not worthwhile:
+        found = [(label, state.series[label].choices(nearest)) for label in sorted(asked)]
+        every = [each for _, choices in found for each in choices.options]
+        fall_n = now - np.concatenate([state.excesses(*each) for each in found])
+        flops_n = np.concatenate([choices.flops_n for _, choices in found])
+        n_runs_n = np.concatenate([choices.n_runs_n for _, choices in found])
+        fall_n[(n_runs_n > limit.n_runs) | (flops_n > limit.most_flops)] = 0.0
+        least = max(LEAST_OF_BEST * fall_n.max(initial=0.0), LEAST_OF_LEFT * now)
+        is_worthwhile_n = fall_n >= least
+        if not is_worthwhile_n.any():
             break
-        best, _ = max(worthwhile, key=lambda pair: pair[1] / pair[0].flops)
+        best = every[int(np.argmax(np.where(is_worthwhile_n, fall_n / flops_n, 0.0)))]
         chosen.append(best)
         state, limit = state.after(best), limit.left(best.runs)
     return chosen

@@ -24,7 +24,8 @@ class Choices:
     """The options of a series, and the variance of its share of what is asked with each."""
 
     options: Sequence[Option]
-    flops: Sequence[float]
+    n_runs_n: IntArray
+    flops_n: FloatArray
     """To be spent on each."""
     variance_n: FloatArray
     dof_n: IntArray
@@ -81,9 +82,11 @@ class SeriesProspect:
         """Every option of the series, looked at once however often the others change."""
         if nearest not in self._choices:
             found = options(self.known, nearest)
+            n_runs_n = np.array([len(each.runs) for each in found], np.int64)
+            flops_n = np.array([each.flops for each in found])
             variance_n, dofs = self._variances(found)
-            flops = [each.flops for each in found]
-            self._choices[nearest] = Choices(found, flops, variance_n, np.array(dofs, np.int64))
+            dof_n = np.array(dofs, np.int64)
+            self._choices[nearest] = Choices(found, n_runs_n, flops_n, variance_n, dof_n)
         return self._choices[nearest]
 
     @cached_property
@@ -96,7 +99,9 @@ class SeriesProspect:
         assert self.information is not None
         share, now = self.asked.share, self.information
         variance_n, dofs = np.empty(len(found)), [0] * len(found)
-        single = [i for i, each in enumerate(found) if each.is_single_point]
+        single, others = list[int](), list[int]()
+        for i, each in enumerate(found):
+            (single if each.is_single_point else others).append(i)
         if single:
             points = [(found[i].runs[0].params, found[i].runs[0].points[0]) for i in single]
             slope_nc = self.asked.curves.slopes(
@@ -107,7 +112,6 @@ class SeriesProspect:
             variance_n[single] = share.variance_with_point(now, slope_nc, self.observed_K)
             dof = share.dof(now.n_points + 1, now.n_runs + 1, self.observed_K)
             dofs = [dof] * len(found)
-        others = [i for i, each in enumerate(found) if not each.is_single_point]
         told = {i: reduce(Information.plus, map(self.added, found[i].runs), now) for i in others}
         for level in {found[i].new_level for i in others}:
             mine = [i for i in others if found[i].new_level == level]
@@ -211,9 +215,8 @@ class Prospect:
         changed = {label: self.series[label].after(option)}
         return dataclasses.replace(self, series={**self.series, **changed})
 
-    def excesses(self, label: str, nearest: Nearest, limit: "Limit") -> list[tuple[Option, float]]:
-        """The options of one series that a limit allows, each with the excess that it leaves."""
-        choices = self.series[label].choices(nearest)
+    def excesses(self, label: str, choices: Choices) -> FloatArray:
+        """What each choice of one series leaves of the excess, (n,)."""
         total_n = np.zeros(len(choices.options))
         for each in self.quantities:
             others = [other for other in each if other != label]
@@ -224,12 +227,7 @@ class Prospect:
             else:
                 half_n = np.full(len(total_n), half_width(variances, own_dofs))
             total_n += np.maximum(half_n**2 - self.goal**2, 0.0)
-        found = zip(choices.options, choices.flops, total_n.tolist(), strict=True)
-        return [
-            (option, excess)
-            for option, flops, excess in found
-            if len(option.runs) <= limit.n_runs and flops <= limit.most_flops
-        ]
+        return total_n
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ class TrainedRun:
         """Log of the size."""
         return math.log(self.params)
 
+    @cached_property
+    def levels(self) -> frozenset[int]:
+        """Numbers of the budgets that it is observed at."""
+        return frozenset(place.level for place in self.places)
+
     @property
     def flops(self) -> float:
         """At its end."""
@@ -176,16 +181,13 @@ class Territory:
 
     def seeds(self, log_params: float, level: int) -> set[int]:
         """Taken by runs of a size; where runs pass no budgets, by those at this one."""
-        return {
-            run.seed
-            for run in self._near(log_params)
-            if self.passes_budgets or any(place.level == level for place in run.places)
-        }
+        near = self._near(log_params)
+        return {run.seed for run in near if self.passes_budgets or level in run.levels}
 
-    def is_near(self, log_params: float, level: int) -> bool:
-        """Whether a size is within a spacing of those observed at a budget."""
-        low, high = self._ends_K[level]
-        return low <= log_params <= high
+    def near_levels(self, log_params: float) -> list[int]:
+        """The budgets that were observed at sizes about this one, a spacing further at most."""
+        ends = ((level, *self._ends_K[level]) for level in self.open_levels)
+        return [level for level, low, high in ends if low <= log_params <= high]
 
     def places(self, log_params: float, level: int) -> tuple[Place, ...]:
         """Where a new run of a size that ends at a budget would be observed, ascending; nowhere
@@ -194,16 +196,15 @@ class Territory:
         end = self.place(log_params, level)
         if not self._is_within(end, log_params):
             return ()
-        passed = []
-        if self.passes_budgets:
-            # At budgets far below, a curve was not tested at so large a size.
-            passed = [
-                place
-                for other in self.open_levels
-                if self.levels.log_flops_K[other] < self.levels.log_flops_K[level] - EXACT
-                and self.is_near(log_params, other)
-                and self._is_within(place := self.place(log_params, other), log_params)
-            ]
+        if not self.passes_budgets:
+            return (end,)
+        # At budgets far below, a curve was not tested at so large a size.
+        passed = [
+            place
+            for other in self.near_levels(log_params)
+            if self.levels.log_flops_K[other] < self.levels.log_flops_K[level] - EXACT
+            and self._is_within(place := self.place(log_params, other), log_params)
+        ]
         return (*sorted(passed, key=lambda place: place.flops), end)
 
     def _is_within(self, place: Place, log_params: float) -> bool:

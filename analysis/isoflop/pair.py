@@ -7,7 +7,7 @@ itself. The curve is exact for every surface E + A/N^alpha + B/D^beta, where a p
 biased on asymmetric curves (arXiv 2603.22339).
 
 Suffixes: R resamples, P points (p of one budget), K budgets, A values of an exponent in a grid, G
-pairs of these, 2 alpha and beta.
+pairs of these, T targets of a regression, 2 alpha and beta or the arms of size and data.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from analysis.tables.points import BoolArray, FloatArray, IntArray
 MAX_ITERATIONS = 40
 DECREMENT_TOLERANCE = 1e-10
 """Converged when a step would lower the residual sum of squares by less than this fraction."""
+SAME_COLUMN = 1e-12
+"""Of its squared length, the part of a column beside another that is rounding."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class PairDesign:
     def n_budgets(self) -> int:
         """K."""
         return int(self.budget_P[-1]) + 1
+
+    @cached_property
+    def log_2P(self) -> FloatArray:
+        """Of size and data."""
+        return np.stack([self.log_params_P, self.log_tokens_P])
 
     @cached_property
     def root_weight_P(self) -> FloatArray:
@@ -64,22 +71,26 @@ class PairDesign:
         """Where each budget's points begin."""
         return np.searchsorted(self.budget_P, np.arange(self.n_budgets))
 
+    # Any axes may stand before R in these three: a call of NumPy on the points of one resample
+    # costs more than its numbers, so both arms go through together.
+
     def sum_by_budget(self, values_RP: FloatArray) -> FloatArray:
         """Sums over the points of each budget, shape (R, K)."""
         # Not a product with a one-hot matrix: that is large enough for BLAS to wake its threads,
         # which costs ten times the work itself on a busy machine.
-        return np.add.reduceat(values_RP, self.first_K, axis=1)
+        return np.add.reduceat(values_RP, self.first_K, axis=-1)
 
     def centred(self, values_RP: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Weighted mean of each budget (R, K), and deviations times the root of the weight."""
         mean_RK = self.sum_by_budget(values_RP * self.share_P)
-        deviation_RP = values_RP - self.spread(mean_RK)
+        deviation_RP = self.spread(mean_RK)
+        np.subtract(values_RP, deviation_RP, out=deviation_RP)
         deviation_RP *= self.root_weight_P
         return mean_RK, deviation_RP
 
     def spread(self, values_RK: FloatArray) -> FloatArray:
         """A value per budget given to each of its points, (R, P)."""
-        return np.take(values_RK, self.budget_P, axis=1)
+        return values_RK.take(self.budget_P, axis=-1)
 
 
 @dataclass(frozen=True)
@@ -117,11 +128,10 @@ class PairFit:
 
 
 class _Regression(NamedTuple):
-    """Coefficients of the two columns, and what they leave of the target."""
+    """Coefficients of the two columns, and what they leave of the targets."""
 
-    x_arm_RK: FloatArray
-    z_arm_RK: FloatArray
-    residual_RP: FloatArray  # times the root of the weights
+    arm_2TRK: FloatArray
+    residual_TRP: FloatArray  # times the root of the weights
 
 
 class _Basis:
@@ -129,34 +139,34 @@ class _Basis:
 
     def __init__(self, design: PairDesign, exponents_R2: FloatArray) -> None:
         self.design = design
-        self.x_RP = np.exp(-exponents_R2[:, :1] * design.log_params_P)
-        self.z_RP = np.exp(-exponents_R2[:, 1:] * design.log_tokens_P)
-        self.x_mean_RK, self.x_centred_RP = design.centred(self.x_RP)
-        self.z_mean_RK, self.z_centred_RP = design.centred(self.z_RP)
-        self.xx_RK = design.sum_by_budget(self.x_centred_RP**2)
-        self.zz_RK = design.sum_by_budget(self.z_centred_RP**2)
-        self.xz_RK = design.sum_by_budget(self.x_centred_RP * self.z_centred_RP)
-        determinant_RK = self.xx_RK * self.zz_RK - self.xz_RK**2
+        self.negative_2R1 = -exponents_R2.T[:, :, None]
+        self.column_2RP = np.exp(self.negative_2R1 * design.log_2P[:, None])
+        self.mean_2RK, self.centred_2RP = design.centred(self.column_2RP)
+        size_RP, data_RP = self.centred_2RP
+        self.square_2RK = design.sum_by_budget(self.centred_2RP**2)
+        self.cross_RK = design.sum_by_budget(size_RP * data_RP)
+        determinant_RK = self.square_2RK[0] * self.square_2RK[1] - self.cross_RK**2
         # Where the columns coincide no arm can be told: both are 0 and the curve is flat.
         self.determinant_RK = np.where(determinant_RK > 0, determinant_RK, np.inf)
 
-    def regress(self, centred_RP: FloatArray) -> _Regression:
-        """Least squares of a centred target on the two columns."""
-        design = self.design
-        xy_RK = design.sum_by_budget(self.x_centred_RP * centred_RP)
-        zy_RK = design.sum_by_budget(self.z_centred_RP * centred_RP)
-        x_arm_RK = (self.zz_RK * xy_RK - self.xz_RK * zy_RK) / self.determinant_RK
-        z_arm_RK = (self.xx_RK * zy_RK - self.xz_RK * xy_RK) / self.determinant_RK
-        residual_RP = centred_RP - design.spread(x_arm_RK) * self.x_centred_RP
-        residual_RP -= design.spread(z_arm_RK) * self.z_centred_RP
-        return _Regression(x_arm_RK, z_arm_RK, residual_RP)
+    def regress(self, centred_TRP: FloatArray) -> _Regression:
+        """Least squares of centred targets on the two columns."""
+        spread, columns_2RP = self.design.spread, self.centred_2RP
+        by_2TRK = self.design.sum_by_budget(columns_2RP[:, None] * centred_TRP)
+        arm_2TRK = self.square_2RK[::-1, None] * by_2TRK - self.cross_RK * by_2TRK[::-1]
+        arm_2TRK /= self.determinant_RK
+        residual_TRP = spread(arm_2TRK[0])
+        residual_TRP *= columns_2RP[0]
+        np.subtract(centred_TRP, residual_TRP, out=residual_TRP)
+        residual_TRP -= spread(arm_2TRK[1]) * columns_2RP[1]
+        return _Regression(arm_2TRK, residual_TRP)
 
-    def tangents(self, found: _Regression, exponents_R2: FloatArray) -> tuple[FloatArray, ...]:
-        """dL/dlog(alpha) and dL/dlog(beta) at fixed arms, each (R, P)."""
-        design = self.design
-        by_alpha_RP = design.spread(-exponents_R2[:, :1] * found.x_arm_RK) * self.x_RP
-        by_beta_RP = design.spread(-exponents_R2[:, 1:] * found.z_arm_RK) * self.z_RP
-        return by_alpha_RP * design.log_params_P, by_beta_RP * design.log_tokens_P
+    def tangents(self, arm_2RK: FloatArray) -> FloatArray:
+        """dL/dlog(alpha) and dL/dlog(beta) at fixed arms, (2, R, P)."""
+        tangent_2RP = self.design.spread(self.negative_2R1 * arm_2RK)
+        tangent_2RP *= self.column_2RP
+        tangent_2RP *= self.design.log_2P[:, None]
+        return tangent_2RP
 
 
 @dataclass(frozen=True)
@@ -186,8 +196,8 @@ def fit_pair(design: PairDesign, loss_RP: FloatArray, start_2: FloatArray | None
     if start_2 is None:
         # Coarser for resamples, which lie around an estimate found on the fine grid.
         grid = _ExponentGrid(means, GRID_SIZE if len(loss_RP) == 1 else 11)
-    # Chunks of about 2^15 numbers stay in cache.
-    chunk = max(1, 2**15 // mean_RC.shape[1])
+    # Chunks of about 2^14 numbers stay in cache.
+    chunk = max(1, 2**14 // mean_RC.shape[1])
     found = []
     for rows in (slice(first, first + chunk) for first in range(0, len(loss_RP), chunk)):
         centred_RC = means.centred(mean_RC[rows])[1]
@@ -225,14 +235,18 @@ def tangent_basis(design: PairDesign, fit: PairFit) -> FloatArray:
     """Orthonormal basis of the first fit's tangents, shape (P, 3K + 2), in weighted coordinates."""
     exponents_R2 = np.stack([fit.alpha_R[:1], fit.beta_R[:1]], axis=1)
     basis = _Basis(design, exponents_R2)
-    arms = _Regression(fit.size_arm_RK[:1], fit.data_arm_RK[:1], fit.residual_P[None])
-    tangents = [tangent_RP[0] for tangent_RP in basis.tangents(arms, exponents_R2)]
-    columns_P5 = np.stack([np.ones_like(tangents[0]), basis.x_RP[0], basis.z_RP[0], *tangents], 1)
+    tangent_2P = basis.tangents(np.stack([fit.size_arm_RK[:1], fit.data_arm_RK[:1]]))[:, 0]
+    one_P = np.ones_like(design.weight_P)
+    columns_P5 = np.stack([one_P, *basis.column_2RP[:, 0], *tangent_2P], axis=1)
     columns_P5 *= design.root_weight_P[:, None]
     # Level and arms of a budget touch no other: each budget by itself, then both exponents.
     found_Pc = np.zeros((len(columns_P5), 3 * design.n_budgets + 2))
-    for k, mine in enumerate(design.slices):
-        found_Pc[mine, 3 * k : 3 * k + 3] = np.linalg.qr(columns_P5[mine, :3])[0]
+    count_K = np.bincount(design.budget_P)
+    for count in np.unique(count_K).tolist():  # all budgets of so many points in one call
+        budget_k1 = np.flatnonzero(count_K == count)[:, None]
+        row_kp = design.first_K[budget_k1] + np.arange(count)
+        orthonormal_kp3, _ = np.linalg.qr(columns_P5[row_kp, :3])
+        found_Pc[row_kp[:, :, None], 3 * budget_k1[:, :, None] + np.arange(3)] = orthonormal_kp3
     tangent_P2, rest_P2 = columns_P5[:, 3:], columns_P5[:, 3:].copy()
     for _ in range(2):  # twice is enough (Giraud et al. 2005)
         rest_P2 -= found_Pc @ (found_Pc.T @ rest_P2)
@@ -252,11 +266,12 @@ def fit_arms(design: PairDesign, loss_RP: FloatArray, exponents_R2: FloatArray) 
     for rows in (slice(first, first + chunk) for first in range(0, len(loss_RP), chunk)):
         mean_RK, centred_RP = design.centred(loss_RP[rows])
         basis = _Basis(design, exponents_R2[rows])
-        found = basis.regress(centred_RP)
-        level_RK = mean_RK - found.x_arm_RK * basis.x_mean_RK - found.z_arm_RK * basis.z_mean_RK
-        parts.append((level_RK, found.x_arm_RK, found.z_arm_RK))
+        found = basis.regress(centred_RP[None])
+        size_arm_RK, data_arm_RK = found.arm_2TRK[:, 0]
+        level_RK = mean_RK - size_arm_RK * basis.mean_2RK[0] - data_arm_RK * basis.mean_2RK[1]
+        parts.append((level_RK, size_arm_RK, data_arm_RK))
         if rows.start == 0:
-            residual_P = found.residual_RP[0]
+            residual_P = found.residual_TRP[0, 0]
     level_RK, size_arm_RK, data_arm_RK = map(np.concatenate, zip(*parts, strict=True))
     return PairFit(
         exponents_R2[:, 0], exponents_R2[:, 1], level_RK, size_arm_RK, data_arm_RK, residual_P
@@ -264,35 +279,40 @@ def fit_arms(design: PairDesign, loss_RP: FloatArray, exponents_R2: FloatArray) 
 
 
 class _ExponentGrid:
-    """`n_axis` values A of either exponent, with orthonormal columns of every pair of them."""
+    """`n_axis` values A of either exponent, and products of their columns within every budget."""
 
     def __init__(self, design: PairDesign, n_axis: int) -> None:
-        axis_A = np.geomspace(*EXPONENT_RANGE, n_axis)
-        self.design, self.axis_A = design, axis_A
-        x_AP = design.centred(np.exp(-axis_A[:, None] * design.log_params_P))[1]
-        z_AP = design.centred(np.exp(-axis_A[:, None] * design.log_tokens_P))[1]
-        self.columns_K = []  # of each budget, shapes (A, points) and (A·A, points)
-        for mine in design.slices:
-            x_Ap, z_Ap = _unit(x_AP[:, mine]), z_AP[:, mine]
-            rest_AAp = z_Ap - (x_Ap @ z_Ap.T)[:, :, None] * x_Ap[:, None, :]
-            self.columns_K.append((x_Ap, _unit(rest_AAp.reshape(-1, rest_AAp.shape[2]))))
+        self.design, self.axis_A = design, np.geomspace(*EXPONENT_RANGE, n_axis)
+        column_2AP = np.exp(-self.axis_A[:, None] * design.log_2P[:, None])
+        self.column_2AP = design.centred(column_2AP)[1]
+        square_2AK = design.sum_by_budget(self.column_2AP**2)
+        square_2KA = np.where(square_2AK > 0, square_2AK, 1.0).swapaxes(1, 2)
+        cross_KAA = np.stack([x_Ap @ z_Ap.T for x_Ap, z_Ap in self._by_budget(self.column_2AP)])
+        # Less its share of the size column, a data column is orthogonal to that.
+        self.weight_KA1 = 1.0 / square_2KA[0][:, :, None]
+        self.share_KAA = cross_KAA * self.weight_KA1
+        rest_KAA = square_2KA[1][:, None] - self.share_KAA * cross_KAA
+        is_apart_KAA = rest_KAA > SAME_COLUMN * square_2KA[1][:, None]
+        self.rest_weight_KAA = is_apart_KAA / np.where(is_apart_KAA, rest_KAA, 1.0)
 
     def best(self, centred_RP: FloatArray) -> FloatArray:
         """(alpha, beta) of the cell with the least residual sum of squares, shape (R, 2)."""
         n_axis = len(self.axis_A)
         explained_AAR = np.zeros((n_axis, n_axis, len(centred_RP)))
-        for mine, (x_Ap, rest_Gp) in zip(self.design.slices, self.columns_K, strict=True):
-            target_pR = centred_RP[:, mine].T
-            explained_AAR += ((rest_Gp @ target_pR) ** 2).reshape(explained_AAR.shape)
-            explained_AAR += ((x_Ap @ target_pR) ** 2)[:, None]
+        parts = zip(self._by_budget(self.column_2AP), self._by_budget(centred_RP), strict=True)
+        for k, (column_2Ap, target_Rp) in enumerate(parts):
+            size_AR, data_AR = column_2Ap @ target_Rp.T
+            rest_AAR = data_AR - self.share_KAA[k][:, :, None] * size_AR[:, None]
+            rest_AAR *= rest_AAR
+            rest_AAR *= self.rest_weight_KAA[k][:, :, None]
+            explained_AAR += rest_AAR
+            explained_AAR += (self.weight_KA1[k] * size_AR**2)[:, None]
         best_R = np.argmax(explained_AAR.reshape(n_axis**2, -1), axis=0)
         return np.stack([self.axis_A[best_R // n_axis], self.axis_A[best_R % n_axis]], axis=1)
 
-
-def _unit(values_GP: FloatArray) -> FloatArray:
-    """Rows of length one; a row of zeros stays."""
-    length_G1 = np.linalg.norm(values_GP, axis=1, keepdims=True)
-    return values_GP / np.where(length_G1 > 0, length_G1, 1.0)
+    def _by_budget(self, values_P: FloatArray) -> list[FloatArray]:
+        """Split along the last axis."""
+        return [values_P[..., mine] for mine in self.design.slices]
 
 
 def _gauss_newton(
@@ -322,25 +342,17 @@ def _gauss_newton(
 
 
 def _linearise(design: PairDesign, centred_RP: FloatArray, position_R2: FloatArray) -> _Linearised:
-    exponents_R2 = np.exp(position_R2)
-    basis = _Basis(design, exponents_R2)
-    found = basis.regress(centred_RP)
-    by_alpha, by_beta = (
-        basis.regress(design.centred(tangent_RP)[1]).residual_RP
-        for tangent_RP in basis.tangents(found, exponents_R2)
-    )
+    basis = _Basis(design, np.exp(position_R2))
+    found = basis.regress(centred_RP[None])
+    residual_RP = found.residual_TRP[0]
+    tangent_2RP = design.centred(basis.tangents(found.arm_2TRK[:, 0]))[1]
+    tangent_2RP = basis.regress(tangent_2RP).residual_TRP
     return _Linearised(
-        rss_R=_dot(found.residual_RP, found.residual_RP),
-        gradient_R2=np.stack([_dot(t_RP, found.residual_RP) for t_RP in (by_alpha, by_beta)], 1),
-        square_R2=np.stack([_dot(t_RP, t_RP) for t_RP in (by_alpha, by_beta)], 1),
-        cross_R=_dot(by_alpha, by_beta),
+        rss_R=np.einsum("rp,rp->r", residual_RP, residual_RP),
+        gradient_R2=np.einsum("trp,rp->tr", tangent_2RP, residual_RP).T,
+        square_R2=np.einsum("trp,trp->tr", tangent_2RP, tangent_2RP).T,
+        cross_R=np.einsum("rp,rp->r", *tangent_2RP),
     )
-
-
-def _dot(one_RP: FloatArray, other_RP: FloatArray) -> FloatArray:
-    """Row by row, (R,)."""
-    result: FloatArray = np.einsum("rp,rp->r", one_RP, other_RP)
-    return result
 
 
 def _step(

@@ -287,8 +287,9 @@ def regrouped(series: Series) -> dict[str, Points] | None:
 def _well_observed(points: Points) -> tuple[float, float] | None:
     """Log FLOPs between which `MIN_SIZES` sizes were observed; None where nowhere."""
     log_flops_P = np.log(points.flops_P)
-    starts = sorted(log_flops_P[mine].min() for mine in _curves(points))
-    ends = sorted(log_flops_P[mine].max() for mine in _curves(points))
+    curves = [log_flops_P[mine] for mine in _curves(points)]
+    starts = sorted(curve.min() for curve in curves)
+    ends = sorted(curve.max() for curve in curves)
     if len(starts) < MIN_SIZES or starts[MIN_SIZES - 1] >= ends[-MIN_SIZES]:
         return None
     return float(starts[MIN_SIZES - 1]), float(ends[-MIN_SIZES])
@@ -297,7 +298,8 @@ def _well_observed(points: Points) -> tuple[float, float] | None:
 def _curves(points: Points) -> list[IntArray]:
     """Indices of the points of each run, or of each size where runs have one point each."""
     curve_P = points.run_P if points.has_shared_runs else rungs(points.params_P)
-    return [np.flatnonzero(curve_P == curve) for curve in np.unique(curve_P)]
+    _, count = np.unique(curve_P, return_counts=True)
+    return np.split(np.argsort(curve_P, kind="stable"), np.cumsum(count)[:-1])
 
 
 def _read_curve(curve: Points, targets_T: FloatArray) -> Points:
@@ -307,6 +309,8 @@ def _read_curve(curve: Points, targets_T: FloatArray) -> Points:
     at = np.clip(np.log(targets_T), log_flops[0], log_flops[-1])
     is_inside_T = np.abs(np.log(targets_T) - at) <= 1e-9
     inside_T, at = targets_T[is_inside_T], at[is_inside_T]
+    if not len(at):  # as of a size that was observed once
+        return curve.take(np.empty(0, dtype=np.int64))
     # Run, slot and standard error are those of the nearest observed point, so that resampling
     # knows which points share their luck.
     nearest = curve.take(np.abs(at[:, None] - log_flops).argmin(axis=1))

@@ -86,11 +86,13 @@ def _plan_of(source: StoragePath) -> "Plan | None":
 
 def _device_s_left(source: StoragePath, plan: "Plan | None") -> Mapping[str, float]:
     """Of what a plan still lacks, as far as its records tell; same records, same numbers."""
+    if plan is None:
+        return {}
     from sweeper.orchestration.cost import device_s_left
     from sweeper.store.layout import Store
     from sweeper.store.results import published
 
-    return {} if plan is None else device_s_left(plan, published(Store(source)))
+    return device_s_left(plan, published(Store(source)))
 
 
 def _asked(ask: Mapping[str, Any]) -> tuple[tuple[str, str] | None, float | None]:
