@@ -3,6 +3,7 @@
 Suffixes: n options.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ Json = dict[str, Any]
 LEAST_OF_BEST = 0.1
 """Of the best option's effect, the least that one per FLOP is taken for: the cheapest budget would
 get ever more runs that tell next to nothing."""
+LARGEST_SHARE = 0.9
+"""Of the width that is expected of what there is, the most that `narrower` asks for."""
 LEAST_OF_LEFT = 1e-3
 """Of the squared widths that are left, the least effect of an option that is worth its name."""
 
@@ -75,6 +78,15 @@ class Request:
             raise SettingsError(
                 "--interval multiplier: expected two series, one as --baseline and one as --family"
             )
+
+
+def narrower(request: Request, expected: float, found: float) -> Request:
+    """The request for as much less than is asked as was expected less than found of what there is;
+    `expected` and `found` are ratios of an interval's ends above 1.
+    """
+    assert request.within is not None, "who asks for no width is not refused one"
+    share = min(math.log(request.within) / math.log(found), LARGEST_SHARE)
+    return dataclasses.replace(request, within=expected**share)
 
 
 @dataclass(frozen=True)

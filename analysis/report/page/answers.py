@@ -3,7 +3,6 @@
 Where the interval includes equal compute, the page says which runs would be expected to tell.
 """
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 
 from analysis import notation
 from analysis.answers.compare import Comparison, MultiplierPoint, multiplier_between
-from analysis.answers.propose import Proposals, Request, next_runs
+from analysis.answers.propose import Proposals, Request, narrower, next_runs
 from analysis.fitting.fit import FitResult
 from analysis.report.page.charts.forests import answer_chart
 from analysis.report.page.charts.vega import Json
@@ -151,13 +150,12 @@ def _would_tell(fit: FitResult, point: MultiplierPoint, pair: tuple[str, str]) -
     request = Request(pair, "multiplier", point.flops, within=within, resumes=False)
     spend = _spent(fit, pair)
     found = next_runs(fit, request, spend, MAX_RUNS)
-    width = 0.0 if point.ci is None else math.log(point.ci[1] / point.ci[0])
-    if found.proposals or width == 0.0 or (found.ratio_now or 1.0) <= 1.0:
+    ratio = 1.0 if point.ci is None else point.ci[1] / point.ci[0]
+    if found.proposals or ratio <= 1.0 or (found.ratio_now or 1.0) <= 1.0:
         return found
     # The width to be expected may be less than that of the interval: both shrink by one factor.
-    share = min(math.log(within) / width, 0.9)
-    narrower = dataclasses.replace(request, within=(found.ratio_now or 1.0) ** share)
-    return next_runs(fit, narrower, spend, MAX_RUNS)
+    again = narrower(request, found.ratio_now or 1.0, ratio)
+    return next_runs(fit, again, spend, MAX_RUNS)
 
 
 def _is_enough(found: Proposals) -> bool:

@@ -1,6 +1,5 @@
 """How wide the answer to a sweep's question is, and the runs of the round that follows."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
 
 ROUND_SHARE = 0.25
 """Most FLOPs to narrow an answer in one round, in units of all before it."""
-NARROWEST = 1.01
-"""Interval that rounds go for, where they have to go for less than what is asked."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +98,13 @@ def _narrowing(
     result: "FitResult", request: "Request", answer: Answer | None, spend: float, *, must_add: bool
 ) -> "Proposals":
     """The runs that tell most of an answer which is not as narrow as asked."""
-    from analysis.answers.propose import next_runs
+    from analysis.answers.propose import narrower, next_runs
 
     found = next_runs(result, request, spend)
-    if found.proposals or not must_add or not answer or not found.ratio_now or not request.within:
+    expected, within = found.ratio_now or 1.0, request.within or 1.0
+    if found.proposals or not must_add or answer is None:
         return found
-    if answer.ratio <= request.within:
+    if answer.ratio <= within or expected <= 1.0:
         return found
-    # Expected to be as narrow as asked, and is not: expect as much less of the runs.
-    within = request.within ** (math.log(found.ratio_now) / math.log(answer.ratio))
-    narrower = dataclasses.replace(request, within=max(within, NARROWEST))
-    return next_runs(result, narrower, spend)
+    # Expected to be as narrow as asked, and is not.
+    return next_runs(result, narrower(request, expected, answer.ratio), spend)
