@@ -1,7 +1,9 @@
 """Verbs for whoever writes a sweep file: `init` and `schema`."""
 
+import contextlib
 import importlib.resources
 import json
+import re
 from pathlib import Path
 
 import click
@@ -26,7 +28,7 @@ TEMPLATES = ("example", "quick", "gpu", "cluster", "tune", "study")
     "(quick); one machine with GPUs; a Ray cluster; tuned rates; noise types as in the study.",
 )
 def init(sweep_file: Path, template: str) -> None:
-    """Write a commented sweep file to start from.
+    """Write a commented sweep file to start from; the sweep is called what the file is.
 
     Its first line tells editors with yaml-language-server (VS Code, Neovim and others) where every
     key is described: in sweep.schema.json, which is written beside it.
@@ -34,7 +36,7 @@ def init(sweep_file: Path, template: str) -> None:
     Example: sweeper init my-sweep.yaml --template quick
     """
     folder = importlib.resources.files("sweeper.sweepfile").joinpath("templates")
-    text = folder.joinpath(f"{template}.yaml").read_text("utf-8")
+    text = _named(folder.joinpath(f"{template}.yaml").read_text("utf-8"), sweep_file.stem)
     if sweep_file.exists():
         raise ConfigError(f"{sweep_file} exists already; choose another name or remove it")
     write_output(sweep_file, f"# yaml-language-server: $schema={SCHEMA_FILE}\n{text}".encode())
@@ -51,6 +53,18 @@ def schema() -> None:
     Example: sweeper schema > sweep.schema.json
     """
     click.echo(_schema_text(), nl=False)
+
+
+def _named(template: str, name: str) -> str:
+    """A template that is called so, where a sweep can be."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from sweeper.sweepfile.fields import FolderName
+
+    with contextlib.suppress(ValidationError):
+        name = TypeAdapter(FolderName).validate_python(name)
+        return re.sub(r"^name: \S+", f"name: {name}", template, count=1, flags=re.MULTILINE)
+    return template
 
 
 def _schema_text() -> str:

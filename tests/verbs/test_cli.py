@@ -226,8 +226,16 @@ def test_init_writes_a_sweep_that_can_be_planned(template: str, tmp_path: Path) 
     assert (tmp_path / named).read_text() == sweeper("schema", cwd=tmp_path).stdout
     planned = sweeper("plan", "mine.yaml", "--json", cwd=tmp_path)
     assert planned.returncode == 0, planned.stderr
-    codes = {warning["code"] for warning in json.loads(planned.stdout)["warnings"]}
-    assert codes <= {"assumed_corpus", "repeated_data"}
+    plan = json.loads(planned.stdout)
+    assert plan["name"] == "mine"
+    assert {each["code"] for each in plan["warnings"]} <= {"assumed_corpus", "repeated_data"}
+
+
+def test_init_keeps_the_name_of_a_template_where_the_file_has_none_for_a_sweep(
+    tmp_path: Path,
+) -> None:
+    assert sweeper("init", "my sweep.yaml", "--template", "quick", cwd=tmp_path).returncode == 0
+    assert "\nname: quick\n" in (tmp_path / "my sweep.yaml").read_text()
 
 
 def test_a_sweep_is_planned_and_not_run_where_its_corpus_is_not(tmp_path: Path) -> None:
