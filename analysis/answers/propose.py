@@ -84,7 +84,7 @@ def narrower(request: Request, expected: float, found: float) -> Request:
     """The request for as much less than is asked as was expected less than found of what there is;
     `expected` and `found` are ratios of an interval's ends above 1.
     """
-    assert request.within is not None, "who asks for no width is not refused one"
+    assert request.within is not None, "only a request for a width can be narrower"
     share = min(math.log(request.within) / math.log(found), LARGEST_SHARE)
     return dataclasses.replace(request, within=expected**share)
 

@@ -56,10 +56,10 @@ def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) 
         for line in probe_here(planned.plan, results, is_on_gpus=is_on_gpus):
             say(line, err=True)
     cost = cost_here(planned.plan, results, is_on_gpus=is_on_gpus)
-    hoped = expected(loaded.sweep, planned)
+    expectation = expected(loaded.sweep, planned)
     peaks = peaks_of(planned) if options["is_traced"] else None
     if as_json:
-        of_answer = {} if hoped is None else {"expected_interval_ratio": hoped.ratio}
+        of_answer = {} if expectation is None else {"expected_interval_ratio": expectation.ratio}
         of_cost = {"cost": dataclasses.asdict(cost) if cost else None}
         kept = kept_bytes(planned.trials, planned.plan.keep)
         of_models = {"keep": {"models": planned.plan.keep, "bytes": kept}}
@@ -69,8 +69,8 @@ def plan(sweep_file: Path, results: StoragePath, as_json: bool, **options: Any) 
         print_json({**printed, **of_models, **of_cost, **of_answer})
         return
     show(plan_view(planned, peaks))
-    if (ask := loaded.sweep.ask) is not None and hoped is not None:
-        say(asked_text(ask, hoped, len(planned.trials)))
+    if (ask := loaded.sweep.ask) is not None and expectation is not None:
+        say(asked_text(ask, expectation, len(planned.trials)))
     if cost is not None:
         say(cost_text(cost, len(planned.trials)))
         for warning in limit_warnings(cost, loaded.sweep.limits):

@@ -37,7 +37,7 @@ def test_seeds_narrow_what_is_expected(tmp_path: Path) -> None:
     assert math.log(four) < 0.75 * math.log(one)
 
 
-def test_of_a_large_plan_the_first_seeds_of_every_size_are_counted(tmp_path: Path) -> None:
+def test_of_a_large_plan_the_first_seeds_are_counted(tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text(SWEEP)
     n_sizes, n_series = 6, 2
@@ -47,6 +47,18 @@ def test_of_a_large_plan_the_first_seeds_of_every_size_are_counted(tmp_path: Pat
     assert found is not None
     assert found.n_counted == MAX_RUNS
     assert found.ratio == width(tmp_path, f"train.seeds={list(range(n_seeds))}")
+
+
+def test_runs_that_differ_in_length_are_no_seeds_of_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(SWEEP)
+    budgets = [f"{n}e10" for n in (1, 2, 3, 4, 5, 6, 7)]
+    many = load_sweep(file, ["train.schedule=cosine", f"design.isoflop.budgets={budgets}"])
+    plan = plan_sweep(many, bfloat16_from_width=math.inf)
+    assert len(plan.trials) > MAX_RUNS
+    found = expected(many.sweep, plan)
+    assert found is not None
+    assert found.n_counted == len(plan.trials)
 
 
 @pytest.mark.parametrize("interval", ["params", "tokens", "loss"])

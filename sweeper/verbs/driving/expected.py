@@ -20,7 +20,8 @@ RUN_SCATTER = 0.007  # relative; the luck of a run of a small byte-level model
 N_BOOTSTRAP = 50  # of each draw; the width itself is not resampled
 N_DRAWS = 6
 MAX_RUNS = 60
-"""Runs that are counted: what more of them would answer is narrower than anyone asks."""
+"""Runs that are counted, beside the first seed of each: what more of them would answer is narrower
+than anyone asks."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Expected:
     ratio: float | None
     """Upper over lower end of the interval that is asked for; None where there would be none."""
     n_counted: int
-    """Runs that it is read off: all, or the first seeds of every size; more make it narrower."""
+    """Runs that it is read off: all, or the first seeds of each; more make it narrower."""
 
 
 def expected(sweep: "Sweep", planned: "PlannedSweep") -> Expected | None:
@@ -44,15 +45,15 @@ def expected(sweep: "Sweep", planned: "PlannedSweep") -> Expected | None:
     return Expected(_ratio(sweep.ask, counted), len(counted))
 
 
-def asked_text(ask: "AskChoice", hoped: Expected, n_runs: int) -> str:
+def asked_text(ask: "AskChoice", expectation: Expected, n_runs: int) -> str:
     """What is asked, and what a plan of so many runs can be expected to answer."""
     text = f"asked: {ask.interval} of {' and '.join(ask.labels)} within a factor {ask.within:g}; "
-    if hoped.ratio is None:
+    if expectation.ratio is None:
         text += "of this plan no interval is to be expected"
     else:
-        text += f"this plan is expected to give {hoped.ratio:.2f}"
-    if hoped.n_counted < n_runs:
-        text += f" by {hoped.n_counted} of its {n_runs:,} runs alone, the first seeds of each size"
+        text += f"this plan is expected to give {expectation.ratio:.2f}"
+    if expectation.n_counted < n_runs:
+        text += f" by {expectation.n_counted} of its {n_runs:,} runs alone, the first seeds of each"
     return text + (f", and up to {ask.rounds} rounds follow" if ask.rounds else "")
 
 
@@ -62,7 +63,8 @@ def _ratio(ask: "AskChoice", trials: "Sequence[PlannedTrial]") -> float | None:
     from analysis.fitting.fit import FitSettings, fit_curves
 
     log_ratios = []
-    for draw in range(N_DRAWS):
+    # Of many runs, the luck of a single draw moves little.
+    for draw in range(max(1, min(N_DRAWS, N_DRAWS * MAX_RUNS // len(trials)))):
         try:
             result = fit_curves(_planted(trials, draw), FitSettings(n_bootstrap=N_BOOTSTRAP))
             request = Request(ask.labels, ask.interval, ask.at, n_runs=1)
@@ -79,17 +81,15 @@ def _budget(cell: "Observation") -> float:
 
 
 def _first_seeds(trials: "Sequence[PlannedTrial]") -> "Sequence[PlannedTrial]":
-    """At most `MAX_RUNS`, the first of every size of a series before the second."""
-    if len(trials) <= MAX_RUNS:
-        return trials
-    so_far: Counter[tuple[str, int]] = Counter()
+    """The first seed of every run of a series, and further ones up to `MAX_RUNS` in all."""
+    so_far: Counter[tuple[str, int, int]] = Counter()
     ranks = []
     for each in trials:
-        size = each.series, each.params.trunk
-        ranks.append(so_far[size])
-        so_far[size] += 1
+        run = each.series, each.params.trunk, each.trial.n_steps
+        ranks.append(so_far[run])
+        so_far[run] += 1
     order = sorted(range(len(trials)), key=ranks.__getitem__)
-    return [trials[i] for i in sorted(order[:MAX_RUNS])]
+    return [trials[i] for i in sorted(order[: max(MAX_RUNS, len(so_far))])]
 
 
 def _planted(trials: "Sequence[PlannedTrial]", draw: int) -> "TidyTable":
